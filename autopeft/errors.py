@@ -1,0 +1,27 @@
+"""Errors that answer a user: what was wrong, the value, what would be right.
+
+The command line prints them as one sentence with exit code 2; anything else that escapes is a defect of ours.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class AutopeftError(Exception):
+    """A user's slip, or a request that cannot be met. Its text is the whole answer."""
+
+
+class CannotAttach(AutopeftError):
+    """A method cannot go where it was asked to go; the text says why."""
+
+
+class CannotMerge(AutopeftError):
+    """A method's mathematics do not allow it to be merged into the backbone's weights."""
+
+
+def unknown(kind: str, value: str, known: Iterable[str]) -> AutopeftError:
+    """The error for a name that is not among those known, with the nearest one suggested."""
+    names = sorted(known)
+    close = get_close_matches(value, names, n=1, cutoff=0.5)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return AutopeftError(f"unknown {kind} '{value}'.{hint} Known: {', '.join(names) or 'none'}.")

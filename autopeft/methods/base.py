@@ -1,0 +1,82 @@
+"""The contract between a method, the model it attaches to, and everything that trains, measures or saves it.
+
+A Method is a frozen value (hyperparameters). Attaching it to a model gives an Attachment, which can be asked for its
+trainable tensors, its extra loss, its state, and to leave the model exactly as it was. Nothing outside
+`autopeft.methods` asks which method it holds.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from enum import IntEnum
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from autopeft.backbone.sites import Sites
+from autopeft.errors import CannotMerge
+
+
+class Stage(IntEnum):
+    """The order in which a hybrid's parts attach; they detach in the opposite order."""
+
+    REPLACE = 0
+    """Puts layers of its own in the place of the model's (peft's tuners)."""
+    HOOK = 1
+    """Watches and changes what flows, or trains parameters that are there."""
+    WRAP = 2
+    """Wraps the whole model (peft's prompt methods)."""
+
+
+class Method(ABC):
+    """One way to fine-tune few weights, at given hyperparameters. Implementations are frozen dataclasses."""
+
+    stage: Stage = Stage.HOOK
+
+    @abstractmethod
+    def attach(self, model: nn.Module, sites: Sites) -> "Attachment":
+        """Attaches to `model`, changing no value of its tensors. Raises CannotAttach with the reason."""
+
+
+class Attachment(ABC):
+    """A method on a living model, until `detach`."""
+
+    model: nn.Module
+    """What one calls from now on: the model itself, or a wrapper."""
+    module: nn.Module
+    """The weights that the method adds and keeps outside the model; empty when it adds none there."""
+    prepended: int = 0
+    """Positions that the method puts before the real tokens in the model's output."""
+
+    @abstractmethod
+    def trainable(self) -> Mapping[str, nn.Parameter]:
+        """The tensors to train, by a name that is stable from save to load."""
+
+    def undecayed(self) -> frozenset[str]:
+        """Names out of `trainable` that weight decay must leave alone (scales, gates, norms, biases)."""
+        return frozenset(name for name, tensor in self.trainable().items() if tensor.ndim < 2)
+
+    def extra_loss(self) -> Tensor | None:
+        """A term to add to the loss of the forward pass just made, or None."""
+        return None
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Writes what has to be shipped into an existing folder."""
+
+    @abstractmethod
+    def load(self, folder: Path) -> None:
+        """Reads back what `save` wrote, into the attached tensors."""
+
+    def merge(self) -> None:
+        """Folds the method into the model's weights for good; afterwards only `detach` may be called."""
+        raise CannotMerge("this method cannot be merged into the model's weights.")
+
+    @abstractmethod
+    def detach(self) -> None:
+        """Takes the method off; every tensor of the model has its earlier value again (unless merged)."""
+
+
+def stored_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """Bytes of the tensors' values."""
+    return sum(tensor.numel() * torch.empty((), dtype=tensor.dtype).element_size() for tensor in tensors.values())

@@ -1,0 +1,190 @@
+"""What the user asks for, frozen: the same from YAML, from the command line and from Python.
+
+Every field's docstring is its only description; command-line help is made from it (`field_docs`).
+"""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from autopeft.errors import AutopeftError, unknown
+from autopeft.sizes import Share, parse_bytes, parse_count, parse_count_or_share, parse_seconds
+
+OBJECTIVES: Mapping[str, bool] = {"accuracy": True, "memory": False, "trainable": False, "stored": False, "flops": False}
+"""Every objective by name, and whether more of it is better."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits that no candidate may break. None means no limit."""
+
+    memory: int | None = None
+    """Peak training memory, such as 8GiB."""
+    trainable: int | Share | None = None
+    """Trainable parameters without the task head: a number such as 500k, or a share of the backbone such as 1%."""
+    stored: int | None = None
+    """Bytes that a trained method takes on disk without the task head, such as 10MiB."""
+    flops: int | None = None
+    """Floating-point operations of one training step, such as 2T."""
+    accuracy_at_least: float | None = None
+    """Smallest acceptable value of the task's metric on validation data, between 0 and 1; used when selecting."""
+
+    def __post_init__(self) -> None:
+        parsers = {"memory": parse_bytes, "trainable": parse_count_or_share, "stored": parse_bytes, "flops": parse_count}
+        for name, parse in parsers.items():
+            value = getattr(self, name)
+            if value is not None:
+                parsed = parse(value)
+                if (parsed.fraction if isinstance(parsed, Share) else parsed) <= 0:
+                    raise AutopeftError(f"budget {name} must be greater than 0, not {value}.")
+                object.__setattr__(self, name, parsed)
+        if self.accuracy_at_least is not None and not 0 <= self.accuracy_at_least <= 1:
+            raise AutopeftError(f"accuracy_at_least must lie between 0 and 1, not {self.accuracy_at_least}.")
+
+    def resolved(self, backbone_parameters: int) -> "Budget":
+        """The same budget with shares turned into numbers."""
+        if isinstance(self.trainable, Share):
+            return replace(self, trainable=self.trainable.of(backbone_parameters))
+        return self
+
+    def limits(self) -> dict[str, int]:
+        """Limits on costs, by objective name. Shares must have been resolved."""
+        named = {"memory": self.memory, "trainable": self.trainable, "stored": self.stored, "flops": self.flops}
+        return {name: limit for name, limit in named.items() if isinstance(limit, int)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to search: model, data, space, objectives, budget and limits."""
+
+    model: str
+    """The pretrained transformer: a local folder or a hub name."""
+    data: str
+    """A CSV, JSON lines or Parquet file, a folder of train/validation/test files, a saved `datasets` folder or a hub name."""
+    text: tuple[str, ...] = ()
+    """Text columns, one or two (a pair); guessed when not given."""
+    label: str | None = None
+    """The column to predict; guessed when not given."""
+    task: str = "auto"
+    """The task type; guessed from the data when 'auto'."""
+    space: str = "default"
+    """A named search space, or a folder of your own cards."""
+    methods: tuple[str, ...] = ()
+    """Search only these methods and hybrids of the space; all of them when not given."""
+    objectives: tuple[str, ...] = ("accuracy", "memory", "trainable")
+    """What to optimise; the front is made of these."""
+    budget: Budget = field(default_factory=Budget)
+    """Limits on costs."""
+    trials: int | None = None
+    """How many candidates to train; 32 when neither trials nor time is given."""
+    time: float | None = None
+    """Wall-clock limit of the search, such as 30m or 2h; what is still training then is finished."""
+    max_length: int = 128
+    """Longest text in tokens; what is longer is cut off."""
+    sampler: str = "tpe"
+    """How candidates are proposed: tpe, nsga2, gp or random."""
+    seed: int = 0
+    """Fixes the validation split, the proposals and every trial's training."""
+
+    def __post_init__(self) -> None:
+        if self.trials is None and self.time is None:
+            object.__setattr__(self, "trials", 32)
+        if self.trials is not None and self.trials < 1:
+            raise AutopeftError(f"trials must be at least 1, not {self.trials}.")
+        if self.time is not None:
+            object.__setattr__(self, "time", parse_seconds(self.time))
+        if self.max_length < 8:
+            raise AutopeftError(f"max_length must be at least 8 tokens, not {self.max_length}.")
+        if len(self.text) > 2:
+            raise AutopeftError(f"at most two text columns can be used, not {len(self.text)}: {', '.join(self.text)}.")
+        for name in self.objectives:
+            if name not in OBJECTIVES:
+                raise unknown("objective", name, OBJECTIVES)
+        if len(set(self.objectives)) != len(self.objectives) or not self.objectives:
+            raise AutopeftError(f"objectives must be distinct and at least one, not '{','.join(self.objectives)}'.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for YAML and JSON; `from_dict` reads them back."""
+        plain = asdict(self)
+        if self.budget.trainable is not None:
+            plain["budget"]["trainable"] = str(self.budget.trainable)
+        return plain | {"text": list(self.text), "methods": list(self.methods), "objectives": list(self.objectives)}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Raises AutopeftError for a field that does not exist."""
+        known = {f.name for f in fields(cls)}
+        for name in plain:
+            if name not in known:
+                raise unknown("plan field", name, known)
+        for name in ("model", "data"):
+            if name not in plain:
+                raise AutopeftError(f"a plan needs '{name}'.")
+        values = dict(plain)
+        for name in ("text", "methods", "objectives"):
+            if isinstance(values.get(name), str):
+                values[name] = [part.strip() for part in values[name].split(",")]
+            if name in values:
+                values[name] = tuple(values[name])
+        budget = values.get("budget") or {}
+        if isinstance(budget, Mapping):
+            for name in budget:
+                if name not in {f.name for f in fields(Budget)}:
+                    raise unknown("budget", name, (f.name for f in fields(Budget)))
+            values["budget"] = Budget(**budget)
+        return cls(**values)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Self:
+        """Reads a plan from a YAML file. Raises AutopeftError."""
+        try:
+            plain = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise AutopeftError(f"cannot read the plan '{path}': {error.strerror}.") from error
+        except yaml.YAMLError as error:
+            raise AutopeftError(f"'{path}' is not valid YAML: {error}.") from error
+        if not isinstance(plain, Mapping):
+            raise AutopeftError(f"'{path}' must hold fields such as 'model:' and 'data:'.")
+        return cls.from_dict(plain)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Where a search runs; not part of the plan, so that a search may be resumed elsewhere."""
+
+    workers: int | None = None
+    """Trials trained at the same time; 0 trains in this process without Ray. Default: one per GPU, else one per core."""
+    gpus_per_trial: float | None = None
+    """GPUs (or a fraction of one) for each trial; 1 where there are GPUs, 0 where there are none."""
+    address: str | None = None
+    """Address of a running Ray cluster, or 'auto'; a local one is started when not given."""
+    storage: str = "sqlite:///autopeft.db"
+    """SQLAlchemy URL of the database that remembers searches."""
+    folder: str = "autopeft-runs"
+    """Folder for trained weights and prepared data; must be shared by all machines of a cluster."""
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 0:
+            raise AutopeftError(f"workers must be 0 or more, not {self.workers}.")
+        if self.gpus_per_trial is not None and self.gpus_per_trial < 0:
+            raise AutopeftError(f"gpus_per_trial must be 0 or more, not {self.gpus_per_trial}.")
+
+
+@cache
+def field_docs(kind: type) -> Mapping[str, str]:
+    """Each field's docstring (the string literal below it), by field name."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    docs = {}
+    for line, following in zip(body.body, body.body[1:], strict=False):
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+            if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+                docs[line.target.id] = str(following.value.value)
+    return docs

@@ -1,0 +1,91 @@
+"""Sizes as people write them: `8GiB`, `500k`, `1%`, `2h`; and back into text."""
+
+import math
+import re
+from dataclasses import dataclass
+
+from autopeft.errors import AutopeftError
+
+_BYTES = {"": 1, "B": 1}
+_BYTES |= {f"{p}B": 1000**i for i, p in enumerate("kMGT", 1)}
+_BYTES |= {f"{p}iB": 1024**i for i, p in enumerate("KMGT", 1)}
+_COUNTS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
+_SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_NUMBER = re.compile(r"\s*([0-9][0-9_,]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([A-Za-z%]*)\s*")
+
+
+@dataclass(frozen=True)
+class Share:
+    """A fraction of a total that is not known yet, as in `1%` of the backbone's parameters."""
+
+    fraction: float
+
+    def of(self, total: int) -> int:
+        return math.floor(self.fraction * total)
+
+    def __str__(self) -> str:
+        return f"{self.fraction * 100:g}%"
+
+
+def _parse(text: str | float, units: dict[str, int], what: str, examples: str) -> float:
+    match = _NUMBER.fullmatch(str(text))
+    unit = None
+    if match:
+        folded = {name.lower(): factor for name, factor in units.items()}
+        unit = units.get(match[2], folded.get(match[2].lower()))
+    if match is None or unit is None:
+        raise AutopeftError(f"'{text}' is not {what}; write it like {examples}.")
+    return float(match[1].replace("_", "").replace(",", "")) * unit
+
+
+def parse_bytes(text: str | int | float) -> int:
+    """`8GiB`, `500MB` or a plain number of bytes. Raises AutopeftError."""
+    return int(_parse(text, _BYTES, "a size in bytes", "8GiB, 500MiB or 2GB"))
+
+
+def parse_count(text: str | int | float) -> int:
+    """`500k`, `1.5M` or a plain number. Raises AutopeftError."""
+    return int(_parse(text, _COUNTS, "a number", "500k, 1.5M or 20000"))
+
+
+def parse_count_or_share(text: str | int | float | Share) -> int | Share:
+    """A count as above, or a share such as `1%`. Raises AutopeftError."""
+    if isinstance(text, Share):
+        return text
+    stripped = str(text).strip()
+    if not stripped.endswith("%"):
+        return parse_count(text)
+    return Share(_parse(stripped[:-1], {"": 1}, "a share", "1% or 0.5%") / 100)
+
+
+def parse_seconds(text: str | int | float) -> float:
+    """`90s`, `10m`, `2h` or a plain number of seconds. Raises AutopeftError."""
+    return _parse(text, _SECONDS, "a duration", "90s, 10m or 2h")
+
+
+def show_bytes(size: float) -> str:
+    """`3.02 GiB`: three significant figures, binary units."""
+    return _show(size, 1024, ("B", "KiB", "MiB", "GiB", "TiB"), " ")
+
+
+def show_count(count: float) -> str:
+    """`295k`: three significant figures, decimal units."""
+    return _show(count, 1000, ("", "k", "M", "G", "T"), "")
+
+
+def show_seconds(seconds: float) -> str:
+    """`48 s`, `3 min 05 s`, `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _show(value: float, base: int, units: tuple[str, ...], gap: str) -> str:
+    power = 0
+    while abs(value) >= base * 0.9995 and power < len(units) - 1:
+        value /= base
+        power += 1
+    digits = 0 if power == 0 or abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
+    return f"{value:.{digits}f}{gap}{units[power]}".rstrip()

@@ -1,0 +1,125 @@
+"""What is remembered of a search: trials with their costs, curves and outcomes. Plain frozen facts, no behaviour of training."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from autopeft.plan import Plan
+from autopeft.space.candidate import Candidate
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a candidate costs; known before training (predicted) or read off a real step (measured)."""
+
+    trainable: int
+    """Parameters that receive a gradient, without the task head."""
+    memory: int
+    """Peak bytes alive during a training step: weights, activations, gradients, optimizer state, temporary."""
+    stored: int
+    """Bytes that have to be shipped, without the task head."""
+    flops: int
+    """Floating-point operations of one training step (one forward and backward pass of one micro-batch)."""
+    memory_by_part: Mapping[str, int] = field(default_factory=dict)
+    """`memory` split into weights, activations, gradients, optimizer and temporary bytes."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A point in training at which a trial is judged."""
+
+    step: int
+    """Optimizer steps taken so far."""
+    steps: int
+    """Optimizer steps of the full training."""
+    accuracy: float
+    """The task's metric on validation data, between 0 and 1."""
+    loss: float
+    """Mean training loss since the previous rung."""
+    seconds: float
+    """Training seconds so far, evaluation included."""
+
+
+class Status(StrEnum):
+    """How a trial stands."""
+
+    TRAINING = "training"
+    FINISHED = "finished"
+    STOPPED = "stopped early"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What training returned."""
+
+    status: Status
+    reason: str = ""
+    """Why it stopped or failed; empty when finished."""
+    seconds: float = 0.0
+    """Wall-clock of the trial on its worker, set-up included."""
+    measured: Costs | None = None
+    """The same costs, read off one real training step."""
+    artifact: str = ""
+    """Folder of the trained weights, empty when there are none."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Where and with what it was trained: device, dtype, versions, examples per second."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate of a search and all that is known of it."""
+
+    number: int
+    candidate: Candidate
+    predicted: Costs
+    params: Mapping[str, Any]
+    """The draws from the space that made the candidate, by parameter name; they teach the sampler again after a resume."""
+    seed: int
+    status: Status = Status.TRAINING
+    curve: tuple[Rung, ...] = ()
+    outcome: Outcome | None = None
+    started: datetime | None = None
+    finished: datetime | None = None
+
+    @property
+    def accuracy(self) -> float | None:
+        """The metric at the last rung; None before the first."""
+        return self.curve[-1].accuracy if self.curve else None
+
+    def value(self, objective: str) -> float:
+        """One objective's value, in its own unit and direction. Raises KeyError for a trial without accuracy."""
+        if objective == "accuracy":
+            if self.accuracy is None:
+                raise KeyError(f"trial {self.number} has no accuracy")
+            return self.accuracy
+        return float(getattr(self.predicted, objective))
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """What costs nothing: the reference points that every front is shown with, on validation data."""
+
+    majority: float
+    """Metric of always answering the most frequent training label."""
+    probe: float
+    """Metric of a linear probe on frozen, pooled features of the same backbone."""
+
+
+@dataclass(frozen=True)
+class SearchRecord:
+    """All that is remembered of one search."""
+
+    name: str
+    plan: Plan
+    created: datetime
+    trials: tuple[Trial, ...] = ()
+    baselines: Baselines | None = None
+    ended: datetime | None = None
+    """When the search reached its limits; None while it runs or after it was interrupted."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Versions, data fingerprint, columns and labels as understood, backbone size, batch shapes."""
+    turned_away: Mapping[str, int] = field(default_factory=dict)
+    """How many candidates were never trained, by the limit that they broke."""
