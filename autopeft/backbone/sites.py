@@ -1,0 +1,79 @@
+"""Sites: the named places of a backbone where a method can attach.
+
+`q k v o` are the attention projections, `ffn.up`, `ffn.gate`, `ffn.down` the feed-forward ones; `attention` and `ffn` are
+the sub-layer outputs before residual and norm; `norm`, `embedding` and `layer` are what they say. A place is a module
+path, looked up in the model when a method attaches, so that it still holds after other methods replaced modules.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from autopeft.errors import AutopeftError, CannotAttach
+
+Layers = str | int | Sequence[int]
+"""Which layers: 'all', 'first 6', 'last 3', 'last 50%', or layer numbers from 0."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One site in one layer."""
+
+    path: str
+    """Module whose output is the site's output."""
+    layer: int
+    """Layer number from 0; -1 outside the layers (embeddings, final norm)."""
+    source: str = ""
+    """For `attention` and `ffn`: the module whose first input is the sub-layer's input."""
+    norm: str = ""
+    """For `attention` and `ffn` of post-norm layers: the norm that follows the residual sum."""
+    rows: tuple[int, int] | None = None
+    """For a fused projection: the range of its output features that belongs to this site."""
+
+
+@dataclass(frozen=True)
+class Sites:
+    """The map of one architecture: every site's places, by name."""
+
+    architecture: str
+    """Class name of the model."""
+    width: int
+    """Hidden size."""
+    layers: tuple[str, ...]
+    """Module path of every layer, in order."""
+    places: Mapping[str, tuple[Place, ...]] = field(repr=False)
+
+    def at(self, site: str, layers: Layers = "all") -> tuple[Place, ...]:
+        """The places of `site` in the chosen layers; places outside the layers come with 'all' only.
+
+        Raises CannotAttach when the backbone has no such site.
+        """
+        found = self.places.get(site, ())
+        if not found:
+            raise CannotAttach(
+                f"{self.architecture} has no site '{site}'; it has {', '.join(sorted(n for n, p in self.places.items() if p))}."
+            )
+        if layers == "all":
+            return found
+        chosen = set(layer_numbers(layers, len(self.layers)))
+        return tuple(place for place in found if place.layer in chosen)
+
+
+def layer_numbers(layers: Layers, count: int) -> tuple[int, ...]:
+    """The layer numbers that a choice of layers means in a model of `count` layers. Raises AutopeftError."""
+    if isinstance(layers, int):
+        layers = [layers]
+    if not isinstance(layers, str):
+        wrong = [number for number in layers if not 0 <= number < count]
+        if wrong:
+            raise AutopeftError(f"there is no layer {wrong[0]}; this backbone has layers 0 to {count - 1}.")
+        return tuple(sorted(set(layers)))
+    if layers == "all":
+        return tuple(range(count))
+    match = re.fullmatch(r"(first|last) (\d+)(%?)", layers)
+    if match is None:
+        raise AutopeftError(f"'{layers}' names no layers; write 'all', 'first 6', 'last 3', 'last 50%' or a list of numbers.")
+    size = max(1, round(count * int(match[2]) / 100)) if match[3] else int(match[2])
+    if not 1 <= size <= count:
+        raise AutopeftError(f"'{layers}' asks for {size} layers; this backbone has {count}.")
+    return tuple(range(size)) if match[1] == "first" else tuple(range(count - size, count))
