@@ -1,0 +1,65 @@
+"""What happens during a search, as a stream of facts that a terminal, a service or a notebook can read."""
+
+from dataclasses import dataclass
+
+from autopeft.trial import Baselines, SearchRecord, Trial
+
+
+@dataclass(frozen=True)
+class Doing:
+    """A long step before the first trial begins, such as loading the backbone."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Everything is prepared; trials follow. The record holds the trials of earlier sittings when resumed."""
+
+    record: SearchRecord
+
+
+@dataclass(frozen=True)
+class BaselinesKnown:
+    """The reference points were measured."""
+
+    baselines: Baselines
+
+
+@dataclass(frozen=True)
+class TrialBegan:
+    """A trial was handed to a worker."""
+
+    trial: Trial
+
+
+@dataclass(frozen=True)
+class TrialReported:
+    """A trial reached a rung; it is the last of `trial.curve`."""
+
+    trial: Trial
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    """A trial finished, was stopped early, or failed: `trial.outcome` tells."""
+
+    trial: Trial
+
+
+@dataclass(frozen=True)
+class TurnedAway:
+    """A candidate was not trained because its predicted costs break this limit of the budget."""
+
+    limit: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The search is over, or was interrupted and can be resumed."""
+
+    record: SearchRecord
+    interrupted: bool = False
+
+
+Event = Doing | Begun | BaselinesKnown | TrialBegan | TrialReported | TrialEnded | TurnedAway | Ended
