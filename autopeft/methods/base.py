@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from enum import IntEnum
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from autopeft.backbone.sites import Sites
@@ -47,6 +46,8 @@ class Attachment(ABC):
     """The weights that the method adds and keeps outside the model; empty when it adds none there."""
     prepended: int = 0
     """Positions that the method puts before the real tokens in the model's output."""
+    mergeable: bool = False
+    """Whether `merge` can fold the method into the model's weights."""
 
     @abstractmethod
     def trainable(self) -> Mapping[str, nn.Parameter]:
@@ -54,7 +55,7 @@ class Attachment(ABC):
 
     def undecayed(self) -> frozenset[str]:
         """Names out of `trainable` that weight decay must leave alone (scales, gates, norms, biases)."""
-        return frozenset(name for name, tensor in self.trainable().items() if tensor.ndim < 2)
+        return frozenset(name for name, t in self.trainable().items() if t.numel() == max(t.shape, default=1))
 
     def extra_loss(self) -> Tensor | None:
         """A term to add to the loss of the forward pass just made, or None."""
@@ -69,14 +70,10 @@ class Attachment(ABC):
         """Reads back what `save` wrote, into the attached tensors."""
 
     def merge(self) -> None:
-        """Folds the method into the model's weights for good; afterwards only `detach` may be called."""
+        """Folds the method into the model's weights for good, where `mergeable`; then only `detach` may be called."""
         raise CannotMerge("this method cannot be merged into the model's weights.")
 
     @abstractmethod
     def detach(self) -> None:
         """Takes the method off; every tensor of the model has its earlier value again (unless merged)."""
 
-
-def stored_bytes(tensors: Mapping[str, Tensor]) -> int:
-    """Bytes of the tensors' values."""
-    return sum(tensor.numel() * torch.empty((), dtype=tensor.dtype).element_size() for tensor in tensors.values())

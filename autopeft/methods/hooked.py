@@ -1,0 +1,97 @@
+"""What methods of our own share: weights beside the model, hooks on its modules, one file to save.
+
+Hooks never outlive `detach`, and never change the model's classes, so methods stack on each other and on peft's layers.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from autopeft.errors import AutopeftError
+from autopeft.methods.base import Attachment
+
+WEIGHTS = "method.safetensors"
+
+
+class Hooked(Attachment):
+    """An attachment made of `module` (its weights) and hooks; what it trains is all of `module`."""
+
+    def __init__(self, model: nn.Module, module: nn.Module) -> None:
+        self.model = model
+        self.module = module
+        self._handles: list[RemovableHandle] = []
+
+    def trainable(self) -> Mapping[str, nn.Parameter]:
+        return dict(self.module.named_parameters())
+
+    def on_output(self, path: str, change: Callable[[Tensor], Tensor]) -> None:
+        """Replaces the output of the module at `path` by `change(output)`; in a tuple, its first element."""
+
+        def hook(_: nn.Module, __: Any, output: Any) -> Any:
+            if isinstance(output, tuple):
+                return (change(output[0]), *output[1:])
+            return change(output)
+
+        self._handles.append(self.model.get_submodule(path).register_forward_hook(hook))
+
+    def on_call(self, path: str, change: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Replaces the output of the module at `path` by `change(first input, output)`."""
+
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            return change(inputs[0], output)
+
+        self._handles.append(self.model.get_submodule(path).register_forward_hook(hook))
+
+    def between(self, source: str, path: str, change: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Replaces the output of the module at `path` by `change(first input of the module at source, output)`."""
+        seen: list[Tensor] = []
+
+        def before(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            seen[:] = [inputs[0]]
+
+        def after(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+            return change(seen.pop(), output)
+
+        self._handles.append(self.model.get_submodule(source).register_forward_pre_hook(before))
+        self._handles.append(self.model.get_submodule(path).register_forward_hook(after))
+
+    def save(self, folder: Path) -> None:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.trainable().items()}
+        save_file(tensors, folder / WEIGHTS)
+
+    def load(self, folder: Path) -> None:
+        copy_into(self.trainable(), load_file(folder / WEIGHTS), folder)
+
+    def detach(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+
+def copy_into(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor], source: Path) -> None:
+    """Copies saved values into tensors of the same names and shapes. Raises AutopeftError when they do not match."""
+    if tensors.keys() != values.keys():
+        differing = sorted(tensors.keys() ^ values.keys())
+        raise AutopeftError(f"'{source}' does not belong to this model and method: '{differing[0]}' is in one of them only.")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            if tensor.shape != values[name].shape:
+                raise AutopeftError(
+                    f"'{source}' does not belong to this model: '{name}' has shape {tuple(values[name].shape)}, "
+                    f"here it is {tuple(tensor.shape)}."
+                )
+            tensor.copy_(values[name])
+
+
+def host(model: nn.Module, path: str) -> tuple[torch.device, torch.dtype]:
+    """Device and floating-point dtype of the module at `path`, or of the model where that module has no weights."""
+    for owner in (model.get_submodule(path), model):
+        for parameter in owner.parameters():
+            if parameter.is_floating_point():
+                return parameter.device, parameter.dtype
+    raise AutopeftError("the model has no floating-point parameters.")

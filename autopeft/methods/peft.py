@@ -1,0 +1,147 @@
+"""Every method that HF peft implements: autopeft configures and injects it, and takes it off again.
+
+A card's `config` says what each field of the peft config receives; `$rank` stands for the setting `rank`. Sites become full module
+paths: `$sites` stands for the places of the sites in the setting `sites`, `$sites[ffn.down]` for those of them at one site. On a
+fused projection (GPT-2's `c_attn`) peft adapts the whole fused weight, whichever of q, k and v is asked for.
+"""
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
+from torch import nn
+
+from autopeft.backbone.sites import Sites
+from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
+from autopeft.methods.base import Attachment, Method, Stage
+
+_REFERENCE = re.compile(r"\$(\w+)(?:\[([\w.]+)\])?")
+
+
+@dataclass(frozen=True)
+class PeftMethod(Method):
+    """One peft config class with its fields filled from settings and sites."""
+
+    config_class: str
+    """Name of the config class in `peft`, such as LoraConfig."""
+    config: Mapping[str, Any]
+    """Field of that class -> value, or a reference to a setting."""
+    settings: Mapping[str, Any]
+    """Settings by name."""
+
+    @property
+    def stage(self) -> Stage:  # type: ignore[override]
+        wraps = issubclass(getattr(peft, self.config_class), peft.PromptLearningConfig)
+        return Stage.WRAP if wraps else Stage.REPLACE
+
+    def attach(self, model: nn.Module, sites: Sites) -> "PeftAttachment":
+        fields = {name: self._filled(value, sites) for name, value in self.config.items()}
+        with _told_plainly(f"peft refuses {self.config_class}"):
+            config = getattr(peft, self.config_class)(**fields)
+            return PeftAttachment(model, config)
+
+    def _filled(self, value: Any, sites: Sites) -> Any:
+        match = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            return value
+        setting = self.settings[match[1]]
+        if match[1] != "sites":
+            return list(setting) if isinstance(setting, tuple) else setting
+        layers = self.settings.get("layers", "all")
+        chosen = [name for name in setting if match[2] in (None, name)]
+        return sorted({place.path for name in chosen for place in sites.at(name, layers)})
+
+
+class PeftAttachment(Attachment):
+    """A peft method on a model: the model's modules that peft replaced are put back on `detach`."""
+
+    def __init__(self, model: nn.Module, config: peft.PeftConfig) -> None:
+        self._bare = model
+        self._modules_before = dict(model.named_modules())
+        self._attributes_before = dict(vars(model))
+        self._name = f"autopeft{sum(1 for module in model.modules() if isinstance(module, BaseTunerLayer))}"
+        self.module = nn.Module()
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=r".*modify a model with PEFT for a second time.*")
+                warnings.filterwarnings("ignore", message=r".*Already found a `peft_config` attribute.*")
+                config.inference_mode = False
+                self._peft = peft.get_peft_model(model, config, adapter_name=self._name)
+        except Exception:
+            self._restore()
+            raise
+        self.mergeable = not config.is_prompt_learning
+        self.model = self._peft if config.is_prompt_learning else model
+        self.prepended = config.num_virtual_tokens if config.is_prompt_learning else 0
+        self.module = self._peft.prompt_encoder if config.is_prompt_learning else nn.Module()
+        for module in model.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.train(model.training)
+        self._trainable = {
+            name.replace(f".{self._name}", ""): parameter
+            for name, parameter in self._peft.named_parameters()
+            if parameter.requires_grad and self._name in name.split(".")
+        }
+
+    def trainable(self) -> Mapping[str, nn.Parameter]:
+        return self._trainable
+
+    def save(self, folder: Path) -> None:
+        self._peft.save_pretrained(str(folder), selected_adapters=[self._name], save_embedding_layers=False)
+        nested = folder / self._name
+        for file in nested.iterdir():
+            file.replace(folder / file.name)
+        nested.rmdir()
+        (folder / "README.md").unlink(missing_ok=True)
+
+    def load(self, folder: Path) -> None:
+        with _told_plainly(f"'{folder}' does not belong to this model and method"):
+            weights = load_peft_weights(str(folder), device="cpu")
+            expected = get_peft_model_state_dict(self._peft, adapter_name=self._name, save_embedding_layers=False)
+            if weights.keys() != expected.keys():
+                raise ValueError(f"'{sorted(weights.keys() ^ expected.keys())[0]}' is in one of them only")
+            set_peft_model_state_dict(self._peft, weights, adapter_name=self._name)
+
+    def merge(self) -> None:
+        if not self.mergeable:
+            raise CannotMerge("prompts are inputs, not weights: they cannot be merged into the model.")
+        prefix = PEFT_TYPE_TO_PREFIX_MAPPING[self._peft.peft_type]
+        for module in self._layers():
+            if any(prefix in name for name, _ in module.named_parameters()):
+                module.merge(safe_merge=True, adapter_names=[self._name])
+
+    def detach(self) -> None:
+        self._restore()
+
+    def _layers(self) -> Iterator[BaseTunerLayer]:
+        for module in self._bare.modules():
+            if isinstance(module, BaseTunerLayer) and self._name in module._all_available_adapter_names():
+                yield module
+
+    def _restore(self) -> None:
+        for path, module in self._modules_before.items():
+            parent, _, leaf = path.rpartition(".")
+            if path and getattr(self._modules_before[parent], leaf) is not module:
+                setattr(self._modules_before[parent], leaf, module)
+        for name in set(vars(self._bare)) - set(self._attributes_before):
+            delattr(self._bare, name)
+
+
+@contextmanager
+def _told_plainly(what: str) -> Iterator[None]:
+    """peft reports what it cannot do by many exception types; the user gets its sentence, not its traceback."""
+    try:
+        yield
+    except AutopeftError:
+        raise
+    except (ValueError, TypeError, NotImplementedError, AttributeError, KeyError, RuntimeError, AssertionError) as error:
+        raise CannotAttach(f"{what}: {error}") from error

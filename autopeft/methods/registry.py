@@ -1,0 +1,109 @@
+"""From a name to a method: `method("lora", rank=8)`. Found by cards, so that a new method edits no list."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any, Self
+
+from autopeft.errors import AutopeftError, unknown
+from autopeft.methods.base import Method
+from autopeft.methods.peft import PeftMethod
+from autopeft.space.candidate import Part, Value
+from autopeft.space.cards import Card, HybridCard, import_dataclass, load_cards, load_hybrids
+from autopeft.space.parameters import frozen
+
+
+@dataclass(frozen=True)
+class Configured:
+    """A method by its card's name, at given settings."""
+
+    name: str
+    implementation: str
+    """The class that implements it, as in the card."""
+    config: Mapping[str, Any]
+    """For peft: what its config class receives, as in the card."""
+    settings: Mapping[str, Value]
+    """Every setting, defaults included."""
+
+    @cached_property
+    def method(self) -> Method:
+        """Raises AutopeftError for a value that the method refuses."""
+        kind = import_dataclass(self.implementation, self.name)
+        if self.implementation.startswith("peft."):
+            return PeftMethod(kind.__name__, self.config, self.settings)
+        built: Method = kind(**self.settings)
+        return built
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, enough to build it again where its card is unknown."""
+        return {
+            "name": self.name,
+            "implementation": self.implementation,
+            "config": dict(self.config),
+            "settings": dict(self.settings),
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        settings = {name: frozen(value) for name, value in plain["settings"].items()}
+        return cls(plain["name"], plain["implementation"], plain["config"], settings)
+
+
+@dataclass(frozen=True)
+class Hybrid:
+    """Several methods to be attached together."""
+
+    name: str
+    parts: tuple[Configured, ...]
+
+
+def method(name: str, **settings: Any) -> Configured | Hybrid:
+    """A method or hybrid by name. Settings that are not given have their card's defaults.
+
+    >>> method("lora", rank=8, sites=["q", "v"])
+    >>> method("lora_parallel", lora={"rank": 4}, adapter={"bottleneck": 32})
+
+    Raises AutopeftError for an unknown name or setting, with the nearest known one.
+    """
+    cards, hybrids = _shipped_cards()
+    if name in cards:
+        return configured(cards[name], settings)
+    if name not in hybrids:
+        raise unknown("method", name, [*cards, *hybrids])
+    return _hybrid(hybrids[name], cards, settings)
+
+
+def configured(card: Card, settings: Mapping[str, Any]) -> Configured:
+    """A method from its card. Raises AutopeftError for an unknown setting or a value that the method refuses."""
+    for name in settings:
+        if name not in card.settings:
+            raise unknown(f"setting of {card.name}", name, card.settings)
+    full = {name: parameter.default for name, parameter in card.settings.items()}
+    full |= {name: frozen(value) for name, value in settings.items()}
+    built = Configured(card.name, card.implementation, card.config, full)
+    _ = built.method
+    return built
+
+
+def configured_parts(parts: tuple[Part, ...], cards: Mapping[str, Card]) -> tuple[Configured, ...]:
+    """The methods of a candidate, by the cards of its space."""
+    return tuple(configured(cards[part.method], part.settings) for part in parts)
+
+
+def _hybrid(card: HybridCard, cards: Mapping[str, Card], settings: Mapping[str, Any]) -> Hybrid:
+    for name, given in settings.items():
+        if name not in {part.method for part in card.parts}:
+            raise unknown(f"part of {card.name}", name, (part.method for part in card.parts))
+        if not isinstance(given, Mapping):
+            raise AutopeftError(f"settings of {name} in {card.name} must be a mapping such as {{'rank': 4}}, not {given!r}.")
+    parts = []
+    for part in card.parts:
+        own = {name: parameter.default for name, parameter in part.settings.items()}
+        parts.append(configured(cards[part.method], own | dict(settings.get(part.method, {}))))
+    return Hybrid(card.name, tuple(parts))
+
+
+@cache
+def _shipped_cards() -> tuple[Mapping[str, Card], Mapping[str, HybridCard]]:
+    cards = load_cards()
+    return cards, load_hybrids(cards)
