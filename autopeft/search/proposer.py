@@ -1,0 +1,144 @@
+"""Proposes candidates: Optuna by ask and tell, over any space, for any number of objectives.
+
+The study lives in memory; the database is the only truth. After a resume the proposer is told again what the database
+holds, and goes on. Candidates that break a hard limit are told as constraint violations and never become trials.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import TrialState
+
+from autopeft.errors import unknown
+from autopeft.plan import OBJECTIVES
+from autopeft.space.candidate import Candidate, Value
+from autopeft.space.parameters import Draws, Parameter, Recalled, label
+from autopeft.space.space import Space
+from autopeft.trial import Status, Trial
+
+
+SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
+    "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True, warn_independent_sampling=False),
+    "nsga2": lambda seed: NSGAIISampler(seed=seed),
+    "gp": lambda seed: GPSampler(seed=seed, warn_independent_sampling=False),
+    "random": lambda seed: RandomSampler(seed=seed),
+}
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A candidate to consider, not yet a trial."""
+
+    ticket: int
+    """Optuna's number; the answer to the proposal must carry it."""
+    candidate: Candidate
+    params: Mapping[str, Any]
+    """The draws that made it."""
+
+
+class Proposer:
+    """Proposes, and learns from what became of its proposals."""
+
+    def __init__(self, space: Space, objectives: tuple[str, ...], sampler: str, seed: int) -> None:
+        if sampler not in SAMPLERS:
+            raise unknown("sampler", sampler, SAMPLERS)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._space = space
+        self._objectives = objectives
+        directions = ["maximize" if OBJECTIVES[name] else "minimize" for name in objectives]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self.study = optuna.create_study(directions=directions, sampler=SAMPLERS[sampler](seed))
+        self._asked: dict[int, optuna.trial.Trial] = {}
+
+    def begin_with(self, params: Mapping[str, Any]) -> None:
+        """Proposes this next; used for the portfolio of known good candidates."""
+        self.study.enqueue_trial(dict(params))
+
+    def propose(self) -> Proposal:
+        """The next candidate; answer it by `turn_away` or `tell`."""
+        asked = self.study.ask()
+        self._asked[asked.number] = asked
+        source = _Asked(asked)
+        return Proposal(asked.number, self._space.draw(source), source.drawn)
+
+    def turn_away(self, ticket: int, excess: Mapping[str, float]) -> None:
+        """A proposal breaks limits, each by this fraction of it (greater than 0)."""
+        asked = self._asked.pop(ticket)
+        for limit, violation in excess.items():
+            asked.set_constraint(limit, violation)
+        self.study.tell(asked, state=TrialState.PRUNED)
+
+    def tell(self, ticket: int, trial: Trial) -> None:
+        """What became of a proposal."""
+        asked = self._asked.pop(ticket)
+        if trial.status is Status.FINISHED:
+            self.study.tell(asked, [trial.value(name) for name in self._objectives])
+        else:
+            self.study.tell(asked, state=TrialState.FAIL)
+
+    def recall(self, trial: Trial) -> None:
+        """Learns from a trial of an earlier sitting, as if it had been proposed and told now."""
+        source = _Remembered(Recalled(trial.params))
+        self._space.draw(source)
+        finished = trial.status is Status.FINISHED
+        self.study.add_trial(
+            optuna.create_trial(
+                state=TrialState.COMPLETE if finished else TrialState.FAIL,
+                values=[trial.value(name) for name in self._objectives] if finished else None,
+                params=source.drawn,
+                distributions=source.distributions,
+            )
+        )
+
+
+class _Asked:
+    """Draws from an Optuna trial."""
+
+    def __init__(self, trial: optuna.trial.Trial) -> None:
+        self._trial = trial
+        self.drawn: dict[str, Any] = {}
+
+    def draw(self, name: str, parameter: Parameter) -> Value:
+        if parameter.low is None or parameter.high is None:
+            drawn: Any = self._trial.suggest_categorical(name, parameter.labels())
+        elif parameter.whole:
+            drawn = self._trial.suggest_int(name, int(parameter.low), int(parameter.high), log=parameter.log)
+        else:
+            drawn = self._trial.suggest_float(name, parameter.low, parameter.high, log=parameter.log)
+        self.drawn[name] = drawn
+        return parameter.value_of(drawn)
+
+
+class _Remembered:
+    """Draws from another source, and remembers labels and distributions."""
+
+    def __init__(self, source: Draws) -> None:
+        self._source = source
+        self.drawn: dict[str, Any] = {}
+        self.distributions: dict[str, optuna.distributions.BaseDistribution] = {}
+
+    def draw(self, name: str, parameter: Parameter) -> Value:
+        value = self._source.draw(name, parameter)
+        self.drawn[name] = label(value)
+        self.distributions[name] = _distribution(parameter)
+        return value
+
+
+def _distribution(parameter: Parameter) -> optuna.distributions.BaseDistribution:
+    if parameter.low is None or parameter.high is None:
+        return optuna.distributions.CategoricalDistribution(parameter.labels())
+    if parameter.whole:
+        return optuna.distributions.IntDistribution(int(parameter.low), int(parameter.high), log=parameter.log)
+    return optuna.distributions.FloatDistribution(parameter.low, parameter.high, log=parameter.log)
+
+
+def default_params(space: Space, kind: str) -> Mapping[str, Any]:
+    """The draws that make a method or hybrid at all its defaults."""
+    source = _Remembered(Recalled({"method": kind}))
+    space.draw(source)
+    return source.drawn

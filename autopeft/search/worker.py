@@ -1,0 +1,110 @@
+"""A worker: loads the backbone and the data once, then trains one trial after another on them.
+
+Runs in a worker process (or in the driver with `--workers 0`). It returns facts only; the driver remembers them.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from autopeft.artifacts import Description, save_artifact
+from autopeft.backbone.load import Backbone, load_backbone
+from autopeft.costs.measure import measure
+from autopeft.errors import AutopeftError
+from autopeft.methods.attached import attach
+from autopeft.methods.registry import configured_parts
+from autopeft.space.cards import Card
+from autopeft.tasks.base import task_named
+from autopeft.tasks.classifier import Classifier
+from autopeft.tasks.tokenized import Tokenized, open_split
+from autopeft.training.loop import TrainingFailed, train
+from autopeft.training.probe import Probe
+from autopeft.trial import Costs, Outcome, Rung, Status, Trial
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker of a search needs; small, and travels to other machines. Calling it makes a worker."""
+
+    model: str
+    description: Description
+    tokenized: Path
+    probe: Path
+    artifacts: Path
+    """Folder for the trained weights, one subfolder for each trial."""
+    cards: Mapping[str, Card]
+
+    def __call__(self) -> "TrainingWorker":
+        return TrainingWorker(self)
+
+
+class TrainingWorker:
+    """Trains trials on a backbone that stays loaded."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._backbone: Backbone = load_backbone(job.model)
+        self._backbone.model.to(self._device)
+        self._train: Tokenized = open_split(job.tokenized, "train")
+        self._validation: Tokenized = open_split(job.tokenized, "validation")
+        self._task = task_named(job.description.task, job.description.labels)
+        self._probe = Probe.load(job.probe)
+
+    def train(self, trial: Trial) -> Iterator[Rung | Outcome]:
+        """Yields rungs, then the outcome; a fault of the trial becomes its outcome, and the backbone is as before."""
+        began = time.perf_counter()
+        try:
+            measured: list[Costs] = []
+            for rung in self._trained(trial, measured):
+                yield rung
+        except TrainingFailed as error:
+            yield self._failed(str(error), began)
+        except AutopeftError as error:
+            yield self._failed(str(error), began)
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            yield self._failed(f"out of memory: {error}", began)
+        except Exception as error:
+            yield self._failed(f"{type(error).__name__}: {error}", began)
+        else:
+            folder = self._job.artifacts / f"{trial.number:04d}"
+            yield Outcome(
+                Status.FINISHED,
+                seconds=time.perf_counter() - began,
+                measured=measured[0],
+                artifact=str(folder),
+                facts=self._facts(),
+            )
+
+    def _trained(self, trial: Trial, measured: list[Costs]) -> Iterator[Rung]:
+        candidate = trial.candidate
+        with torch.random.fork_rng():
+            torch.manual_seed(trial.seed)
+            attached = attach(self._backbone.model, configured_parts(candidate.parts, self._job.cards), self._backbone.sites)
+            head = self._task.new_head(self._backbone.sites.width).to(self._device)
+        with attached:
+            if candidate.training.head_start == "probe":
+                self._probe.start(head)
+            classifier = Classifier(attached, head, candidate.training.pooling)
+            measured.append(measure(classifier, attached, self._task, self._train, candidate, self._device))
+            yield from train(
+                classifier,
+                attached,
+                self._task,
+                self._train,
+                self._validation,
+                candidate,
+                seed=trial.seed,
+                device=self._device,
+            )
+            save_artifact(self._job.artifacts / f"{trial.number:04d}", attached, head, self._job.description, candidate)
+
+    def _failed(self, reason: str, began: float) -> Outcome:
+        return Outcome(Status.FAILED, reason, seconds=time.perf_counter() - began, facts=self._facts())
+
+    def _facts(self) -> Mapping[str, str]:
+        name = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu"
+        return {"device": name, "threads": str(torch.get_num_threads())}

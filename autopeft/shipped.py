@@ -1,0 +1,10 @@
+"""Folders that are declared outside the package and shipped with it."""
+
+from pathlib import Path
+
+
+def shipped(folder: str) -> Path:
+    """`search_spaces`, `workers` or `storage`: beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).parent
+    inside = package / "_shipped" / folder
+    return inside if inside.is_dir() else package.parent / folder

@@ -1,0 +1,208 @@
+"""What every method must keep, tested over every card on every tiny architecture: a new card is tested by existing."""
+
+import copy
+
+import peft
+import pytest
+import torch
+
+from autopeft.backbone.sites import Sites
+from autopeft.errors import CannotAttach, CannotMerge
+from autopeft.methods.attached import attach, attach_saved
+from autopeft.methods.registry import method
+from autopeft.space.cards import load_cards, load_hybrids
+from tests.tiny import CONFIGS, batch, tiny
+
+NAMES = (*load_cards(), *load_hybrids(load_cards()))
+IDENTITY_AT_STEP_0 = {"lora", "ia3", "adapter", "bitfit", "lora_parallel"}
+
+pytestmark = [pytest.mark.parametrize("name", NAMES), pytest.mark.parametrize("architecture", CONFIGS)]
+
+
+def attached_or_skipped(model, name):
+    """A method that refuses an architecture says why; that it says so is tested below."""
+    try:
+        return attach(model, method(name))
+    except CannotAttach as refusal:
+        pytest.skip(f"refused: {refusal}")
+
+
+def hidden(attached, inputs=None):
+    output = attached.model(**(inputs or batch()))
+    return output.last_hidden_state[:, attached.prepended :]
+
+
+def loss_of(attached):
+    generator = torch.Generator().manual_seed(5)
+    states = hidden(attached)
+    target = torch.randn(states.shape, generator=generator)
+    return ((states - target) ** 2).mean()
+
+
+def trained(attached, steps=3):
+    optimizer = torch.optim.AdamW(attached.parameters(), lr=0.05, weight_decay=0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss_of(attached).backward()
+        optimizer.step()
+    return attached
+
+
+def values(model):
+    return {name: tensor.detach().clone() for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
+
+
+def test_detaching_after_training_leaves_the_model_as_it_was_bit_for_bit(name, architecture):
+    model = tiny(architecture)
+    before, attributes = values(model), set(vars(model))
+    flags = {n: p.requires_grad for n, p in model.named_parameters()}
+    modules = [type(module) for module in model.modules()]
+    with torch.no_grad():
+        output = model(**batch()).last_hidden_state
+    trained(attached_or_skipped(model, name)).detach()
+    after = values(model)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert [type(module) for module in model.modules()] == modules
+    assert {n: p.requires_grad for n, p in model.named_parameters()} == flags
+    assert set(vars(model)) == attributes
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    with torch.no_grad():
+        assert torch.equal(model(**batch()).last_hidden_state, output)
+
+
+def test_nothing_but_the_declared_tensors_is_trained_even_with_weight_decay(name, architecture):
+    model = tiny(architecture)
+    attached = attached_or_skipped(model, name)
+    declared = {id(tensor) for tensor in attached.parameters()}
+    before = {id(p): p.detach().clone() for p in model.parameters() if id(p) not in declared}
+    trained(attached)
+    assert all(torch.equal(p, before[id(p)]) for p in model.parameters() if id(p) in before)
+    assert {id(p) for p in model.parameters() if p.requires_grad} <= declared
+
+
+def test_every_trained_tensor_that_is_used_receives_a_gradient(name, architecture):
+    attached = trained(attached_or_skipped(tiny(architecture), name), steps=2)
+    loss_of(attached).backward()
+    silent = [each.name for each in attached.tensors() if each.tensor.grad is None or not each.tensor.grad.any()]
+    unused = {"pooler.dense.bias"}
+    key_biases = {each for each in silent if "key.bias" in each or "c_attn.bias" in each}
+    assert set(silent) - unused - key_biases == set()
+
+
+def test_the_output_is_unchanged_at_step_0_where_the_method_promises_it(name, architecture):
+    model = tiny(architecture)
+    with torch.no_grad():
+        bare = model(**batch()).last_hidden_state
+        attached = attached_or_skipped(model, name)
+        same = torch.allclose(hidden(attached), bare, atol=1e-5)
+    assert same == (name in IDENTITY_AT_STEP_0)
+
+
+def test_training_changes_the_output(name, architecture):
+    attached = attached_or_skipped(tiny(architecture), name)
+    with torch.no_grad():
+        before = hidden(attached)
+    trained(attached)
+    with torch.no_grad():
+        assert not torch.allclose(hidden(attached), before, atol=1e-4)
+
+
+def test_saved_and_loaded_again_gives_equal_output(name, architecture, tmp_path):
+    attached = trained(attached_or_skipped(tiny(architecture), name))
+    with torch.no_grad():
+        expected = hidden(attached)
+    attached.save(tmp_path)
+    again = attach_saved(tiny(architecture), tmp_path)
+    assert again.count == attached.count
+    with torch.no_grad():
+        assert torch.equal(hidden(again), expected)
+
+
+def test_peft_itself_loads_what_is_peft_s(name, architecture, tmp_path):
+    attached = trained(attached_or_skipped(tiny(architecture), name))
+    attached.save(tmp_path)
+    if not (tmp_path / "adapter_config.json").exists():
+        assert not all(each.implementation.startswith("peft.") for each in attached.chosen) or len(attached.chosen) > 1
+        return
+    theirs = peft.PeftModel.from_pretrained(tiny(architecture), str(tmp_path)).eval()
+    with torch.no_grad():
+        output = theirs(**batch()).last_hidden_state[:, attached.prepended :]
+        assert torch.allclose(output, hidden(attached), atol=1e-5)
+
+
+def test_merged_weights_give_equal_output_or_a_clear_refusal(name, architecture):
+    model = tiny(architecture)
+    attached = trained(attached_or_skipped(model, name))
+    with torch.no_grad():
+        expected = hidden(attached)
+    if not all(part.mergeable for part in attached.parts):
+        with pytest.raises(CannotMerge, match="cannot be merged"):
+            attached.merge()
+        with torch.no_grad():
+            assert torch.equal(hidden(attached), expected)
+        return
+    merged = attached.merge()
+    assert merged is model
+    with torch.no_grad():
+        assert torch.allclose(merged(**batch()).last_hidden_state, expected, atol=1e-5)
+
+
+def test_gradients_are_the_same_with_gradient_checkpointing(name, architecture):
+    plain = attached_or_skipped(tiny(architecture), name)
+    checkpointed = attached_or_skipped(tiny(architecture), name)
+    with torch.no_grad():
+        for one, other in zip(plain.parameters(), checkpointed.parameters(), strict=True):
+            one.add_(0.05 * torch.randn(one.shape, generator=torch.Generator().manual_seed(3)))
+            other.copy_(one)
+    model = checkpointed._bare
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    for each in (plain, checkpointed):
+        for module in each.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        each.model.train()
+        loss_of(each).backward()
+    for one, other in zip(plain.parameters(), checkpointed.parameters(), strict=True):
+        if one.grad is not None:
+            assert torch.allclose(one.grad, other.grad, atol=1e-6)
+
+
+def test_it_works_under_bf16_autocast(name, architecture):
+    attached = attached_or_skipped(tiny(architecture), name)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = loss_of(attached)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(p.grad).all() for p in attached.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("padding_side", ["left", "right"])
+def test_padding_tokens_do_not_change_real_ones(name, architecture, padding_side):
+    attached = trained(attached_or_skipped(tiny(architecture), name))
+    inputs = batch(padding_side=padding_side)
+    changed = copy.deepcopy(inputs)
+    changed["input_ids"][inputs["attention_mask"] == 0] = 7
+    real = inputs["attention_mask"].bool()
+    with torch.no_grad():
+        assert torch.allclose(hidden(attached, inputs)[real], hidden(attached, changed)[real], atol=1e-5)
+
+
+def test_two_attachments_under_one_seed_are_equal(name, architecture):
+    def parameters():
+        torch.manual_seed(11)
+        return [p.detach().clone() for p in attached_or_skipped(tiny(architecture), name).parameters()]
+
+    assert all(torch.equal(one, other) for one, other in zip(parameters(), parameters(), strict=True))
+
+
+def test_a_refused_method_leaves_the_model_as_it_was(name, architecture):
+    model = tiny(architecture)
+    before = values(model)
+    nowhere = Sites("Nothing", 48, (), {})
+    try:
+        attach(model, method(name), nowhere).detach()
+    except CannotAttach:
+        pass
+    assert all(torch.equal(before[key], value) for key, value in values(model).items())
+    assert all(p.requires_grad for p in model.parameters())
