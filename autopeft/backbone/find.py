@@ -1,0 +1,278 @@
+"""Finds the sites of any transformers model: by structure, a short table of names, and one traced forward pass.
+
+Names tell `q` from `k`; they do not tell which dropout follows a projection, nor whether a norm comes before or after a
+sub-layer. Those are read off a tiny forward pass, by the identity of tensors. The trace leaves the model as it was, and
+also works on the meta device (then on fake tensors). Not covered: encoder-decoder models as a whole (their encoder is).
+"""
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+from transformers.pytorch_utils import Conv1D
+
+from autopeft.backbone.sites import Place, Sites
+from autopeft.errors import CannotAttach
+
+_ROLES = (
+    ("qkv", r"(c_attn|query_key_value|qkv_proj|Wqkv|qkv)"),
+    ("q", r"(query|query_proj|q_proj|q_lin|q|wq)"),
+    ("k", r"(key|key_proj|k_proj|k_lin|k|wk)"),
+    ("v", r"(value|value_proj|v_proj|v_lin|v|wv)"),
+    ("o", r"(.*att\w*\.(.*\.)?(dense|c_proj|Wo|o)|o_proj|out_proj|out_lin|.*Attention\.o)"),
+    ("gate_up", r"(gate_up_proj|mlp\.Wi)"),
+    ("ffn.gate", r"(gate_proj|wi_0)"),
+    ("ffn.up", r"(intermediate\.dense|up_proj|fc1|lin1|c_fc|dense_h_to_4h|wi|wi_1|ffn)"),
+    ("ffn.down", r"(output\.dense|down_proj|fc2|lin2|mlp\.c_proj|mlp\.Wo|dense_4h_to_h|wo|ffn_output)"),
+)
+"""Role -> how a Linear's path inside its layer ends. The first match counts."""
+_INTERLEAVED = "query_key_value"
+"""A fused projection whose rows alternate by head: no range of rows belongs to q, k or v."""
+_TOKENS = 8
+
+
+@dataclass
+class _Call:
+    path: str
+    source: Any
+    output: Any
+
+
+@dataclass
+class _Trace:
+    """Calls of leaf modules in order, and where the first call of each layer ended."""
+
+    calls: list[_Call] = field(default_factory=list)
+    ends: dict[str, tuple[int, Any]] = field(default_factory=dict)
+
+
+def find_sites(model: nn.Module, mapping: Mapping[str, str] | None = None) -> Sites:
+    """The sites of a transformers model, with paths relative to it.
+
+    `mapping` says by hand where sites are: site -> module path with `*` for the layer number, such as
+    `{"layer": "blocks.*", "q": "blocks.*.attn.wq", "ffn.down": "blocks.*.mlp.proj"}`. Raises CannotAttach for an architecture that is not
+    understood, with what was found.
+    """
+    if mapping is not None:
+        return _mapped(model, mapping)
+    config = getattr(model, "config", None)
+    if getattr(config, "is_encoder_decoder", False):
+        raise CannotAttach(f"{type(model).__name__} has an encoder and a decoder; attach to its encoder (`model.get_encoder()`).")
+    layers = _layers(model)
+    trace = _traced(model, layers)
+    width = int(config.hidden_size) if config is not None and hasattr(config, "hidden_size") else _width(model, layers[0])
+    places: dict[str, list[Place]] = {}
+    for number, layer in enumerate(layers):
+        for site, place in _places_of_layer(model, config, trace, number, layer):
+            places.setdefault(site, []).append(place)
+    missing = {"q", "v", "o", "ffn.up", "ffn.down"} - places.keys()
+    if missing:
+        raise CannotAttach(_not_understood(model, layers, f"no {', '.join(sorted(missing))}"))
+    places["norm"] = list(_norms(model, layers))
+    places["embedding"] = list(_embedding(model))
+    return Sites(type(model).__name__, width, layers, {site: tuple(found) for site, found in places.items()})
+
+
+def _layers(model: nn.Module) -> tuple[str, ...]:
+    """Paths of the layers: the longest list of equal modules that hold several linear maps each."""
+    best: tuple[str, ...] = ()
+    for path, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) > len(best):
+            linears = [sum(_is_linear(inner) for inner in layer.modules()) for layer in module]
+            if min(linears) >= 4 and len({type(layer) for layer in module}) == 1:
+                best = tuple(f"{path}.{number}" for number in range(len(module)))
+    if not best:
+        raise CannotAttach(_not_understood(model, (), "no list of equal layers"))
+    return best
+
+
+def _traced(model: nn.Module, layers: tuple[str, ...]) -> _Trace:
+    trace = _Trace()
+    handles = []
+    modes = {module: module.training for module in model.modules()}
+
+    def leaf(path: str) -> Any:
+        def hook(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            trace.calls.append(_Call(path, inputs[0] if inputs else None, output))
+
+        return hook
+
+    def end(path: str) -> Any:
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            trace.ends.setdefault(path, (len(trace.calls), output[0] if isinstance(output, tuple) else output))
+
+        return hook
+
+    try:
+        for path, module in model.named_modules():
+            if path in layers:
+                handles.append(module.register_forward_hook(end(path)))
+            elif not any(True for _ in module.children()):
+                handles.append(module.register_forward_hook(leaf(path)))
+        model.eval()
+        with torch.no_grad():
+            _forward(getattr(model, "base_model", model))
+    except CannotAttach:
+        raise
+    except Exception as error:
+        raise CannotAttach(f"{type(model).__name__} cannot be called with token ids: {type(error).__name__}: {error}") from error
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, training in modes.items():
+            module.training = training
+    return trace
+
+
+def _forward(model: nn.Module) -> None:
+    parameter = next(model.parameters())
+    accepted = inspect.signature(model.forward).parameters
+    extra: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
+    if parameter.device.type != "meta":
+        ids = torch.full((1, _TOKENS), 5, device=parameter.device)
+        model(input_ids=ids, attention_mask=torch.ones_like(ids), **extra)
+        return
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        fake = {name: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu") for name, tensor in tensors.items()}
+        ids = torch.full((1, _TOKENS), 5)
+        functional_call(model, fake, kwargs={"input_ids": ids, "attention_mask": torch.ones_like(ids), **extra})
+
+
+def _places_of_layer(model: nn.Module, config: Any, trace: _Trace, number: int, layer: str) -> Iterator[tuple[str, Place]]:
+    yield "layer", Place(layer, number)
+    roles: dict[str, str] = {}
+    for path, module in model.get_submodule(layer).named_modules():
+        if _is_linear(module) and (role := _role(path)) is not None:
+            roles.setdefault(role, f"{layer}.{path}")
+    for role in ("q", "k", "v", "o", "ffn.up", "ffn.gate", "ffn.down"):
+        if role in roles:
+            yield role, Place(roles[role], number)
+    if "qkv" in roles:
+        for role, rows in _rows_of_qkv(model.get_submodule(roles["qkv"]), config, roles["qkv"]).items():
+            yield role, Place(roles["qkv"], number, rows=rows)
+    if "gate_up" in roles:
+        half = _features(model.get_submodule(roles["gate_up"]))[1] // 2
+        yield "ffn.gate", Place(roles["gate_up"], number, rows=(0, half))
+        yield "ffn.up", Place(roles["gate_up"], number, rows=(half, 2 * half))
+    if layer not in trace.ends:
+        return
+    last, output = trace.ends[layer]
+    calls = [call for call in trace.calls[:last] if call.path.startswith(layer + ".")]
+    post_norm = bool(calls) and _is_norm(model.get_submodule(calls[-1].path)) and calls[-1].output is output
+    for site, inner, source in (("attention", "o", "q"), ("ffn", "ffn.down", "ffn.up")):
+        if inner in roles:
+            fused = {"q": "qkv", "ffn.up": "gate_up"}[source]
+            after = _followed_by_dropout(model, calls, roles[inner])
+            norm = _next_norm(model, calls, after) if post_norm else ""
+            yield site, Place(after, number, source=roles.get(source, roles.get(fused, "")), norm=norm)
+
+
+def _role(path: str) -> str | None:
+    for role, ending in _ROLES:
+        if re.fullmatch(rf"(.*\.)?{ending}", path):
+            return role
+    return None
+
+
+def _rows_of_qkv(module: nn.Module, config: Any, path: str) -> dict[str, tuple[int, int] | None]:
+    if path.endswith(_INTERLEAVED):
+        return {"q": None, "k": None, "v": None}
+    heads = int(config.num_attention_heads)
+    shared = int(getattr(config, "num_key_value_heads", None) or heads)
+    size = _features(module)[1] // (heads + 2 * shared)
+    q, kv = heads * size, shared * size
+    return {"q": (0, q), "k": (q, q + kv), "v": (q + kv, q + 2 * kv)}
+
+
+def _followed_by_dropout(model: nn.Module, calls: list[_Call], path: str) -> str:
+    """The module that ends a sub-layer: the dropout whose input is the projection's output, or the projection itself."""
+    output = next((call.output for call in calls if call.path == path), None)
+    for call in calls:
+        if output is not None and call.source is output and isinstance(model.get_submodule(call.path), nn.Dropout):
+            return call.path
+    return path
+
+
+def _next_norm(model: nn.Module, calls: list[_Call], path: str) -> str:
+    paths = [call.path for call in calls]
+    later = paths[paths.index(path) + 1 :]
+    return next((each for each in later if _is_norm(model.get_submodule(each))), "")
+
+
+def _norms(model: nn.Module, layers: tuple[str, ...]) -> Iterator[Place]:
+    for path, module in model.named_modules():
+        if _is_norm(module) and any(True for _ in module.parameters(recurse=False)):
+            yield Place(path, _layer_of(path, layers))
+
+
+def _embedding(model: nn.Module) -> Iterator[Place]:
+    embeddings = getattr(model, "get_input_embeddings", lambda: None)()
+    for path, module in model.named_modules():
+        if module is embeddings:
+            yield Place(path, -1)
+
+
+def _layer_of(path: str, layers: tuple[str, ...]) -> int:
+    return next((number for number, layer in enumerate(layers) if path.startswith(layer + ".")), -1)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear | Conv1D)
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return "norm" in type(module).__name__.lower() and not any(True for _ in module.children())
+
+
+def _features(module: nn.Module) -> tuple[int, int]:
+    """Input and output features of a Linear or Conv1D."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    rows, columns = weight.shape
+    return (rows, columns) if isinstance(module, Conv1D) else (columns, rows)
+
+
+def _width(model: nn.Module, layer: str) -> int:
+    return next(_features(module)[0] for module in model.get_submodule(layer).modules() if _is_linear(module))
+
+
+def _mapped(model: nn.Module, mapping: Mapping[str, str]) -> Sites:
+    if "layer" not in mapping:
+        raise CannotAttach("a mapping of sites needs 'layer', such as {'layer': 'blocks.*', 'q': 'blocks.*.attn.wq'}.")
+    known = dict(model.named_modules())
+    count = 0
+    while mapping["layer"].replace("*", str(count)) in known:
+        count += 1
+    if not count:
+        raise CannotAttach(f"'{mapping['layer']}' names no layer of {type(model).__name__}: {mapping['layer'].replace('*', '0')} is not there.")
+    places: dict[str, tuple[Place, ...]] = {}
+    for site, pattern in mapping.items():
+        paths = [pattern.replace("*", str(number)) for number in range(count)]
+        for path in paths:
+            if path not in known:
+                raise CannotAttach(f"site '{site}': {type(model).__name__} has no module '{path}'.")
+        places[site] = tuple(Place(path, number) for number, path in enumerate(paths))
+    for site, inner, source in (("attention", "o", "q"), ("ffn", "ffn.down", "ffn.up")):
+        if site not in places and inner in places and source in places:
+            pairs = zip(places[inner], places[source], strict=True)
+            places[site] = tuple(Place(after.path, after.layer, source=before.path) for after, before in pairs)
+    layers = tuple(place.path for place in places["layer"])
+    places.setdefault("norm", tuple(_norms(model, layers)))
+    return Sites(type(model).__name__, _width(model, layers[0]), layers, places)
+
+
+def _not_understood(model: nn.Module, layers: tuple[str, ...], why: str) -> str:
+    shown = model.get_submodule(layers[0]) if layers else model
+    linears = [f"{path} {_features(module)}" for path, module in shown.named_modules() if _is_linear(module)][:12]
+    where = f"in {layers[0]}" if layers else "in the model"
+    return (
+        f"the architecture {type(model).__name__} is not understood: {why}. Linear maps found {where}: {', '.join(linears) or 'none'}. Give a "
+        "mapping to find_sites, such as {'layer': 'blocks.*', 'q': 'blocks.*.attn.wq', 'v': 'blocks.*.attn.wv', 'ffn.down': 'blocks.*.mlp.proj'}."
+    )
