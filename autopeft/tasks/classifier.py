@@ -1,0 +1,58 @@
+"""What is trained: the model with its attached methods, a pooling of its states, and the task's head."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from autopeft.errors import unknown
+
+POOLINGS = ("mean", "first", "last")
+
+
+class Carrier(Protocol):
+    """A model to call, with or without methods on it."""
+
+    model: nn.Module
+    modules: nn.ModuleList
+
+    @property
+    def prepended(self) -> int:
+        """Positions before the real tokens in the model's output."""
+
+
+class Classifier(nn.Module):
+    """Token ids in, logits out."""
+
+    def __init__(self, carrier: Carrier, head: nn.Module, pooling: str) -> None:
+        super().__init__()
+        if pooling not in POOLINGS:
+            raise unknown("pooling", pooling, POOLINGS)
+        self.model = carrier.model
+        self.beside = carrier.modules
+        self.head = head
+        self._prepended = carrier.prepended
+        self._pooling = pooling
+        bare = getattr(self.model, "base_model", self.model)
+        self._extra = {"use_cache": False} if "use_cache" in inspect.signature(bare.forward).parameters else {}
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """(batch, classes) logits of a padded batch (batch, length)."""
+        states = self.model(**inputs, **self._extra).last_hidden_state[:, self._prepended :]
+        pooled = pool(states, inputs["attention_mask"], self._pooling)
+        logits: Tensor = self.head(pooled)
+        return logits
+
+
+def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """(batch, length, width) states of real tokens -> (batch, width) in fp32; padding may be on either side."""
+    states = states.float()
+    if pooling == "mean":
+        weights = mask.unsqueeze(-1).to(states.dtype)
+        return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
+    rows = torch.arange(len(mask), device=mask.device)
+    if pooling == "first":
+        return states[rows, mask.int().argmax(1)]
+    return states[rows, mask.shape[1] - 1 - mask.flip(1).int().argmax(1)]

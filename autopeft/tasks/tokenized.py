@@ -1,0 +1,154 @@
+"""Tokenized data: made once, cached by content, memory-mapped by every worker.
+
+A split is two flat arrays (token ids and token types of all examples end to end) with the offset of each example, so that a
+batch is a few copies. Workers need neither the texts nor the tokenizer.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from autopeft.tasks.data import TaskData
+
+MULTIPLE = 8
+"""Batches are padded to a multiple of this many tokens."""
+_CHUNK = 1000
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How a tokenizer fills up shorter texts."""
+
+    token: int
+    side: str
+    longest: int
+    """No batch is padded beyond this many tokens."""
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """One split, memory-mapped."""
+
+    ids: np.ndarray
+    """(tokens of all examples,)"""
+    types: np.ndarray | None
+    """Token types, like `ids`; None where the tokenizer makes none."""
+    offsets: np.ndarray
+    """(examples + 1,): example i is ids[offsets[i]:offsets[i + 1]]."""
+    labels: np.ndarray
+    """(examples,) integer classes."""
+    padding: Padding
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(examples,) lengths in tokens."""
+        return np.diff(self.offsets)
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        """(batch, longest) token ids, mask and, where there are, types, padded to a multiple of 8."""
+        lengths = self.offsets[np.asarray(indices) + 1] - self.offsets[np.asarray(indices)]
+        width = min(-(-int(lengths.max()) // MULTIPLE) * MULTIPLE, max(self.padding.longest, int(lengths.max())))
+        ids = np.full((len(lengths), width), self.padding.token, dtype=np.int64)
+        mask = np.zeros((len(lengths), width), dtype=np.int64)
+        types = np.zeros((len(lengths), width), dtype=np.int64) if self.types is not None else None
+        for row, (index, length) in enumerate(zip(indices, lengths, strict=True)):
+            place = slice(0, length) if self.padding.side == "right" else slice(width - length, width)
+            start = self.offsets[index]
+            ids[row, place] = self.ids[start : start + length]
+            mask[row, place] = 1
+            if types is not None and self.types is not None:
+                types[row, place] = self.types[start : start + length]
+        inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        return inputs if types is None else {**inputs, "token_type_ids": torch.from_numpy(types)}
+
+
+def tokenize(data: TaskData, tokenizer: PreTrainedTokenizerBase, max_length: int, folder: Path) -> Path:
+    """The folder of the tokenized data inside `folder`; it is made once for the same content, and appears whole or not at all."""
+    target = folder / f"tokens-{_key(data, tokenizer, max_length)}"
+    if target.exists():
+        return target
+    temporary = folder / f"{target.name}.{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    for name in ("train", "validation", "test"):
+        if name in data.splits:
+            split = data.splits[name]
+            _write_split(temporary / name, split.texts, split.labels, tokenizer, max_length)
+    padding = {"token": tokenizer.pad_token_id, "side": tokenizer.padding_side, "longest": max_length}
+    (temporary / "padding.json").write_text(json.dumps(padding), encoding="utf-8")
+    try:
+        temporary.rename(target)
+    except OSError:
+        if not target.exists():
+            raise
+        shutil.rmtree(temporary)
+    return target
+
+
+def open_split(folder: Path, name: str) -> Tokenized:
+    """A split that `tokenize` wrote, memory-mapped."""
+    padding = Padding(**json.loads((folder / "padding.json").read_text(encoding="utf-8")))
+    arrays = {file.stem: np.load(file, mmap_mode="r") for file in (folder / name).glob("*.npy")}
+    return Tokenized(arrays["ids"], arrays.get("types"), np.asarray(arrays["offsets"]), np.asarray(arrays["labels"]), padding)
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str] | Sequence[tuple[str, ...]], max_length: int
+) -> dict[str, Tensor]:
+    """A padded batch of texts (or pairs), encoded as in training."""
+    rows = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
+    padded = tokenizer.pad(_encoded(tokenizer, rows, max_length), return_tensors="pt")
+    return {name: padded[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in padded}
+
+
+def _encoded(tokenizer: PreTrainedTokenizerBase, texts: Sequence[tuple[str, ...]], max_length: int) -> Any:
+    """Pairs go through the tokenizer's own pair encoding, or are joined by a newline where that would join them with nothing."""
+    first = [text[0] for text in texts]
+    second = [text[1] for text in texts] if len(texts[0]) == 2 else None
+    if second is not None and not _separates_pairs(tokenizer):
+        first, second = [f"{one}\n{other}" for one, other in zip(first, second, strict=True)], None
+    return tokenizer(first, second, truncation=True, max_length=max_length)
+
+
+def _separates_pairs(tokenizer: PreTrainedTokenizerBase) -> bool:
+    pair = tokenizer("a", "b")["input_ids"]
+    joined = [token for text in ("a", "b") for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
+    return not any(pair[start : start + len(joined)] == joined for start in range(len(pair)))
+
+
+def _write_split(
+    folder: Path, texts: Sequence[tuple[str, ...]], labels: np.ndarray, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> None:
+    folder.mkdir(parents=True)
+    ids: list[np.ndarray] = []
+    types: list[np.ndarray] = []
+    for start in range(0, len(texts), _CHUNK):
+        encoded = _encoded(tokenizer, texts[start : start + _CHUNK], max_length)
+        ids += [np.asarray(row, dtype=np.int32) for row in encoded["input_ids"]]
+        types += [np.asarray(row, dtype=np.int8) for row in encoded.get("token_type_ids", ())]
+    np.save(folder / "ids.npy", np.concatenate(ids))
+    if types:
+        np.save(folder / "types.npy", np.concatenate(types))
+    np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum([len(row) for row in ids])]))
+    np.save(folder / "labels.npy", labels)
+
+
+def _key(data: TaskData, tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:
+    digest = hashlib.sha256(f"{data.fingerprint} {max_length} {tokenizer.padding_side} {tokenizer.pad_token_id}".encode())
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    digest.update(backend.to_str().encode() if backend is not None else tokenizer.name_or_path.encode())
+    if "test" in data.splits:
+        digest.update(repr(data.splits["test"].texts).encode() + data.splits["test"].labels.tobytes())
+    return digest.hexdigest()[:24]
