@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import yaml
@@ -17,7 +18,13 @@ import yaml
 from autopeft.errors import AutopeftError, unknown
 from autopeft.sizes import Share, parse_bytes, parse_count, parse_count_or_share, parse_seconds
 
-OBJECTIVES: Mapping[str, bool] = {"accuracy": True, "memory": False, "trainable": False, "stored": False, "flops": False}
+OBJECTIVES: Mapping[str, bool] = {
+    "accuracy": True,
+    "memory": False,
+    "trainable": False,
+    "stored": False,
+    "flops": False,
+}
 """Every objective by name, and whether more of it is better."""
 
 
@@ -37,7 +44,12 @@ class Budget:
     """Smallest acceptable value of the task's metric on validation data, between 0 and 1; used when selecting."""
 
     def __post_init__(self) -> None:
-        parsers = {"memory": parse_bytes, "trainable": parse_count_or_share, "stored": parse_bytes, "flops": parse_count}
+        parsers = {
+            "memory": parse_bytes,
+            "trainable": parse_count_or_share,
+            "stored": parse_bytes,
+            "flops": parse_count,
+        }
         for name, parse in parsers.items():
             value = getattr(self, name)
             if value is not None:
@@ -67,7 +79,7 @@ class Plan:
     model: str
     """The pretrained transformer: a local folder or a hub name."""
     data: str
-    """A CSV, JSON lines or Parquet file, a folder of train/validation/test files, a saved `datasets` folder or a hub name."""
+    """A CSV, JSON lines or Parquet file, a folder of train/validation/test files, a `datasets` folder or a hub name."""
     text: tuple[str, ...] = ()
     """Text columns, one or two (a pair); guessed when not given."""
     label: str | None = None
@@ -94,6 +106,9 @@ class Plan:
     """Fixes the validation split, the proposals and every trial's training."""
 
     def __post_init__(self) -> None:
+        for name in ("trials", "max_length", "seed"):
+            if not isinstance(getattr(self, name), int | None):
+                raise AutopeftError(f"{name} must be a whole number, not '{getattr(self, name)}'.")
         if self.trials is None and self.time is None:
             object.__setattr__(self, "trials", 32)
         if self.trials is not None and self.trials < 1:
@@ -142,8 +157,11 @@ class Plan:
         return cls(**values)
 
     @classmethod
-    def from_yaml(cls, path: str | Path) -> Self:
-        """Reads a plan from a YAML file. Raises AutopeftError."""
+    def from_yaml(cls, path: str | Path, overrides: Mapping[str, Any] = MappingProxyType({})) -> Self:
+        """Reads a plan from a YAML file; `overrides` come before its fields, limits of the budget one by one.
+
+        Raises AutopeftError.
+        """
         try:
             plain = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
@@ -152,7 +170,10 @@ class Plan:
             raise AutopeftError(f"'{path}' is not valid YAML: {error}.") from error
         if not isinstance(plain, Mapping):
             raise AutopeftError(f"'{path}' must hold fields such as 'model:' and 'data:'.")
-        return cls.from_dict(plain)
+        budget = plain.get("budget") or {}
+        if not isinstance(budget, Mapping):
+            raise AutopeftError(f"budget in '{path}' must hold limits such as 'memory: 8GiB', not '{budget}'.")
+        return cls.from_dict({**plain, **overrides, "budget": {**budget, **overrides.get("budget", {})}})
 
 
 @dataclass(frozen=True)
@@ -160,7 +181,7 @@ class Resources:
     """Where a search runs; not part of the plan, so that a search may be resumed elsewhere."""
 
     workers: int | None = None
-    """Trials trained at the same time; 0 trains in this process without Ray. Default: one per GPU, else one per core."""
+    """Trials trained at a time; 0 trains in this process without Ray. By default one per GPU, else one per core."""
     gpus_per_trial: float | None = None
     """GPUs (or a fraction of one) for each trial; 1 where there are GPUs, 0 where there are none."""
     address: str | None = None
@@ -184,7 +205,7 @@ def field_docs(kind: type) -> Mapping[str, str]:
     assert isinstance(body, ast.ClassDef)
     docs = {}
     for line, following in zip(body.body, body.body[1:], strict=False):
-        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
-            if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
-                docs[line.target.id] = str(following.value.value)
+        match line, following:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=text)):
+                docs[name] = str(text)
     return docs

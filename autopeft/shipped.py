@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def shipped(folder: str) -> Path:
-    """`search_spaces`, `workers` or `storage`: beside the package in a checkout, inside it in a wheel."""
+    """`search_spaces` or `storage`: inside the package in a wheel, beside it in a checkout."""
     package = Path(__file__).parent
     inside = package / "_shipped" / folder
     return inside if inside.is_dir() else package.parent / folder

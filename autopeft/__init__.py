@@ -1,0 +1,57 @@
+"""Finds the parameter-efficient fine-tuning methods that suit a model, a dataset and a budget.
+
+Public names are imported when they are first used, so that `import autopeft` and `autopeft --help` answer at once.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autopeft.artifacts import TrainedModel as TrainedModel
+    from autopeft.artifacts import load as load
+    from autopeft.errors import AutopeftError as AutopeftError
+    from autopeft.methods.attached import attach as attach
+    from autopeft.methods.registry import method as method
+    from autopeft.plan import Budget as Budget
+    from autopeft.plan import Plan as Plan
+    from autopeft.plan import Resources as Resources
+    from autopeft.search.search import Search as Search
+    from autopeft.search.search import open_search
+    from autopeft.search.search import resume as resume
+    from autopeft.search.search import search as search
+    from autopeft.trial import SearchRecord as SearchRecord
+    from autopeft.trial import Trial as Trial
+
+    open = open_search
+
+_WHERE = {
+    "AutopeftError": "autopeft.errors:AutopeftError",
+    "Budget": "autopeft.plan:Budget",
+    "Plan": "autopeft.plan:Plan",
+    "Resources": "autopeft.plan:Resources",
+    "Search": "autopeft.search.search:Search",
+    "SearchRecord": "autopeft.trial:SearchRecord",
+    "TrainedModel": "autopeft.artifacts:TrainedModel",
+    "Trial": "autopeft.trial:Trial",
+    "attach": "autopeft.methods.attached:attach",
+    "load": "autopeft.artifacts:load",
+    "method": "autopeft.methods.registry:method",
+    "open": "autopeft.search.search:open_search",
+    "resume": "autopeft.search.search:resume",
+    "search": "autopeft.search",
+}
+"""Public name -> module and, after the colon, the name there. `search` is a package that can be called."""
+
+__all__ = list(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'autopeft' has no attribute '{name}'")
+    module, _, attribute = _WHERE[name].partition(":")
+    found = import_module(module)
+    return getattr(found, attribute) if attribute else found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WHERE})

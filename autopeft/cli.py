@@ -1,0 +1,356 @@
+"""The command line: one function per command, no logic of its own.
+
+Importing this module imports neither torch nor ray nor transformers, so that `--help` answers at once: commands import
+what they need. Options are made from the dataclasses of `plan.py`, whose field docstrings are their help. An
+`AutopeftError` is printed as one sentence with exit code 2.
+"""
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
+
+import click
+
+from autopeft.errors import AutopeftError
+from autopeft.plan import OBJECTIVES, Budget, Plan, Resources, field_docs
+
+if TYPE_CHECKING:
+    from autopeft.events import Event
+    from autopeft.search.search import Search
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_SIZES = {"memory": "SIZE", "stored": "SIZE", "trainable": "COUNT|SHARE", "flops": "COUNT", "time": "DURATION"}
+"""Options that the dataclasses read as text, and how to write them."""
+_DEMO: Mapping[str, Any] = {"space": "quick", "trials": 8, "max_length": 32}
+_INTERRUPTED = 130
+
+
+class _Commands(click.Group):
+    """Commands in the order of their use, not of the alphabet; an AutopeftError is an answer, not a crash."""
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AutopeftError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(2)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    epilog="""
+\b
+Examples:
+  autopeft search --demo
+  autopeft search --model bert-base-uncased --data train.csv --memory 8GiB --trainable 1% --trials 60
+  autopeft report --html report.html
+  autopeft select --memory 6GiB --trainable 500k
+  autopeft export NAME 7 --to winner/
+
+Sizes are written like 8GiB or 500MB, counts like 500k or 1.5M, shares like 1%, durations like 90s, 30m or 2h.
+""",
+)
+@click.version_option(package_name="autopeft", message="%(version)s")
+def main() -> None:
+    """Finds the parameter-efficient fine-tuning (PEFT) methods that suit a model, a dataset and a budget.
+
+    A search trains candidates that fit the budget and remembers all of them; its answer is the front of trials that no
+    other trial beats in every objective.
+    """
+
+
+def _options(kind: type, *leave_out: str) -> Callable[[_Command], _Command]:
+    """One option for each field of a dataclass; what is not given is None."""
+
+    def decorate(command: _Command) -> _Command:
+        hints, docs = get_type_hints(kind), field_docs(kind)
+        for each in reversed(fields(kind)):
+            if each.name in leave_out:
+                continue
+            default = ",".join(each.default) if isinstance(each.default, tuple) else each.default
+            shown = "" if default in (None, "", MISSING) else f"  [default: {default}]"
+            command = click.option(
+                f"--{each.name.replace('_', '-')}",
+                each.name,
+                type=str if each.name in _SIZES else _scalar(hints[each.name]),
+                metavar=_SIZES.get(each.name) or _metavar(hints[each.name]),
+                help=docs[each.name] + shown,
+            )(command)
+        return command
+
+    return decorate
+
+
+def _scalar(hint: Any) -> type:
+    """What the option of a field is read as; several values are one text with commas."""
+    kind = next(one for one in get_args(hint) if one is not type(None)) if isinstance(hint, UnionType) else hint
+    return kind if kind in (int, float) else str
+
+
+def _metavar(hint: Any) -> str | None:
+    return "NAME[,NAME…]" if get_args(hint)[:1] == (str,) and ... in get_args(hint) else None
+
+
+def _given(options: Mapping[str, Any], kind: type) -> dict[str, Any]:
+    """The options that belong to a dataclass and were given."""
+    return {each.name: options[each.name] for each in fields(kind) if options.get(each.name) is not None}
+
+
+_storage = click.option(
+    "--storage", default=Resources.storage, show_default=True, help=field_docs(Resources)["storage"]
+)
+_name = click.argument("name", required=False)
+
+
+@main.command(
+    epilog="""
+\b
+Examples:
+  autopeft search --demo
+  autopeft search --model bert-base-uncased --data train.csv --memory 8GiB --trainable 1% --trials 60
+  autopeft search --model ./my-model --data data/ --methods lora,adapter --time 2h --workers 4
+  autopeft search --plan plan.yaml --trials 200 --address auto --folder /shared/autopeft-runs
+
+A plan is a YAML file of the options above, with _ in place of -, and the limits on costs below `budget:`.
+Options given beside --plan or --demo come before theirs. Ctrl-C stops a search; `autopeft resume` goes on with it.
+"""
+)
+@click.option("--demo", is_flag=True, help="Search on a packaged small model and data set, without a network.")
+@click.option("--plan", "plan_file", metavar="FILE", help="Read the plan from a YAML file.")
+@click.option("--name", help="A name for the search.  [default: from the data and the time]")
+@_options(Plan, "budget")
+@_options(Budget)
+@_options(Resources)
+def search(demo: bool, plan_file: str | None, name: str | None, **options: Any) -> None:
+    """Search for the best methods: train candidates and report their front."""
+    wanted = _given(options, Plan)
+    if demo:
+        wanted = {**_DEMO, **_demo_paths(options["folder"] or Resources.folder), **wanted}
+    elif not plan_file:
+        for needed in ("model", "data"):
+            if needed not in wanted:
+                raise click.UsageError(f"Give --{needed}, or a plan by --plan, or try --demo.")
+    if budget := _given(options, Budget):
+        wanted["budget"] = budget
+    plan = Plan.from_yaml(plan_file, wanted) if plan_file else Plan.from_dict(wanted)
+    resources = _given(options, Resources)
+
+    def run(on_event: "Callable[[Event], None]") -> "Search":
+        from autopeft.search.search import search as run_search
+
+        return run_search(plan, name=name, on_event=on_event, **resources)
+
+    _watch(run, resources)
+
+
+def _demo_paths(folder: str) -> dict[str, str]:
+    from autopeft.tasks.demo import demo_data, demo_model
+
+    return {"model": str(demo_model()), "data": str(demo_data(Path(folder) / "demo"))}
+
+
+@main.command()
+@_name
+@_options(Resources)
+def resume(name: str | None, **options: Any) -> None:
+    """Go on with an interrupted search: finished trials are kept. NAME is the most recent search when not given."""
+    resources = _given(options, Resources)
+    searched = name or _most_recent(options["storage"] or Resources.storage)
+
+    def run(on_event: "Callable[[Event], None]") -> "Search":
+        from autopeft.search.search import resume as resume_search
+
+        return resume_search(searched, on_event=on_event, **resources)
+
+    _watch(run, resources)
+
+
+def _watch(run: "Callable[[Callable[[Event], None]], Search]", resources: Mapping[str, Any]) -> None:
+    """Runs a search under the live display, then reports; says after Ctrl-C how to go on."""
+    from autopeft.events import Begun
+    from autopeft.reports import render
+    from autopeft.reports.progress import Progress
+
+    begun: list[str] = []
+    try:
+        with Progress() as progress:
+
+            def hear(event: "Event") -> None:
+                if isinstance(event, Begun):
+                    begun.append(event.record.name)
+                progress(event)
+
+            done = run(hear)
+    except KeyboardInterrupt:
+        again = f"Go on with: {_command('resume', begun[0], resources)}" if begun else "Nothing was trained yet."
+        click.echo(f"Interrupted. {again}", err=True)
+        click.get_current_context().exit(_INTERRUPTED)
+    click.echo(render(done.record, "terminal"))
+    where = {"storage": resources["storage"]} if "storage" in resources else {}
+    click.echo(f"\nAs a page:     {_command('report', done.name, where)} --html report.html")
+    click.echo(f"Under limits:  {_command('select', done.name, where)} --memory SIZE --trainable COUNT")
+
+
+def _command(verb: str, name: str, options: Mapping[str, Any]) -> str:
+    """A command as it can be typed."""
+    given = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+    return shlex.join(["autopeft", verb, name, *given])
+
+
+def _most_recent(storage: str) -> str:
+    from autopeft.storage.repository import Repository
+
+    with Repository(storage) as repository:
+        summaries = repository.summaries()
+    if not summaries:
+        raise AutopeftError(f"there is no search in {storage}; begin one with `autopeft search`.")
+    return max(summaries, key=lambda summary: summary.created).name
+
+
+def _open(name: str | None, storage: str) -> "Search":
+    from autopeft.search.search import open_search
+
+    return open_search(name or _most_recent(storage), storage)
+
+
+@main.command()
+@_name
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write a page to FILE.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print one line per trial as CSV.")
+@_storage
+def report(name: str | None, html: Path | None, as_json: bool, as_csv: bool, storage: str) -> None:
+    """Report a search, running or finished. NAME is the most recent search when not given."""
+    from autopeft.reports import render
+
+    record = _open(name, storage).record
+    if html is None:
+        click.echo(render(record, "json" if as_json else "csv" if as_csv else "terminal").rstrip("\n"))
+        return
+    page = render(record, "html")
+    try:
+        html.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise AutopeftError(f"cannot write '{html}': {error.strerror}.") from error
+    click.echo(f"Report of {record.name}: {html.absolute()}")
+
+
+@main.command(
+    epilog="""
+\b
+Examples:
+  autopeft select --memory 6GiB --trainable 500k
+  autopeft select NAME --accuracy-at-least 0.9 --prefer trainable
+"""
+)
+@_name
+@_options(Budget)
+@click.option(
+    "--prefer",
+    default="accuracy",
+    show_default=True,
+    type=click.Choice(list(OBJECTIVES)),
+    help="The objective that decides among trials that keep all limits.",
+)
+@_storage
+def select(name: str | None, prefer: str, storage: str, **limits: Any) -> None:
+    """Select the best trial of a search under limits. NAME is the most recent search when not given."""
+    from autopeft.reports.wording import describe_fully, heading, show
+
+    opened = _open(name, storage)
+    given = {key: value for key, value in limits.items() if value is not None}
+    chosen = opened.select(prefer=prefer, **given)
+    most = "highest" if OBJECTIVES[prefer] else "lowest"
+    among = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in given.items())
+    kept = f"of the finished trials that keep {among}" if given else "of all finished trials"
+    click.echo(f"Trial {chosen.number} of {opened.name}: the {most} {heading(prefer)} {kept}.\n")
+    click.echo(f"  {describe_fully(chosen.candidate)}\n")
+    for objective in OBJECTIVES:
+        click.echo(f"  {heading(objective):<16} {show(objective, chosen.value(objective))}")
+    click.echo(
+        f"\nExport it:  {shlex.join(['autopeft', 'export', opened.name, str(chosen.number), '--to', 'winner/'])}"
+    )
+
+
+@main.command()
+@click.argument("name")
+@click.argument("trial", type=int)
+@click.option("--to", required=True, metavar="FOLDER", help="A new folder, or an empty one.")
+@click.option(
+    "--merge", is_flag=True, help="Fold the method into the backbone's weights, where its mathematics allow it."
+)
+@_storage
+def export(name: str, trial: int, to: str, merge: bool, storage: str) -> None:
+    """Write a trial's trained weights to a folder."""
+    folder = _open(name, storage).export(trial, to, merge=merge)
+    click.echo(f"Trial {trial} of {name}: {folder.absolute()}\n\nLoad it in Python:\n")
+    click.echo(f'  import autopeft\n\n  model = autopeft.load("{folder}")\n  model.predict(["a text to classify"])')
+
+
+@main.command("list")
+@_storage
+def list_searches(storage: str) -> None:
+    """List all searches."""
+    from autopeft.reports.wording import show
+    from autopeft.storage.repository import Repository
+
+    with Repository(storage) as repository:
+        summaries = sorted(repository.summaries(), key=lambda summary: summary.created, reverse=True)
+    if not summaries:
+        click.echo(f"No searches in {storage}.")
+        return
+    rows = [
+        (
+            each.name,
+            f"{each.created.astimezone():%Y-%m-%d %H:%M}",
+            "finished" if each.ended else "unfinished",
+            str(each.trials),
+            show("accuracy", each.best),
+            each.model,
+            each.data,
+        )
+        for each in summaries
+    ]
+    _table(("name", "begun", "state", "trials", "best accuracy", "model", "data"), rows)
+
+
+@main.command()
+def methods() -> None:
+    """List all methods and hybrids."""
+    from autopeft.space.cards import load_cards, load_hybrids
+
+    cards = load_cards()
+    rows = [(each.name, each.family, each.summary) for each in cards.values()]
+    rows += [(each.name, each.family, each.summary) for each in load_hybrids(cards).values()]
+    _table(("method", "family", "summary"), rows)
+
+
+@main.command()
+def spaces() -> None:
+    """List all named search spaces."""
+    from autopeft.space.space import load_space, named_spaces
+
+    loaded = [load_space(name) for name in named_spaces()]
+    _table(
+        ("space", "methods", "hybrids", "summary"),
+        [(each.name, str(len(each.methods)), str(len(each.hybrids)), each.summary) for each in loaded],
+    )
+
+
+def _table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*headings, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)

@@ -1,0 +1,211 @@
+"""What must stay true of the whole project: who imports whom, what an installation adds, what the README tells."""
+
+import ast
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from autopeft.cli import main
+from autopeft.shipped import shipped
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "autopeft"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+RANKS = {
+    "errors": 0,
+    **dict.fromkeys(("sizes", "shipped"), 1),
+    "plan": 2,
+    **dict.fromkeys(("space", "backbone"), 3),
+    "trial": 4,
+    **dict.fromkeys(("events", "fronts", "methods", "tasks", "costs"), 5),
+    **dict.fromkeys(("training", "storage", "reports", "artifacts"), 6),
+    "search": 7,
+    **dict.fromkeys(("cli", "__init__"), 8),
+}
+"""A part of the package imports only parts of lower rank, and those of its own rank that `SIDEWAYS` names."""
+
+SIDEWAYS = {("costs", "methods"), ("costs", "tasks")}
+UPWARD = {
+    # A step is predicted with the very optimizer and precision that train it.
+    ("costs/step.py", "autopeft.training.optimizer"),
+    ("costs/step.py", "autopeft.training.precision"),
+}
+HEAVY = {"torch", "ray", "transformers", "peft", "optuna", "sqlalchemy", "pandas", "sklearn", "datasets"}
+OWNERS = {"ray": {"search"}, "optuna": {"search", "reports"}, "sqlalchemy": {"storage"}, "alembic": {"storage"}}
+
+
+def part_of(path: Path) -> str:
+    """`search/driver.py` belongs to `search`, `plan.py` to `plan`."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Full names of the modules that a file imports, inside functions too, with their lines; none for types only."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} imports relatively"
+            if node.module == "autopeft":
+                yield from ((f"autopeft.{alias.name}", node.lineno) for alias in node.names)
+            else:
+                yield str(node.module), node.lineno
+
+
+def test_every_part_of_the_package_has_a_rank() -> None:
+    assert {part_of(path) for path in MODULES} == set(RANKS)
+
+
+def test_dependencies_point_one_way() -> None:
+    wrong = []
+    for path in MODULES:
+        mine = part_of(path)
+        for name, line in imports(path):
+            if not name.startswith("autopeft."):
+                continue
+            theirs = name.split(".")[1]
+            allowed = (
+                theirs == mine
+                or RANKS[theirs] < RANKS[mine]
+                or (mine, theirs) in SIDEWAYS
+                or (str(path.relative_to(PACKAGE)), name) in UPWARD
+            )
+            if not allowed:
+                wrong.append(f"{path.relative_to(ROOT)}:{line} imports {name}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_a_library_with_a_place_is_imported_only_there(library: str) -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in MODULES
+        for name, line in imports(path)
+        if name.split(".")[0] == library and part_of(path) not in OWNERS[library]
+    ]
+    assert not wrong
+
+
+def test_no_exception_to_the_import_rules_outlives_its_need() -> None:
+    found = {
+        (part_of(path), name.split(".")[1]) for path in MODULES for name, _ in imports(path) if "autopeft." in name
+    }
+    assert found >= SIDEWAYS
+    assert {(str(path.relative_to(PACKAGE)), name) for path in MODULES for name, _ in imports(path)} >= UPWARD
+
+
+def heavy_imports(program: str) -> str:
+    """The heavy libraries that a program imports, as the text of a sorted list."""
+    program = f"import sys; {program}; print(sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    return done.stdout.splitlines()[-1] if done.returncode == 0 else done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["search", "--help"], ["--version"]])
+def test_help_imports_no_heavy_library(arguments: list[str]) -> None:
+    assert heavy_imports(f"from autopeft.cli import main; main({arguments!r}, standalone_mode=False)") == "[]"
+
+
+def test_importing_the_package_imports_no_heavy_library() -> None:
+    assert heavy_imports("import autopeft; autopeft.Budget(memory='1GiB')") == "[]"
+
+
+def test_using_the_package_is_seen_by_the_test_of_imports() -> None:
+    assert "'torch'" in heavy_imports("import autopeft; autopeft.attach")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as opened:
+        yield opened
+
+
+def test_a_wheel_adds_one_import_name(wheel: zipfile.ZipFile) -> None:
+    tops = {name.split("/")[0] for name in wheel.namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"autopeft"}
+
+
+def test_a_wheel_holds_the_types_marker_and_the_command(wheel: zipfile.ZipFile) -> None:
+    assert "autopeft/py.typed" in wheel.namelist()
+    entry_points = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+    assert "autopeft = autopeft.cli:main" in wheel.read(entry_points).decode()
+
+
+@pytest.mark.parametrize("folder", ["search_spaces", "storage"])
+def test_a_wheel_holds_every_declared_file_that_the_program_reads(wheel: zipfile.ZipFile, folder: str) -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files", folder], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split()
+    assert tracked or not (ROOT / ".git").exists()
+    assert {f"autopeft/_shipped/{name}" for name in tracked} <= set(wheel.namelist())
+
+
+def test_a_wheel_finds_its_declared_folders(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    wheel.extractall(tmp_path)
+    program = "from autopeft.shipped import shipped; print((shipped('search_spaces') / 'default.yaml').is_file())"
+    alone = [sys.executable, "-S", "-c", program]
+    assert subprocess.run(alone, cwd=tmp_path, capture_output=True, text=True, check=True).stdout == "True\n"
+
+
+def test_a_checkout_finds_its_declared_folders() -> None:
+    assert shipped("search_spaces") == ROOT / "search_spaces"
+
+
+def test_the_readme_shows_the_help_that_the_program_prints() -> None:
+    shown = README.split("$ autopeft --help\n")[1].split("```")[0]
+    assert shown == CliRunner().invoke(main, ["--help"], prog_name="autopeft", terminal_width=110).output
+
+
+@pytest.mark.parametrize("command", main.commands)
+def test_every_command_is_in_the_readme(command: str) -> None:
+    examples = README.split("## On the command line")[1].split("$ autopeft --help")[0]
+    assert re.search(rf"^autopeft {command}\b", examples, re.MULTILINE)
+
+
+def readme_tree() -> dict[str, str]:
+    """Path -> purpose, as the README's tree says."""
+    block = README.split("## What is where")[1].split("```")[1]
+    told, folder = {}, ""
+    for line in block.strip("\n").splitlines():
+        indent, name, purpose = re.fullmatch(r"( *)(\S+)\s+(.+)", line).groups()  # type: ignore[union-attr]
+        folder = folder if indent else name
+        told[(folder if indent else "") + name] = purpose
+    return told
+
+
+def test_the_readme_tree_is_the_real_tree() -> None:
+    told = readme_tree()
+    assert all(told.values())
+    missing = [path for path in told if not (ROOT / path).exists() or path.endswith("/") != (ROOT / path).is_dir()]
+    assert not missing
+    parts = {f"autopeft/{path.name}{'/' if path.is_dir() else ''}" for path in PACKAGE.iterdir()}
+    untold = parts - set(told) - {"autopeft/__init__.py", "autopeft/__pycache__/", "autopeft/py.typed"}
+    assert not untold
+
+
+def test_torch_has_one_version_everywhere() -> None:
+    pinned = "torch==2.13.0"
+    assert f"\n{pinned}\n" in (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert f"install --quiet {pinned}\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f"'{pinned.split('==')[1]}'" in (ROOT / "workers" / "Dockerfile").read_text(encoding="utf-8")
