@@ -1,0 +1,227 @@
+"""The command line as its users meet it: one whole round on a tiny model, and one mistake of each kind."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+import autopeft
+from autopeft.cli import main
+from autopeft.plan import Budget, Plan, Resources, field_docs
+from tests.tiny import VOCABULARY, tiny
+
+GOOD, BAD = ("good", "fine", "great"), ("bad", "poor", "awful")
+WORDS = ("[PAD]", "[UNK]", *GOOD, *BAD, "film", "book", "song", "the", "a", "was", "is")
+
+
+def run(*arguments: object) -> Result:
+    """A command in this process; exceptions other than exits come through."""
+    return CliRunner().invoke(
+        main, [str(argument) for argument in arguments], prog_name="autopeft", catch_exceptions=False
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `model/` (a tiny BERT and its tokenizer) and `reviews.csv`."""
+    folder = tmp_path_factory.mktemp("user")
+    tiny("bert").save_pretrained(folder / "model")
+    vocabulary = {
+        word: number for number, word in enumerate((*WORDS, *(f"w{i}" for i in range(VOCABULARY - len(WORDS)))))
+    }
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(
+        folder / "model"
+    )
+    with (folder / "reviews.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["review", "opinion"])
+        for number in range(120):
+            opinion = "positive" if number % 2 else "negative"
+            word = (GOOD if number % 2 else BAD)[number // 2 % 3]
+            noun = ("film", "book", "song")[number // 6 % 3]
+            writer.writerow([f"the {noun} w{number % 60} was {word} w{number // 2 % 50}", opinion])
+    return folder
+
+
+def where(place: Path) -> tuple[str, ...]:
+    return ("--storage", f"sqlite:///{place}/searches.db")
+
+
+@pytest.fixture(scope="module")
+def searched(place: Path) -> Result:
+    """A small search named `reviews`, in one process."""
+    options = ("--methods", "lora,bitfit", "--trials", 3, "--max-length", 16, "--space", "quick", "--workers", 0)
+    limits = ("--memory", "1GiB", "--trainable", "90%")
+    paths = ("--model", place / "model", "--data", place / "reviews.csv", "--folder", place / "runs")
+    return run("search", *paths, *options, *limits, "--name", "reviews", *where(place))
+
+
+def test_a_search_reports_its_trials_and_says_what_to_do_next(searched: Result) -> None:
+    assert searched.exit_code == 0
+    assert "lora" in searched.stdout
+    assert "autopeft report reviews --storage" in searched.stdout
+    assert "autopeft select reviews --storage" in searched.stdout
+
+
+@pytest.mark.usefixtures("searched")
+def test_the_list_shows_the_search(place: Path) -> None:
+    line = next(line for line in run("list", *where(place)).stdout.splitlines() if line.startswith("reviews"))
+    assert "finished" in line
+    assert " 3 " in line
+
+
+@pytest.mark.usefixtures("searched")
+@pytest.mark.parametrize("name", [["reviews"], []])
+def test_a_report_is_json_and_csv(place: Path, name: list[str]) -> None:
+    everything = json.loads(run("report", *name, "--json", *where(place)).stdout)
+    assert len(everything["trials"]) == 3
+    rows = list(csv.DictReader(run("report", *name, "--csv", *where(place)).stdout.splitlines()))
+    assert len(rows) == 3
+
+
+@pytest.mark.usefixtures("searched")
+def test_a_page_is_written_and_its_path_printed(place: Path) -> None:
+    page = place / "report.html"
+    assert str(page) in run("report", "--html", page, *where(place)).stdout
+    assert "reviews" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("searched")
+def test_the_selected_trial_can_be_exported_and_loaded(place: Path) -> None:
+    told = run("select", "--prefer", "trainable", *where(place)).stdout
+    opened = autopeft.open("reviews", storage=where(place)[1])
+    number = opened.select(prefer="trainable").number
+    assert told.startswith(f"Trial {number} of reviews: the lowest trainable of all finished trials.")
+    assert f"autopeft export reviews {number} --to" in told
+
+    exported = run("export", "reviews", number, "--to", place / "winner", *where(place))
+    assert f'model = autopeft.load("{place / "winner"}")' in exported.stdout
+    model = autopeft.load(place / "winner")
+    assert set(model.predict(["the film was good", "the book was awful"])) <= {"positive", "negative"}
+
+
+@pytest.mark.usefixtures("searched")
+def test_limits_that_exclude_every_trial_are_answered(place: Path) -> None:
+    result = run("select", "--trainable", 1, *where(place))
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: ")
+    assert "trainable" in result.stderr
+
+
+@pytest.mark.usefixtures("searched")
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["resume", "reviews"], "reached its limits"),
+        (["report", "review"], "reviews"),
+        (["export", "reviews", "99", "--to", "nowhere"], "has no trial 99"),
+        (["report", "--html", "no/such/folder/report.html"], "cannot write 'no/such/folder/report.html'"),
+    ],
+)
+def test_a_slip_after_a_search_is_answered(place: Path, arguments: list[str], answer: str) -> None:
+    result = run(*arguments, *where(place))
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: ")
+    assert answer in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["search"], "Give --model, or a plan by --plan, or try --demo."),
+        (["search", "--model", "m"], "Give --data"),
+        (["search", "--model", "m", "--data", "d", "--memory", "8Gib0"], "'8Gib0' is not a size in bytes"),
+        (["search", "--model", "m", "--data", "d", "--trials", "0"], "trials must be at least 1"),
+        (["search", "--model", "m", "--data", "d", "--objectives", "acuracy"], "Did you mean 'accuracy'?"),
+        (["search", "--model", "m", "--data", "d", "--workers", "-1"], "workers must be 0 or more"),
+        (["search", "--plan", "no-plan.yaml"], "cannot read the plan 'no-plan.yaml'"),
+        (["report"], "there is no search in"),
+        (["select", "--prefer", "speed"], "'speed' is not one of"),
+    ],
+)
+def test_a_slip_is_answered_in_one_sentence(tmp_path: Path, arguments: list[str], answer: str) -> None:
+    result = run(*arguments, "--storage", f"sqlite:///{tmp_path}/empty.db")
+    assert result.exit_code == 2
+    assert answer in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_options_come_before_a_plan(tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text("model: m\ndata: d\ntime: 2h\nbudget: {memory: 8GiB, trainable: 1%}\n")
+    plan = Plan.from_yaml(file, {"data": "e", "budget": {"memory": "4GiB"}})
+    assert (plan.data, plan.time, plan.trials) == ("e", 7200, None)
+    assert plan.budget == Budget(memory="4GiB", trainable="1%")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("line", "answer"), [("trials: many", "whole number"), ("budget: 8GiB", "must hold limits")])
+def test_a_plan_with_a_wrong_value_is_answered(tmp_path: Path, line: str, answer: str) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text(f"model: m\ndata: d\n{line}\n")
+    result = run("search", "--plan", file, "--storage", f"sqlite:///{tmp_path}/empty.db")
+    assert result.exit_code == 2
+    assert answer in result.stderr
+
+
+def test_every_setting_is_an_option_with_its_description() -> None:
+    options = {option.name: option for option in main.commands["search"].params}
+    for kind in (Plan, Budget, Resources):
+        for each in fields(kind):
+            if each.name != "budget":
+                assert field_docs(kind)[each.name] in (options[each.name].help or "")  # type: ignore[attr-defined]
+
+
+def test_methods_and_spaces_are_listed() -> None:
+    listed = run("methods").stdout
+    assert all(name in listed for name in ("lora", "bitfit", "lora_parallel"))
+    assert all(name in run("spaces").stdout for name in ("default", "quick"))
+
+
+def test_no_searches_is_no_error(tmp_path: Path) -> None:
+    result = run("list", "--storage", f"sqlite:///{tmp_path}/empty.db")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("No searches in")
+
+
+def test_control_c_says_how_to_go_on_and_the_search_goes_on(place: Path, tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path}/searches.db"
+    resources = ["--folder", str(tmp_path / "runs"), "--storage", storage, "--workers", "0"]
+    paths = ["--model", str(place / "model"), "--data", str(place / "reviews.csv"), "--space", "quick"]
+    command = [sys.executable, "-c", "from autopeft.cli import main; main()"]
+    asked = [*command, "search", *paths, "--name", "long", "--methods", "bitfit", "--trials", "10000", *resources]
+    process = subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for_trials(storage, process)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, told
+    assert "Traceback" not in told
+    assert "Go on with: autopeft resume long --workers 0 --storage" in told
+    assert autopeft.open("long", storage=storage).record.ended is None
+
+
+def wait_for_trials(storage: str, process: subprocess.Popen[str]) -> None:
+    """Until a search has two trials, one of which is finished then; fails when its process ends before that."""
+    began = time.monotonic()
+    while time.monotonic() - began < 90:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.5)
+        try:
+            if len(autopeft.open("long", storage=storage).trials) >= 2:
+                return
+        except autopeft.AutopeftError:
+            continue
+    pytest.fail("the search did not begin")
