@@ -1,0 +1,250 @@
+"""What a record says, worked out once for all formats: front, knee, how trials ended, what to be careful about."""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from autopeft.fronts import front, knee
+from autopeft.plan import OBJECTIVES, Plan
+from autopeft.reports.wording import heading, numbers, plural, show, show_setting, why
+from autopeft.sizes import show_seconds
+from autopeft.trial import SearchRecord, Status, Trial
+
+
+@dataclass(frozen=True)
+class Best:
+    """How one method or hybrid did."""
+
+    name: str
+    trials: int
+    """How many were tried."""
+    failed: int
+    best: Trial | None
+    """Its most accurate finished trial."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What there is to say about a search."""
+
+    objectives: tuple[str, ...]
+    """Columns to show: the default objectives, and those that the plan asks for or limits."""
+    front: tuple[Trial, ...]
+    """Non-dominated trials, the most accurate first."""
+    knee: Trial | None
+    """The best trade-off of a front of at least three."""
+    by_status: Mapping[Status, tuple[Trial, ...]]
+    failures: Mapping[str, tuple[int, ...]]
+    """Numbers of the failed trials by reason, the most frequent first."""
+    methods: tuple[Best, ...]
+    """Every method and hybrid that was tried, the most accurate first."""
+    rows: int | None
+    """Rows of validation data, where known."""
+    seconds: float | None
+    """Wall-clock of the search, where known."""
+
+    def accuracy(self, value: float | None) -> str:
+        """An accuracy with its standard error, where the number of rows is known."""
+        error = None if value is None else standard_error(value, self.rows)
+        return show("accuracy", value) + ("" if error is None else f" ± {error:.3f}")
+
+
+def find(record: SearchRecord) -> Findings:
+    """Works out what a record says."""
+    on_front = front(record.trials, record.plan.objectives)
+    failed = tuple(trial for trial in record.trials if trial.status is Status.FAILED)
+    rows = record.facts.get("validation_rows")
+    return Findings(
+        _objectives(record.plan),
+        tuple(sorted(on_front, key=lambda trial: (-(trial.accuracy or 0.0), trial.predicted.trainable, trial.number))),
+        knee(on_front, record.plan.objectives) if len(on_front) >= 3 else None,
+        {status: tuple(trial for trial in record.trials if trial.status is status) for status in Status},
+        _by_reason(failed),
+        _methods(record.trials),
+        rows if isinstance(rows, int) and rows > 0 else None,
+        _seconds(record),
+    )
+
+
+def standard_error(accuracy: float, rows: int | None) -> float | None:
+    """Of a fraction of right answers on this many rows, sqrt(p (1 - p) / n)."""
+    return math.sqrt(accuracy * (1 - accuracy) / rows) if rows and 0 <= accuracy <= 1 else None
+
+
+def tally(record: SearchRecord, found: Findings) -> str:
+    """One sentence: how trials ended, what was turned away, how long it took."""
+    counts = [f"{len(trials)} {status.value}" for status, trials in found.by_status.items() if trials]
+    if found.by_status[Status.TRAINING]:
+        counts = [*counts[1:], f"{len(found.by_status[Status.TRAINING])} not finished"]
+    said = [f"{plural(len(record.trials), 'trial')}{': ' + ', '.join(counts) if counts else ''}"]
+    if away := turned_away(record.turned_away):
+        said.append(away)
+    if found.seconds is not None:
+        said.append(f"{show_seconds(found.seconds)} of search")
+    return "; ".join(said) + ("." if record.ended else "; the search is running or was interrupted.")
+
+
+def turned_away(counts: Mapping[str, int]) -> str:
+    """`14 candidates turned away before training (memory 12, trainable 2)`; empty when none were."""
+    if not (total := sum(counts.values())):
+        return ""
+    by_limit = ", ".join(f"{limit} {count}" for limit, count in sorted(counts.items(), key=lambda item: -item[1]))
+    return f"{plural(total, 'candidate')} turned away before training ({by_limit})"
+
+
+def failure_lines(found: Findings) -> tuple[str, ...]:
+    """One line per reason of failure."""
+    return tuple(f"{numbers(trials).capitalize()} failed: {reason}" for reason, trials in found.failures.items())
+
+
+def emptiness(record: SearchRecord, found: Findings) -> str:
+    """Why there is no front; empty when there is one."""
+    if found.front:
+        return ""
+    if not record.trials:
+        away = turned_away(record.turned_away)
+        return "No trial was trained" + (f": {away}." if away else "." if record.ended else " yet.")
+    if training := found.by_status[Status.TRAINING]:
+        return f"No trial has finished yet; {plural(len(training), 'trial')} began."
+    reasons = ", ".join(
+        f"{plural(len(trials), 'trial')} failed ({reason})" for reason, trials in found.failures.items()
+    )
+    stopped = f"{plural(len(found.by_status[Status.STOPPED]), 'trial')} stopped early"
+    return f"No trial finished: {reasons or stopped}."
+
+
+def notes(record: SearchRecord, found: Findings) -> tuple[str, ...]:
+    """What a reader must know before believing the numbers."""
+    if not found.front:
+        return ()
+    finished = found.by_status[Status.FINISHED]
+    said = [
+        "Accuracy is on validation data"
+        + (f" ({found.rows:,} rows)" if found.rows else "")
+        + ", from one seed per trial."
+    ]
+    best = max((trial.accuracy for trial in finished if trial.accuracy is not None), default=None)
+    error = None if best is None else standard_error(best, found.rows)
+    if error:
+        said.append(
+            "± is its standard error, sqrt(p (1 - p) / n); "
+            f"two trials less than about {2 * math.sqrt(2) * error:.3f} apart may differ by chance."
+        )
+    if len(finished) > 1:
+        said.append(
+            f"The front was picked out of {plural(len(finished), 'trial')} on the same rows, "
+            "so expect a little less on new data."
+        )
+    if record.baselines is not None:
+        probe = record.baselines.probe
+        no_better = tuple(
+            trial.number for trial in found.front if trial.accuracy is not None and trial.accuracy <= probe
+        )
+        if no_better:
+            said.append(f"No better than the linear probe, which trains no method at all: {numbers(no_better)}.")
+    if differences := _differences(finished):
+        said.append(
+            "Memory is predicted before training; "
+            f"measured on real steps of {plural(len(differences), 'trial')}, it differed by at most "
+            f"{100 * max(differences):.1f}%."
+        )
+    return tuple(said)
+
+
+def baseline_rows(record: SearchRecord) -> tuple[tuple[str, float], ...]:
+    """The reference points by name, the better one first; none before they are measured."""
+    if record.baselines is None:
+        return ()
+    return ("linear probe", record.baselines.probe), ("majority class", record.baselines.majority)
+
+
+def plan_lines(plan: Plan) -> tuple[tuple[str, str], ...]:
+    """What was asked for, as name and value; limits that were not given are left out."""
+    budget = plan.budget
+    limits = [
+        f"{heading(name)} at most {limit if name == 'trainable' and not isinstance(limit, int) else show(name, limit)}"
+        for name in ("memory", "trainable", "stored", "flops")
+        if (limit := getattr(budget, name)) is not None
+    ]
+    if budget.accuracy_at_least is not None:
+        limits.append(f"accuracy at least {budget.accuracy_at_least:g} when selecting")
+    ends = [plural(plan.trials, "trial")] if plan.trials is not None else []
+    ends += [show_seconds(plan.time)] if plan.time is not None else []
+    lines = {
+        "model": plan.model,
+        "data": plan.data,
+        "objectives": ", ".join(
+            f"{heading(name)} ({'more' if OBJECTIVES[name] else 'less'} is better)" for name in plan.objectives
+        ),
+        "budget": ", ".join(limits) or "no limit on costs",
+        "search": f"at most {' or '.join(ends)}",
+        "space": plan.space + (f", only {', '.join(plan.methods)}" if plan.methods else ""),
+        "sampler": f"{plan.sampler}, seed {plan.seed}",
+        "longest text": f"{plan.max_length} tokens",
+    }
+    return tuple(lines.items())
+
+
+def fact_lines(record: SearchRecord) -> tuple[tuple[str, str], ...]:
+    """What was found out before the first trial, as name and value; only what is known."""
+    facts = record.facts
+    parameters = facts.get("backbone_parameters")
+    count = f" ({show('trainable', parameters)} parameters)" if isinstance(parameters, int | float) else ""
+    lines = {
+        "backbone": f"{facts['backbone']}{count}" if "backbone" in facts else "",
+        "rows": ", ".join(
+            f"{facts[f'{split}_rows']:,} {split}"
+            for split in ("train", "validation")
+            if isinstance(facts.get(f"{split}_rows"), int)
+        ),
+        "costs predicted at": f"{facts['batch_length']} tokens" if facts.get("batch_length") is not None else "",
+        "device": str(facts.get("device") or ""),
+        "workers": str(facts["workers"]) if facts.get("workers") is not None else "",
+        "versions": ", ".join(f"{name} {version}" for name, version in dict(facts.get("versions") or {}).items()),
+        "cannot attach": "; ".join(
+            f"{name}: {show_setting(reason)}" for name, reason in dict(facts.get("refused") or {}).items()
+        ),
+    }
+    return tuple((name, value) for name, value in lines.items() if value)
+
+
+def _objectives(plan: Plan) -> tuple[str, ...]:
+    wanted = {"accuracy", "memory", "trainable", *plan.objectives}
+    wanted |= {name for name in OBJECTIVES if getattr(plan.budget, name, None) is not None}
+    return tuple(name for name in OBJECTIVES if name in wanted)
+
+
+def _by_reason(failed: tuple[Trial, ...]) -> Mapping[str, tuple[int, ...]]:
+    groups: dict[str, tuple[int, ...]] = defaultdict(tuple)
+    for trial in failed:
+        groups[why(trial)] += (trial.number,)
+    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+
+
+def _methods(trials: tuple[Trial, ...]) -> tuple[Best, ...]:
+    by_name: dict[str, list[Trial]] = defaultdict(list)
+    for trial in trials:
+        by_name[trial.candidate.name].append(trial)
+    found = []
+    for name, group in by_name.items():
+        finished = [trial for trial in group if trial.status is Status.FINISHED and trial.accuracy is not None]
+        best = max(finished, key=lambda trial: trial.accuracy or 0.0, default=None)
+        found.append(Best(name, len(group), sum(trial.status is Status.FAILED for trial in group), best))
+    return tuple(sorted(found, key=lambda each: (-(each.best.accuracy or 0.0) if each.best else 1.0, each.name)))
+
+
+def _seconds(record: SearchRecord) -> float | None:
+    """As the search counted them, over all its sittings; else from its beginning to its end."""
+    counted = record.facts.get("seconds")
+    if isinstance(counted, int | float):
+        return float(counted)
+    return (record.ended - record.created).total_seconds() if record.ended else None
+
+
+def _differences(trials: tuple[Trial, ...]) -> tuple[float, ...]:
+    return tuple(
+        abs(trial.outcome.measured.memory / trial.predicted.memory - 1)
+        for trial in trials
+        if trial.outcome and trial.outcome.measured and trial.outcome.measured.memory and trial.predicted.memory
+    )

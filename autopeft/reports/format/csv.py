@@ -1,0 +1,89 @@
+"""One row per trial and one column per objective and hyperparameter, for spreadsheets and data frames.
+
+Hyperparameters are named `method.setting` (`method#2.setting` for a method that a candidate holds twice); a cell is
+empty where a trial has no such value.
+"""
+
+import csv
+from collections import Counter
+from io import StringIO
+from typing import Any
+
+from autopeft.plan import OBJECTIVES
+from autopeft.reports.findings import find
+from autopeft.reports.wording import first_line
+from autopeft.space.candidate import Candidate
+from autopeft.trial import SearchRecord, Trial
+
+_COSTS = tuple(name for name in OBJECTIVES if name != "accuracy")
+
+
+def render(record: SearchRecord) -> str:
+    """Comma-separated text with a line of column names; lines end in a newline."""
+    found = find(record)
+    on_front = {trial.number for trial in found.front}
+    rows = [
+        _row(trial)
+        | {
+            "front": int(trial.number in on_front),
+            "knee": int(found.knee is not None and trial.number == found.knee.number),
+        }
+        | _settings(trial.candidate)
+        for trial in record.trials
+    ]
+    first = [
+        "trial",
+        "status",
+        "front",
+        "knee",
+        "method",
+        "accuracy",
+        *_COSTS,
+        *(f"measured_{name}" for name in _COSTS),
+    ]
+    first += ["seconds", "seed", "started", "finished", "reason"]
+    settings = sorted({name for row in rows for name in row} - set(first))
+    file = StringIO()
+    writer = csv.DictWriter(file, [*first, *settings], restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    outcome = trial.outcome
+    measured = outcome.measured if outcome else None
+    return {
+        "trial": trial.number,
+        "status": trial.status.value,
+        "method": trial.candidate.name,
+        "accuracy": "" if trial.accuracy is None else trial.accuracy,
+        **{name: getattr(trial.predicted, name) for name in _COSTS},
+        **({f"measured_{name}": getattr(measured, name) for name in _COSTS} if measured else {}),
+        "seconds": round(outcome.seconds, 3) if outcome else "",
+        "seed": trial.seed,
+        "started": trial.started.isoformat() if trial.started else "",
+        "finished": trial.finished.isoformat() if trial.finished else "",
+        "reason": first_line(outcome.reason) if outcome and outcome.reason else "",
+    }
+
+
+def _settings(candidate: Candidate) -> dict[str, Any]:
+    seen: Counter[str] = Counter()
+    settings: dict[str, Any] = {}
+    for part in candidate.parts:
+        seen[part.method] += 1
+        name = part.method if seen[part.method] == 1 else f"{part.method}#{seen[part.method]}"
+        for setting, value in {
+            **part.settings,
+            "learning_rate": part.learning_rate,
+            "weight_decay": part.weight_decay,
+        }.items():
+            settings[f"{name}.{setting}"] = _cell(value)
+    return settings | {f"training.{name}": _cell(value) for name, value in vars(candidate.training).items()}
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return ",".join(str(_cell(item)) for item in value)
+    return "" if value is None else value

@@ -1,0 +1,140 @@
+"""One self-contained page: plots, the front, every trial, and what was searched. Nothing is loaded from anywhere.
+
+Without JavaScript, or printed, the tables say everything that the plots show.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from autopeft.reports.findings import (
+    Findings,
+    baseline_rows,
+    emptiness,
+    fact_lines,
+    failure_lines,
+    find,
+    notes,
+    plan_lines,
+    tally,
+)
+from autopeft.reports.plots import plots
+from autopeft.reports.wording import describe, describe_fully, heading, plural, show, why
+from autopeft.sizes import show_seconds
+from autopeft.trial import SearchRecord, Trial
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value to read, and the one to sort by."""
+
+    shown: str
+    key: str | float = ""
+
+
+def render(record: SearchRecord) -> str:
+    """The page."""
+    found = find(record)
+    drawn = plots(record, found)
+    return _template().render(
+        record=record,
+        found=found,
+        plural=plural,
+        plots=drawn,
+        figures=_script_safe(json.dumps({plot.name: plot.figure for plot in drawn}, default=str)),
+        plotly=Markup(get_plotlyjs()) if drawn else "",
+        described=[str(line) for line in record.facts.get("data", ())],
+        labels=[str(label) for label in record.facts.get("labels", ())],
+        front=[_front_row(found, trial) for trial in found.front],
+        headings=[heading(name) for name in found.objectives],
+        baselines=[(name, _baseline_row(found, accuracy)) for name, accuracy in baseline_rows(record)],
+        emptiness=emptiness(record, found),
+        tally=tally(record, found),
+        failures=failure_lines(found),
+        notes=notes(record, found),
+        methods=[
+            (
+                each,
+                found.accuracy(each.best.accuracy),
+                show("trainable", each.best.value("trainable")),
+                show("memory", each.best.value("memory")),
+            )
+            if each.best
+            else (each, "-", "-", "-")
+            for each in found.methods
+        ],
+        trials=[_trial_row(found, trial) for trial in record.trials],
+        trial_headings=[
+            "trial",
+            "status",
+            "method",
+            *(heading(name) for name in found.objectives),
+            "measured memory",
+            "time",
+        ],
+        plan=plan_lines(record.plan),
+        facts=fact_lines(record),
+    )
+
+
+@cache
+def _template() -> Template:
+    return Environment(
+        loader=PackageLoader("autopeft.reports", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template("page.html.jinja")
+
+
+def _script_safe(text: str) -> Markup:
+    """JSON that cannot end the script element which holds it."""
+    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+
+
+def _front_row(found: Findings, trial: Trial) -> Mapping[str, Any]:
+    return {
+        "number": trial.number,
+        "knee": found.knee is not None and trial.number == found.knee.number,
+        "short": describe(trial.candidate),
+        "full": describe_fully(trial.candidate),
+        "values": [
+            found.accuracy(trial.accuracy) if name == "accuracy" else show(name, trial.value(name))
+            for name in found.objectives
+        ],
+        "seconds": show_seconds(trial.outcome.seconds) if trial.outcome else "-",
+    }
+
+
+def _baseline_row(found: Findings, accuracy: float) -> list[str]:
+    free = {"accuracy": found.accuracy(accuracy), "trainable": "0"}
+    return [free.get(name, "") for name in found.objectives]
+
+
+def _trial_row(found: Findings, trial: Trial) -> Mapping[str, Any]:
+    outcome = trial.outcome
+    measured = outcome.measured.memory if outcome and outcome.measured else None
+    cells = [
+        Cell("-", -1)
+        if name == "accuracy" and trial.accuracy is None
+        else Cell(show(name, trial.value(name)), trial.value(name))
+        for name in found.objectives
+    ]
+    cells.append(Cell(show("memory", measured), -1 if measured is None else measured))
+    cells.append(Cell(show_seconds(outcome.seconds), outcome.seconds) if outcome else Cell("-", -1))
+    return {
+        "number": trial.number,
+        "status": trial.status.value,
+        "front": any(member.number == trial.number for member in found.front),
+        "short": describe(trial.candidate),
+        "full": describe_fully(trial.candidate),
+        "cells": cells,
+        "reason": why(trial) if outcome and outcome.reason else "",
+    }

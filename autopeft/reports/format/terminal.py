@@ -1,0 +1,102 @@
+"""The front as a table in a terminal, with what is worth knowing around it; plain text anywhere else."""
+
+import shutil
+import sys
+from io import StringIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from autopeft.reports.findings import Findings, baseline_rows, emptiness, failure_lines, find, notes, plan_lines, tally
+from autopeft.reports.wording import describe, describe_fully, heading, show
+from autopeft.sizes import show_seconds
+from autopeft.trial import SearchRecord, Trial
+
+PLAIN_WIDTH = 120
+NARROW = 70
+"""Below this width the values in the table are folded, because they would push each other out."""
+
+
+def render(record: SearchRecord) -> str:
+    """The report for where standard output goes: coloured and as wide as a terminal, else plain."""
+    terminal = sys.stdout.isatty()
+    return text(record, shutil.get_terminal_size().columns if terminal else PLAIN_WIDTH, terminal)
+
+
+def text(record: SearchRecord, width: int, coloured: bool) -> str:
+    """The report in a given width."""
+    found = find(record)
+    file = StringIO()
+    console = Console(
+        file=file,
+        width=max(width, 1),
+        force_terminal=coloured,
+        force_jupyter=False,
+        highlight=False,
+        emoji=False,
+        markup=False,
+        legacy_windows=False,
+    )
+    console.print(Text(f"Search {record.name}", style="bold"))
+    said = dict(plan_lines(record.plan))
+    for line in (
+        *record.facts.get("data", ()),
+        f"backbone: {record.facts.get('backbone', said['model'])}",
+        f"budget: {said['budget']}",
+    ):
+        console.print(Text(str(line)))
+    console.print()
+    if found.front:
+        console.print(_table(record, found, width))
+        if found.knee is not None:
+            console.print(Text("* the knee: the best trade-off between the objectives"))
+            console.print()
+        console.print(Text("Settings of the front", style="bold"))
+        for trial in found.front:
+            console.print(_numbered(trial, describe_fully(trial.candidate)))
+    else:
+        console.print(Text(emptiness(record, found), style="bold"))
+        for name, accuracy in baseline_rows(record):
+            console.print(Text(f"{name} {found.accuracy(accuracy)}"))
+    console.print()
+    console.print(Text(tally(record, found)))
+    for line in failure_lines(found):
+        console.print(Text(line, style="red"))
+    for line in notes(record, found):
+        console.print(Text(line, style="dim"))
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+
+
+def _table(record: SearchRecord, found: Findings, width: int) -> Table:
+    title = f"Front over {', '.join(heading(name) for name in record.plan.objectives)}"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("method", overflow="fold", min_width=12)
+    for name in (*found.objectives, "time"):
+        table.add_column(name, justify="right", no_wrap=width >= NARROW, overflow="fold")
+    for trial in found.front:
+        is_knee = found.knee is not None and trial.number == found.knee.number
+        values = [
+            found.accuracy(trial.accuracy) if name == "accuracy" else show(name, trial.value(name))
+            for name in found.objectives
+        ]
+        seconds = show_seconds(trial.outcome.seconds) if trial.outcome else "-"
+        cells = [f"{trial.number}{' *' if is_knee else '  '}", describe(trial.candidate), *values, seconds]
+        table.add_row(*(Text(cell) for cell in cells), style="bold" if is_knee else None)
+    if record.baselines is not None:
+        table.add_section()
+    for name, accuracy in baseline_rows(record):
+        free = {"accuracy": found.accuracy(accuracy), "trainable": "0"}
+        table.add_row("", name, *(free.get(objective, "") for objective in found.objectives), "", style="dim")
+    return table
+
+
+def _numbered(trial: Trial, line: str) -> Table:
+    """A line that, when it is wrapped, keeps clear of its trial's number."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(justify="right", no_wrap=True, min_width=3)
+    grid.add_column(overflow="fold")
+    grid.add_row(str(trial.number), Text(line))
+    return grid

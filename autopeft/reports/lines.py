@@ -1,0 +1,80 @@
+"""Plain lines for the events of a search: what a log file or a pipe gets to see. Pure functions."""
+
+from autopeft.events import BaselinesKnown, Begun, Doing, Ended, Event, TrialEnded, TurnedAway
+from autopeft.reports.findings import turned_away
+from autopeft.reports.standing import Standing
+from autopeft.reports.wording import describe, plural, show, why
+from autopeft.trial import Baselines, SearchRecord, Status, Trial
+
+
+def lines(event: Event, after: Standing, now: float) -> tuple[str, ...]:
+    """The lines for one event, given how the search stands after it; none for an event that nobody would miss."""
+    clock = show_clock(after.elapsed(now))
+    match event:
+        case Doing(what):
+            return (f"{clock} {what}",)
+        case Begun(record):
+            return tuple(f"{clock} {line}" for line in _begun(record, after))
+        case BaselinesKnown(baselines):
+            return (f"{clock} {show_baselines(baselines)}",)
+        case TrialEnded(trial):
+            return (f"{show_count_of(after)} {clock} {show_ended(trial, after)}",)
+        case TurnedAway():
+            total = sum(after.turned_away.values())
+            return (f"{clock} {turned_away(after.turned_away)} so far",) if _is_power_of_ten(total) else ()
+        case Ended():
+            return (f"{clock} {_ended(after)}",)
+        case _:
+            return ()
+
+
+def show_clock(seconds: float) -> str:
+    """`00:42`, `1:02:03`."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute:02d}:{second:02d}"
+
+
+def show_count_of(standing: Standing) -> str:
+    """`[ 3/16]`, or `[ 3]` when only time limits the search."""
+    most = standing.plan.trials if standing.plan else None
+    if most is None:
+        return f"[{len(standing.ended):2d}]"
+    return f"[{len(standing.ended):{len(str(most))}d}/{most}]"
+
+
+def show_baselines(baselines: Baselines) -> str:
+    """Both reference points on one line."""
+    return f"linear probe {show('accuracy', baselines.probe)}, majority class {show('accuracy', baselines.majority)}"
+
+
+def show_ended(trial: Trial, standing: Standing) -> str:
+    """A trial that ended, on one line."""
+    said = f"#{trial.number} {describe(trial.candidate)}"
+    if trial.status is Status.FAILED:
+        return f"{said}  failed: {why(trial)}"
+    costs = "  ".join(f"{name} {show(name, trial.value(name))}" for name in ("memory", "trainable"))
+    early = "  stopped early" if trial.status is Status.STOPPED else ""
+    member = "  (front)" if any(each.number == trial.number for each in standing.front) else ""
+    return f"{said}  accuracy {show('accuracy', trial.accuracy)}  {costs}{early}{member}"
+
+
+def _begun(record: SearchRecord, standing: Standing) -> tuple[str, ...]:
+    said = [f"search {record.name}", *(str(line) for line in record.facts.get("data", ()))]
+    if standing.earlier:
+        said.append(f"going on after {plural(standing.earlier, 'trial')}")
+    return tuple(said)
+
+
+def _ended(standing: Standing) -> str:
+    said = f"{plural(len(standing.ended), 'trial')} ended, {len(standing.failed)} failed, "
+    said += f"{len(standing.front)} on the front"
+    if away := turned_away(standing.turned_away):
+        said += f"; {away}"
+    if standing.interrupted and standing.record is not None:
+        return f"interrupted: {said}; `autopeft resume {standing.record.name}` goes on"
+    return f"done: {said}"
+
+
+def _is_power_of_ten(count: int) -> bool:
+    return str(count).rstrip("0") == "1"

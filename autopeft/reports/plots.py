@@ -1,0 +1,245 @@
+"""The plots of the HTML report, as plain figures (data and layout) for plotly.js.
+
+The colours of text and grid come from the page, so that they suit light and dark.
+
+Every text that a user could have written is escaped, because plotly.js reads a little HTML.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from math import log10
+from textwrap import wrap
+from typing import Any
+
+from autopeft.fronts import front
+from autopeft.plan import Budget
+from autopeft.reports.findings import Findings, baseline_rows
+from autopeft.reports.wording import describe, describe_fully, heading, show
+from autopeft.trial import SearchRecord, Status, Trial
+
+_COLOURS = (
+    "#2f7de1",
+    "#d9622b",
+    "#2a9d6f",
+    "#b45fc4",
+    "#b98a00",
+    "#d1495b",
+    "#1f9bb0",
+    "#7a6ff0",
+    "#8a8f3c",
+    "#c2567f",
+)
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagon", "star", "cross", "x")
+_DASHES = ("solid", "dot", "dash", "longdash", "dashdot")
+_AXES = {"trainable": "trainable parameters", "memory": "predicted peak training memory"}
+_GREY = "#868e96"
+_BYTE_UNITS = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure with what is to be read instead of it and below it."""
+
+    name: str
+    title: str
+    description: str
+    """For those who do not see the plot."""
+    figure: Mapping[str, Any]
+
+
+def plots(record: SearchRecord, found: Findings) -> tuple[Plot, ...]:
+    """The plots for which there are trials: accuracy against both costs, and the front's learning curves."""
+    seen = [
+        trial
+        for trial in record.trials
+        if trial.status in (Status.FINISHED, Status.STOPPED) and trial.accuracy is not None
+    ]
+    if not seen:
+        return ()
+    against = [_against(record, found, seen, cost) for cost in ("trainable", "memory") if _positive(seen, cost)]
+    return (*against, *((_curves(record, found),) if found.front else ()))
+
+
+def _positive(trials: Sequence[Trial], cost: str) -> list[Trial]:
+    return [trial for trial in trials if trial.value(cost) > 0]
+
+
+def _against(record: SearchRecord, found: Findings, trials: Sequence[Trial], cost: str) -> Plot:
+    drawn = _positive(trials, cost)
+    unit, divisor = _unit(drawn) if cost == "memory" else ("", 1)
+    members = {trial.number for trial in found.front}
+    traces = [_staircase(drawn, cost, divisor)]
+    for index, name in enumerate(sorted({trial.candidate.name for trial in trials})):
+        group = [trial for trial in drawn if trial.candidate.name == name]
+        on = [trial.number in members for trial in group]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers+text",
+                "name": escape(name),
+                "x": [trial.value(cost) / divisor for trial in group],
+                "y": [trial.accuracy for trial in group],
+                "text": [f"{trial.number}" if member else "" for trial, member in zip(group, on, strict=True)],
+                "textposition": "top center",
+                "hovertext": [_hover(found, trial) for trial in group],
+                "hoverinfo": "text",
+                "cliponaxis": False,
+                "marker": {
+                    "color": _COLOURS[index % len(_COLOURS)],
+                    "symbol": _SYMBOLS[index % len(_SYMBOLS)],
+                    "size": [13 if member else 8 for member in on],
+                    "opacity": [1.0 if member else 0.45 for member in on],
+                    "line": {"width": [1.5 if member else 0 for member in on]},
+                },
+            }
+        )
+    shapes, notes = _baselines(record, [trial.accuracy or 0.0 for trial in drawn])
+    limit = _limit(record, cost)
+    if limit:
+        in_sight = _in_sight(limit, [trial.value(cost) for trial in drawn], log=cost == "trainable")
+        shapes += [_line("x", limit / divisor, "dot")] if in_sight else []
+        at = log10(limit) if cost == "trainable" else limit / divisor
+        where = {"x": at, "textangle": -90} if in_sight else {"x": 1, "xref": "paper"}
+        text = f"budget {show(cost, limit)}" + ("" if in_sight else " →")
+        notes.append(
+            {
+                **where,
+                "y": 0,
+                "yref": "paper",
+                "yanchor": "bottom",
+                "xanchor": "right",
+                "text": text,
+                "showarrow": False,
+            }
+        )
+    axis: dict[str, Any] = {"title": {"text": f"{_AXES[cost]}{f' ({unit})' if unit else ''}"}}
+    axis |= {"type": "log", "dtick": 1, "tickformat": "~s"} if cost == "trainable" else {"type": "linear"}
+    title = f"Accuracy against {_AXES[cost]}"
+    figure = _figure(traces, axis, shapes, notes)
+    said = "; ".join(
+        f"trial {t.number} ({describe(t.candidate)}) {show('accuracy', t.accuracy)} at {show(cost, t.value(cost))}"
+        for t in found.front
+    )
+    return Plot(cost, title, f"{title}. On the front: {said or 'none'}.", figure)
+
+
+def _staircase(trials: Sequence[Trial], cost: str, divisor: int) -> dict[str, Any]:
+    """The best accuracy to be had at each cost."""
+    best = sorted(front(trials, ("accuracy", cost)), key=lambda trial: trial.value(cost))
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "best for its cost",
+        "x": [trial.value(cost) / divisor for trial in best],
+        "y": [trial.accuracy for trial in best],
+        "line": {"shape": "hv", "color": _GREY, "width": 1.5},
+        "hoverinfo": "skip",
+    }
+
+
+def _curves(record: SearchRecord, found: Findings) -> Plot:
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": escape(f"{trial.number} {trial.candidate.name}"),
+            "x": [rung.step for rung in trial.curve],
+            "y": [rung.accuracy for rung in trial.curve],
+            "hovertext": [
+                f"<b>trial {trial.number}</b> {escape(describe(trial.candidate))}<br>"
+                f"step {rung.step:,} of {rung.steps:,}: accuracy {show('accuracy', rung.accuracy)}, "
+                f"training loss {rung.loss:.3g}, {rung.seconds:.0f} s"
+                for rung in trial.curve
+            ],
+            "hoverinfo": "text",
+            "line": {"color": _COLOURS[index % len(_COLOURS)], "dash": _DASHES[index // len(_COLOURS) % len(_DASHES)]},
+            "marker": {"symbol": _SYMBOLS[index % len(_SYMBOLS)], "size": 7},
+        }
+        for index, trial in enumerate(found.front)
+    ]
+    axis = {"title": {"text": "optimizer steps"}, "rangemode": "tozero"}
+    accuracies = [rung.accuracy for trial in found.front for rung in trial.curve]
+    title = "Learning curves of the front"
+    said = "; ".join(
+        f"trial {t.number} " + ", ".join(show("accuracy", rung.accuracy) for rung in t.curve) for t in found.front
+    )
+    return Plot(
+        "curves",
+        title,
+        f"{title}: accuracy on validation data. {said}.",
+        _figure(traces, axis, *_baselines(record, accuracies)),
+    )
+
+
+def _figure(traces: list[Any], x: Mapping[str, Any], shapes: list[Any], notes: list[Any]) -> Mapping[str, Any]:
+    layout = {
+        "xaxis": {"automargin": True, "zeroline": False, **x},
+        "yaxis": {"title": {"text": "accuracy"}, "automargin": True, "zeroline": False, "tickformat": ".2f"},
+        "shapes": shapes,
+        "annotations": notes,
+        "hovermode": "closest",
+        "margin": {"l": 16, "r": 16, "t": 40, "b": 16},
+        "legend": {"orientation": "h", "yanchor": "top", "y": -0.28, "x": 0},
+        "showlegend": True,
+    }
+    return {"data": traces, "layout": layout}
+
+
+def _baselines(record: SearchRecord, accuracies: Sequence[float]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Dashed lines with their names; one that would squeeze the trials into a corner is only named at the edge."""
+    shapes, notes = [], []
+    seen = list(accuracies)
+    for name, value in baseline_rows(record):
+        text = f"{name} {show('accuracy', value)}"
+        where: dict[str, Any] = {"y": value}
+        if _in_sight(value, seen):
+            shapes.append(_line("y", value, "dash"))
+            seen.append(value)
+        else:
+            where = {"y": 0 if value < min(seen) else 1, "yref": "paper"}
+            text += " ↓" if value < min(seen) else " ↑"
+        yanchor = "top" if where["y"] == 1 else "bottom"
+        notes.append(
+            {**where, "x": 0, "xref": "paper", "xanchor": "left", "yanchor": yanchor, "text": text, "showarrow": False}
+        )
+    return shapes, notes
+
+
+def _in_sight(value: float, seen: Sequence[float], log: bool = False) -> bool:
+    """Whether an axis can show `value` without giving more room to it than to what was seen."""
+    at, *others = [log10(each) if log else each for each in (value, *seen)]
+    low, high = min(others), max(others)
+    return low - (high - low) <= at <= high + (high - low)
+
+
+def _line(axis: str, value: float, dash: str) -> dict[str, Any]:
+    across = "y" if axis == "x" else "x"
+    ends = {f"{axis}0": value, f"{axis}1": value, f"{across}0": 0, f"{across}1": 1, f"{across}ref": "paper"}
+    return {"type": "line", **ends, "line": {"color": _GREY, "width": 1, "dash": dash}}
+
+
+def _limit(record: SearchRecord, cost: str) -> int | None:
+    budget: Budget = record.plan.budget
+    parameters = record.facts.get("backbone_parameters")
+    if isinstance(parameters, int):
+        budget = budget.resolved(parameters)
+    return budget.limits().get(cost)
+
+
+def _unit(trials: Sequence[Trial]) -> tuple[str, int]:
+    most = max(trial.value("memory") for trial in trials)
+    return next(((unit, size) for unit, size in _BYTE_UNITS if most >= size), ("B", 1))
+
+
+def _hover(found: Findings, trial: Trial) -> str:
+    lines = [
+        f"<b>trial {trial.number}</b>"
+        + (" (knee of the front)" if found.knee and trial.number == found.knee.number else "")
+    ]
+    lines.append(f"accuracy {found.accuracy(trial.accuracy)}")
+    lines.append(
+        ", ".join(f"{heading(name)} {show(name, trial.value(name))}" for name in found.objectives if name != "accuracy")
+    )
+    lines += [escape(line) for line in wrap(describe_fully(trial.candidate), 72)]
+    return "<br>".join(lines)

@@ -1,0 +1,111 @@
+"""The live display of a search: as much of it as the terminal has room for, the most wanted first.
+
+Drawn in the display's own thread from a frozen `Standing`; it fits every size, down to one line of one column.
+"""
+
+from collections.abc import Callable, Iterator
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from autopeft.reports.findings import turned_away
+from autopeft.reports.lines import show_baselines, show_clock, show_count_of
+from autopeft.reports.standing import Standing
+from autopeft.reports.wording import describe, first_line, plural, show, why
+from autopeft.sizes import show_seconds
+from autopeft.trial import Rung, Status, Trial
+
+_BARS = "▁▂▃▄▅▆▇█"
+_MOST_FRONT = 8
+_MOST_RUNNING = 8
+_MOST_ENDED = 5
+
+
+class Screen:
+    """A renderable that asks for the standing whenever it is drawn."""
+
+    def __init__(self, standing: Callable[[], Standing], clock: Callable[[], float]) -> None:
+        self._standing = standing
+        self._clock = clock
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        height = max(options.size.height - 1, 1)
+        for line in screen(self._standing(), self._clock(), height):
+            line.truncate(options.max_width, overflow="ellipsis")
+            line.no_wrap = True
+            yield line
+
+
+def screen(standing: Standing, now: float, height: int) -> list[Text]:
+    """At most `height` lines: the state, then running trials, front, ended trials and failures while there is room."""
+    shown = list(_head(standing, now))[:height]
+    for title, lines in _sections(standing):
+        room = height - len(shown) - 1
+        if room < 1 or not lines:
+            continue
+        shown.append(Text(title, style="bold"))
+        shown += lines[:room]
+    return shown
+
+
+def _head(standing: Standing, now: float) -> Iterator[Text]:
+    state = [show_clock(standing.elapsed(now))]
+    if standing.doing:
+        state.append(standing.doing)
+    if standing.plan is not None:
+        state.insert(0, f"{show_count_of(standing)}")
+        left = standing.left(now)
+        state.append("" if left is None else f"about {show_seconds(left)} left")
+    yield Text("  ".join(part for part in state if part), style="bold cyan")
+    if standing.record is not None:
+        facts = standing.record.facts
+        on = f" of {facts['backbone']}" if "backbone" in facts else ""
+        yield Text(f"search {standing.record.name}{on}")
+    said = [show_baselines(standing.baselines)] if standing.baselines else []
+    if away := turned_away(standing.turned_away):
+        said.append(away)
+    if said:
+        yield Text("; ".join(said), style="dim")
+
+
+def _sections(standing: Standing) -> Iterator[tuple[str, list[Text]]]:
+    running = list(standing.running.values())
+    yield f"training {plural(len(running), 'trial')}", [_running(trial) for trial in running[:_MOST_RUNNING]]
+    front = sorted(standing.front, key=lambda trial: -(trial.accuracy or 0.0))
+    more = f", the {_MOST_FRONT} most accurate" if len(front) > _MOST_FRONT else ""
+    yield f"front: {plural(len(front), 'trial')}{more}", [_measured(trial) for trial in front[:_MOST_FRONT]]
+    yield "ended last", [_ended(trial) for trial in standing.ended[: -_MOST_ENDED - 1 : -1]]
+    failed = standing.failed
+    reasons = dict.fromkeys(first_line(trial.outcome.reason) for trial in failed if trial.outcome)
+    yield f"{len(failed)} failed", [Text(f"  {reason}", style="red") for reason in list(reasons)[-_MOST_ENDED:]]
+
+
+def _running(trial: Trial) -> Text:
+    line = Text(f"  {trial.number:4d}  ")
+    if trial.curve:
+        last = trial.curve[-1]
+        line.append(f"{sparkline(trial.curve)} {show('accuracy', last.accuracy)} at {_percent(last)}  ", style="green")
+    return line.append(describe(trial.candidate))
+
+
+def _measured(trial: Trial) -> Text:
+    costs = f"{show('memory', trial.value('memory')):>9}  {show('trainable', trial.value('trainable')):>5}"
+    return Text(f"  {trial.number:4d}  {show('accuracy', trial.accuracy)}  {costs}  {describe(trial.candidate)}")
+
+
+def _ended(trial: Trial) -> Text:
+    if trial.status is Status.FAILED:
+        return Text(f"  {trial.number:4d}  failed: {why(trial)}  {describe(trial.candidate)}", style="red")
+    return _measured(trial)
+
+
+def sparkline(curve: tuple[Rung, ...]) -> str:
+    """Accuracy over the rungs, between 0 and 1 stretched to what the curve spans."""
+    values = [rung.accuracy for rung in curve[-12:] if 0 <= rung.accuracy <= 1]
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    top = len(_BARS) - 1
+    return "".join(_BARS[round((value - low) / (high - low) * top) if high > low else top // 2] for value in values)
+
+
+def _percent(rung: Rung) -> str:
+    return f"{rung.step / rung.steps:.0%}" if rung.steps else "0%"

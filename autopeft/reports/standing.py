@@ -1,0 +1,100 @@
+"""How a search stands, folded from its events one by one: a pure value from which any display can be drawn."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from autopeft.events import (
+    BaselinesKnown,
+    Begun,
+    Doing,
+    Ended,
+    Event,
+    TrialBegan,
+    TrialEnded,
+    TrialReported,
+    TurnedAway,
+)
+from autopeft.fronts import front
+from autopeft.plan import Plan
+from autopeft.trial import Baselines, SearchRecord, Status, Trial
+
+
+@dataclass(frozen=True)
+class Standing:
+    """All that a display needs to know; moments are seconds of one monotonic clock."""
+
+    began: float
+    """When the display began."""
+    doing: str = ""
+    """The preparation that is going on; empty once trials are trained."""
+    record: SearchRecord | None = None
+    """As it was when trials began, those of earlier sittings included."""
+    trials_from: float | None = None
+    """When the first trial of this sitting began."""
+    earlier: int = 0
+    """Trials that ended in earlier sittings."""
+    running: Mapping[int, Trial] = field(default_factory=dict)
+    ended: tuple[Trial, ...] = ()
+    """In the order in which they ended, earlier sittings included."""
+    front: tuple[Trial, ...] = ()
+    baselines: Baselines | None = None
+    turned_away: Mapping[str, int] = field(default_factory=dict)
+    over: bool = False
+    interrupted: bool = False
+
+    @property
+    def plan(self) -> Plan | None:
+        return self.record.plan if self.record else None
+
+    @property
+    def failed(self) -> tuple[Trial, ...]:
+        return tuple(trial for trial in self.ended if trial.status is Status.FAILED)
+
+    def elapsed(self, now: float) -> float:
+        """Seconds of this sitting so far."""
+        return max(now - self.began, 0.0)
+
+    def left(self, now: float) -> float | None:
+        """Seconds until the search reaches a limit, by the pace of this sitting; None while that cannot be told."""
+        if self.plan is None or self.record is None or self.over:
+            return None
+        limits = []
+        if self.plan.time is not None:
+            earlier = float(self.record.facts.get("seconds", 0))
+            limits.append(max(self.plan.time - earlier - self.elapsed(now), 0.0))
+        here = len(self.ended) - self.earlier
+        if self.plan.trials is not None and here and self.trials_from is not None:
+            limits.append(max(self.plan.trials - len(self.ended), 0) * max(now - self.trials_from, 0.0) / here)
+        return min(limits, default=None)
+
+    def after(self, event: Event, now: float) -> "Standing":
+        """How the search stands after this event."""
+        match event:
+            case Doing(what):
+                return replace(self, doing=what)
+            case Begun(record):
+                ended = tuple(trial for trial in record.trials if trial.outcome is not None)
+                return replace(
+                    self,
+                    record=record,
+                    ended=ended,
+                    earlier=len(ended),
+                    front=front(ended, record.plan.objectives),
+                    baselines=record.baselines,
+                    turned_away=dict(record.turned_away),
+                )
+            case BaselinesKnown(baselines):
+                return replace(self, baselines=baselines)
+            case TrialBegan(trial) | TrialReported(trial):
+                began = now if self.trials_from is None else self.trials_from
+                return replace(self, doing="", trials_from=began, running={**self.running, trial.number: trial})
+            case TrialEnded(trial):
+                running = {number: each for number, each in self.running.items() if number != trial.number}
+                ended = (*self.ended, trial)
+                on_front = front(ended, self.plan.objectives) if self.plan else ()
+                return replace(self, doing="", running=running, ended=ended, front=on_front)
+            case TurnedAway(limit):
+                return replace(self, turned_away=Counter(self.turned_away) + Counter([limit]))
+            case Ended(record, interrupted):
+                return replace(self, record=record, doing="", over=True, interrupted=interrupted)

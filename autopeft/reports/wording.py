@@ -1,0 +1,94 @@
+"""Candidates, values and moments as people read them; the same words in every report and in the live display."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from autopeft.sizes import show_bytes, show_count
+from autopeft.space.candidate import Candidate, Part
+from autopeft.trial import Trial
+
+HEADINGS: Mapping[str, str] = {"memory": "peak memory", "flops": "FLOPs per step", "stored": "stored size"}
+_SHOW = {"memory": show_bytes, "stored": show_bytes}
+_UNTOLD: tuple[Any, ...] = (None, False, 0, "", "all", "none")
+"""Settings that leave something out of play; the short description does without them."""
+
+
+def heading(objective: str) -> str:
+    """An objective's name above a column."""
+    return HEADINGS.get(objective, objective)
+
+
+def show(objective: str, value: float | None) -> str:
+    """An objective's value with its unit; a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value:.3f}" if objective == "accuracy" else _SHOW.get(objective, show_count)(value)
+
+
+def show_setting(value: Any) -> str:
+    """A hyperparameter's value: `q,v`, `0.002`, `8`."""
+    if isinstance(value, list | tuple):
+        return ",".join(show_setting(item) for item in value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def describe(candidate: Candidate) -> str:
+    """A candidate on one line, its main settings only: `lora rank=8 sites=q,v + adapter bottleneck=16`."""
+    parts = " + ".join(_part(part, whole=False) for part in candidate.parts)
+    return parts if _is_said_by_parts(candidate) else f"{candidate.name}: {parts}"
+
+
+def describe_fully(candidate: Candidate) -> str:
+    """A candidate with every setting, learning rates and training included."""
+    parts = " + ".join(
+        f"{_part(part, whole=True)} (learning rate {show_setting(part.learning_rate)}"
+        + (f", weight decay {show_setting(part.weight_decay)})" if part.weight_decay else ")")
+        for part in candidate.parts
+    )
+    training = candidate.training
+    batch = f"batch {training.batch_size}"
+    if training.micro_batch_size is not None and training.micro_batch_size != training.batch_size:
+        batch += f" in steps of {training.micro_batch_size}"
+    rest = [
+        f"head from {training.head_start} (learning rate {show_setting(training.head_learning_rate)})",
+        f"{training.pooling} pooling",
+        batch,
+        f"{training.epochs:g} epochs",
+        f"warmup {training.warmup:g}",
+        f"clip {training.clip:g}",
+        *(["gradient checkpointing"] if training.gradient_checkpointing else []),
+    ]
+    named = "" if _is_said_by_parts(candidate) else f"{candidate.name}: "
+    return f"{named}{parts}; {', '.join(rest)}"
+
+
+def first_line(reason: str) -> str:
+    """A reason's first line that says something; reasons may be long."""
+    return next((line.strip() for line in reason.splitlines() if line.strip()), "no reason given")
+
+
+def why(trial: Trial) -> str:
+    """Why a trial stopped or failed, on one line."""
+    return first_line(trial.outcome.reason if trial.outcome else "")
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 trial`, `2 trials`, `1,024 trials`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def numbers(trials: tuple[int, ...], most: int = 8) -> str:
+    """`trial 4`, `trials 4, 7, 9`, `trials 1, 2 and 30 more`."""
+    shown = ", ".join(str(number) for number in trials[:most])
+    more = f" and {len(trials) - most} more" if len(trials) > most else ""
+    return f"{'trial' if len(trials) == 1 else 'trials'} {shown}{more}"
+
+
+def _is_said_by_parts(candidate: Candidate) -> bool:
+    return candidate.name == "+".join(part.method for part in candidate.parts)
+
+
+def _part(part: Part, whole: bool) -> str:
+    said = {name: value for name, value in part.settings.items() if whole or value not in _UNTOLD}
+    return " ".join([part.method, *(f"{name}={show_setting(value)}" for name, value in said.items())])

@@ -1,0 +1,138 @@
+"""Every format renders every record; the terminal and CSV reports are compared as whole texts."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autopeft.errors import AutopeftError
+from autopeft.reports import formats, render
+from autopeft.reports.findings import find
+from autopeft.reports.format.terminal import text
+from autopeft.trial import SearchRecord, Status
+from tests.reports.records import ADAPTER, CREATED, HYBRID, MIB, bare, record, trial
+
+EXPECTED = Path(__file__).parent / "expected"
+ODD = {
+    "without trials": bare(),
+    "without trials, still running": bare(ended=False),
+    "nothing but failures": bare(trial(1, accuracies=(), status=Status.FAILED, reason="")),
+    "nothing but training": bare(trial(1, accuracies=(), status=Status.TRAINING), ended=False),
+    "nothing but stopped": bare(trial(1, accuracies=(0.5,), status=Status.STOPPED, reason="worse than cheaper trials")),
+    "one trial": bare(trial(1)),
+    "equal trials": bare(trial(1), trial(2), trial(3)),
+    "costs of zero": bare(trial(1, trainable=0, memory=0, measured=0)),
+    "not a number": bare(trial(1, accuracies=(0.5, float("nan")))),
+    "perfect": replace(bare(trial(1, accuracies=(1.0,))), facts={"validation_rows": 10}, baselines=record().baselines),
+    "no rows": replace(bare(trial(1)), facts={"validation_rows": 0, "versions": None, "labels": ["a"] * 150}),
+}
+
+
+@pytest.mark.parametrize("format", formats())
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_every_format_renders_every_record(format: str, odd: SearchRecord) -> None:
+    assert odd.name in render(odd, format) or format == "csv"
+
+
+def test_all_formats_are_found_by_their_files() -> None:
+    assert formats() == ("csv", "html", "json", "terminal")
+
+
+def test_an_unknown_format_is_answered_with_the_nearest_one() -> None:
+    with pytest.raises(AutopeftError, match=r"unknown report format 'jsn'\. Did you mean 'json'\?"):
+        render(record(), "jsn")
+
+
+def test_the_terminal_report_says_all_that_matters() -> None:
+    assert text(small(), 100, coloured=False) == (EXPECTED / "report.txt").read_text(encoding="utf-8")
+
+
+def test_the_terminal_report_marks_the_knee() -> None:
+    said = text(record(), 100, coloured=False)
+    knee = find(record()).knee
+    assert knee is not None
+    assert f" {knee.number} *  " in said
+    assert "* the knee: the best trade-off" in said
+
+
+def test_the_terminal_report_is_plain_where_there_is_no_terminal() -> None:
+    assert "\x1b" not in render(record(), "terminal")
+    assert "\x1b[" in text(record(), 80, coloured=True)
+
+
+@pytest.mark.parametrize("width", [1, 7, 20, 41, 69, 70, 300])
+def test_the_terminal_report_fits_any_width(width: int) -> None:
+    said = text(record(), width, coloured=False)
+    assert max(len(line) for line in said.splitlines()) <= max(width, 12)
+
+
+def test_a_narrow_terminal_report_cuts_no_value_off() -> None:
+    assert "…" not in text(record(), 60, coloured=False)
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ("without trials", "No trial was trained."),
+        ("without trials, still running", "No trial was trained yet."),
+        ("nothing but failures", "No trial finished: 1 trial failed (no reason given)."),
+        ("nothing but training", "No trial has finished yet; 1 trial began."),
+        ("nothing but stopped", "No trial finished: 1 trial stopped early."),
+    ],
+)
+def test_without_a_front_the_report_says_why(odd: str, said: str) -> None:
+    assert said in text(ODD[odd], 100, coloured=False)
+    assert said in render(ODD[odd], "html")
+
+
+def test_when_all_candidates_were_turned_away_the_report_says_by_what() -> None:
+    away = replace(bare(), turned_away={"trainable": 3, "memory": 37})
+    said = "No trial was trained: 40 candidates turned away before training (memory 37, trainable 3)."
+    assert said in text(away, 100, coloured=False)
+
+
+def test_a_running_search_is_not_reported_as_ended() -> None:
+    running = replace(record(), ended=None, facts={**record().facts, "seconds": 61.0})
+    assert "1 min 01 s of search; the search is running or was interrupted." in text(running, 200, coloured=False)
+
+
+def test_the_csv_report_has_a_row_per_trial_and_a_column_per_value() -> None:
+    assert render(small(), "csv") == (EXPECTED / "report.csv").read_text(encoding="utf-8")
+
+
+def test_a_method_that_occurs_twice_keeps_both_settings_in_csv() -> None:
+    twice = replace(HYBRID, parts=(HYBRID.parts[1], replace(HYBRID.parts[1], settings={"bottleneck": 99})))
+    row = next(csv.DictReader(io.StringIO(render(bare(trial(1, twice)), "csv"))))
+    assert (row["adapter.bottleneck"], row["adapter#2.bottleneck"]) == ("16", "99")
+
+
+def test_the_json_report_is_the_complete_record() -> None:
+    whole = json.loads(render(record(), "json"))
+    assert whole["front"] == [4, 1, 2, 6]
+    assert whole["plan"] == json.loads(json.dumps(record().plan.to_dict()))
+    assert whole["turned_away"] == {"memory": 12, "trainable": 2}
+    assert whole["baselines"] == {"majority": 0.509, "probe": 0.812}
+    assert whole["created"] == CREATED.isoformat()
+    first = whole["trials"][0]
+    assert first["candidate"] == record().trials[0].candidate.to_dict() | {"parts": first["candidate"]["parts"]}
+    assert first["candidate"]["parts"][0]["settings"]["sites"] == ["q", "v"]
+    assert [rung["accuracy"] for rung in first["curve"]] == [0.70, 0.82, 0.861]
+    assert first["outcome"]["measured"]["memory"] == 404 * MIB
+    assert [each["status"] for each in whole["trials"]].count("failed") == 2
+
+
+def test_the_json_report_holds_no_number_that_json_does_not_know() -> None:
+    whole = json.loads(render(ODD["not a number"], "json"), parse_constant=lambda name: pytest.fail(name))
+    assert whole["trials"][0]["accuracy"] is None
+
+
+def small() -> SearchRecord:
+    """Few enough trials to read their whole report."""
+    whole = record()
+    return replace(
+        whole,
+        trials=(whole.trials[0], trial(2, ADAPTER, (0.81,), 300_000, 390 * MIB, seconds=9.25), *whole.trials[2:3]),
+    )

@@ -1,0 +1,259 @@
+"""Progress tells a pipe in plain lines and draws in a terminal of any size; it never ends a search."""
+
+import io
+import os
+import pty
+import re
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from autopeft.events import (
+    BaselinesKnown,
+    Begun,
+    Doing,
+    Ended,
+    Event,
+    TrialBegan,
+    TrialEnded,
+    TrialReported,
+    TurnedAway,
+)
+from autopeft.reports.lines import show_clock
+from autopeft.reports.progress import Progress
+from autopeft.reports.screen import Screen, screen, sparkline
+from autopeft.reports.standing import Standing
+from autopeft.trial import SearchRecord, Status
+from tests.reports.records import ADAPTER, HYBRID, MIB, bare, record, trial
+
+
+def begun(**changes: object) -> SearchRecord:
+    """The search before its first trial."""
+    whole = record()
+    return replace(whole, trials=(), baselines=None, ended=None, turned_away={}, plan=replace(whole.plan, **changes))
+
+
+def events(interrupted: bool = False) -> list[Event]:
+    """A whole search."""
+    whole = record()
+    assert whole.baselines is not None
+    first, second, third = whole.trials[:3]
+    said: list[Event] = [Doing("loading the backbone"), Begun(begun()), BaselinesKnown(whole.baselines)]
+    said += [TrialBegan(replace(first, curve=())), TurnedAway("memory"), TrialBegan(replace(third, curve=()))]
+    said += [TrialReported(replace(first, curve=first.curve[:1])), TrialEnded(first), TrialEnded(third)]
+    said += [TurnedAway("trainable"), TrialBegan(second), TrialEnded(second), Ended(whole, interrupted)]
+    return said
+
+
+def ticking(step: float = 10.0) -> Callable[[], float]:
+    """A clock that goes on by `step` seconds whenever it is read."""
+    now = [-step]
+
+    def clock() -> float:
+        now[0] += step
+        return now[0]
+
+    return clock
+
+
+def test_a_pipe_gets_one_line_per_event_that_matters() -> None:
+    stream = io.StringIO()
+    with Progress(stream, ticking()) as progress:
+        for event in events():
+            progress(event)
+    assert (
+        stream.getvalue()
+        == """\
+00:10 loading the backbone
+00:20 search sst2-20261124-1530
+00:20 text-classification: sentence -> label
+00:20 rows: 6,920 train, 872 validation
+00:30 linear probe 0.812, majority class 0.509
+00:50 1 candidate turned away before training (memory 1) so far
+[1/8] 01:20 #1 lora rank=8 alpha=16 sites=q,v  accuracy 0.861  memory 402 MiB  trainable 73.7k  (front)
+[2/8] 01:30 #3 adapter bottleneck=64 scale=4  failed: out of memory: tried to allocate 2 GiB
+[3/8] 02:00 #2 bitfit layers=last 50%  accuracy 0.840  memory 350 MiB  trainable 20.0k  (front)
+02:10 done: 3 trials ended, 1 failed, 2 on the front; 2 candidates turned away before training (memory 1, trainable 1)
+"""
+    )
+
+
+def test_an_interrupted_search_says_how_to_go_on() -> None:
+    stream = io.StringIO()
+    progress = Progress(stream, ticking())
+    for event in events(interrupted=True):
+        progress(event)
+    assert stream.getvalue().splitlines()[-1].startswith("02:10 interrupted: 3 trials ended")
+    assert "`autopeft resume sst2-20261124-1530` goes on" in stream.getvalue()
+
+
+def test_many_candidates_turned_away_are_told_seldom() -> None:
+    stream = io.StringIO()
+    progress = Progress(stream, ticking())
+    progress(Begun(bare()))
+    for _ in range(999):
+        progress(TurnedAway("memory"))
+    assert stream.getvalue().count("turned away") == 3
+
+
+def test_a_stream_that_cannot_hold_a_character_gets_another() -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    Progress(stream)(Doing("reading 日本.csv"))
+    assert raw.getvalue() == b"00:00 reading ??.csv\n"
+
+
+def test_a_stream_that_has_gone_away_ends_no_search() -> None:
+    stream = io.StringIO()
+    with Progress(stream) as progress:
+        stream.close()
+        for event in events():
+            progress(event)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Progress], None]], str]:
+    """Runs something with a Progress in a real pseudo-terminal, and returns what it wrote."""
+
+    def run(use: Callable[[Progress], None]) -> str:
+        for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("TERM", "xterm-256color")
+        monkeypatch.setenv("COLUMNS", "100")
+        monkeypatch.setenv("LINES", "30")
+        master, slave = pty.openpty()
+        with os.fdopen(slave, "w", encoding="utf-8") as stream:
+            use(Progress(stream))
+            os.set_blocking(master, False)
+            written = b""
+            while True:
+                try:
+                    written += os.read(master, 65536)
+                except BlockingIOError:
+                    break
+        os.close(master)
+        return written.decode()
+
+    return run
+
+
+def test_a_terminal_sees_trials_and_front_while_they_come(terminal: Callable[..., str]) -> None:
+    def use(progress: Progress) -> None:
+        with progress:
+            for event in events()[:-1]:
+                progress(event)
+            time.sleep(0.6)
+            progress(events()[-1])
+
+    written = terminal(use)
+    assert "front: 2 trials" in written
+    assert "linear probe 0.812" in written
+    assert "1 failed" in written
+    assert written.rstrip().splitlines()[-1].split("\x1b")[-1].endswith("(memory 1, trainable 1)")
+
+
+def test_ctrl_c_gives_the_terminal_back(terminal: Callable[..., str]) -> None:
+    def use(progress: Progress) -> None:
+        with suppress(KeyboardInterrupt), progress:
+            progress(Begun(begun()))
+            signal.raise_signal(signal.SIGINT)
+
+    written = terminal(use)
+    assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
+
+
+def test_a_dumb_terminal_gets_plain_lines(terminal: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def use(progress: Progress) -> None:
+        monkeypatch.setenv("TERM", "dumb")
+        with progress:
+            progress(Doing("loading the backbone"))
+
+    assert terminal(use) == "00:00 loading the backbone\r\n"
+
+
+def after(said: list[Event], step: float = 10.0) -> Standing:
+    """How a search stands after these events, one every `step` seconds."""
+    standing = Standing(0.0)
+    for index, event in enumerate(said, 1):
+        standing = standing.after(event, index * step)
+    return standing
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 13), st.integers(1, 130), st.integers(1, 50), st.floats(0, 1e6))
+def test_the_display_fits_every_size_at_every_moment(events_seen: int, width: int, height: int, now: float) -> None:
+    standing = after(events()[:events_seen])
+    file = io.StringIO()
+    console = Console(file=file, width=width, height=height, force_terminal=True, color_system=None)
+    console.print(Screen(lambda: standing, lambda: now))
+    drawn = file.getvalue().splitlines()
+    assert len(drawn) <= max(height - 1, 1)
+    assert all(len(line) <= width for line in drawn)
+
+
+def test_the_display_shows_what_is_wanted_most() -> None:
+    shown = [line.plain for line in screen(after(events()[:8]), 100.0, 40)]
+    assert shown[0] == "[1/8]  01:40  about 7 min 00 s left"
+    assert shown[1] == "search sst2-20261124-1530 of mini"
+    assert shown[2] == ("linear probe 0.812, majority class 0.509; 1 candidate turned away before training (memory 1)")
+    assert shown[3:5] == ["training 1 trial", "     3  adapter bottleneck=64 scale=4"]
+    assert shown[5:7] == ["front: 1 trial", "     1  0.861    402 MiB  73.7k  lora rank=8 alpha=16 sites=q,v"]
+    assert len(screen(after(events()[:8]), 100.0, 4)) <= 4
+
+
+def test_the_display_draws_the_curve_of_a_running_trial() -> None:
+    running = trial(7, HYBRID, (0.5, 0.6, 0.9), status=Status.TRAINING)
+    running = replace(running, curve=running.curve[:2])
+    shown = [line.plain for line in screen(after([Begun(begun()), TrialReported(running)]), 30.0, 40)]
+    assert "     7  ▁█ 0.600 at 67%  lora_parallel: lora rank=4 sites=q,v + adapter bottleneck=16" in shown
+
+
+def test_a_sparkline_spans_its_values_and_ignores_what_is_not_a_number() -> None:
+    assert sparkline(trial(1, accuracies=(0.2, 0.4, 0.9)).curve) == "▁▃█"
+    assert sparkline(trial(1, accuracies=(0.5, 0.5)).curve) == "▄▄"
+    assert sparkline(trial(1, accuracies=(float("nan"), 0.5)).curve) == "▄"
+
+
+@pytest.mark.parametrize(
+    ("changes", "earlier_seconds", "said", "now", "left"),
+    [
+        ({"trials": 8}, 0.0, 2, 50.0, None),
+        ({"trials": 8}, 0.0, 3, 60.0, 7 * 40.0),
+        ({"trials": None, "time": 600.0}, 0.0, 2, 50.0, 550.0),
+        ({"trials": None, "time": 600.0}, 500.0, 2, 50.0, 50.0),
+        ({"trials": 8, "time": 100.0}, 0.0, 3, 60.0, 40.0),
+        ({"trials": None, "time": 10.0}, 0.0, 3, 60.0, 0.0),
+    ],
+)
+def test_the_time_left_is_that_of_the_nearest_limit(
+    changes: dict[str, object], earlier_seconds: float, said: int, now: float, left: float | None
+) -> None:
+    start = replace(begun(**changes), facts={"seconds": earlier_seconds})
+    stream: list[Event] = [Begun(start), TrialBegan(trial(1, status=Status.TRAINING)), TrialEnded(trial(1))]
+    assert after(stream[:said]).left(now) == left
+
+
+def test_a_resumed_search_counts_what_was_there_and_estimates_from_what_is_new() -> None:
+    standing = after([Begun(bare(trial(1), trial(2, ADAPTER, memory=9 * MIB), ended=False))])
+    assert (standing.earlier, len(standing.ended), len(standing.front)) == (2, 2, 1)
+    assert standing.left(100.0) is None
+
+
+def test_a_trial_that_ended_is_no_longer_running() -> None:
+    standing = after(events()[:9])
+    assert standing.running == {}
+    assert [each.number for each in standing.ended] == [1, 3]
+    assert [each.number for each in standing.failed] == [3]
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0, "00:00"), (42.9, "00:42"), (3599, "59:59"), (3723, "1:02:03")])
+def test_a_clock_reads_as_clocks_do(seconds: float, said: str) -> None:
+    assert re.fullmatch(r"(\d+:)?\d\d:\d\d", show_clock(seconds))
+    assert show_clock(seconds) == said

@@ -1,0 +1,94 @@
+"""Candidates and findings in words."""
+
+from dataclasses import replace
+
+import pytest
+
+from autopeft.reports.findings import find, notes, plan_lines, standard_error
+from autopeft.reports.wording import describe, describe_fully, numbers, show
+from autopeft.space.candidate import Candidate, Part
+from autopeft.trial import SearchRecord
+from tests.reports.records import BITFIT, HYBRID, LORA, bare, record, trial
+
+
+def test_a_short_description_leaves_out_what_is_not_in_play() -> None:
+    assert describe(LORA) == "lora rank=8 alpha=16 sites=q,v"
+    assert describe(HYBRID) == "lora_parallel: lora rank=4 sites=q,v + adapter bottleneck=16"
+    assert describe(Candidate("a+b", (Part("a"), Part("b", {"x": 0.00012345, "y": True})))) == "a + b x=0.000123 y=True"
+
+
+def test_a_full_description_has_learning_rates_and_training() -> None:
+    assert describe_fully(BITFIT) == (
+        "bitfit biases=all layers=last 50% (learning rate 0.004, weight decay 0.01); head from probe (learning rate "
+        "0.001), mean pooling, batch 16, 3 epochs, warmup 0.06, clip 1"
+    )
+    assert describe_fully(HYBRID).endswith(
+        "batch 32 in steps of 8, 3 epochs, warmup 0.06, clip 1, gradient checkpointing"
+    )
+
+
+@pytest.mark.parametrize(
+    ("objective", "value", "said"),
+    [
+        ("accuracy", 0.8614, "0.861"),
+        ("memory", 402 * 1024**2, "402 MiB"),
+        ("stored", 2048, "2.00 KiB"),
+        ("trainable", 73_728, "73.7k"),
+        ("flops", 2.5e12, "2.50T"),
+        ("accuracy", None, "-"),
+        ("accuracy", float("nan"), "-"),
+    ],
+)
+def test_values_are_shown_with_their_units(objective: str, value: float | None, said: str) -> None:
+    assert show(objective, value) == said
+
+
+def test_long_lists_of_trials_are_cut() -> None:
+    assert numbers((4,)) == "trial 4"
+    assert numbers(tuple(range(1, 12)), most=3) == "trials 1, 2, 3 and 8 more"
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "rows", "error"), [(0.5, 100, 0.05), (1.0, 100, 0.0), (0.5, None, None), (float("nan"), 9, None)]
+)
+def test_the_standard_error_is_that_of_a_fraction(accuracy: float, rows: int | None, error: float | None) -> None:
+    assert standard_error(accuracy, rows) == error
+
+
+def test_the_front_is_shown_with_the_most_accurate_first_and_failures_by_reason() -> None:
+    found = find(record())
+    assert [each.number for each in found.front] == [4, 1, 2, 6]
+    assert found.knee in found.front
+    assert found.failures == {"out of memory: tried to allocate 2 GiB": (3, 7)}
+    assert [(each.name, each.trials, each.failed) for each in found.methods] == [
+        ("lora_parallel", 2, 0),
+        ("lora", 2, 0),
+        ("bitfit", 1, 0),
+        ("adapter", 3, 2),
+    ]
+
+
+def test_a_front_of_two_has_no_knee() -> None:
+    assert find(bare(trial(1), trial(2, accuracies=(0.9,), trainable=99_999))).knee is None
+
+
+def test_trials_below_the_probe_are_named() -> None:
+    assert any(
+        "No better than the linear probe" in line and "trial 6." in line for line in notes(record(), find(record()))
+    )
+
+
+def test_columns_are_those_that_the_plan_speaks_of() -> None:
+    def columns(each: SearchRecord) -> tuple[str, ...]:
+        return find(each).objectives
+
+    assert columns(record()) == ("accuracy", "memory", "trainable")
+    flops = replace(record(), plan=replace(record().plan, objectives=("accuracy", "flops")))
+    assert columns(flops) == ("accuracy", "memory", "trainable", "flops")
+
+
+def test_a_plan_is_told_with_its_limits() -> None:
+    said = dict(plan_lines(record().plan))
+    assert said["budget"] == "peak memory at most 1.00 GiB, trainable at most 1%"
+    assert said["search"] == "at most 8 trials"
+    assert "memory (less is better)" in said["objectives"]
