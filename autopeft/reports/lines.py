@@ -71,9 +71,7 @@ def _ended(standing: Standing) -> str:
     said += f"{len(standing.front)} on the front"
     if away := turned_away(standing.turned_away):
         said += f"; {away}"
-    if standing.interrupted and standing.record is not None:
-        return f"interrupted: {said}; `autopeft resume {standing.record.name}` goes on"
-    return f"done: {said}"
+    return f"{'interrupted' if standing.interrupted else 'done'}: {said}"
 
 
 def _is_power_of_ten(count: int) -> bool:
