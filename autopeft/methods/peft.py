@@ -47,6 +47,8 @@ class PeftMethod(Method):
         fields = {name: self._filled(value, sites) for name, value in self.config.items()}
         with _told_plainly(f"peft refuses {self.config_class}"):
             config = getattr(peft, self.config_class)(**fields)
+            if config.is_prompt_learning:
+                _fit_prompt(config, model, sites)
             return PeftAttachment(model, config)
 
     def _filled(self, value: Any, sites: Sites) -> Any:
@@ -74,6 +76,7 @@ class PeftAttachment(Attachment):
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=r".*modify a model with PEFT for a second time.*")
                 warnings.filterwarnings("ignore", message=r".*Already found a `peft_config` attribute.*")
+                warnings.filterwarnings("ignore", message=r".*`is_gradient_checkpointing` is deprecated.*")
                 config.inference_mode = False
                 self._peft = peft.get_peft_model(model, config, adapter_name=self._name)
         except Exception:
@@ -134,6 +137,14 @@ class PeftAttachment(Attachment):
                 setattr(self._modules_before[parent], leaf, module)
         for name in set(vars(self._bare)) - set(self._attributes_before):
             delattr(self._bare, name)
+
+
+def _fit_prompt(config: peft.PromptLearningConfig, model: Any, sites: Sites) -> None:
+    """Says what peft would guess from the names in a model's config: wrongly where embeddings are narrower than layers."""
+    embeddings = model.get_input_embeddings()
+    config.token_dim = config.token_dim or embeddings.embedding_dim
+    config.num_layers = config.num_layers or len(sites.layers)
+    config.num_attention_heads = config.num_attention_heads or model.config.num_attention_heads
 
 
 @contextmanager

@@ -1,0 +1,118 @@
+"""A meter of work: bytes alive while torch works, now and at the worst moment, and floating-point operations.
+
+It watches storages, each counted once however many views it has, from the operation that returns them until they are
+freed. So it gives the same numbers on real tensors and on fake ones, which have no memory. Operations are counted by
+torch's own formulas (matrix products, convolutions, attention), but not by its `FlopCounterMode`, which keeps
+checkpointed activations alive. Not covered: workspaces that a kernel takes and gives back inside one operation (a few
+tiles in CPU attention), the allocator's rounding, and torch itself.
+"""
+
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+PARTS = ("weights", "activations", "gradients", "optimizer", "temporary")
+WEIGHTS, ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARY = PARTS
+
+_aten = torch.ops.aten
+_FLOPS = {
+    **flop_registry,
+    _aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[_aten._scaled_dot_product_flash_attention],
+    _aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
+        _aten._scaled_dot_product_flash_attention_backward
+    ],
+}
+"""Formula by operation; torch's table knows flash attention on CUDA only."""
+
+
+class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts bytes alive between `__enter__` and `__exit__`.
+
+    What exists already is told by `register`. Results of operations count as `activations` while gradients are recorded
+    (a forward pass, also one that is repeated for checkpointing) and as `temporary` otherwise (the backward pass, the
+    optimizer), until a tensor given to `watch_gradients` takes them as its gradient.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = 0
+        """Bytes alive now."""
+        self.peak = 0
+        """Most bytes alive at one moment so far."""
+        self.peak_by_part: Mapping[str, int] = dict.fromkeys(PARTS, 0)
+        """`peak` split by what it was used for at that moment."""
+        self.flops = 0
+        """Floating-point operations so far."""
+        self._by_part = dict.fromkeys(PARTS, 0)
+        self._part_of: dict[int, str] = {}
+        self._watching: list[Any] = []
+        self._references: dict[int, weakref.finalize[Any, Any]] = {}
+
+    def register(self, tensors: Iterable[Tensor], part: str) -> None:
+        """Counts tensors that were there before, or moves tensors that are counted already to another part."""
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            known = self._part_of.get(id(storage))
+            if known is None:
+                self._count(storage, part)
+            elif known != part:
+                self._part_of[id(storage)] = part
+                self._by_part[known] -= storage.nbytes()
+                self._by_part[part] += storage.nbytes()
+        self._note_peak()
+
+    def watch_gradients(self, tensors: Iterable[Tensor]) -> None:
+        """From now on, what becomes the gradient of these leaf tensors counts as such."""
+        for tensor in tensors:
+            handle = tensor.register_post_accumulate_grad_hook(self._accumulated)  # type: ignore[no-untyped-call]
+            self._watching.append(handle)
+
+    def _accumulated(self, tensor: Tensor) -> None:
+        if tensor.grad is not None:
+            self.register([tensor.grad], GRADIENTS)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        formula = _FLOPS.get(func._overloadpacket)
+        if formula is not None:
+            self.flops += formula(*args, **kwargs, out_val=result)
+        part = ACTIVATIONS if torch.is_grad_enabled() else TEMPORARY
+        for value in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(value, Tensor):
+                storage = value.untyped_storage()
+                if id(storage) not in self._part_of:
+                    self._count(storage, part)
+        self._note_peak()
+        return result
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        for handle in self._watching:
+            handle.remove()
+        for reference in self._references.values():
+            reference.detach()
+        self._watching.clear()
+        self._references.clear()
+
+    def _count(self, storage: torch.UntypedStorage, part: str) -> None:
+        size = storage.nbytes()
+        self._part_of[id(storage)] = part
+        self._by_part[part] += size
+        self.live += size
+        self._references[id(storage)] = weakref.finalize(storage, self._freed, id(storage), size)
+
+    def _freed(self, key: int, size: int) -> None:
+        self._by_part[self._part_of.pop(key)] -= size
+        self._references.pop(key, None)
+        self.live -= size
+
+    def _note_peak(self) -> None:
+        if self.live > self.peak:
+            self.peak = self.live
+            self.peak_by_part = dict(self._by_part)

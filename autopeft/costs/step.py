@@ -1,0 +1,109 @@
+"""One training step as training takes it, on real or fake tensors, watched by a meter.
+
+Both prediction and measurement run this step, so that they differ in nothing but the tensors. It is a step of the
+steady state: the optimizer's moments are there before it begins, and gradients too where they are accumulated over
+several micro-batches.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autopeft.costs.meter import ACTIVATIONS, GRADIENTS, OPTIMIZER, WEIGHTS, Meter
+from autopeft.errors import CannotAttach
+from autopeft.space.candidate import Training
+from autopeft.tasks.base import Task
+from autopeft.tasks.classifier import Classifier
+from autopeft.training.optimizer import new_optimizer
+from autopeft.training.precision import autocast
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the meter said of a step."""
+
+    memory: int
+    """Peak bytes alive."""
+    by_part: Mapping[str, int]
+    """`memory` split by what it was used for at that moment."""
+    flops: int
+
+
+class Step(nn.Module):
+    """A training step as a module, so that `functional_call` can run it, backward pass included, on other tensors."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        extra_loss: Callable[[], Tensor | None],
+        task: Task,
+        training: Training,
+        device: torch.device,
+    ) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self._extra_loss = extra_loss
+        self._task = task
+        self._training = training
+        self._device = device
+
+    def forward(self, trained: Sequence[Tensor], inputs: Mapping[str, Tensor], labels: Tensor) -> Reading:
+        """Trains `trained` once on a micro-batch; their gradients are None afterwards."""
+        training = self._training
+        optimizer = new_optimizer([{"params": list(trained), "lr": 0.0, "weight_decay": 0.0}])
+        for tensor in trained:
+            tensor.grad = torch.zeros_like(tensor)
+        optimizer.step()
+        accumulates = micro_batch_size(training) < training.batch_size
+        if not accumulates:
+            optimizer.zero_grad(set_to_none=True)
+        meter = Meter()
+        meter.register([*self.classifier.parameters(), *self.classifier.buffers()], WEIGHTS)
+        meter.register((value for state in optimizer.state.values() for value in state.values()), OPTIMIZER)
+        meter.register((tensor.grad for tensor in trained if tensor.grad is not None), GRADIENTS)
+        meter.register([*inputs.values(), labels], ACTIVATIONS)
+        meter.watch_gradients(trained)
+        share = micro_batch_size(training) / training.batch_size
+        self.classifier.train()
+        with checkpointing(self.classifier.model, training.gradient_checkpointing), meter:
+            with autocast(self._device):
+                logits = self.classifier(inputs)
+            loss = self._task.loss(logits.float(), labels)
+            extra = self._extra_loss()
+            if extra is not None:
+                loss = loss + extra
+            (loss * share).backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(trained, training.clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return Reading(meter.peak, meter.peak_by_part, meter.flops)
+
+
+def micro_batch_size(training: Training) -> int:
+    """Examples in one forward pass."""
+    return min(training.micro_batch_size or training.batch_size, training.batch_size)
+
+
+@contextmanager
+def checkpointing(model: nn.Module, wanted: bool) -> Iterator[None]:
+    """Recomputes activations in the backward pass where wanted. Raises CannotAttach where the architecture cannot.
+
+    transformers also makes the embeddings' output require a gradient, and leaves it so: only reentrant checkpointing
+    needs that, and every layer below the first trained one would be differentiated for nothing, in later steps too.
+    """
+    if not wanted:
+        yield
+        return
+    bare: Any = getattr(model, "base_model", model)
+    if not bare.supports_gradient_checkpointing:
+        raise CannotAttach(f"{type(bare).__name__} does not support gradient checkpointing.")
+    bare.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    bare.disable_input_require_grads()
+    try:
+        yield
+    finally:
+        bare.activation_checkpointing_disable()
