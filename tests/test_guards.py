@@ -154,11 +154,9 @@ def test_a_wheel_holds_the_types_marker_and_the_command(wheel: zipfile.ZipFile) 
 
 @pytest.mark.parametrize("folder", ["search_spaces", "storage"])
 def test_a_wheel_holds_every_declared_file_that_the_program_reads(wheel: zipfile.ZipFile, folder: str) -> None:
-    tracked = subprocess.run(
-        ["git", "ls-files", folder], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.split()
-    assert tracked or not (ROOT / ".git").exists()
-    assert {f"autopeft/_shipped/{name}" for name in tracked} <= set(wheel.namelist())
+    files = [path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert files
+    assert {f"autopeft/_shipped/{path.relative_to(ROOT).as_posix()}" for path in files} <= set(wheel.namelist())
 
 
 def test_a_wheel_finds_its_declared_folders(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
@@ -183,6 +181,12 @@ def test_every_command_is_in_the_readme(command: str) -> None:
     assert re.search(rf"^autopeft {command}\b", examples, re.MULTILINE)
 
 
+def tracked_files() -> list[str]:
+    """What git holds; nothing outside a checkout."""
+    asked = ["git", "ls-files"]
+    return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False).stdout.splitlines()
+
+
 def readme_tree() -> dict[str, str]:
     """Path -> purpose, as the README's tree says."""
     block = README.split("## What is where")[1].split("```")[1]
@@ -200,7 +204,8 @@ def test_the_readme_tree_is_the_real_tree() -> None:
     missing = [path for path in told if not (ROOT / path).exists() or path.endswith("/") != (ROOT / path).is_dir()]
     assert not missing
     parts = {f"autopeft/{path.name}{'/' if path.is_dir() else ''}" for path in PACKAGE.iterdir()}
-    untold = parts - set(told) - {"autopeft/__init__.py", "autopeft/__pycache__/", "autopeft/py.typed"}
+    folders = {f"{path.split('/')[0]}/" for path in tracked_files() if "/" in path}
+    untold = (parts | folders) - set(told) - {"autopeft/__init__.py", "autopeft/__pycache__/", "autopeft/py.typed"}
     assert not untold
 
 
