@@ -25,7 +25,8 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _SIZES = {"memory": "SIZE", "stored": "SIZE", "trainable": "COUNT|SHARE", "flops": "COUNT", "time": "DURATION"}
 """Options that the dataclasses read as text, and how to write them."""
-_DEMO: Mapping[str, Any] = {"space": "quick", "trials": 8, "max_length": 32}
+_DEMO: Mapping[str, Any] = {"space": "quick", "max_length": 32}
+_DEMO_LIMITS: Mapping[str, Any] = {"trials": 8, "time": "1m"}
 _INTERRUPTED = 130
 
 
@@ -133,7 +134,8 @@ def search(demo: bool, plan_file: str | None, name: str | None, **options: Any) 
     """Search for the best methods: train candidates and report their front."""
     wanted = _given(options, Plan)
     if demo:
-        wanted = {**_DEMO, **_demo_paths(options["folder"] or Resources.folder), **wanted}
+        limits = {} if wanted.keys() & _DEMO_LIMITS.keys() else _DEMO_LIMITS
+        wanted = {**_DEMO, **limits, **_demo_paths(options["folder"] or Resources.folder), **wanted}
     elif not plan_file:
         for needed in ("model", "data"):
             if needed not in wanted:
@@ -175,7 +177,7 @@ def resume(name: str | None, **options: Any) -> None:
 
 def _watch(run: "Callable[[Callable[[Event], None]], Search]", resources: Mapping[str, Any]) -> None:
     """Runs a search under the live display, then reports; says after Ctrl-C how to go on."""
-    from autopeft.events import Begun
+    from autopeft.events import Begun, Doing
     from autopeft.reports import render
     from autopeft.reports.progress import Progress
 
@@ -188,6 +190,7 @@ def _watch(run: "Callable[[Callable[[Event], None]], Search]", resources: Mappin
                     begun.append(event.record.name)
                 progress(event)
 
+            hear(Doing("importing libraries"))
             done = run(hear)
     except KeyboardInterrupt:
         again = f"Go on with: {_command('resume', begun[0], resources)}" if begun else "Nothing was trained yet."
@@ -272,7 +275,7 @@ def select(name: str | None, prefer: str, storage: str, **limits: Any) -> None:
     among = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in given.items())
     kept = f"of the finished trials that keep {among}" if given else "of all finished trials"
     click.echo(f"Trial {chosen.number} of {opened.name}: the {most} {heading(prefer)} {kept}.\n")
-    click.echo(f"  {describe_fully(chosen.candidate)}\n")
+    click.echo(click.wrap_text(describe_fully(chosen.candidate), 100, "  ", "  ") + "\n")
     for objective in OBJECTIVES:
         click.echo(f"  {heading(objective):<16} {show(objective, chosen.value(objective))}")
     click.echo(
@@ -314,12 +317,12 @@ def list_searches(storage: str) -> None:
             "finished" if each.ended else "unfinished",
             str(each.trials),
             show("accuracy", each.best),
-            each.model,
-            each.data,
+            _short(each.model),
+            _short(each.data),
         )
         for each in summaries
     ]
-    _table(("name", "begun", "state", "trials", "best accuracy", "model", "data"), rows)
+    _table(("name", "begun", "state", "trials", "accuracy", "model", "data"), rows)
 
 
 @main.command()
@@ -345,12 +348,19 @@ def spaces() -> None:
     )
 
 
+def _short(place: str) -> str:
+    """The last part of a local path; hub names as they are."""
+    return Path(place).name if Path(place).is_absolute() else place
+
+
 def _table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*headings, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for number, heading in enumerate(headings):
+        table.add_column(heading, no_wrap=number < len(headings) - 1, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
