@@ -28,6 +28,7 @@ _SIZES = {"memory": "SIZE", "stored": "SIZE", "trainable": "COUNT|SHARE", "flops
 _DEMO: Mapping[str, Any] = {"space": "quick", "max_length": 32}
 _DEMO_LIMITS: Mapping[str, Any] = {"trials": 8, "time": "1m"}
 _INTERRUPTED = 130
+_PIPED_WIDTH = 160
 
 
 class _Commands(click.Group):
@@ -313,16 +314,15 @@ def list_searches(storage: str) -> None:
     rows = [
         (
             each.name,
-            f"{each.created.astimezone():%Y-%m-%d %H:%M}",
+            f"{each.created.astimezone():%Y-%m-%d}",
             "finished" if each.ended else "unfinished",
             str(each.trials),
             show("accuracy", each.best),
             _short(each.model),
-            _short(each.data),
         )
         for each in summaries
     ]
-    _table(("name", "begun", "state", "trials", "accuracy", "model", "data"), rows)
+    _table(("name", "begun", "state", "trials", "accuracy", "model"), rows)
 
 
 @main.command()
@@ -363,4 +363,7 @@ def _table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
         table.add_column(heading, no_wrap=number < len(headings) - 1, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = _PIPED_WIDTH
+    console.print(table)
