@@ -4,7 +4,8 @@ It watches storages, each counted once however many views it has, from the opera
 freed. So it gives the same numbers on real tensors and on fake ones, which have no memory. Operations are counted by
 torch's own formulas (matrix products, convolutions, attention), but not by its `FlopCounterMode`, which keeps
 checkpointed activations alive. Not covered: workspaces that a kernel takes and gives back inside one operation (a few
-tiles in CPU attention), the allocator's rounding, and torch itself.
+tiles in CPU attention), torch itself, and what an allocator keeps of freed memory: on a CPU, glibc's defaults can make
+a step with checkpointing occupy more than twice what is alive (`benchmarks/cost_accuracy.py`).
 """
 
 import weakref

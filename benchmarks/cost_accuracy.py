@@ -1,0 +1,213 @@
+"""How well costs are predicted: beside the meter's reading of a real step, and beside the process's own growth.
+
+    python benchmarks/cost_accuracy.py
+
+Models have random weights (cost does not depend on values) and 6 layers of width 384. The first table tells whether the
+simulated step is the real one; both are read by the same meter, so it cannot tell whether the meter is right. The
+second table trusts no meter: in a fresh process for each case, it compares the predicted peak, without the weights,
+with the growth of resident memory; once with an allocator that gives freed memory back at once, so that what is
+resident is what is alive, and once with glibc's defaults, which keep much of it: what a CPU really needs. Linux with
+glibc only.
+"""
+
+import ctypes
+import gc
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers import BertConfig, GPT2Config, LlamaConfig, PretrainedConfig, PreTrainedModel, RobertaConfig
+from transformers.utils import logging
+
+from autopeft.backbone.find import find_sites
+from autopeft.backbone.load import Skeleton, load_skeleton
+from autopeft.costs.measure import measure_batch
+from autopeft.costs.meter import WEIGHTS
+from autopeft.costs.predict import Predictor
+from autopeft.errors import CannotAttach
+from autopeft.methods.attached import attach
+from autopeft.methods.registry import configured_parts
+from autopeft.sizes import show_bytes
+from autopeft.space.candidate import Candidate, Part, Training
+from autopeft.space.cards import load_cards
+from autopeft.tasks.classification import TextClassification
+from autopeft.tasks.classifier import Classifier
+from autopeft.training import precision
+from autopeft.trial import Costs
+
+CARDS = load_cards()
+CPU = torch.device("cpu")
+SHAPE: Mapping[str, Any] = {
+    "vocab_size": 8000,
+    "hidden_size": 384,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 6,
+    "intermediate_size": 1536,
+}
+MODELS: Mapping[str, PretrainedConfig] = {
+    "BERT": BertConfig(**SHAPE),
+    "RoBERTa": RobertaConfig(**SHAPE, max_position_embeddings=514),
+    "Llama": LlamaConfig(**SHAPE, num_key_value_heads=2),
+    "GPT-2": GPT2Config(vocab_size=8000, n_embd=384, n_layer=6, n_head=6, bos_token_id=0, eos_token_id=0),
+}
+METHODS: Mapping[str, tuple[Part, ...]] = {
+    "lora": (Part("lora"),),
+    "lora r32 everywhere": (Part("lora", {"rank": 32, "sites": ("q", "k", "v", "o", "ffn.up", "ffn.down")}),),
+    "ia3": (Part("ia3"),),
+    "prompt_tuning": (Part("prompt_tuning"),),
+    "adapter houlsby": (Part("adapter", {"placement": "houlsby"}),),
+    "adapter pfeiffer": (Part("adapter", {"placement": "pfeiffer"}),),
+    "adapter parallel": (Part("adapter", {"placement": "parallel"}),),
+    "bitfit": (Part("bitfit"),),
+    "lora_parallel": (Part("lora"), Part("adapter", {"placement": "parallel"})),
+}
+MODES = ("plain", "checkpointing", "bf16")
+BATCHES = ((4, 64), (8, 128))
+LARGEST = (64, 128)
+WITHIN = 0.03
+GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_MMAP_MAX_": "1000000"}
+"""Makes glibc map every larger block by itself, and unmap it when it is freed."""
+
+
+@dataclass(frozen=True)
+class Case:
+    model: str
+    method: str
+    mode: str
+    rows: int
+    length: int
+
+    @property
+    def candidate(self) -> Candidate:
+        training = Training(batch_size=self.rows, gradient_checkpointing=self.mode == "checkpointing")
+        return Candidate(self.method, METHODS[self.method], training)
+
+
+def predicted(case: Case, skeleton: Skeleton) -> Costs:
+    with patch.object(precision, "has_bf16", lambda _: case.mode == "bf16"):
+        return Predictor(skeleton, CARDS, 2, case.length, CPU).predict(case.candidate)
+
+
+def metered(case: Case, model: PreTrainedModel, rows: int, length: int) -> Costs:
+    """One real step on a batch in which every second text is shorter."""
+    task, sites = TextClassification(["no", "yes"]), find_sites(model)
+    ids = torch.randint(2, SHAPE["vocab_size"], (rows, length))
+    mask = torch.ones_like(ids)
+    mask[1::2, -length // 4 :] = 0
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    labels = torch.arange(rows) % 2
+    bf16 = patch.object(precision, "has_bf16", lambda _: case.mode == "bf16")
+    with bf16, attach(model, configured_parts(case.candidate.parts, CARDS), sites) as attached:
+        classifier = Classifier(attached, task.new_head(sites.width), "mean")
+        return measure_batch(classifier, attached, task, inputs, labels, case.candidate.training, CPU)
+
+
+def real(name: str) -> tuple[Skeleton, PreTrainedModel]:
+    """A skeleton and the same model with weights."""
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    skeleton = load_skeleton(MODELS[name])
+    model: Any = type(skeleton.model)._from_config(MODELS[name], dtype=torch.float32)  # type: ignore[no-untyped-call]
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    model.eval()
+    return skeleton, model
+
+
+def against_the_meter(console: Console) -> Iterator[float]:
+    """Prints the table; yields each case's error as a fraction."""
+    table = Table("model", "method", "mode", "batch", "predicted", "metered", "error", "seconds", "same flops")
+    seconds = []
+    for name in MODELS:
+        skeleton, model = real(name)
+        for method, mode, (rows, length) in product(METHODS, MODES, BATCHES):
+            case = Case(name, method, mode, rows, length)
+            began = time.perf_counter()
+            try:
+                costs = predicted(case, skeleton)
+            except CannotAttach:
+                continue
+            seconds.append(time.perf_counter() - began)
+            reading = metered(case, model, rows, length)
+            error = costs.memory / reading.memory - 1
+            yield abs(error)
+            table.add_row(
+                name,
+                method,
+                mode,
+                f"{rows} x {length}",
+                show_bytes(costs.memory),
+                show_bytes(reading.memory),
+                f"{error:+.3%}",
+                f"{seconds[-1]:.2f}",
+                "yes" if costs.flops == reading.flops else "no",
+            )
+    console.print(table)
+    console.print(f"A prediction took {median(seconds):.2f} s (median), {max(seconds):.2f} s at most.")
+
+
+def resident_growth(case: Case) -> tuple[int, int]:
+    """In a fresh process: predicted peak without the weights, and by how much resident memory grew at its own peak."""
+    torch.set_num_threads(1)
+    skeleton, model = real(case.model)
+    costs = predicted(case, skeleton)
+    metered(case, model, 1, 8)
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before = status("VmRSS")
+    metered(case, model, case.rows, case.length)
+    return costs.memory - costs.memory_by_part[WEIGHTS], status("VmHWM") - before
+
+
+def status(field: str) -> int:
+    """A size of this process in bytes, as the kernel says."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+def in_fresh_process(case: Case, environment: Mapping[str, str]) -> tuple[int, int]:
+    spawn = multiprocessing.get_context("spawn")
+    with patch.dict(os.environ, environment), ProcessPoolExecutor(1, mp_context=spawn) as fresh:
+        return fresh.submit(resident_growth, case).result()
+
+
+def against_the_kernel(console: Console) -> None:
+    table = Table(
+        "model", "method", "mode", "predicted growth", "resident, gives back", "error", "resident, glibc", "error"
+    )
+    rows, length = LARGEST
+    for name, (method, mode) in product(MODELS, (("lora", "plain"), ("adapter houlsby", "checkpointing"))):
+        case = Case(name, method, mode, rows, length)
+        shown = []
+        for environment in (GIVES_BACK, {}):
+            expected, grown = in_fresh_process(case, environment)
+            shown += [show_bytes(grown), f"{expected / grown - 1:+.1%}"]
+        table.add_row(name, method, mode, show_bytes(expected), *shown)
+    console.print(table)
+    console.print(f"Batches are {rows} x {length}.")
+
+
+def main() -> None:
+    console = Console(width=140)
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    errors = list(against_the_meter(console))
+    share = sum(error <= WITHIN for error in errors) / len(errors)
+    console.print(
+        f"{share:.1%} of {len(errors)} predictions are within {WITHIN:.0%} of the meter; worst {max(errors):.3%}."
+    )
+    against_the_kernel(console)
+
+
+if __name__ == "__main__":
+    main()
