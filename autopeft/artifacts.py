@@ -20,7 +20,7 @@ from autopeft.errors import AutopeftError
 from autopeft.methods.attached import Attached, attach_saved
 from autopeft.space.candidate import Candidate
 from autopeft.tasks.base import task_named
-from autopeft.tasks.classifier import Classifier
+from autopeft.tasks.classifier import Bare, Classifier
 from autopeft.tasks.tokenized import encode
 
 DESCRIPTION = "autopeft.json"
@@ -44,11 +44,13 @@ class Description:
 class TrainedModel:
     """Backbone, method and head together, ready to predict."""
 
-    def __init__(self, backbone: Backbone, attached: Attached | None, head: nn.Module, description: Description, pooling: str):
+    def __init__(
+        self, backbone: Backbone, attached: Attached | None, head: nn.Module, description: Description, pooling: str
+    ):
         self.description = description
         self.backbone = backbone
         self.attached = attached
-        self.classifier = Classifier(attached or _Bare(backbone.model), head, pooling).eval()
+        self.classifier = Classifier(attached or Bare(backbone.model), head, pooling).eval()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -70,17 +72,9 @@ class TrainedModel:
         return [self.labels[index] for index in self.logits(texts, batch_size).argmax(-1).tolist()]
 
 
-class _Bare:
-    """A merged model: nothing is attached to it any more."""
-
-    prepended = 0
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.modules = nn.ModuleList()
-
-
-def save_artifact(folder: Path, attached: Attached, head: nn.Module, description: Description, candidate: Candidate) -> Path:
+def save_artifact(
+    folder: Path, attached: Attached, head: nn.Module, description: Description, candidate: Candidate
+) -> Path:
     """Writes a trained method with its head; the folder appears whole or not at all."""
     temporary = folder.with_name(folder.name + ".writing")
     shutil.rmtree(temporary, ignore_errors=True)

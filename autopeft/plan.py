@@ -5,8 +5,9 @@ Every field's docstring is its only description; command-line help is made from 
 
 import ast
 import inspect
+import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -54,11 +55,14 @@ class Budget:
             value = getattr(self, name)
             if value is not None:
                 parsed = parse(value)
-                if (parsed.fraction if isinstance(parsed, Share) else parsed) <= 0:
-                    raise AutopeftError(f"budget {name} must be greater than 0, not {value}.")
+                if isinstance(parsed, Share) and parsed.fraction <= 0:
+                    raise AutopeftError(f"budget {name} must be more than 0%, not {value}.")
+                if isinstance(parsed, int) and parsed < 1:
+                    raise AutopeftError(f"budget {name} must be at least 1, not {value}.")
                 object.__setattr__(self, name, parsed)
-        if self.accuracy_at_least is not None and not 0 <= self.accuracy_at_least <= 1:
-            raise AutopeftError(f"accuracy_at_least must lie between 0 and 1, not {self.accuracy_at_least}.")
+        least = self.accuracy_at_least
+        if least is not None and not (_is_number(least) and 0 <= least <= 1):
+            raise AutopeftError(f"accuracy_at_least must be a number between 0 and 1, not {least}.")
 
     def resolved(self, backbone_parameters: int) -> "Budget":
         """The same budget with shares turned into numbers."""
@@ -67,7 +71,9 @@ class Budget:
         return self
 
     def limits(self) -> dict[str, int]:
-        """Limits on costs, by objective name. Shares must have been resolved."""
+        """Limits on costs, by objective name. Raises ValueError for a share that is not resolved."""
+        if isinstance(self.trainable, Share):
+            raise ValueError(f"the share {self.trainable} is not resolved")
         named = {"memory": self.memory, "trainable": self.trainable, "stored": self.stored, "flops": self.flops}
         return {name: limit for name, limit in named.items() if isinstance(limit, int)}
 
@@ -106,8 +112,17 @@ class Plan:
     """Fixes the validation split, the proposals and every trial's training."""
 
     def __post_init__(self) -> None:
+        for name in ("model", "data", "task", "space", "sampler"):
+            object.__setattr__(self, name, str(getattr(self, name)))
+        if self.label is not None:
+            object.__setattr__(self, "label", str(self.label))
+        for name in ("model", "data"):
+            if not getattr(self, name).strip():
+                raise AutopeftError(f"a plan needs '{name}'.")
+        for name in ("text", "methods", "objectives"):
+            object.__setattr__(self, name, _names(name, getattr(self, name)))
         for name in ("trials", "max_length", "seed"):
-            if not isinstance(getattr(self, name), int | None):
+            if not (_is_number(getattr(self, name), whole=True) or (name == "trials" and self.trials is None)):
                 raise AutopeftError(f"{name} must be a whole number, not '{getattr(self, name)}'.")
         if self.trials is None and self.time is None:
             object.__setattr__(self, "trials", 32)
@@ -115,8 +130,12 @@ class Plan:
             raise AutopeftError(f"trials must be at least 1, not {self.trials}.")
         if self.time is not None:
             object.__setattr__(self, "time", parse_seconds(self.time))
+            if self.time == 0:
+                raise AutopeftError("time must be more than 0 seconds.")
         if self.max_length < 8:
             raise AutopeftError(f"max_length must be at least 8 tokens, not {self.max_length}.")
+        if not 0 <= self.seed < 2**32:
+            raise AutopeftError(f"seed must lie between 0 and {2**32 - 1}, not {self.seed}.")
         if len(self.text) > 2:
             raise AutopeftError(f"at most two text columns can be used, not {len(self.text)}: {', '.join(self.text)}.")
         for name in self.objectives:
@@ -124,6 +143,8 @@ class Plan:
                 raise unknown("objective", name, OBJECTIVES)
         if len(set(self.objectives)) != len(self.objectives) or not self.objectives:
             raise AutopeftError(f"objectives must be distinct and at least one, not '{','.join(self.objectives)}'.")
+        if not isinstance(self.budget, Budget):
+            raise AutopeftError(f"budget must hold limits such as 'memory: 8GiB', not '{self.budget}'.")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for YAML and JSON; `from_dict` reads them back."""
@@ -134,22 +155,16 @@ class Plan:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
-        """Raises AutopeftError for a field that does not exist."""
+        """A plan from plain values; those that are None count as not given. Raises AutopeftError."""
         known = {f.name for f in fields(cls)}
         for name in plain:
             if name not in known:
                 raise unknown("plan field", name, known)
         for name in ("model", "data"):
-            if name not in plain:
+            if plain.get(name) is None:
                 raise AutopeftError(f"a plan needs '{name}'.")
-        values = dict(plain)
-        for name in ("text", "methods", "objectives"):
-            if isinstance(values.get(name), str):
-                values[name] = [part.strip() for part in values[name].split(",")]
-            if name in values:
-                values[name] = tuple(values[name])
-        budget = values.get("budget") or {}
-        if isinstance(budget, Mapping):
+        values = {name: value for name, value in plain.items() if value is not None}
+        if isinstance(budget := values.get("budget", {}), Mapping):
             for name in budget:
                 if name not in {f.name for f in fields(Budget)}:
                     raise unknown("budget", name, (f.name for f in fields(Budget)))
@@ -166,14 +181,15 @@ class Plan:
             plain = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise AutopeftError(f"cannot read the plan '{path}': {error.strerror}.") from error
-        except yaml.YAMLError as error:
-            raise AutopeftError(f"'{path}' is not valid YAML: {error}.") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise AutopeftError(f"'{path}' is not valid YAML: {' '.join(str(error).split())}.") from error
         if not isinstance(plain, Mapping):
             raise AutopeftError(f"'{path}' must hold fields such as 'model:' and 'data:'.")
-        budget = plain.get("budget") or {}
-        if not isinstance(budget, Mapping):
-            raise AutopeftError(f"budget in '{path}' must hold limits such as 'memory: 8GiB', not '{budget}'.")
-        return cls.from_dict({**plain, **overrides, "budget": {**budget, **overrides.get("budget", {})}})
+        both = {**plain, **overrides}
+        budgets = [each["budget"] for each in (plain, overrides) if each.get("budget") is not None]
+        if all(isinstance(budget, Mapping) for budget in budgets):
+            both["budget"] = {name: limit for budget in budgets for name, limit in budget.items()}
+        return cls.from_dict(both)
 
 
 @dataclass(frozen=True)
@@ -192,10 +208,23 @@ class Resources:
     """Folder for trained weights and prepared data; must be shared by all machines of a cluster."""
 
     def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 0:
-            raise AutopeftError(f"workers must be 0 or more, not {self.workers}.")
-        if self.gpus_per_trial is not None and self.gpus_per_trial < 0:
+        if self.workers is not None and not (_is_number(self.workers, whole=True) and self.workers >= 0):
+            raise AutopeftError(f"workers must be 0 or more, and whole, not {self.workers}.")
+        if self.gpus_per_trial is not None and not (_is_number(self.gpus_per_trial) and self.gpus_per_trial >= 0):
             raise AutopeftError(f"gpus_per_trial must be 0 or more, not {self.gpus_per_trial}.")
+
+
+def _is_number(value: object, whole: bool = False) -> bool:
+    return isinstance(value, int if whole else int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _names(field_name: str, value: object) -> tuple[str, ...]:
+    """Several names, given one by one or as one text with commas."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, Sequence):
+        raise AutopeftError(f"{field_name} must be names such as 'a,b', not '{value}'.")
+    return tuple(str(name) for name in value)
 
 
 @cache

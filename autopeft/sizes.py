@@ -11,7 +11,8 @@ _BYTES |= {f"{p}B": 1000**i for i, p in enumerate("kMGT", 1)}
 _BYTES |= {f"{p}iB": 1024**i for i, p in enumerate("KMGT", 1)}
 _COUNTS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 _SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-_NUMBER = re.compile(r"\s*([0-9][0-9_,]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([A-Za-z%]*)\s*")
+_WHOLE = r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+(?:_[0-9]+)*"
+_NUMBER = re.compile(rf"\s*((?:{_WHOLE})(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([A-Za-z]*)\s*")
 
 
 @dataclass(frozen=True)
@@ -21,21 +22,22 @@ class Share:
     fraction: float
 
     def of(self, total: int) -> int:
-        return math.floor(self.fraction * total)
+        return math.floor(round(self.fraction * total, 6))
 
     def __str__(self) -> str:
-        return f"{self.fraction * 100:g}%"
+        return f"{self.fraction * 100:.12g}%"
 
 
 def _parse(text: str | float, units: dict[str, int], what: str, examples: str) -> float:
     match = _NUMBER.fullmatch(str(text))
-    unit = None
+    value = math.inf
     if match:
         folded = {name.lower(): factor for name, factor in units.items()}
-        unit = units.get(match[2], folded.get(match[2].lower()))
-    if match is None or unit is None:
+        unit = units.get(match[2], folded.get(match[2].lower(), math.inf))
+        value = float(match[1].replace("_", "").replace(",", "")) * unit
+    if not math.isfinite(value):
         raise AutopeftError(f"'{text}' is not {what}; write it like {examples}.")
-    return float(match[1].replace("_", "").replace(",", "")) * unit
+    return value
 
 
 def parse_bytes(text: str | int | float) -> int:

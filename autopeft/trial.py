@@ -1,4 +1,6 @@
-"""What is remembered of a search: trials with their costs, curves and outcomes. Plain frozen facts, no behaviour of training."""
+"""What is remembered of a search: trials with their costs, curves and outcomes. Plain frozen facts, no behaviour of
+training.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +26,11 @@ class Costs:
     """Floating-point operations of one training step (one forward and backward pass of one micro-batch)."""
     memory_by_part: Mapping[str, int] = field(default_factory=dict)
     """`memory` split into weights, activations, gradients, optimizer and temporary bytes."""
+
+    def excesses(self, limits: Mapping[str, int]) -> dict[str, float]:
+        """By how much limits are broken, as a fraction of each; empty when all are kept. `limits` by name of the cost."""
+        values = {name: float(getattr(self, name)) for name in limits}
+        return {name: values[name] / limit - 1 for name, limit in limits.items() if values[name] > limit}
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,8 @@ class Trial:
     candidate: Candidate
     predicted: Costs
     params: Mapping[str, Any]
-    """The draws from the space that made the candidate, by parameter name; they teach the sampler again after a resume."""
+    """The draws from the space that made the candidate, by parameter name; they teach the sampler again after a resume.
+    """
     seed: int
     status: Status = Status.TRAINING
     curve: tuple[Rung, ...] = ()

@@ -2,13 +2,14 @@
 
 Names tell `q` from `k`; they do not tell which dropout follows a projection, nor whether a norm comes before or after a
 sub-layer. Those are read off a tiny forward pass, by the identity of tensors. The trace leaves the model as it was, and
-also works on the meta device (then on fake tensors). Not covered: encoder-decoder models as a whole (their encoder is).
+also works on the meta device (then on fake tensors). A model must have `q` and `v`; other sites may be missing (mixtures of experts have no
+feed-forward sites). Not covered: encoder-decoder models as a whole (their encoder is).
 """
 
 import inspect
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,24 +18,28 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from transformers.pytorch_utils import Conv1D
 
-from autopeft.backbone.sites import Place, Sites
-from autopeft.errors import CannotAttach
+from autopeft.backbone.sites import SITES, Place, Sites
+from autopeft.errors import CannotAttach, unknown
 
 _ROLES = (
-    ("qkv", r"(c_attn|query_key_value|qkv_proj|Wqkv|qkv)"),
+    ("qkv", r"(c_attn|query_key_value|qkv_proj|Wqkv|qkv|in_proj)"),
     ("q", r"(query|query_proj|q_proj|q_lin|q|wq)"),
     ("k", r"(key|key_proj|k_proj|k_lin|k|wk)"),
     ("v", r"(value|value_proj|v_proj|v_lin|v|wv)"),
     ("o", r"(.*att\w*\.(.*\.)?(dense|c_proj|Wo|o)|o_proj|out_proj|out_lin|.*Attention\.o)"),
     ("gate_up", r"(gate_up_proj|mlp\.Wi)"),
     ("ffn.gate", r"(gate_proj|wi_0)"),
-    ("ffn.up", r"(intermediate\.dense|up_proj|fc1|lin1|c_fc|dense_h_to_4h|wi|wi_1|ffn)"),
-    ("ffn.down", r"(output\.dense|down_proj|fc2|lin2|mlp\.c_proj|mlp\.Wo|dense_4h_to_h|wo|ffn_output)"),
+    ("ffn.up", r"(intermediate\.dense|up_proj|fc1|lin1|c_fc|dense_h_to_4h|wi|wi_1|ffn|fc_in)"),
+    ("ffn.down", r"(output\.dense|down_proj|fc2|lin2|mlp\.c_proj|mlp\.Wo|dense_4h_to_h|wo|ffn_output|fc_out)"),
 )
 """Role -> how a Linear's path inside its layer ends. The first match counts."""
-_INTERLEAVED = "query_key_value"
-"""A fused projection whose rows alternate by head: no range of rows belongs to q, k or v."""
+_INTERLEAVED = r".*(query_key_value|in_proj|\.attn\.qkv_proj)"
+"""Fused projections whose rows alternate by head: no range of rows belongs to q, k or v."""
 _TOKENS = 8
+_EXAMPLE = (
+    "{'layer': 'blocks.*', 'q': 'blocks.*.attn.wq', 'v': 'blocks.*.attn.wv', 'o': 'blocks.*.attn.wo', "
+    "'ffn.up': 'blocks.*.mlp.w1', 'ffn.down': 'blocks.*.mlp.w2'}"
+)
 
 
 @dataclass
@@ -46,37 +51,40 @@ class _Call:
 
 @dataclass
 class _Trace:
-    """Calls of leaf modules in order, and where the first call of each layer ended."""
+    """Calls of leaf modules in order, where the first call of each layer ended, and the features of the model's states."""
 
     calls: list[_Call] = field(default_factory=list)
     ends: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    width: int = 0
 
 
 def find_sites(model: nn.Module, mapping: Mapping[str, str] | None = None) -> Sites:
     """The sites of a transformers model, with paths relative to it.
 
     `mapping` says by hand where sites are: site -> module path with `*` for the layer number, such as
-    `{"layer": "blocks.*", "q": "blocks.*.attn.wq", "ffn.down": "blocks.*.mlp.proj"}`. Raises CannotAttach for an architecture that is not
-    understood, with what was found.
+    `{"layer": "blocks.*", "q": "blocks.*.attn.wq", "ffn.down": "blocks.*.mlp.proj"}`; a path without `*` is one place outside the layers.
+    `attention` and `ffn` follow from `o` with `q` and from `ffn.down` with `ffn.up`; layers given so count as pre-norm.
+    Raises CannotAttach for an architecture that is not understood, with what was found.
     """
     if mapping is not None:
         return _mapped(model, mapping)
     config = getattr(model, "config", None)
-    if getattr(config, "is_encoder_decoder", False):
-        raise CannotAttach(f"{type(model).__name__} has an encoder and a decoder; attach to its encoder (`model.get_encoder()`).")
+    if getattr(config, "is_encoder_decoder", False) and hasattr(getattr(model, "base_model", model), "decoder"):
+        raise CannotAttach(
+            f"{type(model).__name__} has an encoder and a decoder; attach to its encoder (`model.get_encoder()`)."
+        )
     layers = _layers(model)
     trace = _traced(model, layers)
-    width = int(config.hidden_size) if config is not None and hasattr(config, "hidden_size") else _width(model, layers[0])
     places: dict[str, list[Place]] = {}
     for number, layer in enumerate(layers):
         for site, place in _places_of_layer(model, config, trace, number, layer):
             places.setdefault(site, []).append(place)
-    missing = {"q", "v", "o", "ffn.up", "ffn.down"} - places.keys()
+    missing = {"q", "v"} - places.keys()
     if missing:
         raise CannotAttach(_not_understood(model, layers, f"no {', '.join(sorted(missing))}"))
     places["norm"] = list(_norms(model, layers))
     places["embedding"] = list(_embedding(model))
-    return Sites(type(model).__name__, width, layers, {site: tuple(found) for site, found in places.items()})
+    return Sites(type(model).__name__, trace.width, layers, {site: tuple(found) for site, found in places.items()})
 
 
 def _layers(model: nn.Module) -> tuple[str, ...]:
@@ -117,11 +125,11 @@ def _traced(model: nn.Module, layers: tuple[str, ...]) -> _Trace:
                 handles.append(module.register_forward_hook(leaf(path)))
         model.eval()
         with torch.no_grad():
-            _forward(getattr(model, "base_model", model))
-    except CannotAttach:
-        raise
+            trace.width = _forward(getattr(model, "base_model", model))[0].shape[-1]
     except Exception as error:
-        raise CannotAttach(f"{type(model).__name__} cannot be called with token ids: {type(error).__name__}: {error}") from error
+        raise CannotAttach(
+            f"{type(model).__name__} cannot be called with token ids: {type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
     finally:
         for handle in handles:
             handle.remove()
@@ -130,23 +138,23 @@ def _traced(model: nn.Module, layers: tuple[str, ...]) -> _Trace:
     return trace
 
 
-def _forward(model: nn.Module) -> None:
+def _forward(model: nn.Module) -> Any:
     parameter = next(model.parameters())
     accepted = inspect.signature(model.forward).parameters
     extra: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
     if parameter.device.type != "meta":
         ids = torch.full((1, _TOKENS), 5, device=parameter.device)
-        model(input_ids=ids, attention_mask=torch.ones_like(ids), **extra)
-        return
+        return model(input_ids=ids, attention_mask=torch.ones_like(ids), **extra)
     with FakeTensorMode(allow_non_fake_inputs=True):
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         fake = {name: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu") for name, tensor in tensors.items()}
         ids = torch.full((1, _TOKENS), 5)
-        functional_call(model, fake, kwargs={"input_ids": ids, "attention_mask": torch.ones_like(ids), **extra})
+        return functional_call(model, fake, kwargs={"input_ids": ids, "attention_mask": torch.ones_like(ids), **extra})
 
 
-def _places_of_layer(model: nn.Module, config: Any, trace: _Trace, number: int, layer: str) -> Iterator[tuple[str, Place]]:
-    yield "layer", Place(layer, number)
+def _places_of_layer(
+    model: nn.Module, config: Any, trace: _Trace, number: int, layer: str
+) -> Iterator[tuple[str, Place]]:
     roles: dict[str, str] = {}
     for path, module in model.get_submodule(layer).named_modules():
         if _is_linear(module) and (role := _role(path)) is not None:
@@ -162,8 +170,10 @@ def _places_of_layer(model: nn.Module, config: Any, trace: _Trace, number: int, 
         yield "ffn.gate", Place(roles["gate_up"], number, rows=(0, half))
         yield "ffn.up", Place(roles["gate_up"], number, rows=(half, 2 * half))
     if layer not in trace.ends:
+        yield "layer", Place(layer, number)
         return
     last, output = trace.ends[layer]
+    yield "layer", Place(layer, number, width=output.shape[-1])
     calls = [call for call in trace.calls[:last] if call.path.startswith(layer + ".")]
     post_norm = bool(calls) and _is_norm(model.get_submodule(calls[-1].path)) and calls[-1].output is output
     for site, inner, source in (("attention", "o", "q"), ("ffn", "ffn.down", "ffn.up")):
@@ -171,7 +181,8 @@ def _places_of_layer(model: nn.Module, config: Any, trace: _Trace, number: int, 
             fused = {"q": "qkv", "ffn.up": "gate_up"}[source]
             after = _followed_by_dropout(model, calls, roles[inner])
             norm = _next_norm(model, calls, after) if post_norm else ""
-            yield site, Place(after, number, source=roles.get(source, roles.get(fused, "")), norm=norm)
+            width = _features(model.get_submodule(roles[inner]))[1]
+            yield site, Place(after, number, source=roles.get(source, roles.get(fused, "")), norm=norm, width=width)
 
 
 def _role(path: str) -> str | None:
@@ -182,7 +193,7 @@ def _role(path: str) -> str | None:
 
 
 def _rows_of_qkv(module: nn.Module, config: Any, path: str) -> dict[str, tuple[int, int] | None]:
-    if path.endswith(_INTERLEAVED):
+    if re.fullmatch(_INTERLEAVED, path):
         return {"q": None, "k": None, "v": None}
     heads = int(config.num_attention_heads)
     shared = int(getattr(config, "num_key_value_heads", None) or heads)
@@ -192,11 +203,14 @@ def _rows_of_qkv(module: nn.Module, config: Any, path: str) -> dict[str, tuple[i
 
 
 def _followed_by_dropout(model: nn.Module, calls: list[_Call], path: str) -> str:
-    """The module that ends a sub-layer: the dropout whose input is the projection's output, or the projection itself."""
+    """The module that ends a sub-layer: the dropout whose input is the projection's output, or the projection itself.
+
+    A dropout that both sub-layers share ends neither of them.
+    """
     output = next((call.output for call in calls if call.path == path), None)
     for call in calls:
         if output is not None and call.source is output and isinstance(model.get_submodule(call.path), nn.Dropout):
-            return call.path
+            return call.path if sum(each.path == call.path for each in calls) == 1 else path
     return path
 
 
@@ -239,33 +253,40 @@ def _features(module: nn.Module) -> tuple[int, int]:
     return (rows, columns) if isinstance(module, Conv1D) else (columns, rows)
 
 
-def _width(model: nn.Module, layer: str) -> int:
-    return next(_features(module)[0] for module in model.get_submodule(layer).modules() if _is_linear(module))
-
-
 def _mapped(model: nn.Module, mapping: Mapping[str, str]) -> Sites:
-    if "layer" not in mapping:
-        raise CannotAttach("a mapping of sites needs 'layer', such as {'layer': 'blocks.*', 'q': 'blocks.*.attn.wq'}.")
-    known = dict(model.named_modules())
+    architecture, known = type(model).__name__, dict(model.named_modules())
+    for site in mapping:
+        if site not in SITES:
+            raise unknown("site", site, SITES)
+    if "*" not in mapping.get("layer", ""):
+        raise CannotAttach(f"a mapping of sites needs 'layer', with * for the layer's number, such as {_EXAMPLE}.")
     count = 0
     while mapping["layer"].replace("*", str(count)) in known:
         count += 1
     if not count:
-        raise CannotAttach(f"'{mapping['layer']}' names no layer of {type(model).__name__}: {mapping['layer'].replace('*', '0')} is not there.")
+        first = mapping["layer"].replace("*", "0")
+        raise CannotAttach(f"'{mapping['layer']}' names no layer of {architecture}: {first} is not there.")
     places: dict[str, tuple[Place, ...]] = {}
     for site, pattern in mapping.items():
-        paths = [pattern.replace("*", str(number)) for number in range(count)]
-        for path in paths:
-            if path not in known:
-                raise CannotAttach(f"site '{site}': {type(model).__name__} has no module '{path}'.")
-        places[site] = tuple(Place(path, number) for number, path in enumerate(paths))
-    for site, inner, source in (("attention", "o", "q"), ("ffn", "ffn.down", "ffn.up")):
-        if site not in places and inner in places and source in places:
-            pairs = zip(places[inner], places[source], strict=True)
-            places[site] = tuple(Place(after.path, after.layer, source=before.path) for after, before in pairs)
+        numbers = range(count) if "*" in pattern else (-1,)
+        places[site] = tuple(Place(pattern.replace("*", str(number)), number) for number in numbers)
+        for place in places[site]:
+            if place.path not in known:
+                raise CannotAttach(f"site '{site}': {architecture} has no module '{place.path}'.")
     layers = tuple(place.path for place in places["layer"])
+    width = next((_features(each)[0] for each in known[layers[0]].modules() if _is_linear(each)), 0)
+    if not width:
+        raise CannotAttach(f"{layers[0]} of {architecture} holds no linear map.")
+    for site, inner, source in (("layer", "layer", ""), ("attention", "o", "q"), ("ffn", "ffn.down", "ffn.up")):
+        sources = {place.layer: place.path for place in places.get(source, ())}
+        if site in places or (inner in places and source in places):
+            places[site] = tuple(
+                replace(place, source=sources.get(place.layer, ""), width=width)
+                for place in places.get(site, places.get(inner, ()))
+            )
     places.setdefault("norm", tuple(_norms(model, layers)))
-    return Sites(type(model).__name__, _width(model, layers[0]), layers, places)
+    places.setdefault("embedding", tuple(_embedding(model)))
+    return Sites(architecture, width, layers, places)
 
 
 def _not_understood(model: nn.Module, layers: tuple[str, ...], why: str) -> str:
@@ -273,6 +294,6 @@ def _not_understood(model: nn.Module, layers: tuple[str, ...], why: str) -> str:
     linears = [f"{path} {_features(module)}" for path, module in shown.named_modules() if _is_linear(module)][:12]
     where = f"in {layers[0]}" if layers else "in the model"
     return (
-        f"the architecture {type(model).__name__} is not understood: {why}. Linear maps found {where}: {', '.join(linears) or 'none'}. Give a "
-        "mapping to find_sites, such as {'layer': 'blocks.*', 'q': 'blocks.*.attn.wq', 'v': 'blocks.*.attn.wv', 'ffn.down': 'blocks.*.mlp.proj'}."
+        f"the architecture {type(model).__name__} is not understood: {why}. Linear maps found {where}: {', '.join(linears) or 'none'}. "
+        f"Say where the sites are: autopeft.attach(model, method, sites={_EXAMPLE})."
     )

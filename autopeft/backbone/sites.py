@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from autopeft.errors import AutopeftError, CannotAttach
 
+SITES = ("q", "k", "v", "o", "ffn.up", "ffn.gate", "ffn.down", "attention", "ffn", "norm", "embedding", "layer")
+"""Every name that a site may have."""
 Layers = str | int | Sequence[int]
 """Which layers: 'all', 'first 6', 'last 3', 'last 50%', or layer numbers from 0."""
 
@@ -29,6 +31,8 @@ class Place:
     """For `attention` and `ffn` of post-norm layers: the norm that follows the residual sum."""
     rows: tuple[int, int] | None = None
     """For a fused projection: the range of its output features that belongs to this site."""
+    width: int = 0
+    """For `attention`, `ffn` and `layer`: the features of its output."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Sites:
     architecture: str
     """Class name of the model."""
     width: int
-    """Hidden size."""
+    """Features of the model's last states: what a head receives."""
     layers: tuple[str, ...]
     """Module path of every layer, in order."""
     places: Mapping[str, tuple[Place, ...]] = field(repr=False)
@@ -61,19 +65,22 @@ class Sites:
 
 def layer_numbers(layers: Layers, count: int) -> tuple[int, ...]:
     """The layer numbers that a choice of layers means in a model of `count` layers. Raises AutopeftError."""
-    if isinstance(layers, int):
-        layers = [layers]
-    if not isinstance(layers, str):
-        wrong = [number for number in layers if not 0 <= number < count]
-        if wrong:
-            raise AutopeftError(f"there is no layer {wrong[0]}; this backbone has layers 0 to {count - 1}.")
-        return tuple(sorted(set(layers)))
     if layers == "all":
         return tuple(range(count))
-    match = re.fullmatch(r"(first|last) (\d+)(%?)", layers)
-    if match is None:
-        raise AutopeftError(f"'{layers}' names no layers; write 'all', 'first 6', 'last 3', 'last 50%' or a list of numbers.")
-    size = max(1, round(count * int(match[2]) / 100)) if match[3] else int(match[2])
-    if not 1 <= size <= count:
-        raise AutopeftError(f"'{layers}' asks for {size} layers; this backbone has {count}.")
-    return tuple(range(size)) if match[1] == "first" else tuple(range(count - size, count))
+    match = re.fullmatch(r"(first|last) (\d+)(%?)", layers) if isinstance(layers, str) else None
+    if match:
+        number = int(match[2])
+        size = max(min(number, 1), round(count * number / 100)) if match[3] else number
+        if not 1 <= size <= count:
+            raise AutopeftError(f"'{layers}' asks for {size} layers; this backbone has {count}.")
+        return tuple(range(size)) if match[1] == "first" else tuple(range(count - size, count))
+    given = layers if isinstance(layers, list | tuple) else [layers]
+    numbers = [number for number in given if isinstance(number, int)]
+    if not numbers or len(numbers) < len(given):
+        raise AutopeftError(
+            f"{layers!r} names no layers; write 'all', 'first 6', 'last 3', 'last 50%' or a list of numbers."
+        )
+    wrong = [number for number in numbers if not 0 <= number < count]
+    if wrong:
+        raise AutopeftError(f"there is no layer {wrong[0]}; this backbone has layers 0 to {count - 1}.")
+    return tuple(sorted(set(numbers)))

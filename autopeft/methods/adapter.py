@@ -12,16 +12,16 @@ U starts at zero, so that the model's output is unchanged at first. Houlsby's tr
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import get_args, Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from autopeft.backbone.sites import Layers, Place, Sites
-from autopeft.errors import AutopeftError, unknown
+from autopeft.errors import AutopeftError, CannotAttach, unknown
 from autopeft.methods.base import Attachment, Method
-from autopeft.methods.hooked import Hooked, host
+from autopeft.methods.hooked import Hooked, host, undone_on_error
 
 Placement = Literal["houlsby", "pfeiffer", "parallel", "scaled_parallel"]
 
@@ -37,7 +37,7 @@ class Bottleneck(nn.Module):
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
         self.activation: Callable[[Tensor], Tensor] = ACT2FN[activation]
-        self.scale: float | nn.Parameter = nn.Parameter(torch.full((1,), scale)) if learned else scale
+        self.scale: float | nn.Parameter = nn.Parameter(torch.tensor([float(scale)])) if learned else scale
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.up(self.activation(self.down(x)))
@@ -69,16 +69,16 @@ class Adapter(Method):
 
     def attach(self, model: nn.Module, sites: Sites) -> Attachment:
         module = nn.ModuleDict()
-        attached = Hooked(model, module)
-        for site in ("attention", "ffn") if self.placement == "houlsby" else ("ffn",):
-            for place in sites.at(site, self.layers):
-                adapter = self._adapter(model, place, sites.width)
-                module[f"{place.layer}_{site}"] = adapter
-                self._hook(attached, place, sites, adapter)
+        with undone_on_error(Hooked(model, module)) as attached:
+            for site in ("attention", "ffn") if self.placement == "houlsby" else ("ffn",):
+                for place in sites.at(site, self.layers):
+                    adapter = self._adapter(model, sites.layers[place.layer], place.width)
+                    module[f"{place.layer}_{site}"] = adapter
+                    self._hook(attached, place, sites, adapter)
         return attached
 
-    def _adapter(self, model: nn.Module, place: Place, width: int) -> Bottleneck:
-        device, dtype = host(model, place.path)
+    def _adapter(self, model: nn.Module, layer: str, width: int) -> Bottleneck:
+        device, dtype = host(model, layer)
         learned = self.placement == "scaled_parallel"
         with torch.device(device):
             return Bottleneck(width, self.bottleneck, self.activation, self.scale, learned).to(dtype)
@@ -87,6 +87,10 @@ class Adapter(Method):
         if self.placement == "houlsby":
             attached.on_output(place.path, lambda y: y + adapter(y))
         elif self.placement != "pfeiffer":
+            if not place.source:
+                raise CannotAttach(
+                    f"a {self.placement} adapter needs to know what enters the feed-forward: map 'ffn.up'."
+                )
             attached.between(place.source, place.path, lambda x, y: y + adapter(x))
         elif place.norm:
             norm = attached.model.get_submodule(place.norm)

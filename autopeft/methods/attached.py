@@ -5,7 +5,7 @@ keeps its own setting of `requires_grad`, so that it can be trained beside the m
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -15,11 +15,15 @@ from torch import Tensor, nn
 
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.sites import Sites
-from autopeft.errors import AutopeftError, CannotMerge
+from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
 from autopeft.methods.base import Attachment
-from autopeft.methods.registry import Configured, Hybrid
+from autopeft.methods.registry import Configured, Hybrid, method
 
 DESCRIPTION = "method.json"
+Wanted = str | Configured | Hybrid | Sequence[str | Configured | Hybrid]
+"""A method by name (at its defaults), `method("lora", rank=8)`, a hybrid, or several to be attached together."""
+_CARRIES = "_autopeft_carries"
+"""Attribute of a backbone that names the methods attached to it."""
 
 
 @dataclass(frozen=True)
@@ -39,22 +43,25 @@ class Attached:
 
     def __init__(self, model: nn.Module, parts: Sequence[Configured], sites: Sites) -> None:
         self._bare = model
-        self._required_grad = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+        self._required_grad = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
         self.chosen = tuple(parts)
-        self.parts: tuple[Attachment, ...] = ()
+        self.model = model
+        """What to call from now on."""
+        self._order: tuple[Attachment, ...] = ()
         attached: dict[int, Attachment] = {}
+        setattr(_backbone(model), _CARRIES, ", ".join(each.name for each in parts))
         try:
             _freeze(model)
-            self.model = model
-            """What to call from now on."""
+            wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
             for index in sorted(range(len(parts)), key=lambda i: parts[i].method.stage):
                 attached[index] = parts[index].method.attach(self.model, sites)
                 self.model = attached[index].model
-                self.parts = tuple(attached.values())
-        except Exception:
+                self._order = tuple(attached.values())
+        except BaseException:
             self.detach()
             raise
-        self._order = self.parts
+        for parameter, flag in wanted:
+            parameter.requires_grad_(flag)
         self.parts = tuple(attached[index] for index in range(len(parts)))
         self.modules = nn.ModuleList(part.module for part in self.parts)
         """The weights that the methods keep beside the model, for `to`, `train` and `eval`."""
@@ -92,6 +99,7 @@ class Attached:
 
     def save(self, folder: str | Path) -> Path:
         """Writes the trained tensors and what is needed to attach them again; a peft method alone is written in peft's format."""
+        self._require_attached()
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for part, place in zip(self.parts, _folders(folder, self.chosen), strict=True):
@@ -103,28 +111,49 @@ class Attached:
 
     def load(self, folder: str | Path) -> Self:
         """Reads tensors that `save` wrote for the same methods on the same model. Raises AutopeftError."""
+        self._require_attached()
         for part, place in zip(self.parts, _folders(Path(folder), self.chosen), strict=True):
             part.load(place)
         return self
 
     def merge(self) -> nn.Module:
         """Folds all parts into the weights, detaches, and returns the plain model. Raises CannotMerge, with nothing changed."""
+        self._require_attached()
         for each, part in zip(self.chosen, self.parts, strict=True):
             if not part.mergeable:
-                raise CannotMerge(f"'{each.name}' cannot be merged into the weights: it adds computation, not a weight change.")
-        for part in reversed(self._order):
+                raise CannotMerge(
+                    f"'{each.name}' cannot be merged into the weights: it adds computation, not a weight change."
+                )
+        for trained in self.tensors():
+            if not torch.isfinite(trained.tensor).all():
+                raise CannotMerge(f"'{trained.name}' is not finite: merged, it would spoil the weights.")
+        for part in self._order:
             part.merge()
         self.detach()
         return self._bare
 
     def detach(self) -> None:
-        """Takes everything off: the model is what it was before, bit for bit."""
-        for part in reversed(getattr(self, "_order", self.parts)):
+        """Takes everything off: the model is what it was before, bit for bit. Once is enough; a second time does nothing."""
+        if not self.is_attached:
+            return
+        for part in reversed(self._order):
             part.detach()
-        self.parts = self._order = ()
-        for name, parameter in self._bare.named_parameters():
-            parameter.requires_grad_(self._required_grad[name])
+        for parameter, flag in self._required_grad:
+            parameter.requires_grad_(flag)
             parameter.grad = None
+        self.parts = self._order = ()
+        self.model = self._bare
+        self._required_grad = []
+        delattr(_backbone(self._bare), _CARRIES)
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the methods are still on the model."""
+        return bool(self._required_grad)
+
+    def _require_attached(self) -> None:
+        if not self.is_attached:
+            raise AutopeftError(f"{', '.join(each.name for each in self.chosen)} is detached already.")
 
     def __enter__(self) -> Self:
         return self
@@ -133,36 +162,71 @@ class Attached:
         self.detach()
 
 
-def attach(model: nn.Module, what: Configured | Hybrid | Sequence[Configured], sites: Sites | None = None) -> Attached:
-    """Attaches a method, a hybrid or a list of methods to a transformers model.
+def attach(model: nn.Module, what: Wanted, sites: Sites | Mapping[str, str] | None = None) -> Attached:
+    """Attaches a method, a hybrid, or several of them together to a transformers model.
 
     >>> attached = attach(model, method("lora", rank=8, sites=["q", "v"]))
 
-    Raises CannotAttach with the reason, leaving the model as it was. `sites` is found when not given.
+    `sites` are found when not given; of an architecture that is not understood they can be given by hand, site -> module path
+    with * for the layer's number:
+
+    >>> attach(model, method("lora"), sites={"layer": "blocks.*", "q": "blocks.*.mix.wq", "v": "blocks.*.mix.wv"})
+
+    Raises CannotAttach with the reason, leaving the model as it was.
     """
-    parts = [what] if isinstance(what, Configured) else what.parts if isinstance(what, Hybrid) else list(what)
+    parts = tuple(_parts(what))
     if not parts:
         raise AutopeftError("give at least one method to attach.")
-    return Attached(model, parts, sites or find_sites(model))
+    carried = getattr(_backbone(model), _CARRIES, None)
+    if carried is not None:
+        raise CannotAttach(
+            f"{type(model).__name__} carries {carried} already: detach that first, or attach several methods together as a list."
+        )
+    return Attached(model, parts, sites if isinstance(sites, Sites) else find_sites(model, sites))
 
 
-def attach_saved(model: nn.Module, folder: str | Path, sites: Sites | None = None) -> Attached:
-    """Attaches what `Attached.save` wrote, with its trained values. Raises AutopeftError."""
+def attach_saved(model: nn.Module, folder: str | Path, sites: Sites | Mapping[str, str] | None = None) -> Attached:
+    """Attaches what `Attached.save` wrote, with its trained values. Raises AutopeftError, leaving the model as it was."""
     folder = Path(folder)
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        parts = [Configured.from_dict(part) for part in description["parts"]]
     except OSError as error:
         raise AutopeftError(f"'{folder}' holds no saved method: {DESCRIPTION} is missing.") from error
-    return attach(model, [Configured.from_dict(part) for part in description["parts"]], sites).load(folder)
+    except (ValueError, KeyError, TypeError) as error:
+        raise AutopeftError(f"'{folder / DESCRIPTION}' is damaged: {error}.") from error
+    attached = attach(model, parts, sites)
+    try:
+        return attached.load(folder)
+    except BaseException:
+        attached.detach()
+        raise
+
+
+def _parts(what: Wanted) -> Iterator[Configured]:
+    if isinstance(what, str):
+        what = method(what)
+    if isinstance(what, Configured):
+        yield what
+    elif isinstance(what, Hybrid):
+        yield from what.parts
+    elif isinstance(what, Iterable):
+        for each in what:
+            yield from _parts(each)
+    else:
+        raise AutopeftError(f"{what!r} is no method: give method('lora'), or a list of methods.")
+
+
+def _backbone(model: nn.Module) -> nn.Module:
+    backbone: nn.Module = getattr(model, "base_model", model)
+    return backbone
 
 
 def _freeze(model: nn.Module) -> None:
-    """Freezes the backbone and a language-model head; a task head outside the backbone stays as it is."""
-    getattr(model, "base_model", model).requires_grad_(False)
+    """Freezes the backbone, and a language model whole; a task head outside the backbone stays as it is."""
     get_output_embeddings = getattr(model, "get_output_embeddings", None)
-    output = get_output_embeddings() if get_output_embeddings else None
-    if output is not None:
-        output.requires_grad_(False)
+    language_model = get_output_embeddings is not None and get_output_embeddings() is not None
+    (model if language_model else _backbone(model)).requires_grad_(False)
 
 
 def _folders(folder: Path, chosen: Sequence[Configured]) -> list[Path]:

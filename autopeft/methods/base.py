@@ -76,4 +76,3 @@ class Attachment(ABC):
     @abstractmethod
     def detach(self) -> None:
         """Takes the method off; every tensor of the model has its earlier value again (unless merged)."""
-

@@ -2,6 +2,7 @@
 
 All biases (also those of layer norms), or only those of named sites. A bias is a parameter called `bias`; T5's
 `relative_attention_bias.weight` is none. Biases outside chosen layers (embeddings, pooler) are trained with `layers: all` only.
+Of a fused projection the whole bias is trained, whichever of q, k and v is asked for.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,23 +29,27 @@ class BitFit(Method):
     def attach(self, model: nn.Module, sites: Sites) -> Attachment:
         chosen = dict(self._biases(model, sites))
         if not chosen:
-            raise CannotAttach(f"BitFit finds no biases to train in {sites.architecture}: its layers have none.")
+            where = "its layers" if self.biases == "all" else f"its {', '.join(_names(self.biases))}"
+            raise CannotAttach(f"BitFit finds no biases to train in {sites.architecture}: {where} have none.")
         return TrainedInPlace(model, chosen)
 
     def _biases(self, model: nn.Module, sites: Sites) -> Iterator[tuple[str, nn.Parameter]]:
         everything = self.layers == "all" and self.biases == "all"
         roots = [sites.layers[number] for number in layer_numbers(self.layers, len(sites.layers))]
         if self.biases != "all":
-            names = [self.biases] if isinstance(self.biases, str) else self.biases
-            roots = [place.path for name in names for place in sites.at(name, self.layers)]
+            roots = [place.path for name in _names(self.biases) for place in sites.at(name, self.layers)]
         backbone = getattr(model, "base_model", model)
         inside = {id(parameter) for parameter in backbone.parameters()}
         for name, parameter in model.named_parameters():
             path, _, leaf = name.rpartition(".")
-            path = path.removesuffix(".base_layer")
+            path = path.replace(".base_layer", "")
             if leaf == "bias" and id(parameter) in inside:
                 if everything or any(path == root or path.startswith(root + ".") for root in roots):
                     yield f"{path}.bias", parameter
+
+
+def _names(biases: str | Sequence[str]) -> Sequence[str]:
+    return [biases] if isinstance(biases, str) else biases
 
 
 class TrainedInPlace(Hooked):

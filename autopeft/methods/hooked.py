@@ -3,11 +3,13 @@
 Hooks never outlive `detach`, and never change the model's classes, so methods stack on each other and on peft's layers.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -65,7 +67,7 @@ class Hooked(Attachment):
         save_file(tensors, folder / WEIGHTS)
 
     def load(self, folder: Path) -> None:
-        copy_into(self.trainable(), load_file(folder / WEIGHTS), folder)
+        copy_into(self.trainable(), read_tensors(folder / WEIGHTS), folder)
 
     def detach(self) -> None:
         for handle in self._handles:
@@ -73,11 +75,31 @@ class Hooked(Attachment):
         self._handles.clear()
 
 
+@contextmanager
+def undone_on_error(attached: Hooked) -> Iterator[Hooked]:
+    """For a method's `attach`: when hooking fails half-way, the hooks made so far are removed."""
+    try:
+        yield attached
+    except BaseException:
+        attached.detach()
+        raise
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors in a safetensors file, by name. Raises AutopeftError when it is missing or damaged."""
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise AutopeftError(f"'{file}' cannot be read: {error}.") from error
+
+
 def copy_into(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor], source: Path) -> None:
     """Copies saved values into tensors of the same names and shapes. Raises AutopeftError when they do not match."""
     if tensors.keys() != values.keys():
         differing = sorted(tensors.keys() ^ values.keys())
-        raise AutopeftError(f"'{source}' does not belong to this model and method: '{differing[0]}' is in one of them only.")
+        raise AutopeftError(
+            f"'{source}' does not belong to this model and method: '{differing[0]}' is in one of them only."
+        )
     with torch.no_grad():
         for name, tensor in tensors.items():
             if tensor.shape != values[name].shape:

@@ -14,16 +14,26 @@ from pathlib import Path
 from typing import Any
 
 import peft
-import torch
-from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
+from safetensors import SafetensorError
 from torch import nn
 
 from autopeft.backbone.sites import Sites
 from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
 from autopeft.methods.base import Attachment, Method, Stage
 
+_REFUSALS = (
+    AssertionError,
+    AttributeError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+)
 _REFERENCE = re.compile(r"\$(\w+)(?:\[([\w.]+)\])?")
 
 
@@ -66,12 +76,13 @@ class PeftMethod(Method):
 class PeftAttachment(Attachment):
     """A peft method on a model: the model's modules that peft replaced are put back on `detach`."""
 
-    def __init__(self, model: nn.Module, config: peft.PeftConfig) -> None:
+    def __init__(self, model: nn.Module, config: Any) -> None:
         self._bare = model
         self._modules_before = dict(model.named_modules())
         self._attributes_before = dict(vars(model))
+        hooks_before = dict(_hooks_on_input(model))
+        self._input_hooks: set[int] = set()
         self._name = f"autopeft{sum(1 for module in model.modules() if isinstance(module, BaseTunerLayer))}"
-        self.module = nn.Module()
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=r".*modify a model with PEFT for a second time.*")
@@ -79,16 +90,15 @@ class PeftAttachment(Attachment):
                 warnings.filterwarnings("ignore", message=r".*`is_gradient_checkpointing` is deprecated.*")
                 config.inference_mode = False
                 self._peft = peft.get_peft_model(model, config, adapter_name=self._name)
-        except Exception:
+            self._input_hooks = _hooks_on_input(model).keys() - hooks_before.keys()
+            _activate_all(model)
+        except BaseException:
             self._restore()
             raise
         self.mergeable = not config.is_prompt_learning
         self.model = self._peft if config.is_prompt_learning else model
         self.prepended = config.num_virtual_tokens if config.is_prompt_learning else 0
         self.module = self._peft.prompt_encoder if config.is_prompt_learning else nn.Module()
-        for module in model.modules():
-            if isinstance(module, BaseTunerLayer):
-                module.train(model.training)
         self._trainable = {
             name.replace(f".{self._name}", ""): parameter
             for name, parameter in self._peft.named_parameters()
@@ -112,31 +122,48 @@ class PeftAttachment(Attachment):
             expected = get_peft_model_state_dict(self._peft, adapter_name=self._name, save_embedding_layers=False)
             if weights.keys() != expected.keys():
                 raise ValueError(f"'{sorted(weights.keys() ^ expected.keys())[0]}' is in one of them only")
+            for name, tensor in expected.items():
+                if weights[name].shape != tensor.shape:
+                    shapes = tuple(weights[name].shape), tuple(tensor.shape)
+                    raise ValueError(f"'{name}' has shape {shapes[0]}, here it is {shapes[1]}")
             set_peft_model_state_dict(self._peft, weights, adapter_name=self._name)
 
     def merge(self) -> None:
         if not self.mergeable:
             raise CannotMerge("prompts are inputs, not weights: they cannot be merged into the model.")
-        prefix = PEFT_TYPE_TO_PREFIX_MAPPING[self._peft.peft_type]
-        for module in self._layers():
-            if any(prefix in name for name, _ in module.named_parameters()):
+        for module in self._bare.modules():
+            if isinstance(module, BaseTunerLayer) and self._name in module._all_available_adapter_names():
                 module.merge(safe_merge=True, adapter_names=[self._name])
 
     def detach(self) -> None:
         self._restore()
-
-    def _layers(self) -> Iterator[BaseTunerLayer]:
-        for module in self._bare.modules():
-            if isinstance(module, BaseTunerLayer) and self._name in module._all_available_adapter_names():
-                yield module
 
     def _restore(self) -> None:
         for path, module in self._modules_before.items():
             parent, _, leaf = path.rpartition(".")
             if path and getattr(self._modules_before[parent], leaf) is not module:
                 setattr(self._modules_before[parent], leaf, module)
+        for key in self._input_hooks:
+            _hooks_on_input(self._bare).pop(key, None)
         for name in set(vars(self._bare)) - set(self._attributes_before):
             delattr(self._bare, name)
+
+
+def _hooks_on_input(model: Any) -> dict[int, Any]:
+    """Hooks on a model's embeddings: peft adds some where a model checkpoints its activations."""
+    get_embeddings = getattr(model, "get_input_embeddings", lambda: None)
+    return getattr(get_embeddings(), "_forward_hooks", {})
+
+
+def _activate_all(model: nn.Module) -> None:
+    """Lets every peft method on the model take part: peft itself would silence an earlier one of the same kind."""
+    for path, layer in model.named_modules():
+        if isinstance(layer, BaseTunerLayer):
+            names = layer._all_available_adapter_names()
+            if len(names) > 1:
+                raise CannotAttach(f"two methods of the same kind cannot share {path}: give one of them other sites.")
+            layer.set_adapter(names)
+            nn.Module.train(layer, model.training)
 
 
 def _fit_prompt(config: peft.PromptLearningConfig, model: Any, sites: Sites) -> None:
@@ -154,5 +181,5 @@ def _told_plainly(what: str) -> Iterator[None]:
         yield
     except AutopeftError:
         raise
-    except (ValueError, TypeError, NotImplementedError, AttributeError, KeyError, RuntimeError, AssertionError) as error:
-        raise CannotAttach(f"{what}: {error}") from error
+    except _REFUSALS as error:
+        raise CannotAttach(f"{what}: {' '.join(str(error).split())}") from error

@@ -10,7 +10,7 @@ from autopeft.methods.base import Method
 from autopeft.methods.peft import PeftMethod
 from autopeft.space.candidate import Part, Value
 from autopeft.space.cards import Card, HybridCard, import_dataclass, load_cards, load_hybrids
-from autopeft.space.parameters import frozen
+from autopeft.space.parameters import Parameter, frozen
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,34 @@ def method(name: str, **settings: Any) -> Configured | Hybrid:
 
 def configured(card: Card, settings: Mapping[str, Any]) -> Configured:
     """A method from its card. Raises AutopeftError for an unknown setting or a value that the method refuses."""
-    for name in settings:
+    full = {name: parameter.default for name, parameter in card.settings.items()}
+    for name, value in settings.items():
         if name not in card.settings:
             raise unknown(f"setting of {card.name}", name, card.settings)
-    full = {name: parameter.default for name, parameter in card.settings.items()}
-    full |= {name: frozen(value) for name, value in settings.items()}
+        full[name] = frozen(value)
+        _check(f"{name} of {card.name}", full[name], card.settings[name])
     built = Configured(card.name, card.implementation, card.config, full)
     _ = built.method
     return built
+
+
+def _check(what: str, value: Value, parameter: Parameter) -> None:
+    """Refuses a value that is not of the kind and sign of those that its card declares."""
+    declared = [each for each in (parameter.default, *parameter.values, parameter.low) if each is not None]
+    example = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+    kinds = {type(each) for each in declared}
+    if kinds == {tuple} and not (isinstance(value, tuple) and value):
+        raise AutopeftError(f"{what} must be a list such as {example}, not {value!r}.")
+    if kinds == {bool} and not isinstance(value, bool):
+        raise AutopeftError(f"{what} must be true or false, not {value!r}.")
+    numbers = [each for each in declared if isinstance(each, int | float)]
+    if not kinds or not kinds <= {int, float}:
+        return
+    whole = kinds == {int}
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        raise AutopeftError(f"{what} must be a {'whole ' * whole}number such as {example}, not {value!r}.")
+    if value <= 0 < min(numbers) or value < 0 == min(numbers):
+        raise AutopeftError(f"{what} must {'be above' if min(numbers) else 'not be below'} 0, not {value}.")
 
 
 def configured_parts(parts: tuple[Part, ...], cards: Mapping[str, Card]) -> tuple[Configured, ...]:
@@ -95,7 +115,9 @@ def _hybrid(card: HybridCard, cards: Mapping[str, Card], settings: Mapping[str, 
         if name not in {part.method for part in card.parts}:
             raise unknown(f"part of {card.name}", name, (part.method for part in card.parts))
         if not isinstance(given, Mapping):
-            raise AutopeftError(f"settings of {name} in {card.name} must be a mapping such as {{'rank': 4}}, not {given!r}.")
+            raise AutopeftError(
+                f"settings of {name} in {card.name} must be a mapping such as {{'rank': 4}}, not {given!r}."
+            )
     parts = []
     for part in card.parts:
         own = {name: parameter.default for name, parameter in part.settings.items()}

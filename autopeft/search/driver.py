@@ -1,7 +1,7 @@
 """The driver's side of a search: decides what is trained next, and remembers what comes back.
 
-It joins the proposer, the predictor of costs and the database, and tells everything to one listener. Orchestrators call it
-through the `Ledger` protocol, from one thread.
+It joins the proposer, the predictor of costs and the database, and tells everything to one listener. Orchestrators call
+it through the `Ledger` protocol, from one thread.
 """
 
 import time
@@ -99,7 +99,7 @@ class Driver:
             proposal = self._proposer.propose()
             try:
                 costs = self._predict(proposal.candidate)
-                excess = excesses(costs, self._limits)
+                excess = costs.excesses(self._limits)
             except CannotAttach:
                 excess = {"cannot attach": 1.0}
             if not excess:
@@ -116,12 +116,6 @@ class Driver:
             if self._out_of_time():
                 return None
         raise AutopeftError(
-            f"{MOST_TURNED_AWAY_IN_A_ROW} candidates in a row broke the budget, most often its limit on {worst}; give more, or a space "
-            "with smaller settings."
+            f"{MOST_TURNED_AWAY_IN_A_ROW} candidates in a row broke the budget, the last one its limit on {worst}; "
+            "give more, or a space with smaller settings."
         )
-
-
-def excesses(costs: Costs, limits: Mapping[str, int]) -> dict[str, float]:
-    """By how much costs break limits, as a fraction of each limit; empty when they keep all of them."""
-    values = {name: float(getattr(costs, name)) for name in limits}
-    return {name: values[name] / limit - 1 for name, limit in limits.items() if values[name] > limit}

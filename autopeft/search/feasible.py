@@ -1,12 +1,12 @@
 """Whether anything in a space fits a budget, found out before the search begins.
 
-First every method at its defaults; where none fits, the smallest setting of each is looked for, one parameter after another.
+First every method at its defaults; where none fits, the smallest setting of each is looked for, one parameter after
+another.
 """
 
 from collections.abc import Callable, Mapping
 
 from autopeft.errors import AutopeftError
-from autopeft.search.driver import excesses
 from autopeft.search.proposer import default_params
 from autopeft.sizes import show_bytes, show_count
 from autopeft.space.candidate import Candidate, Value
@@ -24,13 +24,13 @@ def require_something_fits(
     if not limits:
         return
     kinds = (*space.methods, *space.hybrids)
-    if any(not excesses(predict(space.defaults(kind)), limits) for kind in kinds):
+    if any(not predict(space.defaults(kind)).excesses(limits) for kind in kinds):
         return
     smallest: list[tuple[float, str, Costs]] = []
     for kind in kinds:
         params = dict(default_params(space, kind))
         candidate, costs = _shrunk(space, params, limits, predict)
-        excess = excesses(costs, limits)
+        excess = costs.excesses(limits)
         if not excess:
             return
         smallest.append((sum(excess.values()), candidate.name, costs))
@@ -47,7 +47,9 @@ def _shrunk(
 
     def excess_of(tried: Mapping[str, object]) -> tuple[float, float]:
         costs = predict(space.draw(Recalled(tried)))
-        return sum(excesses(costs, limits).values()), sum(getattr(costs, name) / limit for name, limit in limits.items())
+        return sum(costs.excesses(limits).values()), sum(
+            getattr(costs, name) / limit for name, limit in limits.items()
+        )
 
     seen = _Options()
     space.draw(seen.over(Recalled(params)))

@@ -8,6 +8,9 @@ from typing import Protocol
 
 from autopeft.trial import Outcome, Rung, Trial
 
+STOPPED_EARLY = "not worth training on, compared with trials that cost no more"
+"""The reason of an outcome where the ledger stopped the trial."""
+
 
 class Ledger(Protocol):
     """Decides and remembers; lives in the driver, called from one thread only."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from autopeft.errors import unknown
@@ -20,9 +21,10 @@ from autopeft.space.parameters import Draws, Parameter, Recalled, label
 from autopeft.space.space import Space
 from autopeft.trial import Status, Trial
 
+_MAXIMIZE, _MINIMIZE = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
 
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
-    "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True, warn_independent_sampling=False),
+    "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True),
     "nsga2": lambda seed: NSGAIISampler(seed=seed),
     "gp": lambda seed: GPSampler(seed=seed, warn_independent_sampling=False),
     "random": lambda seed: RandomSampler(seed=seed),
@@ -49,7 +51,7 @@ class Proposer:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = space
         self._objectives = objectives
-        directions = ["maximize" if OBJECTIVES[name] else "minimize" for name in objectives]
+        directions = [_MAXIMIZE if OBJECTIVES[name] else _MINIMIZE for name in objectives]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.study = optuna.create_study(directions=directions, sampler=SAMPLERS[sampler](seed))

@@ -21,7 +21,7 @@ from autopeft.tasks.base import task_named
 from autopeft.tasks.classifier import Classifier
 from autopeft.tasks.tokenized import Tokenized, open_split
 from autopeft.training.loop import TrainingFailed, train
-from autopeft.training.probe import Probe
+from autopeft.training.probe import load_probe
 from autopeft.trial import Costs, Outcome, Rung, Status, Trial
 
 
@@ -32,7 +32,8 @@ class Job:
     model: str
     description: Description
     tokenized: Path
-    probe: Path
+    probes: Path
+    """Folder of the linear probes, one for each pooling."""
     artifacts: Path
     """Folder for the trained weights, one subfolder for each trial."""
     cards: Mapping[str, Card]
@@ -48,22 +49,18 @@ class TrainingWorker:
         self._job = job
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._backbone: Backbone = load_backbone(job.model)
-        self._backbone.model.to(self._device)
+        self._backbone.model.to(self._device)  # type: ignore[arg-type]
         self._train: Tokenized = open_split(job.tokenized, "train")
         self._validation: Tokenized = open_split(job.tokenized, "validation")
         self._task = task_named(job.description.task, job.description.labels)
-        self._probe = Probe.load(job.probe)
 
     def train(self, trial: Trial) -> Iterator[Rung | Outcome]:
         """Yields rungs, then the outcome; a fault of the trial becomes its outcome, and the backbone is as before."""
         began = time.perf_counter()
         try:
             measured: list[Costs] = []
-            for rung in self._trained(trial, measured):
-                yield rung
-        except TrainingFailed as error:
-            yield self._failed(str(error), began)
-        except AutopeftError as error:
+            yield from self._trained(trial, measured)
+        except (TrainingFailed, AutopeftError) as error:
             yield self._failed(str(error), began)
         except (MemoryError, torch.OutOfMemoryError) as error:
             yield self._failed(f"out of memory: {error}", began)
@@ -83,11 +80,13 @@ class TrainingWorker:
         candidate = trial.candidate
         with torch.random.fork_rng():
             torch.manual_seed(trial.seed)
-            attached = attach(self._backbone.model, configured_parts(candidate.parts, self._job.cards), self._backbone.sites)
+            attached = attach(
+                self._backbone.model, configured_parts(candidate.parts, self._job.cards), self._backbone.sites
+            )
             head = self._task.new_head(self._backbone.sites.width).to(self._device)
         with attached:
             if candidate.training.head_start == "probe":
-                self._probe.start(head)
+                load_probe(self._job.probes, candidate.training.pooling).start(head)
             classifier = Classifier(attached, head, candidate.training.pooling)
             measured.append(measure(classifier, attached, self._task, self._train, candidate, self._device))
             yield from train(

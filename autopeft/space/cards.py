@@ -1,4 +1,5 @@
-"""Cards: one YAML file declares one method or one hybrid. A card is checked when it is read; errors name file and field.
+"""Cards: one YAML file declares one method or one hybrid. A card is checked when it is read; errors name file and
+field.
 
 A method's card names the class that implements it. `peft.SomeConfig` is configured through `config`; any other class is
 constructed with the settings themselves. Settings and config fields must exist there.
@@ -90,7 +91,16 @@ def _read_card(file: Path) -> Card:
             raise AutopeftError(f"{file}: training: '{name}' is none of {', '.join(_TRAINING)}.")
     if "learning_rate" not in training:
         raise AutopeftError(f"{file}: training: a learning_rate is missing.")
-    card = Card(file.stem, plain["summary"].strip(), plain["family"], plain["paper"].strip(), plain["implementation"], config, settings, training)
+    card = Card(
+        file.stem,
+        plain["summary"].strip(),
+        plain["family"],
+        plain["paper"].strip(),
+        plain["implementation"],
+        config,
+        settings,
+        training,
+    )
     _check_implementation(card, file)
     return card
 
@@ -148,7 +158,9 @@ def _read_hybrid(file: Path, cards: Mapping[str, Card]) -> HybridCard:
         read.append(HybridPart(card.name, settings, training))
     if len({part.method for part in read}) < len(read):
         raise AutopeftError(f"{file}: parts: a method may occur once only.")
-    return HybridCard(file.stem, str(plain.get("summary", "")).strip(), str(plain.get("paper", "")).strip(), tuple(read))
+    return HybridCard(
+        file.stem, str(plain.get("summary", "")).strip(), str(plain.get("paper", "")).strip(), tuple(read)
+    )
 
 
 def _parameters(plain: Any, file: Path, where: str) -> Mapping[str, Parameter]:

@@ -90,11 +90,15 @@ def read_parameter(plain: Any, where: str) -> Parameter:
         return Parameter(frozen(plain))
     for name in plain:
         if name not in _FIELDS:
-            raise AutopeftError(f"{where}: '{name}' is not a field of a parameter; it has {', '.join(sorted(_FIELDS))}.")
+            raise AutopeftError(
+                f"{where}: '{name}' is not a field of a parameter; it has {', '.join(sorted(_FIELDS))}."
+            )
     if "default" not in plain:
         raise AutopeftError(f"{where}: a default is missing.")
     values = tuple(frozen(value) for value in plain.get("values", ()))
-    parameter = Parameter(frozen(plain["default"]), values, plain.get("low"), plain.get("high"), bool(plain.get("log", False)))
+    parameter = Parameter(
+        frozen(plain["default"]), values, plain.get("low"), plain.get("high"), bool(plain.get("log", False))
+    )
     if values and parameter.low is not None:
         raise AutopeftError(f"{where}: give either values or low and high, not both.")
     if (parameter.low is None) != (parameter.high is None):
@@ -102,11 +106,13 @@ def read_parameter(plain: Any, where: str) -> Parameter:
     for bound in (parameter.low, parameter.high):
         if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int | float)):
             raise AutopeftError(f"{where}: '{bound}' is not a number (write 1.0e-3 rather than 1e-3).")
-    if parameter.low is not None and parameter.high is not None:
-        if parameter.low > parameter.high or (parameter.log and parameter.low <= 0):
-            raise AutopeftError(f"{where}: {parameter.low} to {parameter.high} is not a range{' on a log scale' * parameter.log}.")
+    low, high = parameter.low, parameter.high
+    if low is not None and high is not None and (low > high or (parameter.log and low <= 0)):
+        raise AutopeftError(f"{where}: {low} to {high} is not a range{' on a log scale' * parameter.log}.")
     if not parameter.holds(parameter.default):
-        raise AutopeftError(f"{where}: the default {label(parameter.default)} is not among what it may be: {parameter}.")
+        raise AutopeftError(
+            f"{where}: the default {label(parameter.default)} is not among what it may be: {parameter}."
+        )
     return parameter
 
 

@@ -1,7 +1,7 @@
 """A space: everything that may vary, drawn define-by-run.
 
-The method (or hybrid, or free mixture) is drawn first, then its own parameters, named `method.parameter`, then the training
-settings. A space holds only what can be attached: `fitted` leaves out what a probe refuses, with the reason.
+The method (or hybrid, or free mixture) is drawn first, then its own parameters, named `method.parameter`, then the
+training settings. A space holds only what can be attached: `fitted` leaves out what a probe refuses, with the reason.
 """
 
 from collections.abc import Callable, Mapping
@@ -59,9 +59,10 @@ class Space:
             kind = "+".join(names)
         else:
             parts = (self._part(draws, kind),)
-        training = {name: draws.draw(f"training.{name}", parameter) if parameter.varies else parameter.default
+        training = {
+            name: draws.draw(f"training.{name}", parameter) if parameter.varies else parameter.default
             for name, parameter in self.training.items()
-       }
+        }
         return Candidate(kind, parts, Training(**training))  # type: ignore[arg-type]
 
     def defaults(self, kind: str) -> Candidate:
@@ -83,7 +84,9 @@ class Space:
         )
         if not kept.methods and not kept.hybrids:
             first = next(iter(refused.items()), ("", "it names no method"))
-            raise AutopeftError(f"nothing in the space '{self.name}' can be attached to this backbone: {first[0]}: {first[1]}")
+            raise AutopeftError(
+                f"nothing in the space '{self.name}' can be attached to this backbone: {first[0]}: {first[1]}"
+            )
         if self.mixture_size < 2:
             return kept
         alone = {name: kept.defaults(name).parts for name in kept.methods}
@@ -105,12 +108,17 @@ class Space:
         hybrids = {name: card for name, card in self.hybrids.items() if name in names}
         if not methods and not hybrids:
             raise AutopeftError("a mixture needs methods to mix; name two or more beside it.")
-        return replace(self, methods=methods, hybrids=hybrids, mixture_size=self.mixture_size if MIXTURE in names else 0)
+        return replace(
+            self, methods=methods, hybrids=hybrids, mixture_size=self.mixture_size if MIXTURE in names else 0
+        )
 
     def _partners(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Methods that can join `names` in a mixture; those later in the order only, so that each mixture has one name."""
+        """Methods that can join `names` in a mixture; those later in the order only, so that each mixture has one name.
+        """
         later = self.methods[self.methods.index(names[-1]) + 1 :]
-        return tuple(o for o in later if self.pairs is None or all(frozenset((o, name)) in self.pairs for name in names))
+        return tuple(
+            o for o in later if self.pairs is None or all(frozenset((o, name)) in self.pairs for name in names)
+        )
 
     def _mixture(self, draws: Draws) -> tuple[str, ...]:
         first = tuple(name for name in self.methods if self._partners((name,)))
@@ -150,10 +158,12 @@ def named_spaces(folder: Path | None = None) -> tuple[str, ...]:
 
 
 def load_space(name: str) -> Space:
-    """A shipped space by name, or a user's own folder: `methods/*.yaml`, `hybrids/*.yaml` and, where there is one, `space.yaml`.
+    """A shipped space by name, or a user's own folder: `methods/*.yaml`, `hybrids/*.yaml` and, where there is one,
+    `space.yaml`.
 
-    A folder's cards stand beside the shipped ones and before them; without a `space.yaml` the space draws the folder's own methods
-    and hybrids, with the training settings of the space `default`. Raises AutopeftError naming file and field.
+    A folder's cards stand beside the shipped ones and before them; without a `space.yaml` the space draws the folder's
+    own methods and hybrids, with the training settings of the space `default`. Raises AutopeftError naming file and
+    field.
     """
     folder = Path(name)
     if name in named_spaces():

@@ -23,6 +23,16 @@ class Carrier(Protocol):
         """Positions before the real tokens in the model's output."""
 
 
+class Bare:
+    """A model with nothing attached to it."""
+
+    prepended = 0
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.modules = nn.ModuleList()
+
+
 class Classifier(nn.Module):
     """Token ids in, logits out."""
 

@@ -7,7 +7,19 @@ import pandas as pd
 
 from autopeft.errors import AutopeftError, unknown
 
-_LABELS = ("label", "labels", "class", "category", "intent", "sentiment", "section", "topic", "target", "gold_label", "y")
+_LABELS = (
+    "label",
+    "labels",
+    "class",
+    "category",
+    "intent",
+    "sentiment",
+    "section",
+    "topic",
+    "target",
+    "gold_label",
+    "y",
+)
 _PAIRS = (
     ("premise", "hypothesis"),
     ("sentence1", "sentence2"),
@@ -18,7 +30,19 @@ _PAIRS = (
     ("question", "passage"),
     ("query", "document"),
 )
-_TEXTS = ("text", "sentence", "headline", "review", "content", "utterance", "tweet", "comment", "title", "body", "document")
+_TEXTS = (
+    "text",
+    "sentence",
+    "headline",
+    "review",
+    "content",
+    "utterance",
+    "tweet",
+    "comment",
+    "title",
+    "body",
+    "document",
+)
 _MOST_CLASSES = 0.5
 """A column with more distinct values than this share of its rows is no label."""
 
@@ -33,19 +57,30 @@ class Columns:
 
 
 def guess_columns(frame: pd.DataFrame, text: Sequence[str] = (), label: str | None = None) -> Columns:
-    """The columns given, or the best guess. Raises AutopeftError for a missing column, or when nothing can be guessed."""
+    """The columns given, or the best guess.
+
+    Raises AutopeftError for a column that is missing or cannot serve, or when nothing can be guessed.
+    """
     names = [str(name) for name in frame.columns]
     for given in (*text, *([label] if label is not None else [])):
         if given not in names:
             raise unknown("column", given, names)
     if label in text:
         raise AutopeftError(f"'{label}' cannot be both a text and the label.")
-    by_name = {name.lower(): name for name in names}
+    single = [name for name in names if names.count(name) == 1]
+    by_name = {name.lower(): name for name in reversed(names)}
     if label is None:
         label = next((by_name[name] for name in _LABELS if name in by_name and by_name[name] not in text), None)
-        label = label or _label_by_content(frame, [name for name in names if name not in text])
+        label = label or _label_by_content(frame, [name for name in single if name not in text])
     texts = tuple(text) or _text_by_name({k: n for k, n in by_name.items() if n != label})
-    texts = texts or _text_by_content(frame, [name for name in names if name != label])
+    texts = texts or _text_by_content(frame, [name for name in single if name != label])
+    for name in (*texts, label):
+        if name not in single:
+            raise AutopeftError(f"there are {names.count(name)} columns '{name}'; rename all but one.")
+    for name in texts:
+        # A headline may be 1984, but not every headline.
+        if not any(map(_has_letters, frame[name])):
+            raise AutopeftError(f"column '{name}' holds no text, but values such as {frame[name].iloc[0]!r}.")
     return Columns(texts, label)
 
 
@@ -53,7 +88,9 @@ def _label_by_content(frame: pd.DataFrame, names: Sequence[str]) -> str:
     few = [name for name in names if 2 <= frame[name].astype(str).nunique() <= max(2, _MOST_CLASSES * len(frame))]
     short = [name for name in few if frame[name].astype(str).str.len().mean() < 25]
     if len(short) != 1:
-        raise AutopeftError(f"cannot tell which column is the label; give --label, one of {', '.join(names)}.")
+        raise AutopeftError(
+            f"cannot tell which column is the label; give --label, one of {', '.join(names) or 'none'}."
+        )
     return short[0]
 
 
@@ -65,8 +102,14 @@ def _text_by_name(by_name: dict[str, str]) -> tuple[str, ...]:
 
 
 def _text_by_content(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...]:
-    strings = [name for name in names if frame[name].map(lambda value: isinstance(value, str)).all()]
-    spoken = [name for name in strings if frame[name].str.contains(" ").mean() > 0.5 or len(strings) == 1]
+    worded = [name for name in names if any(map(_has_letters, frame[name]))]
+    spoken = [name for name in worded if frame[name].astype(str).str.contains(" ").mean() > 0.5 or len(worded) == 1]
     if len(spoken) != 1:
-        raise AutopeftError(f"cannot tell which column is the text; give --text, one or two of {', '.join(names) or 'none'}.")
+        raise AutopeftError(
+            f"cannot tell which column is the text; give --text, one or two of {', '.join(names) or 'none'}."
+        )
     return (spoken[0],)
+
+
+def _has_letters(value: object) -> bool:
+    return isinstance(value, str) and any(map(str.isalpha, value))

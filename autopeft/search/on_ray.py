@@ -1,0 +1,282 @@
+"""Trains on Ray: Ray Tune keeps workers busy with the ledger's trials, on this machine or on a cluster.
+
+A worker is an actor that is reused from trial to trial, so that backbone and data are loaded once. Ray Tune neither
+chooses trials nor remembers them: its searcher and its scheduler only pass on what the ledger says. A worker that dies
+costs the one trial that it was training. Interrupts and faults of the ledger come out of `train_on_ray` unchanged.
+"""
+
+import contextlib
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial as RayTrial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from autopeft.errors import AutopeftError
+from autopeft.search.allotment import allot
+from autopeft.search.ledger import STOPPED_EARLY, Ledger, Worker
+from autopeft.trial import Outcome, Status, Trial
+
+_QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
+}
+"""What Ray reads while it works for us: no files, no second display, no telemetry, Ctrl-C left to the caller."""
+_OBJECTS = 100 * 1024 * 1024
+"""Bytes of Ray's object store; a trial and its rungs are a few kilobytes."""
+
+
+def train_on_ray(
+    ledger: Ledger,
+    new_worker: Callable[[], Worker],
+    *,
+    workers: int | None = None,
+    gpus_per_trial: float | None = None,
+    address: str | None = None,
+) -> None:
+    """Trains whatever the ledger gives until it gives no more.
+
+    `new_worker` is pickled and called once in every worker process. Starts Ray here when no `address` of a cluster is
+    given and Ray does not run in this process already. Raises AutopeftError when workers cannot be had or cannot start.
+    """
+    with _environment(_QUIET), _quiet_logs(), _ray(address), tempfile.TemporaryDirectory(prefix="autopeft-") as folder:
+        mine = allot([node["Resources"] for node in ray.nodes() if node["Alive"]], workers, gpus_per_trial)
+        passing = _Passing(ledger)
+        trainable = tune.with_parameters(_Actor, new_worker=new_worker, threads=mine.threads)
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, {"cpu": mine.cpus, "gpu": mine.gpus}),
+            tune_config=tune.TuneConfig(
+                search_alg=_Suggesting(passing),
+                scheduler=_Scheduling(passing),
+                num_samples=-1,
+                max_concurrent_trials=mine.workers,
+                reuse_actors=True,
+                trial_name_creator=_name,
+                trial_dirname_creator=_name,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=folder,
+                name="trials",
+                verbose=0,
+                stop=_Faulty(passing),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )
+        tuner.fit()
+        if passing.fault is not None:
+            raise passing.fault
+
+
+class _Actor(tune.Trainable):
+    """A worker process: each step is one rung of the trial, or its outcome."""
+
+    def setup(  # type: ignore[override]
+        self, config: dict[str, Any], new_worker: Callable[[], Worker], threads: int
+    ) -> None:
+        self._items: Iterator[Any] = iter(())
+        self._fault = ""
+        try:
+            _set_threads(threads)
+            self._worker = new_worker()
+        except Exception as error:
+            self._fault = f"{type(error).__name__}: {error}"
+        else:
+            self._items = self._worker.train(config["trial"])
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.cleanup()
+        if not self._fault:
+            self._items = self._worker.train(new_config["trial"])
+        return True
+
+    def step(self) -> dict[str, Any]:
+        if self._fault:
+            return {"fault": self._fault, "done": True}
+        item = next(self._items)
+        return {"item": item, "done": isinstance(item, Outcome)}
+
+    def cleanup(self) -> None:
+        if close := getattr(self._items, "close", None):
+            close()
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+class _Passing:
+    """Passes on between Ray Tune and the ledger. A fault of the ledger ends the run; Ray Tune would swallow it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._began: dict[int, float] = {}
+        self.fault: Exception | None = None
+
+    def next(self) -> Trial | None:
+        trial = None
+        with self._faults():
+            trial = self._ledger.next()
+            if trial is not None:
+                self._began[trial.number] = time.perf_counter()
+        return trial
+
+    def heard(self, number: int, result: Mapping[str, Any]) -> bool:
+        """A rung; says whether the trial goes on."""
+        goes_on = False
+        with self._faults():
+            goes_on = self._ledger.rung(number, result["item"])
+            if not goes_on:
+                self._ended(number, Outcome(Status.STOPPED, STOPPED_EARLY, self._seconds(number)))
+        return goes_on
+
+    def completed(self, number: int, result: Mapping[str, Any]) -> None:
+        if "fault" in result:
+            self.fault = AutopeftError(f"a worker could not start: {result['fault']}")
+        elif isinstance(result.get("item"), Outcome):
+            self._ended(number, result["item"])
+
+    def lost(self, number: int, why: str) -> None:
+        self._ended(number, Outcome(Status.FAILED, f"the worker was lost: {why}", self._seconds(number)))
+
+    def _ended(self, number: int, outcome: Outcome) -> None:
+        with self._faults():
+            self._ledger.ended(number, outcome)
+            self._began.pop(number)
+
+    def _seconds(self, number: int) -> float:
+        return time.perf_counter() - self._began[number]
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as fault:
+            self.fault = self.fault or fault
+
+
+class _Suggesting(Searcher):
+    def __init__(self, passing: _Passing) -> None:
+        super().__init__()
+        self._passing = passing
+
+    def suggest(self, trial_id: str) -> Any:
+        if self._passing.fault is not None or (trial := self._passing.next()) is None:
+            return Searcher.FINISHED
+        return {"trial": trial}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The scheduler has passed it on."""
+
+
+class _Scheduling(FIFOScheduler):
+    def __init__(self, passing: _Passing) -> None:
+        super().__init__()
+        self._passing = passing
+
+    def on_trial_result(self, controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:
+        goes_on = self._passing.heard(_number(trial), result)
+        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+
+    def on_trial_complete(self, controller: Any, trial: RayTrial, result: dict[str, Any]) -> None:
+        self._passing.completed(_number(trial), result)
+
+    def on_trial_error(self, controller: Any, trial: RayTrial) -> None:
+        self._passing.lost(_number(trial), _why(trial))
+
+
+class _Faulty(tune.Stopper):
+    """Ends the run after a fault."""
+
+    def __init__(self, passing: _Passing) -> None:
+        self._passing = passing
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._passing.fault is not None
+
+
+def _number(trial: RayTrial) -> int:
+    number: int = trial.config["trial"].number
+    return number
+
+
+def _name(trial: RayTrial) -> str:
+    return f"trial-{_number(trial)}"
+
+
+def _why(trial: RayTrial) -> str:
+    """The last line of the error that Ray Tune left in a file: the exception itself, without its traceback."""
+    try:
+        lines = Path(trial.error_file).read_text(encoding="utf-8", errors="replace").splitlines()
+    except (OSError, TypeError):
+        lines = []
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1] if said else "Ray gives no reason"
+
+
+@contextlib.contextmanager
+def _ray(address: str | None) -> Iterator[None]:
+    """Ray running; what was started or joined here is left again at the end, with all its workers."""
+    if ray.is_initialized():
+        yield
+        return
+    local: dict[str, Any] = {"num_cpus": _cores(), "include_dashboard": False, "object_store_memory": _OBJECTS}
+    try:
+        ray.init(address=address, logging_level=logging.CRITICAL, log_to_driver=False, **({} if address else local))
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = f"join the Ray cluster at '{address}'" if address else "start Ray"
+        raise AutopeftError(f"cannot {where}: {str(error).splitlines()[0]}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _quiet_logs() -> Iterator[None]:
+    """Ray reports lost trials, and files that it was told not to write; all that matters reaches the ledger."""
+    loggers = [logging.getLogger("ray"), logging.getLogger("ray.tune")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables of the environment, those that the user set excepted, and takes them away again."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)

@@ -1,0 +1,96 @@
+"""Everything that must be known and made before the first trial: data, space, budget, baselines, and what workers need.
+
+The backbone is loaded here once, for its tokenizer and its frozen features, and let go: workers load their own.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from autopeft.artifacts import Description
+from autopeft.backbone.load import Backbone, load_backbone, load_skeleton
+from autopeft.costs.predict import Predictor
+from autopeft.plan import Plan
+from autopeft.search.feasible import require_something_fits
+from autopeft.search.worker import Job
+from autopeft.space.candidate import Candidate, Training
+from autopeft.space.space import Space, load_space
+from autopeft.tasks.base import task_named
+from autopeft.tasks.data import TaskData, understand
+from autopeft.tasks.tokenized import MULTIPLE, open_split, tokenize
+from autopeft.training.probe import fit_probe
+from autopeft.trial import Baselines, Costs
+
+_VERSIONED = ("autopeft", "torch", "transformers", "peft", "optuna", "ray")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a search stands on."""
+
+    space: Space
+    """Fitted to the backbone."""
+    limits: Mapping[str, int]
+    """The budget's limits on costs, in numbers."""
+    predict: Callable[[Candidate], Costs]
+    baselines: Baselines
+    job: Job
+    facts: Mapping[str, Any]
+    """For the record: versions, data as understood, sizes."""
+
+
+def prepare(plan: Plan, folder: Path, name: str, say: Callable[[str], None]) -> Prepared:
+    """Prepares the search `name`, whose files lie in `folder`; tells each long step. Raises AutopeftError."""
+    say("reading the data")
+    data = understand(plan.data, plan.text, plan.label, plan.task, plan.seed)
+    say("loading the backbone")
+    backbone = load_backbone(plan.model)
+    say("tokenizing")
+    tokenized = tokenize(data, backbone.tokenizer, plan.max_length, folder / "data")
+    length = min(plan.max_length, _rounded_up(int(open_split(tokenized, "train").lengths.max())))
+    say("fitting the space to backbone and budget")
+    space = load_space(plan.space).only(plan.methods)
+    predictor = Predictor(load_skeleton(plan.model), space.cards, len(data.labels), length)
+    space = space.fitted(predictor.refusal)
+    limits = plan.budget.resolved(backbone.parameters).limits()
+    require_something_fits(space, limits, predictor.predict, f"the space '{space.name}'")
+    say("measuring the linear probe")
+    probes = folder / "data" / f"probe-{tokenized.name.removeprefix('tokens-')}-{backbone.fingerprint[:16]}"
+    baselines = _baselines(data, backbone, tokenized, probes, space)
+    description = Description(plan.model, data.task, data.labels, data.columns.text, plan.max_length)
+    job = Job(plan.model, description, tokenized, probes, folder / name, space.cards)
+    return Prepared(space, limits, predictor.predict, baselines, job, _facts(data, backbone, length, space))
+
+
+def _rounded_up(length: int) -> int:
+    return -(-length // MULTIPLE) * MULTIPLE
+
+
+def _baselines(data: TaskData, backbone: Backbone, tokenized: Path, probes: Path, space: Space) -> Baselines:
+    """The reference points. A probe is kept for every pooling of the space, because heads start from it."""
+    train, validation = open_split(tokenized, "train"), open_split(tokenized, "validation")
+    task = task_named(data.task, data.labels)
+    pooling = space.training.get("pooling")
+    poolings = [str(value) for value in pooling.values or (pooling.default,)] if pooling else [Training.pooling]
+    fitted = [fit_probe(backbone.model, task, train, validation, each, probes) for each in poolings]
+    return Baselines(task.majority(train.labels, validation.labels), max(probe.accuracy for probe in fitted))
+
+
+def _facts(data: TaskData, backbone: Backbone, length: int, space: Space) -> Mapping[str, Any]:
+    return {
+        "data": list(data.described()),
+        "data_fingerprint": data.fingerprint,
+        "labels": list(data.labels),
+        "train_rows": len(data.splits["train"]),
+        "validation_rows": len(data.splits["validation"]),
+        "backbone": backbone.name,
+        "backbone_parameters": backbone.parameters,
+        "batch_length": length,
+        "refused": dict(space.refused),
+        "methods": list(space.methods),
+        "hybrids": list(space.hybrids),
+        "pairs": sorted(sorted(pair) for pair in space.pairs or ()),
+        "versions": {name: version(name) for name in _VERSIONED},
+    }

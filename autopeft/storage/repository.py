@@ -1,0 +1,219 @@
+"""The database of searches: the only memory of a search, from which it is reported and resumed.
+
+Every write is committed when its method returns, so a killed search loses at most what was still training. Only the
+driver writes: the first write to a search claims it for this process. Reading never makes a database; `create` does.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+
+from sqlalchemy import Double, Engine, false, func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, selectinload
+
+from autopeft.errors import AutopeftError, unknown
+from autopeft.storage.claims import claim
+from autopeft.storage.database import answered, connect, file_of, read_url, require_writable, writing
+from autopeft.storage.models import RungRow, SearchRow, TrialRow, plain_baselines
+from autopeft.storage.schema import bring_up_to_date, version
+from autopeft.trial import Baselines, SearchRecord, Status, Trial
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One search in a list."""
+
+    name: str
+    created: datetime
+    ended: datetime | None
+    trials: int
+    """How many there are, unfinished and failed ones included."""
+    best: float | None
+    """The highest accuracy of a finished trial; None when there is none."""
+    model: str
+
+
+@dataclass(frozen=True)
+class _Claimed:
+    search_id: int
+    release: Callable[[], None]
+
+
+class Repository:
+    """Searches in one database: `with Repository("sqlite:///autopeft.db") as repository: …`.
+
+    A trial is recorded as often as something becomes known of it, and whole each time; recording it twice equals once.
+    All methods raise AutopeftError: for a name that is not there (or there already), a database that cannot be used, a
+    write to a search that another process is running.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = read_url(url)
+        self._engine: Engine = connect(self._url)
+        self._file = file_of(self._url)
+        self._up_to_date = False
+        self._claims: dict[str, _Claimed] = {}
+
+    def __enter__(self) -> Self:
+        self._has_tables()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for claimed in self._claims.values():
+            claimed.release()
+        self._claims.clear()
+        self._engine.dispose()
+
+    def names(self) -> tuple[str, ...]:
+        """All searches, in the order in which they were created."""
+        if not self._has_tables():
+            return ()
+        with self._reading() as session:
+            return tuple(session.scalars(select(SearchRow.name).order_by(SearchRow.id)))
+
+    def summaries(self) -> tuple[Summary, ...]:
+        """All searches, in the order in which they were created."""
+        if not self._has_tables():
+            return ()
+        last = (
+            select(RungRow.search_id, RungRow.number, func.max(RungRow.position).label("position"))
+            .group_by(RungRow.search_id, RungRow.number)
+            .subquery()
+        )
+        finished = (
+            select(RungRow.search_id, func.max(RungRow.accuracy, type_=Double()).label("best"))
+            .join(
+                last,
+                (RungRow.search_id == last.c.search_id)
+                & (RungRow.number == last.c.number)
+                & (RungRow.position == last.c.position),
+            )
+            .join(TrialRow, (RungRow.search_id == TrialRow.search_id) & (RungRow.number == TrialRow.number))
+            .where(TrialRow.status == Status.FINISHED)
+            .group_by(RungRow.search_id)
+            .subquery()
+        )
+        counted = select(TrialRow.search_id, func.count().label("trials")).group_by(TrialRow.search_id).subquery()
+        query = (
+            select(SearchRow, counted.c.trials, finished.c.best)
+            .outerjoin(counted, counted.c.search_id == SearchRow.id)
+            .outerjoin(finished, finished.c.search_id == SearchRow.id)
+            .order_by(SearchRow.id)
+        )
+        with self._reading() as session:
+            return tuple(
+                Summary(row.name, row.created, row.ended, trials or 0, best, row.plan["model"])
+                for row, trials, best in session.execute(query)
+            )
+
+    def load(self, name: str) -> SearchRecord:
+        """All that is remembered of a search; its trials by number."""
+        if self._has_tables():
+            parts = (TrialRow.curve, TrialRow.costs, TrialRow.outcome)
+            options = [selectinload(SearchRow.trials).selectinload(part) for part in parts]
+            with self._reading() as session:
+                row = session.scalar(select(SearchRow).where(SearchRow.name == name).options(*options))
+                if row is not None:
+                    return row.record()
+        raise unknown("search", name, self.names())
+
+    def require_free(self, name: str) -> None:
+        """Raises AutopeftError when a search of this name could not be created, before anything is done for it."""
+        if not self._has_tables():
+            if self._file is not None:
+                require_writable(self._file)
+        elif name in self.names():
+            raise _taken(name)
+        else:
+            with self._writing() as session:
+                session.execute(update(SearchRow).where(false()).values(name=name))
+
+    def create(self, record: SearchRecord) -> None:
+        """Remembers a new search, and makes the database where there is none."""
+        with answered(self._url):
+            bring_up_to_date(self._engine, self._url)
+        with self._writing() as session:
+            row = SearchRow.of(record)
+            session.add(row)
+            try:
+                session.flush()
+            except IntegrityError as error:
+                raise _taken(record.name) from error
+            session.add_all(TrialRow.of(row.id, trial) for trial in record.trials)
+        self.claim(record.name)
+
+    def record(self, name: str, trial: Trial) -> None:
+        """Remembers all that is known of a trial, in place of what was remembered of it: also rungs may be gone."""
+        row = TrialRow.of(self._claimed(name), trial)
+        with self._writing() as session:
+            session.merge(row)
+
+    def update(
+        self,
+        name: str,
+        *,
+        baselines: Baselines | None = None,
+        facts: Mapping[str, Any] | None = None,
+        turned_away: Mapping[str, int] | None = None,
+        ended: datetime | None = None,
+    ) -> None:
+        """Remembers what is given of a search itself, in place of what was remembered."""
+        given = {
+            "baselines": plain_baselines(baselines) if baselines is not None else None,
+            "facts": dict(facts) if facts is not None else None,
+            "turned_away": dict(turned_away) if turned_away is not None else None,
+            "ended": ended,
+        }
+        search_id = self._claimed(name)
+        with self._writing() as session:
+            row = session.get_one(SearchRow, search_id)
+            for field, value in given.items():
+                if value is not None:
+                    setattr(row, field, value)
+
+    def claim(self, name: str) -> None:
+        """Makes this process the only one that writes to a search, until the repository closes. Every write does it."""
+        self._claimed(name)
+
+    def _claimed(self, name: str) -> int:
+        """The key of a search that this process has claimed."""
+        if name in self._claims:
+            return self._claims[name].search_id
+        search_id = None
+        if self._has_tables():
+            with self._reading() as session:
+                search_id = session.scalar(select(SearchRow.id).where(SearchRow.name == name))
+        if search_id is None:
+            raise unknown("search", name, self.names())
+        with answered(self._url):
+            release = claim(self._engine, self._file, search_id)
+        if release is None:
+            raise AutopeftError(f"search '{name}' is being run by another process; wait until it ends, or stop it.")
+        self._claims[name] = _Claimed(search_id, release)
+        return search_id
+
+    def _has_tables(self) -> bool:
+        """Whether there is something to read; tables of an older version are migrated, but none are made."""
+        if not self._up_to_date and (self._file is None or self._file.exists()):
+            with answered(self._url):
+                if version(self._engine) is not None:
+                    bring_up_to_date(self._engine, self._url)
+                    self._up_to_date = True
+        return self._up_to_date
+
+    @contextmanager
+    def _reading(self) -> Iterator[Session]:
+        with answered(self._url), Session(self._engine) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        with answered(self._url), Session(writing(self._engine)) as session, session.begin():
+            yield session
+
+
+def _taken(name: str) -> AutopeftError:
+    return AutopeftError(f"a search named '{name}' exists already; go on with it by `resume`, or give another name.")

@@ -1,0 +1,37 @@
+"""Batches of texts of similar length, so that little is padding. Pure and seeded."""
+
+import numpy as np
+from torch import Tensor
+
+MEGA = 50
+"""Examples are sorted by length within shuffled groups of this many batches."""
+
+
+def batches(lengths: np.ndarray, size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """One epoch: every example once, in batches of `size` (the last of a group may be smaller), in random order."""
+    order = rng.permutation(len(lengths))
+    groups = [order[start : start + MEGA * size] for start in range(0, len(order), MEGA * size)]
+    cut = []
+    for group in groups:
+        by_length = group[np.argsort(lengths[group], kind="stable")]
+        cut += [by_length[start : start + size] for start in range(0, len(by_length), size)]
+    return [cut[index] for index in rng.permutation(len(cut))]
+
+
+def by_length(lengths: np.ndarray, tokens: int = 16_384, most: int = 256) -> list[np.ndarray]:
+    """Batches for evaluation: sorted by length, each of at most `tokens` padded tokens and `most` examples."""
+    order = np.argsort(lengths, kind="stable")[::-1]
+    cut, start = [], 0
+    while start < len(order):
+        size = int(np.clip(tokens // max(int(lengths[order[start]]), 1), 1, most))
+        cut.append(order[start : start + size])
+        start += size
+    return cut
+
+
+def cut(inputs: dict[str, Tensor], labels: Tensor, size: int | None) -> list[tuple[dict[str, Tensor], Tensor]]:
+    """A batch in pieces of at most `size` examples, for gradient accumulation."""
+    if size is None or size >= len(labels):
+        return [(inputs, labels)]
+    starts = range(0, len(labels), size)
+    return [({name: t[i : i + size] for name, t in inputs.items()}, labels[i : i + size]) for i in starts]

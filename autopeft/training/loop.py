@@ -1,0 +1,164 @@
+"""Trains one candidate: a generator that yields a rung whenever one is reached.
+
+Closing the generator early (early stopping) undoes what it switched on. Numbers repeat exactly on a CPU for the same
+seed and number of threads. Not covered: several devices for one trial.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from autopeft.costs.step import checkpointing
+from autopeft.methods.attached import Attached
+from autopeft.space.candidate import Candidate
+from autopeft.tasks.base import Task
+from autopeft.tasks.classifier import Classifier
+from autopeft.tasks.tokenized import Tokenized
+from autopeft.training.batches import batches, by_length, cut
+from autopeft.training.optimizer import learning_rate_factor, new_optimizer, parameter_groups
+from autopeft.training.precision import autocast
+from autopeft.trial import Rung
+
+RUNGS = (1 / 9, 1 / 3, 1.0)
+_LOOK_EVERY = 10
+"""Steps between looks at the loss: each look waits for the device."""
+
+
+class TrainingFailed(Exception):
+    """Training cannot go on; the text says at which step and why."""
+
+
+def train(
+    classifier: Classifier,
+    attached: Attached,
+    task: Task,
+    data: Tokenized,
+    validation: Tokenized,
+    candidate: Candidate,
+    *,
+    seed: int,
+    device: torch.device,
+    rungs: Sequence[float] = RUNGS,
+) -> Iterator[Rung]:
+    """Trains to the end of the candidate's epochs; yields a Rung at each fraction of the steps. Raises TrainingFailed.
+    """
+    training = candidate.training
+    per_epoch = math.ceil(len(data) / training.batch_size)
+    steps = max(1, round(training.epochs * per_epoch))
+    stops = rung_steps(steps, rungs)
+    optimizer = new_optimizer(parameter_groups(attached, classifier.head, candidate))
+    tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    seconds, began = 0.0, time.perf_counter()
+    total, since = torch.zeros((), device=device), 0
+    with checkpointing(classifier.model, training.gradient_checkpointing), seeded(seed), _training(classifier):
+        for step, indices in enumerate(_endless(data.lengths, training.batch_size, seed)):
+            factor = learning_rate_factor(step, steps, training.warmup)
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * factor
+            total += _step(classifier, attached, task, data, indices, training.micro_batch_size, device)
+            since += 1
+            torch.nn.utils.clip_grad_norm_(tensors, training.clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            at_rung = step + 1 in stops
+            if (at_rung or step % _LOOK_EVERY == 0) and not torch.isfinite(total):
+                raise TrainingFailed(_diverged(step + 1, steps, candidate))
+            if at_rung:
+                accuracy, loss = evaluate(classifier, task, validation, device)
+                if not math.isfinite(loss):
+                    raise TrainingFailed(_diverged(step + 1, steps, candidate))
+                seconds += time.perf_counter() - began
+                yield Rung(step + 1, steps, accuracy, total.item() / since, seconds)
+                began = time.perf_counter()
+                total, since = torch.zeros((), device=device), 0
+            if step + 1 == steps:
+                return
+
+
+def _step(
+    classifier: Classifier,
+    attached: Attached,
+    task: Task,
+    data: Tokenized,
+    indices: np.ndarray,
+    micro: int | None,
+    device: torch.device,
+) -> torch.Tensor:
+    """One forward and backward pass of a batch, in pieces where asked; returns its mean loss."""
+    labels = torch.from_numpy(data.labels[indices])
+    total = torch.zeros((), device=device)
+    for inputs, targets in cut(data.batch(indices), labels, micro):
+        on_device = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
+        share = len(targets) / len(indices)
+        with autocast(device):
+            logits = classifier(on_device)
+        loss = task.loss(logits.float(), targets.to(device, non_blocking=True))
+        extra = attached.extra_loss()
+        if extra is not None:
+            loss = loss + extra
+        (loss * share).backward()  # type: ignore[no-untyped-call]
+        total += loss.detach() * share
+    return total
+
+
+@torch.inference_mode()
+def evaluate(classifier: Classifier, task: Task, data: Tokenized, device: torch.device) -> tuple[float, float]:
+    """The task's metric and mean loss on a split; the classifier's mode is as before afterwards."""
+    with _evaluating(classifier):
+        logits, order = [], []
+        for indices in by_length(data.lengths):
+            with autocast(device):
+                batch = {name: tensor.to(device) for name, tensor in data.batch(indices).items()}
+                logits.append(classifier(batch).float())
+            order.append(indices)
+        labels = torch.from_numpy(data.labels[np.concatenate(order)]).to(device)
+        together = torch.cat(logits)
+        return task.metric(together, labels), task.loss(together, labels).item()
+
+
+def _diverged(step: int, steps: int, candidate: Candidate) -> str:
+    rates = ", ".join(f"{part.method} {part.learning_rate:.2g}" for part in candidate.parts)
+    return f"the loss was no longer finite at step {step} of {steps} (learning rates: {rates})."
+
+
+def rung_steps(steps: int, fractions: Sequence[float]) -> tuple[int, ...]:
+    """The steps after which rungs lie: distinct, at least 1, the last is `steps`."""
+    return tuple(sorted({min(steps, max(1, round(fraction * steps))) for fraction in (*fractions, 1.0)}))
+
+
+def _endless(lengths: np.ndarray, size: int, seed: int) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    while True:
+        yield from batches(lengths, size, rng)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's random numbers from this seed on; the caller's go on afterwards as if nothing had been drawn."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _training(classifier: Classifier) -> Iterator[None]:
+    classifier.train()
+    try:
+        yield
+    finally:
+        classifier.eval()
+
+
+@contextmanager
+def _evaluating(classifier: Classifier) -> Iterator[None]:
+    before = classifier.training
+    classifier.eval()
+    try:
+        yield
+    finally:
+        classifier.train(before)

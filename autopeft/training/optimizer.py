@@ -1,0 +1,37 @@
+"""AdamW over the trained tensors only: each method at its own learning rate, the head at its own; linear warm-up and
+decay.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from autopeft.methods.attached import Attached
+from autopeft.space.candidate import Candidate
+
+
+def parameter_groups(attached: Attached, head: nn.Module, candidate: Candidate) -> list[dict[str, Any]]:
+    """Groups of tensors that share learning rate and weight decay; the head is not decayed."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for each in attached.tensors():
+        part = candidate.parts[each.part]
+        decay = part.weight_decay if each.decay else 0.0
+        groups.setdefault((part.learning_rate, decay), []).append(each.tensor)
+    groups.setdefault((candidate.training.head_learning_rate, 0.0), []).extend(head.parameters())
+    return [{"params": tensors, "lr": rate, "weight_decay": decay} for (rate, decay), tensors in groups.items()]
+
+
+def new_optimizer(groups: list[dict[str, Any]]) -> torch.optim.AdamW:
+    """Fused, which on CPU and CUDA is one pass over each tensor."""
+    return torch.optim.AdamW(groups, fused=True)
+
+
+def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
+    """Of the peak learning rate at step 0 … steps - 1: up linearly in the first `warmup` fraction, then down linearly
+    to 0 at the end.
+    """
+    rising = round(warmup * steps)
+    if step < rising:
+        return (step + 1) / rising
+    return (steps - step) / max(1, steps - rising)

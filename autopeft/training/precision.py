@@ -1,0 +1,17 @@
+"""Which precision a device trains in: bf16 autocast where the hardware computes in bf16, else fp32."""
+
+import torch
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """A context for forward passes; does nothing where bf16 is not computed natively."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device))
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether matrix products in bf16 are native: CUDA since Ampere, x86 with AVX512-BF16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False

@@ -1,0 +1,88 @@
+"""Ray Tune passes on what the ledger says, and nothing that a worker does ends a search. One Ray for the whole file."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import ray
+import ray.cloudpickle
+
+from autopeft.errors import AutopeftError
+from autopeft.search.on_ray import train_on_ray
+from autopeft.trial import Status
+from tests.search import toys
+from tests.search.toys import FaultyLedger, ToyLedger, ToyWorker, broken_worker, trial
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _running() -> Iterator[None]:
+    ray.cloudpickle.register_pickle_by_value(toys)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 1024 * 1024)
+    yield
+    ray.shutdown()
+
+
+def test_every_trial_reaches_its_rungs_and_one_outcome_on_reused_workers() -> None:
+    ledger = ToyLedger([trial(number) for number in range(1, 11)])
+    train_on_ray(ledger, ToyWorker, workers=2)
+    assert ledger.statuses() == {number: [Status.FINISHED] for number in range(1, 11)}
+    assert sorted(ledger.heard) == [(number, step) for number in range(1, 11) for step in (1, 2, 3)]
+    processes = {outcome.facts["process"] for (outcome,) in ledger.outcomes.values()}
+    assert 1 <= len(processes) <= 2
+    assert os.getpid() not in processes
+    assert sum(outcome.facts["before"] for (outcome,) in ledger.outcomes.values()) >= 20
+
+
+@pytest.mark.parametrize(("does", "why"), [("die", "the worker was lost"), ("crash", "that the worker did not catch")])
+def test_a_lost_worker_costs_one_trial_and_the_search_goes_on(does: str, why: str) -> None:
+    ledger = ToyLedger([trial(1), trial(2, does), trial(3, "fail"), trial(4)])
+    train_on_ray(ledger, ToyWorker, workers=1)
+    assert ledger.statuses() == {1: [Status.FINISHED], 2: [Status.FAILED], 3: [Status.FAILED], 4: [Status.FINISHED]}
+    assert why in ledger.outcomes[2][0].reason
+    assert ledger.outcomes[3][0].reason == "fail"
+    assert "\n" not in ledger.outcomes[2][0].reason
+
+
+def test_a_trial_that_the_ledger_stops_ends_there() -> None:
+    ledger = ToyLedger([trial(1), trial(2), trial(3)], stops=frozenset({2}))
+    train_on_ray(ledger, ToyWorker, workers=1)
+    assert ledger.statuses() == {1: [Status.FINISHED], 2: [Status.STOPPED], 3: [Status.FINISHED]}
+    assert [step for number, step in ledger.heard if number == 2] == [1]
+    assert len({ledger.outcomes[number][0].facts["process"] for number in (1, 3)}) == 1
+
+
+def test_a_worker_that_cannot_start_is_answered() -> None:
+    ledger = ToyLedger([trial(1), trial(2)])
+    with pytest.raises(AutopeftError, match=r"a worker could not start: FileNotFoundError: no model at /nowhere"):
+        train_on_ray(ledger, broken_worker, workers=1)
+    assert not ledger.outcomes
+
+
+def test_a_fault_of_the_ledger_comes_out_unchanged() -> None:
+    with pytest.raises(OSError, match="no space left for trial 1"):
+        train_on_ray(FaultyLedger([trial(1), trial(2)]), ToyWorker, workers=1)
+
+
+def test_more_gpus_than_there_are_is_answered() -> None:
+    with pytest.raises(AutopeftError, match="no machine has more than 0"):
+        train_on_ray(ToyLedger([trial(1)]), ToyWorker, gpus_per_trial=1)
+
+
+def test_control_c_comes_through_at_once() -> None:
+    ledger = ToyLedger([trial(1, "linger"), trial(2, "linger")])
+    interrupt = threading.Timer(4, lambda: os.kill(os.getpid(), signal.SIGINT))
+    interrupt.start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        train_on_ray(ledger, ToyWorker, workers=2)
+    assert time.monotonic() - began < 30
+    assert not ledger.outcomes
+
+
+def test_the_environment_is_as_before_afterwards() -> None:
+    before = dict(os.environ)
+    train_on_ray(ToyLedger([]), ToyWorker, workers=1)
+    assert dict(os.environ) == before

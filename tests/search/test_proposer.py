@@ -1,0 +1,93 @@
+"""Proposals lie in the space, learn from what they are told, and are the same after a resume."""
+
+import warnings
+from dataclasses import replace
+
+import optuna
+import pytest
+
+from autopeft.errors import AutopeftError
+from autopeft.search.proposer import SAMPLERS, Proposal, Proposer, default_params
+from autopeft.space.parameters import Recalled
+from autopeft.space.space import Space, load_space
+from autopeft.trial import Costs, Outcome, Rung, Status, Trial
+
+OBJECTIVES = ("accuracy", "memory", "trainable")
+SPACE = load_space("default")
+
+
+def finished(number: int, proposal: Proposal, accuracy: float = 0.5, trainable: int = 10) -> Trial:
+    costs = Costs(trainable, 100, 4 * trainable, 1000)
+    curve = (Rung(1, 1, accuracy, 0.1, 1.0),)
+    return Trial(
+        number, proposal.candidate, costs, proposal.params, 0, Status.FINISHED, curve, Outcome(Status.FINISHED)
+    )
+
+
+def proposer(sampler: str = "tpe", space: Space = SPACE) -> Proposer:
+    return Proposer(space, OBJECTIVES, sampler, seed=3)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_proposes_candidates_of_the_space_and_learns_of_each_end(sampler: str) -> None:
+    space = SPACE if sampler != "gp" else SPACE.only(("lora", "bitfit"))
+    mine = proposer(sampler, space)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        for number in range(24):
+            proposal = mine.propose()
+            assert space.draw(Recalled(proposal.params)) == proposal.candidate
+            trial = finished(number, proposal, accuracy=number / 30)
+            if number % 3 == 0:
+                mine.turn_away(proposal.ticket, {"memory": 0.5})
+            elif number % 3 == 1:
+                mine.tell(proposal.ticket, replace(trial, status=Status.FAILED, outcome=Outcome(Status.FAILED, "x")))
+            else:
+                mine.tell(proposal.ticket, trial)
+    states = [trial.state.name for trial in mine.study.trials]
+    assert (states.count("PRUNED"), states.count("FAIL"), states.count("COMPLETE")) == (8, 8, 8)
+
+
+def test_known_good_candidates_come_first_in_their_order() -> None:
+    mine = proposer()
+    kinds = (*SPACE.methods, *SPACE.hybrids)
+    for kind in kinds:
+        mine.begin_with(default_params(SPACE, kind))
+    assert [mine.propose().candidate for _ in kinds] == [SPACE.defaults(kind) for kind in kinds]
+
+
+def test_a_recalled_trial_teaches_what_the_told_one_taught() -> None:
+    told, recalled = proposer(), proposer()
+    trials = []
+    for number in range(5):
+        proposal = told.propose()
+        trials.append(finished(number, proposal, number / 10))
+        told.tell(proposal.ticket, trials[-1])
+    for trial in trials:
+        recalled.recall(trial)
+    for one, other in zip(told.study.trials, recalled.study.trials, strict=True):
+        assert (one.state, one.values, one.params) == (other.state, other.values, other.params)
+        assert one.distributions == other.distributions
+
+
+def test_a_sampler_learns_where_the_budget_ends() -> None:
+    space = SPACE.only(("lora",))
+    mine = proposer(space=space)
+
+    def excess(proposal: Proposal) -> float:
+        return float(str(proposal.params["lora.rank"])) / 4 - 1
+
+    kept = []
+    for number in range(60):
+        proposal = mine.propose()
+        kept.append(excess(proposal) <= 0)
+        if kept[-1]:
+            mine.tell(proposal.ticket, finished(number, proposal))
+        else:
+            mine.turn_away(proposal.ticket, {"memory": excess(proposal)})
+    assert sum(kept[30:]) > sum(kept[:30])
+
+
+def test_an_unknown_sampler_is_answered_with_the_nearest() -> None:
+    with pytest.raises(AutopeftError, match="Did you mean 'tpe'"):
+        proposer("tpee")

@@ -1,0 +1,75 @@
+"""A ledger and workers that train nothing, to see what an orchestrator passes on. Workers are pickled to other processes."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from autopeft.space.candidate import Candidate, Part
+from autopeft.trial import Costs, Outcome, Rung, Status, Trial
+
+
+def trial(number: int, does: str = "finish") -> Trial:
+    """A trial whose method's name says what the toy worker does with it."""
+    return Trial(number, Candidate(does, (Part(does),)), Costs(1, 2, 3, 4), {"method": does}, seed=number)
+
+
+@dataclass
+class ToyLedger:
+    """Gives trials, and remembers what it hears. `stops` are numbers that it stops at their first rung."""
+
+    trials: list[Trial]
+    stops: frozenset[int] = frozenset()
+    heard: list[tuple[int, int]] = field(default_factory=list)
+    outcomes: dict[int, list[Outcome]] = field(default_factory=dict)
+
+    def next(self) -> Trial | None:
+        return self.trials.pop(0) if self.trials else None
+
+    def rung(self, number: int, rung: Rung) -> bool:
+        self.heard.append((number, rung.step))
+        return number not in self.stops
+
+    def ended(self, number: int, outcome: Outcome) -> None:
+        self.outcomes.setdefault(number, []).append(outcome)
+
+    def statuses(self) -> dict[int, list[Status]]:
+        return {number: [each.status for each in given] for number, given in self.outcomes.items()}
+
+
+class FaultyLedger(ToyLedger):
+    """A ledger whose database is full when a trial ends."""
+
+    def ended(self, number: int, outcome: Outcome) -> None:
+        raise OSError(f"no space left for trial {number}")
+
+
+class ToyWorker:
+    """Three rungs and an outcome; or a death, as the trial's method says."""
+
+    def __init__(self) -> None:
+        self._trained = 0
+
+    def train(self, trial: Trial) -> Iterator[Rung | Outcome]:
+        does = trial.candidate.name
+        self._trained += 1
+        facts = {"process": os.getpid(), "before": self._trained - 1}
+        try:
+            for step in range(1, 4):
+                yield Rung(step, 3, step / 4, 1.0, float(step))
+                if does == "die":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if does == "crash":
+                    raise RuntimeError("an error that the worker did not catch")
+                if does == "linger":
+                    time.sleep(60)
+            yield Outcome(Status.FAILED if does == "fail" else Status.FINISHED, does, 0.1, facts=facts)
+        finally:
+            if does == "leave a mark":
+                trial.candidate.parts[0].settings["file"].write_text("closed")  # type: ignore[union-attr]
+
+
+def broken_worker() -> ToyWorker:
+    """A worker that cannot start."""
+    raise FileNotFoundError("no model at /nowhere")

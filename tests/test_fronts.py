@@ -1,0 +1,336 @@
+import math
+import random
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna._hypervolume import compute_hypervolume
+
+from autopeft.errors import AutopeftError
+from autopeft.fronts import front, hypervolume, knee, select
+from autopeft.plan import OBJECTIVES, Budget
+from autopeft.space.candidate import Candidate, Part
+from autopeft.trial import Costs, Outcome, Rung, Status, Trial
+
+LORA = Candidate("lora", (Part("lora"),))
+MIB = 1024**2
+
+
+def trial(
+    number: int,
+    accuracy: float | None = 0.8,
+    memory: int = 400,
+    trainable: int = 1000,
+    stored: int = 4000,
+    flops: int = 10**9,
+    status: Status = Status.FINISHED,
+    measured: int | None = None,
+) -> Trial:
+    costs = Costs(trainable, memory, stored, flops)
+    seen = None if measured is None else replace(costs, memory=measured)
+    curve = () if accuracy is None else (Rung(1, 1, accuracy, 0.5, 1.0),)
+    return Trial(number, LORA, costs, {}, number, status, curve, Outcome(status, measured=seen))
+
+
+def numbers(trials: tuple[Trial, ...]) -> list[int]:
+    return [each.number for each in trials]
+
+
+small = st.integers(0, 4)
+"""Few values, so that equal and dominated trials are frequent."""
+accuracies = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), st.just(float("nan")), st.none())
+some_objectives = st.lists(st.sampled_from(list(OBJECTIVES)), min_size=1, unique=True).map(tuple)
+
+
+@st.composite
+def searches(draw: st.DrawFn) -> tuple[Trial, ...]:
+    return tuple(
+        trial(
+            number,
+            draw(accuracies),
+            *(draw(small) for _ in range(4)),
+            status=draw(st.sampled_from([Status.FINISHED] * 4 + list(Status))),
+        )
+        for number in range(1, 1 + draw(st.integers(0, 12)))
+    )
+
+
+def counts(each: Trial, objectives: tuple[str, ...]) -> bool:
+    known = each.accuracy is not None and math.isfinite(each.accuracy)
+    return each.status is Status.FINISHED and (known or "accuracy" not in objectives)
+
+
+def no_worse(one: Trial, other: Trial, objectives: tuple[str, ...]) -> bool:
+    return all(
+        one.value(name) >= other.value(name) if OBJECTIVES[name] else one.value(name) <= other.value(name)
+        for name in objectives
+    )
+
+
+@given(trials=searches(), objectives=some_objectives)
+def test_no_member_of_a_front_is_covered_by_another_trial_and_every_other_trial_is_by_a_member(trials, objectives):
+    members = front(trials, objectives)
+    finished = [each for each in trials if counts(each, objectives)]
+    assert set(numbers(members)) <= set(numbers(finished))
+    for member in members:
+        rivals = [each for each in finished if no_worse(each, member, objectives)]
+        assert all(no_worse(member, each, objectives) and each.number >= member.number for each in rivals)
+    for each in finished:
+        assert any(no_worse(member, each, objectives) for member in members)
+
+
+@given(trials=searches(), objectives=some_objectives, seed=st.integers(0, 99))
+def test_a_front_depends_neither_on_the_order_of_trials_nor_of_objectives(trials, objectives, seed):
+    shuffled = random.Random(seed).sample(trials, len(trials))
+    assert front(shuffled, objectives[::-1]) == front(trials, objectives)
+    assert numbers(front(shuffled, objectives)) == sorted(numbers(front(shuffled, objectives)))
+
+
+@given(trials=searches(), objectives=some_objectives)
+def test_the_front_of_a_front_is_itself(trials, objectives):
+    members = front(trials, objectives)
+    assert front(members, objectives) == members
+
+
+def test_of_equal_trials_only_the_earliest_is_on_the_front():
+    assert numbers(front((trial(3), trial(1), trial(2)), ("accuracy", "memory"))) == [1]
+
+
+def test_only_finished_trials_with_a_finite_accuracy_are_on_a_front_over_accuracy():
+    trials = [trial(number, status=status) for number, status in enumerate(Status, 1)]
+    trials += [trial(8, float("nan"), memory=1), trial(9, None, memory=2)]
+    assert numbers(front(trials, ("accuracy", "memory"))) == [2]
+    assert numbers(front(trials, ("memory",))) == [8]
+
+
+def test_there_is_no_front_without_trials():
+    assert front((), ("accuracy", "memory")) == ()
+    assert knee((), ("accuracy", "memory")) is None
+    assert hypervolume((), ("accuracy", "memory")) == 0
+
+
+def test_an_unknown_objective_is_answered_with_the_nearest():
+    for ask in (front, knee, hypervolume):
+        with pytest.raises(AutopeftError, match=r"unknown objective 'memry'\. Did you mean 'memory'\?"):
+            ask([trial(1)], ("memry",))
+    with pytest.raises(AutopeftError, match=r"Did you mean 'trainable'\?"):
+        select([trial(1)], Budget(), prefer="trainble")
+    with pytest.raises(AutopeftError, match=r"Did you mean 'accuracy'\?"):
+        hypervolume([trial(1)], ("accuracy",), {"acuracy": 0})
+
+
+def random_trials(count: int, seed: int) -> list[Trial]:
+    rng = np.random.default_rng(seed)
+    costs = rng.integers(1, 1000, size=(count, 4)).tolist()
+    return [trial(i, accuracy, *row) for i, (accuracy, row) in enumerate(zip(rng.random(count), costs, strict=True), 1)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("count", [1, 2, 9, 40])
+@pytest.mark.parametrize("objectives", [tuple(OBJECTIVES)[:n] for n in range(1, 6)], ids=len)
+def test_hypervolume_is_that_of_optuna_as_a_share_of_the_box(objectives, count, seed):
+    trials = random_trials(count, seed)
+    reference = {"accuracy": 0.3, "memory": 900.0, "trainable": 800.0, "stored": 700.0, "flops": 1000.0}
+    losses = np.array([[-t.value(name) if OBJECTIVES[name] else t.value(name) for name in objectives] for t in trials])
+    corner = np.array([-reference[name] if OBJECTIVES[name] else reference[name] for name in objectives])
+    inside = losses[(losses < corner).all(1)]
+    box = math.prod(0.7 if name == "accuracy" else reference[name] for name in objectives)
+    expected = compute_hypervolume(inside, corner) / box if len(inside) else 0.0
+    assert hypervolume(trials, objectives, reference) == pytest.approx(expected, abs=1e-12)
+
+
+def test_hypervolume_is_the_share_of_random_points_that_a_trial_dominates():
+    trials, objectives = random_trials(12, 7), ("accuracy", "memory", "trainable")
+    rng = np.random.default_rng(0)
+    drawn = rng.random((20_000, 3)) * [1, 1000, 1000]
+    dominated = np.zeros(len(drawn), dtype=bool)
+    for each in trials:
+        accuracy, memory, trainable = (each.value(name) for name in objectives)
+        dominated |= (drawn[:, 0] < accuracy) & (drawn[:, 1] > memory) & (drawn[:, 2] > trainable)
+    reference = {"memory": 1000.0, "trainable": 1000.0}
+    assert hypervolume(trials, objectives, reference) == pytest.approx(dominated.mean(), abs=0.015)
+
+
+def test_hypervolume_by_hand():
+    trials = [trial(1, 0.5, memory=25), trial(2, 0.75, memory=50), trial(3, 0.5, memory=60)]
+    assert hypervolume(trials, ("accuracy", "memory"), {"memory": 100}) == 0.5 * 0.75 + 0.25 * 0.5
+    assert hypervolume(trials, ("accuracy",)) == 0.75
+    assert hypervolume(trials, ("memory",)) == pytest.approx(1 - 25 / 66)
+
+
+@given(trials=searches(), objectives=some_objectives)
+def test_another_trial_never_lowers_the_hypervolume_and_a_dominated_one_leaves_it_as_it_is(trials, objectives):
+    reference = {"accuracy": -0.25, "memory": 4, "trainable": 4, "stored": 4, "flops": 4}
+    volumes = [hypervolume(trials[:count], objectives, reference) for count in range(len(trials) + 1)]
+    assert all(0 <= one <= other + 1e-12 for one, other in pairwise(volumes))
+    assert volumes[-1] <= 1
+    assert hypervolume(front(trials, objectives), objectives, reference) == volumes[-1]
+
+
+def test_costs_of_zero_have_a_hypervolume():
+    assert hypervolume([trial(1, 0.5, trainable=0)], ("accuracy", "trainable")) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("reference", "asked"),
+    [
+        ({"accuracy": 1.0}, "accuracy must be a number less than 1, not 1.0"),
+        ({"memory": 0}, "memory must be a number greater than 0, not 0"),
+        ({"memory": float("nan")}, "memory must be a number greater than 0, not nan"),
+        ({"memory": float("inf")}, "memory must be a number greater than 0, not inf"),
+    ],
+)
+def test_a_reference_that_is_no_worse_than_the_ideal_is_refused(reference, asked):
+    with pytest.raises(AutopeftError, match=asked):
+        hypervolume([trial(1)], ("accuracy", "memory"), reference)
+
+
+def test_the_knee_is_where_little_accuracy_is_given_for_much_memory():
+    trials = [trial(1, 0.90, memory=800), trial(2, 0.88, memory=200), trial(3, 0.60, memory=100)]
+    chosen = knee(trials, ("accuracy", "memory"))
+    assert chosen is not None
+    assert chosen.number == 2
+
+
+def test_the_knee_compares_costs_by_their_ratios():
+    trials = [trial(1, 0.9, memory=10_000), trial(2, 0.8, memory=2000), trial(3, 0.7, memory=1)]
+    chosen = knee(trials, ("accuracy", "memory"))
+    assert chosen is not None
+    assert chosen.number == 1
+
+
+def test_the_knee_of_one_objective_is_the_best_trial_and_equal_trade_offs_are_the_earliest():
+    assert numbers((knee([trial(1, 0.7), trial(2, 0.9), trial(3, 0.8)], ("accuracy",)),)) == [2]
+    assert numbers((knee([trial(2, 0.9, memory=800), trial(1, 0.8, memory=400)], ("accuracy", "memory")),)) == [1]
+
+
+@given(trials=searches(), objectives=some_objectives)
+def test_the_knee_is_a_member_of_the_front(trials, objectives):
+    chosen = knee(trials, objectives)
+    assert chosen in front(trials, objectives) if chosen else not front(trials, objectives)
+
+
+def test_the_best_trial_under_limits_is_the_most_accurate_that_keeps_them():
+    trials = [
+        trial(1, 0.9, memory=800),
+        trial(2, 0.8, memory=400),
+        trial(3, 0.7, memory=400),
+        trial(4, 0.6, memory=100),
+    ]
+    assert select(trials, Budget()).number == 1
+    assert select(trials, Budget(memory=799)).number == 2
+    assert select(trials, Budget(memory=400)).number == 2
+    assert select(trials, Budget(accuracy_at_least=0.65), prefer="memory").number == 2
+    assert select(trials, Budget(), prefer="memory").number == 4
+
+
+def test_among_equally_accurate_trials_the_cheaper_and_then_the_earlier_is_selected():
+    assert select([trial(1, memory=500), trial(2), trial(3), trial(4, stored=4001)], Budget()).number == 2
+    assert select([trial(1, 0.7), trial(2, 0.8)], Budget(), prefer="flops").number == 2
+
+
+def test_a_measured_cost_above_the_limit_breaks_it_and_one_below_does_not_mend_it():
+    trials = [trial(1, 0.9, memory=400, measured=402), trial(2, 0.8, memory=402, measured=400), trial(3, 0.7)]
+    assert select(trials, Budget(memory=401)).number == 3
+    assert select(trials, Budget(memory=402)).number == 1
+
+
+def test_a_diverged_or_unfinished_trial_is_never_selected():
+    trials = [
+        trial(1, float("nan"), memory=1),
+        trial(2, None, memory=1),
+        trial(3, 0.9, status=Status.STOPPED),
+        trial(4, 0.1),
+    ]
+    assert select(trials, Budget(), prefer="memory").number == 4
+
+
+limited = st.builds(
+    Budget,
+    memory=st.none() | st.integers(1, 4),
+    trainable=st.none() | st.integers(1, 4),
+    stored=st.none() | st.integers(1, 4),
+    flops=st.none() | st.integers(1, 4),
+    accuracy_at_least=st.none() | st.sampled_from([0.0, 0.5, 1.0]),
+)
+
+
+def keeps(each: Trial, budget: Budget) -> bool:
+    costs = all(each.value(name) <= limit for name, limit in budget.limits().items())
+    return costs and each.value("accuracy") >= (budget.accuracy_at_least or 0)
+
+
+@given(trials=searches(), budget=limited, prefer=st.sampled_from(list(OBJECTIVES)))
+def test_the_selected_trial_keeps_all_limits_and_no_trial_that_does_is_better(trials, budget, prefer):
+    kept = [each for each in trials if counts(each, ("accuracy",)) and keeps(each, budget)]
+    if not kept:
+        with pytest.raises(AutopeftError, match=r"no finished trial keeps|no trial to select"):
+            select(trials, budget, prefer=prefer)
+        return
+    chosen = select(trials, budget, prefer=prefer)
+    assert chosen in kept
+    assert all(no_worse(chosen, each, (prefer,)) for each in kept)
+    assert chosen in front(kept, tuple(OBJECTIVES))
+
+
+def refused(trials: list[Trial], budget: Budget) -> str:
+    with pytest.raises(AutopeftError) as caught:
+        select(trials, budget)
+    return str(caught.value)
+
+
+def test_a_limit_that_excludes_every_trial_is_named_with_what_the_nearest_needs():
+    trials = [trial(6, memory=800 * MIB), trial(7, memory=512 * MIB)]
+    assert refused(trials, Budget(memory="256MiB", trainable="1M")) == (
+        "no finished trial keeps memory at most 256 MiB. The nearest, trial 7 (lora), needs memory 512 MiB."
+    )
+
+
+def test_limits_that_exclude_every_trial_only_together_are_named_together():
+    trials = [trial(1, 0.9, trainable=300_000), trial(2, 0.8, trainable=9000), trial(3, 0.95, trainable=900_000)]
+    assert refused(trials, Budget(memory="1GiB", trainable="200k", accuracy_at_least=0.85)) == (
+        "no finished trial keeps trainable at most 200k and accuracy at least 0.85 together. "
+        "The nearest, trial 2 (lora), reaches accuracy 0.8."
+    )
+
+
+def test_all_that_the_nearest_trial_breaks_is_told():
+    assert refused(
+        [trial(1, 0.5, memory=2000, trainable=10)], Budget(memory=1000, trainable=9, accuracy_at_least=0.6)
+    ) == (
+        "no finished trial keeps memory at most 1000 B. "
+        "The nearest, trial 1 (lora), needs memory 1.96 KiB, needs trainable 10 and reaches accuracy 0.5."
+    )
+
+
+@given(
+    memory=st.integers(10, 10**12),
+    trainable=st.integers(10, 10**12),
+    accuracy=st.floats(0, 0.999),
+    share=st.floats(0.3, 0.999),
+)
+def test_what_the_nearest_trial_needs_is_enough_when_it_is_given(memory, trainable, accuracy, share):
+    only = trial(1, accuracy, memory=memory, trainable=trainable)
+    tight = Budget(memory=int(memory * share), trainable=int(trainable * share), accuracy_at_least=1.0)
+    told = refused([only], tight).split("(lora), ")[1].rstrip(".")
+    asked = dict(part.split(" ", 2)[1:] for part in told.replace(" and ", ", ").split(", "))
+    given_now = Budget(asked["memory"], asked["trainable"], accuracy_at_least=float(asked["accuracy"]))
+    assert select([only], given_now) is only
+
+
+@pytest.mark.parametrize(
+    ("trials", "told"),
+    [
+        ([], "none began"),
+        ([trial(1, status=Status.TRAINING)], "1 training"),
+        (
+            [trial(1, None, status=Status.FAILED), trial(2, None, status=Status.FAILED), trial(3, float("nan"))],
+            "2 failed, 1 finished",
+        ),
+    ],
+)
+def test_without_a_finished_trial_there_is_none_to_select(trials, told):
+    assert refused(trials, Budget()) == f"there is no trial to select: none finished with an accuracy ({told})."

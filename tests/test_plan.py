@@ -1,0 +1,223 @@
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autopeft.errors import AutopeftError
+from autopeft.plan import OBJECTIVES, Budget, Plan, Resources, field_docs
+from autopeft.sizes import Share
+
+
+def complaint(make, *arguments, **settings) -> str:
+    with pytest.raises(AutopeftError) as caught:
+        make(*arguments, **settings)
+    return str(caught.value)
+
+
+def test_a_budget_reads_sizes_counts_and_shares():
+    budget = Budget(memory="8GiB", trainable="1%", stored="10MiB", flops="2T", accuracy_at_least=0.8)
+    assert budget == Budget(8 * 1024**3, Share(0.01), 10 * 1024**2, 2 * 10**12, 0.8)
+    assert budget.resolved(22_000_000).limits() == {
+        "memory": 8 * 1024**3,
+        "trainable": 220_000,
+        "stored": 10 * 1024**2,
+        "flops": 2 * 10**12,
+    }
+
+
+def test_a_budget_without_limits_has_none():
+    assert Budget().resolved(1000).limits() == {}
+    assert Budget(accuracy_at_least=0.9).limits() == {}
+    assert Budget(trainable="500k").resolved(1000) == Budget(trainable=500_000)
+
+
+def test_limits_of_an_unresolved_share_are_never_left_out_in_silence():
+    with pytest.raises(ValueError, match="share 1% is not resolved"):
+        Budget(trainable="1%").limits()
+
+
+def test_every_limit_on_costs_is_an_objective():
+    assert {field.name for field in fields(Budget)} - {"accuracy_at_least"} == set(OBJECTIVES) - {"accuracy"}
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"memory": 0}, "budget memory must be at least 1, not 0."),
+        ({"flops": "0.5"}, "budget flops must be at least 1, not 0.5."),
+        ({"trainable": "0%"}, "budget trainable must be more than 0%, not 0%."),
+        ({"memory": "much"}, "'much' is not a size in bytes; write it like 8GiB, 500MiB or 2GB."),
+        ({"memory": True}, "'True' is not a size in bytes; write it like 8GiB, 500MiB or 2GB."),
+        ({"accuracy_at_least": 80}, "accuracy_at_least must be a number between 0 and 1, not 80."),
+        ({"accuracy_at_least": "0.8"}, "accuracy_at_least must be a number between 0 and 1, not 0.8."),
+        ({"accuracy_at_least": float("nan")}, "accuracy_at_least must be a number between 0 and 1, not nan."),
+    ],
+)
+def test_a_limit_that_is_none_is_refused(limits, said):
+    assert complaint(Budget, **limits) == said
+
+
+def test_a_share_of_a_small_backbone_may_be_nothing_and_is_refused_then():
+    assert complaint(Budget(trainable="0.001%").resolved, 1000) == "budget trainable must be at least 1, not 0."
+
+
+def test_a_plan_needs_a_model_and_data_only():
+    plan = Plan("mini", "train.csv")
+    assert (plan.trials, plan.time, plan.task, plan.seed) == (32, None, "auto", 0)
+    assert plan.objectives == ("accuracy", "memory", "trainable")
+
+
+def test_a_plan_with_a_time_has_no_limit_on_trials():
+    plan = Plan("mini", "train.csv", time="2h")
+    assert (plan.trials, plan.time) == (None, 7200)
+    assert Plan("mini", "train.csv", time="2h", trials=5).trials == 5
+
+
+def test_several_names_may_be_given_one_by_one_or_as_one_text():
+    plan = Plan("mini", "train.csv", text="premise, hypothesis", methods=["lora"], objectives="accuracy,flops")
+    assert plan.text == ("premise", "hypothesis")
+    assert plan.methods == ("lora",)
+    assert plan.objectives == ("accuracy", "flops")
+    assert Plan("mini", "train.csv", text=["a, b"]).text == ("a, b",)
+
+
+def test_paths_and_column_numbers_are_taken_as_text():
+    plan = Plan(Path("models/mini"), Path("train.csv"), label=0, space=Path("mine"))
+    assert (plan.model, plan.data, plan.label, plan.space) == ("models/mini", "train.csv", "0", "mine")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"trials": 0}, "trials must be at least 1, not 0."),
+        ({"trials": "many"}, "trials must be a whole number, not 'many'."),
+        ({"trials": 1.5}, "trials must be a whole number, not '1.5'."),
+        ({"trials": True}, "trials must be a whole number, not 'True'."),
+        ({"max_length": None}, "max_length must be a whole number, not 'None'."),
+        ({"max_length": 4}, "max_length must be at least 8 tokens, not 4."),
+        ({"seed": None}, "seed must be a whole number, not 'None'."),
+        ({"seed": -1}, "seed must lie between 0 and 4294967295, not -1."),
+        ({"seed": 2**32}, "seed must lie between 0 and 4294967295, not 4294967296."),
+        ({"time": 0}, "time must be more than 0 seconds."),
+        ({"time": "soon"}, "'soon' is not a duration; write it like 90s, 10m or 2h."),
+        ({"text": ("a", "b", "c")}, "at most two text columns can be used, not 3: a, b, c."),
+        ({"text": 3}, "text must be names such as 'a,b', not '3'."),
+        ({"objectives": ()}, "objectives must be distinct and at least one, not ''."),
+        ({"objectives": "memory,memory"}, "objectives must be distinct and at least one, not 'memory,memory'."),
+        ({"budget": "8GiB"}, "budget must hold limits such as 'memory: 8GiB', not '8GiB'."),
+        ({"model": ""}, "a plan needs 'model'."),
+        ({"data": " "}, "a plan needs 'data'."),
+    ],
+)
+def test_a_slip_in_a_plan_is_answered(settings, said):
+    assert complaint(Plan, **{"model": "mini", "data": "train.csv", **settings}) == said
+
+
+def test_an_unknown_name_in_a_plan_is_answered_with_the_nearest():
+    plain = {"model": "mini", "data": "train.csv"}
+    assert "unknown plan field 'trails'. Did you mean 'trials'?" in complaint(Plan.from_dict, {**plain, "trails": 3})
+    assert "unknown plan field '3'." in complaint(Plan.from_dict, {**plain, 3: 3})
+    said = complaint(Plan.from_dict, {**plain, "budget": {"memry": "8GiB"}})
+    assert said.startswith("unknown budget 'memry'. Did you mean 'memory'?")
+    assert "Did you mean 'accuracy'?" in complaint(Plan, "mini", "train.csv", objectives="acuracy")
+
+
+@pytest.mark.parametrize("plain", [{"data": "train.csv"}, {"model": None, "data": "train.csv"}])
+def test_a_plan_without_a_model_is_refused(plain):
+    assert complaint(Plan.from_dict, plain) == "a plan needs 'model'."
+
+
+plans = st.builds(
+    Plan,
+    model=st.just("mini"),
+    data=st.just("train.csv"),
+    text=st.sampled_from([(), ("text",), ("a", "b")]),
+    label=st.none() | st.just("label"),
+    methods=st.sampled_from([(), ("lora", "bitfit")]),
+    objectives=st.permutations(list(OBJECTIVES)).map(lambda names: tuple(names[:3])),
+    budget=st.builds(
+        Budget,
+        memory=st.none() | st.integers(1, 2**40),
+        trainable=st.none() | st.integers(1, 10**9) | st.integers(1, 10**6).map(lambda n: f"{n / 10**4}%"),
+        accuracy_at_least=st.none() | st.floats(0, 1),
+    ),
+    trials=st.none() | st.integers(1, 1000),
+    time=st.none() | st.floats(0.1, 10**6),
+    max_length=st.integers(8, 4096),
+    seed=st.integers(0, 2**32 - 1),
+)
+
+
+@given(plans)
+def test_a_plan_is_read_back_from_its_plain_values(plan):
+    assert Plan.from_dict(plan.to_dict()) == plan
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    path = folder / "plan.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_a_plan_is_read_from_yaml_and_what_is_given_beside_it_comes_first(tmp_path):
+    path = write(
+        tmp_path,
+        "model: mini\ndata: train.csv\ntext: premise, hypothesis\nlabel:\ntime: 30m\ntrials: 8\n"
+        "budget: {memory: 8GiB, trainable: 1%}\n",
+    )
+    plan = Plan.from_yaml(path)
+    expected = Plan(
+        "mini", "train.csv", ("premise", "hypothesis"), time=1800, trials=8, budget=Budget("8GiB", trainable="1%")
+    )
+    assert plan == expected
+    changed = Plan.from_yaml(path, {"trials": 9, "budget": {"memory": "4GiB"}})
+    assert changed == replace(expected, trials=9, budget=Budget("4GiB", trainable="1%"))
+    assert Plan.from_yaml(write(tmp_path, "model: mini\ndata: train.csv\nbudget:\n")).budget == Budget()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- a\n- b\n", "must hold fields such as 'model:' and 'data:'."),
+        ("", "must hold fields such as 'model:' and 'data:'."),
+        ("model: [", "is not valid YAML: while parsing a flow node expected the node content"),
+        ("model: café".encode("latin-1"), "is not valid YAML: "),
+        ("model: m\ndata: d\nbudget: 8GiB\n", "budget must hold limits such as 'memory: 8GiB', not '8GiB'."),
+    ],
+)
+def test_a_file_that_holds_no_plan_is_answered_in_one_line(tmp_path, text, said):
+    answer = complaint(Plan.from_yaml, write(tmp_path, text))
+    assert said in answer
+    assert "\n" not in answer
+
+
+def test_a_missing_plan_is_answered(tmp_path):
+    path = tmp_path / "plan.yaml"
+    assert complaint(Plan.from_yaml, path) == f"cannot read the plan '{path}': No such file or directory."
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"workers": -1}, "workers must be 0 or more, and whole, not -1."),
+        ({"workers": 1.5}, "workers must be 0 or more, and whole, not 1.5."),
+        ({"workers": "2"}, "workers must be 0 or more, and whole, not 2."),
+        ({"gpus_per_trial": -0.5}, "gpus_per_trial must be 0 or more, not -0.5."),
+        ({"gpus_per_trial": float("nan")}, "gpus_per_trial must be 0 or more, not nan."),
+    ],
+)
+def test_resources_that_cannot_be_are_refused(settings, said):
+    assert complaint(Resources, **settings) == said
+
+
+def test_a_fraction_of_a_gpu_and_no_worker_are_resources():
+    assert Resources(workers=0, gpus_per_trial=0.5).gpus_per_trial == 0.5
+
+
+@pytest.mark.parametrize("kind", [Plan, Budget, Resources])
+def test_every_field_has_a_docstring(kind):
+    docs = field_docs(kind)
+    assert set(docs) == {field.name for field in fields(kind)}
+    assert all(text.endswith(".") and text.strip() == text for text in docs.values())
