@@ -1,7 +1,8 @@
 """A trained method as a folder: save, load, export, merge.
 
-The folder holds the method's tensors (in peft's own format where the method is peft's, so that `peft.PeftModel.from_pretrained`
-reads it), the task head, and `autopeft.json`, which says on which backbone and for which task it was trained.
+The folder holds the method's tensors (in peft's own format where the method is peft's, so that
+`peft.PeftModel.from_pretrained` reads it), the task head, and `autopeft.json`, which says on which backbone and for
+which task it was trained. A merged folder holds a plain transformers model instead of the method.
 """
 
 import json
@@ -12,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from autopeft.backbone.load import Backbone, load_backbone
+from autopeft.backbone.load import Backbone, load_backbone, quietly
 from autopeft.errors import AutopeftError
 from autopeft.methods.attached import Attached, attach_saved
+from autopeft.methods.hooked import copy_into, read_tensors
 from autopeft.space.candidate import Candidate
 from autopeft.tasks.base import task_named
 from autopeft.tasks.classifier import Bare, Classifier
@@ -95,15 +97,19 @@ def load(folder: str | Path, model: str | None = None) -> TrainedModel:
     folder = Path(folder)
     description, candidate = read_description(folder)
     merged = description.backbone == MERGED
-    backbone = load_backbone(model or (str(folder) if merged else description.backbone))
+    if merged and model is not None:
+        raise AutopeftError(f"'{folder}' holds the merged model itself; it goes on no other backbone.")
+    backbone = _backbone(folder, model or (str(folder) if merged else description.backbone))
     attached = None if merged else attach_saved(backbone.model, folder, backbone.sites)
     head = task_named(description.task, description.labels).new_head(backbone.sites.width)
-    head.load_state_dict(load_file(folder / HEAD))
+    copy_into(head.state_dict(), read_tensors(folder / HEAD), folder / HEAD)
     return TrainedModel(backbone, attached, head, description, candidate["training"]["pooling"])
 
 
 def export(artifact: str | Path, to: str | Path, merge: bool = False) -> Path:
-    """Copies a trained method to a new folder, or with `merge` writes the backbone with the method folded into its weights.
+    """Copies a trained method to a new folder; with `merge` the backbone with the method folded into its weights.
+
+    transformers' `AutoModel` loads a merged folder too.
 
     Raises AutopeftError when the target holds something, CannotMerge when the method's mathematics do not allow it.
     """
@@ -119,20 +125,32 @@ def export(artifact: str | Path, to: str | Path, merge: bool = False) -> Path:
         raise AutopeftError(f"'{artifact}' is merged already.")
     plain = trained.attached.merge()
     to.mkdir(parents=True, exist_ok=True)
-    plain.save_pretrained(to)  # type: ignore[operator]
+    with quietly():
+        plain.save_pretrained(to)  # type: ignore[operator]
     trained.backbone.tokenizer.save_pretrained(to)
     _write(to, trained.classifier.head, Description(**{**asdict(description), "backbone": MERGED}), candidate)
     return to
 
 
 def read_description(folder: Path) -> tuple[Description, Mapping[str, Any]]:
-    """What a folder was trained on, and the candidate as plain values. Raises AutopeftError when autopeft did not write it."""
+    """What a folder was trained on, and the candidate as plain values. Raises AutopeftError for a folder of others."""
     try:
         plain = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        task, candidate = plain["description"], plain["candidate"]
+        description = Description(**{**task, "labels": tuple(task["labels"]), "text": tuple(task["text"])})
     except OSError as error:
         raise AutopeftError(f"'{folder}' is no folder of a trained method: {DESCRIPTION} is missing.") from error
-    task = plain["description"]
-    return Description(**{**task, "labels": tuple(task["labels"]), "text": tuple(task["text"])}), plain["candidate"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise AutopeftError(f"'{folder / DESCRIPTION}' is damaged: {error}.") from error
+    return description, candidate
+
+
+def _backbone(folder: Path, name: str) -> Backbone:
+    try:
+        return load_backbone(name)
+    except AutopeftError as error:
+        advice = f"If its backbone lies elsewhere now, say where: load('{folder}', model=...)."
+        raise AutopeftError(f"'{folder}' cannot be loaded: {error} {advice}") from error
 
 
 def _write(folder: Path, head: nn.Module, description: Description, candidate: Mapping[str, Any]) -> None:

@@ -2,8 +2,8 @@
 
 Names tell `q` from `k`; they do not tell which dropout follows a projection, nor whether a norm comes before or after a
 sub-layer. Those are read off a tiny forward pass, by the identity of tensors. The trace leaves the model as it was, and
-also works on the meta device (then on fake tensors). A model must have `q` and `v`; other sites may be missing (mixtures of experts have no
-feed-forward sites). Not covered: encoder-decoder models as a whole (their encoder is).
+also works on the meta device (then on fake tensors). A model must have `q` and `v`; others may be missing (mixtures of
+experts have no one feed-forward). Not covered: encoder-decoder models as a whole (their encoder is).
 """
 
 import inspect
@@ -51,19 +51,21 @@ class _Call:
 
 @dataclass
 class _Trace:
-    """Calls of leaf modules in order, where the first call of each layer ended, and the features of the model's states."""
-
     calls: list[_Call] = field(default_factory=list)
+    """Of leaf modules, in order."""
     ends: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    """Path of a layer -> number of calls until its first call ended, and its output."""
     width: int = 0
+    """Features of the model's last states."""
 
 
 def find_sites(model: nn.Module, mapping: Mapping[str, str] | None = None) -> Sites:
     """The sites of a transformers model, with paths relative to it.
 
-    `mapping` says by hand where sites are: site -> module path with `*` for the layer number, such as
-    `{"layer": "blocks.*", "q": "blocks.*.attn.wq", "ffn.down": "blocks.*.mlp.proj"}`; a path without `*` is one place outside the layers.
-    `attention` and `ffn` follow from `o` with `q` and from `ffn.down` with `ffn.up`; layers given so count as pre-norm.
+    `mapping` says by hand where sites are: site -> module path with `*` for the layer's number, such as
+    `{"layer": "blocks.*", "q": "blocks.*.attn.wq", "v": "blocks.*.attn.wv"}`; a path without `*` is a place outside the
+    layers. `attention` follows from `o` and `q`, `ffn` from `ffn.down` and `ffn.up`; the layers count as pre-norm.
+
     Raises CannotAttach for an architecture that is not understood, with what was found.
     """
     if mapping is not None:
@@ -127,9 +129,8 @@ def _traced(model: nn.Module, layers: tuple[str, ...]) -> _Trace:
         with torch.no_grad():
             trace.width = _forward(getattr(model, "base_model", model))[0].shape[-1]
     except Exception as error:
-        raise CannotAttach(
-            f"{type(model).__name__} cannot be called with token ids: {type(error).__name__}: {' '.join(str(error).split())}"
-        ) from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise CannotAttach(f"{type(model).__name__} cannot be called with token ids: {reason}") from error
     finally:
         for handle in handles:
             handle.remove()
@@ -294,6 +295,7 @@ def _not_understood(model: nn.Module, layers: tuple[str, ...], why: str) -> str:
     linears = [f"{path} {_features(module)}" for path, module in shown.named_modules() if _is_linear(module)][:12]
     where = f"in {layers[0]}" if layers else "in the model"
     return (
-        f"the architecture {type(model).__name__} is not understood: {why}. Linear maps found {where}: {', '.join(linears) or 'none'}. "
+        f"the architecture {type(model).__name__} is not understood: {why}. "
+        f"Linear maps found {where}: {', '.join(linears) or 'none'}. "
         f"Say where the sites are: autopeft.attach(model, method, sites={_EXAMPLE})."
     )

@@ -1,7 +1,7 @@
-"""Backbones: a frozen pretrained model with its tokenizer and the map of its sites; or its skeleton, which holds no weights.
+"""Backbones: a frozen pretrained model with tokenizer and map of its sites. Skeletons: the same without weights.
 
-Only encoders and decoders are loaded, without a head; of an encoder-decoder model the encoder, where transformers has a class for it. A pooler
-is left out: the head pools by itself.
+Only encoders and decoders are loaded, without a head; of an encoder-decoder model the encoder, where transformers has a
+class for it. A pooler is left out: the head pools by itself.
 """
 
 import copy
@@ -20,7 +20,6 @@ import transformers
 from huggingface_hub import is_offline_mode
 from transformers import (
     AutoConfig,
-    AutoModel,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -66,9 +65,8 @@ def load_backbone(name: str) -> Backbone:
         tokenizer = AutoTokenizer.from_pretrained(where)
     model = _without_pooler(model)
     for key, found, expected in info["mismatched_keys"]:
-        raise AutopeftError(
-            f"the weights of '{name}' do not fit its config.json: '{key}' has shape {tuple(found)}, not {tuple(expected)}."
-        )
+        shapes = f"{tuple(found)}, not {tuple(expected)}"
+        raise AutopeftError(f"the weights of '{name}' do not fit its config.json: '{key}' has shape {shapes}.")
     missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
     if missing:
         raise AutopeftError(
@@ -102,7 +100,7 @@ def load_skeleton(what: str | PretrainedConfig) -> Skeleton:
 
 
 def _class_for(config: PretrainedConfig) -> Any:
-    """The model class without a head; of encoder-decoders the encoder's, whose own saved configuration does not tell."""
+    """The model class without a head; of an encoder-decoder the encoder's, whose own configuration does not say so."""
     kind: Any = transformers.models.auto.modeling_auto.MODEL_MAPPING.get(type(config), None)
     if isinstance(kind, tuple):
         kind = kind[0]
@@ -134,8 +132,22 @@ def _fingerprint(model: PreTrainedModel) -> str:
 
 
 @contextmanager
+def quietly() -> Iterator[None]:
+    """transformers shows neither progress nor warnings meanwhile."""
+    verbosity, progress = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if progress:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
 def _plainly(name: str) -> Iterator[str]:
-    """Gives what transformers is to load; quiet meanwhile, and a sentence instead of a traceback where it leads nowhere."""
+    """Gives what transformers is to load, quietly; a sentence instead of a traceback where it leads nowhere."""
     path = Path(name).expanduser()
     if (path.is_absolute() or name.startswith(".") or name.count("/") > 1) and not path.exists():
         raise AutopeftError(
@@ -143,19 +155,13 @@ def _plainly(name: str) -> Iterator[str]:
         )
     if not name or (path.is_dir() and not (path / "config.json").exists()):
         raise AutopeftError(f"'{name}' is no model folder: it holds no config.json.")
-    verbosity, progress = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(logging.ERROR)
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        yield str(path) if path.exists() else name
+        with quietly():
+            yield str(path) if path.exists() else name
     except AutopeftError:
         raise
     except Exception as error:
         raise AutopeftError(_why_not(name, path.exists(), error)) from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if progress:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _why_not(name: str, local: bool, error: Exception) -> str:

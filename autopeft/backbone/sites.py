@@ -1,8 +1,8 @@
 """Sites: the named places of a backbone where a method can attach.
 
-`q k v o` are the attention projections, `ffn.up`, `ffn.gate`, `ffn.down` the feed-forward ones; `attention` and `ffn` are
-the sub-layer outputs before residual and norm; `norm`, `embedding` and `layer` are what they say. A place is a module
-path, looked up in the model when a method attaches, so that it still holds after other methods replaced modules.
+`q k v o` are the attention projections, `ffn.up`, `ffn.gate`, `ffn.down` the feed-forward ones; `attention` and `ffn`
+are the sub-layer outputs before residual and norm; `norm`, `embedding` and `layer` are what they say. A place is a
+module path, looked up in the model when a method attaches, so that it still holds after other methods replaced modules.
 """
 
 import re
@@ -54,9 +54,8 @@ class Sites:
         """
         found = self.places.get(site, ())
         if not found:
-            raise CannotAttach(
-                f"{self.architecture} has no site '{site}'; it has {', '.join(sorted(n for n, p in self.places.items() if p))}."
-            )
+            known = sorted(name for name, places in self.places.items() if places)
+            raise CannotAttach(f"{self.architecture} has no site '{site}'; it has {', '.join(known)}.")
         if layers == "all":
             return found
         chosen = set(layer_numbers(layers, len(self.layers)))

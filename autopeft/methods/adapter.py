@@ -4,10 +4,12 @@
   (Houlsby et al. 2019, arXiv:1902.00751, section 2.1).
 - `pfeiffer`: after the feed-forward sub-layer's residual sum, normalised again: with u = LN(f + h), LN(f + h + A(u))
   (Pfeiffer et al. 2021, arXiv:2005.00247; AdapterHub's `seq_bn`). Pre-norm layers: h + A(h) at the layer's output.
-- `parallel`: f + scale A(x), where x is the feed-forward sub-layer's input (He et al. 2022, arXiv:2110.04366, section 4.6).
-- `scaled_parallel`: the same with one learned scale per layer, starting at 1.
+- `parallel`: f + scale A(x), where x is the feed-forward sub-layer's input (He et al. 2022, arXiv:2110.04366,
+  section 4.6).
+- `scaled_parallel`: the same with one learned scale per layer, starting at `scale`.
 
-U starts at zero, so that the model's output is unchanged at first. Houlsby's trained layer norms are a method of their own.
+U starts at zero, so that the model's output is unchanged at first. Houlsby's trained layer norms are a method of their
+own.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Methods on a living model: attach, train, save, detach without trace.
 
-`attach` works on any transformers model. The backbone is frozen; a task head outside it (a classifier, not a language-model head)
-keeps its own setting of `requires_grad`, so that it can be trained beside the method.
+`attach` works on any transformers model. The backbone is frozen, and a language model whole; a task head outside the
+backbone keeps its own setting of `requires_grad`, so that it can be trained beside the method.
 """
 
 import json
@@ -98,7 +98,7 @@ class Attached:
         return torch.stack(losses).sum() if losses else None
 
     def save(self, folder: str | Path) -> Path:
-        """Writes the trained tensors and what is needed to attach them again; a peft method alone is written in peft's format."""
+        """Writes the trained tensors and what is needed to attach them again; a peft method alone in peft's format."""
         self._require_attached()
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ class Attached:
         return self
 
     def merge(self) -> nn.Module:
-        """Folds all parts into the weights, detaches, and returns the plain model. Raises CannotMerge, with nothing changed."""
+        """Folds all parts into the weights and returns the plain model. Raises CannotMerge, with nothing changed."""
         self._require_attached()
         for each, part in zip(self.chosen, self.parts, strict=True):
             if not part.mergeable:
@@ -133,7 +133,7 @@ class Attached:
         return self._bare
 
     def detach(self) -> None:
-        """Takes everything off: the model is what it was before, bit for bit. Once is enough; a second time does nothing."""
+        """Takes everything off: the model is what it was before, bit for bit. A second time does nothing."""
         if not self.is_attached:
             return
         for part in reversed(self._order):
@@ -167,8 +167,8 @@ def attach(model: nn.Module, what: Wanted, sites: Sites | Mapping[str, str] | No
 
     >>> attached = attach(model, method("lora", rank=8, sites=["q", "v"]))
 
-    `sites` are found when not given; of an architecture that is not understood they can be given by hand, site -> module path
-    with * for the layer's number:
+    `sites` are found when not given. Where an architecture is not understood, give them by hand: site -> module path
+    with * for the layer's number (see `find_sites`):
 
     >>> attach(model, method("lora"), sites={"layer": "blocks.*", "q": "blocks.*.mix.wq", "v": "blocks.*.mix.wv"})
 
@@ -179,14 +179,13 @@ def attach(model: nn.Module, what: Wanted, sites: Sites | Mapping[str, str] | No
         raise AutopeftError("give at least one method to attach.")
     carried = getattr(_backbone(model), _CARRIES, None)
     if carried is not None:
-        raise CannotAttach(
-            f"{type(model).__name__} carries {carried} already: detach that first, or attach several methods together as a list."
-        )
+        advice = "detach that first, or attach several methods together as a list"
+        raise CannotAttach(f"{type(model).__name__} carries {carried} already: {advice}.")
     return Attached(model, parts, sites if isinstance(sites, Sites) else find_sites(model, sites))
 
 
 def attach_saved(model: nn.Module, folder: str | Path, sites: Sites | Mapping[str, str] | None = None) -> Attached:
-    """Attaches what `Attached.save` wrote, with its trained values. Raises AutopeftError, leaving the model as it was."""
+    """Attaches what `Attached.save` wrote, with its values. Raises AutopeftError, leaving the model as it was."""
     folder = Path(folder)
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))

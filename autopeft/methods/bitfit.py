@@ -1,8 +1,8 @@
 """BitFit: train the biases that the backbone already has (Ben Zaken et al. 2022, arXiv:2106.10199).
 
 All biases (also those of layer norms), or only those of named sites. A bias is a parameter called `bias`; T5's
-`relative_attention_bias.weight` is none. Biases outside chosen layers (embeddings, pooler) are trained with `layers: all` only.
-Of a fused projection the whole bias is trained, whichever of q, k and v is asked for.
+`relative_attention_bias.weight` is none. Biases outside the layers (embeddings, pooler) are trained with `layers: all`
+only. Of a fused projection the whole bias is trained, whichever of q, k and v is asked for.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,9 +43,9 @@ class BitFit(Method):
         for name, parameter in model.named_parameters():
             path, _, leaf = name.rpartition(".")
             path = path.replace(".base_layer", "")
-            if leaf == "bias" and id(parameter) in inside:
-                if everything or any(path == root or path.startswith(root + ".") for root in roots):
-                    yield f"{path}.bias", parameter
+            wanted = everything or any(path == root or path.startswith(root + ".") for root in roots)
+            if wanted and leaf == "bias" and id(parameter) in inside:
+                yield f"{path}.bias", parameter
 
 
 def _names(biases: str | Sequence[str]) -> Sequence[str]:

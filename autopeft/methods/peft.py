@@ -1,8 +1,9 @@
 """Every method that HF peft implements: autopeft configures and injects it, and takes it off again.
 
-A card's `config` says what each field of the peft config receives; `$rank` stands for the setting `rank`. Sites become full module
-paths: `$sites` stands for the places of the sites in the setting `sites`, `$sites[ffn.down]` for those of them at one site. On a
-fused projection (GPT-2's `c_attn`) peft adapts the whole fused weight, whichever of q, k and v is asked for.
+A card's `config` says what each field of the peft config receives; `$rank` stands for the setting `rank`. Sites become
+full module paths: `$sites` stands for the places of the sites in the setting `sites`, `$sites[ffn.down]` for those
+at one site. On a fused projection (GPT-2's `c_attn`) peft adapts the whole fused weight, whichever of q, k and v is
+asked for. Two methods of one kind (LoRA twice) go on one model, but not on one module.
 """
 
 import re
@@ -23,6 +24,8 @@ from autopeft.backbone.sites import Sites
 from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
 from autopeft.methods.base import Attachment, Method, Stage
 
+_HOOK_HANDLES = {"_require_grads_hooks", "_require_grads_hook"}
+"""Attributes where transformers keeps the handles of its hooks on a model's embeddings."""
 _REFUSALS = (
     AssertionError,
     AttributeError,
@@ -77,6 +80,8 @@ class PeftAttachment(Attachment):
     """A peft method on a model: the model's modules that peft replaced are put back on `detach`."""
 
     def __init__(self, model: nn.Module, config: Any) -> None:
+        if isinstance(model, peft.PeftModel):
+            raise CannotAttach("prompt methods cannot be combined with one another: each wraps the bare model.")
         self._bare = model
         self._modules_before = dict(model.named_modules())
         self._attributes_before = dict(vars(model))
@@ -147,27 +152,31 @@ class PeftAttachment(Attachment):
             _hooks_on_input(self._bare).pop(key, None)
         for name in set(vars(self._bare)) - set(self._attributes_before):
             delattr(self._bare, name)
+        for name in _HOOK_HANDLES & set(self._attributes_before):
+            setattr(self._bare, name, self._attributes_before[name])
 
 
 def _hooks_on_input(model: Any) -> dict[int, Any]:
-    """Hooks on a model's embeddings: peft adds some where a model checkpoints its activations."""
-    get_embeddings = getattr(model, "get_input_embeddings", lambda: None)
-    return getattr(get_embeddings(), "_forward_hooks", {})
+    """Hooks on a model's embeddings: peft adds one where a model checkpoints its activations."""
+    hooks: dict[int, Any] = getattr(getattr(model, "get_input_embeddings", lambda: None)(), "_forward_hooks", {})
+    return hooks
 
 
 def _activate_all(model: nn.Module) -> None:
     """Lets every peft method on the model take part: peft itself would silence an earlier one of the same kind."""
-    for path, layer in model.named_modules():
-        if isinstance(layer, BaseTunerLayer):
-            names = layer._all_available_adapter_names()
+    for path, module in model.named_modules():
+        if isinstance(module, BaseTunerLayer):
+            names = module._all_available_adapter_names()
             if len(names) > 1:
                 raise CannotAttach(f"two methods of the same kind cannot share {path}: give one of them other sites.")
-            layer.set_adapter(names)
-            nn.Module.train(layer, model.training)
+            module.set_adapter(names)
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.train(model.training)
 
 
 def _fit_prompt(config: peft.PromptLearningConfig, model: Any, sites: Sites) -> None:
-    """Says what peft would guess from the names in a model's config: wrongly where embeddings are narrower than layers."""
+    """Says what peft would guess from a model's config, wrongly where embeddings are narrower than layers."""
     embeddings = model.get_input_embeddings()
     config.token_dim = config.token_dim or embeddings.embedding_dim
     config.num_layers = config.num_layers or len(sites.layers)

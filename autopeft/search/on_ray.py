@@ -129,6 +129,10 @@ class _Passing:
         self._began: dict[int, float] = {}
         self.fault: Exception | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray Tune pickles a run so that it could be restored, and ours goes on from the database instead."""
+        return {}
+
     def next(self) -> Trial | None:
         trial = None
         with self._faults():

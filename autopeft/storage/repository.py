@@ -58,7 +58,11 @@ class Repository:
         self._claims: dict[str, _Claimed] = {}
 
     def __enter__(self) -> Self:
-        self._has_tables()
+        try:
+            self._has_tables()
+        except AutopeftError:
+            self._engine.dispose()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

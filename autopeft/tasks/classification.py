@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from autopeft.tasks.base import Task
 
-PROBE_C = 1.0
-"""Inverse regularisation of the probe, on standardised features; fixed, so that nothing is tuned on validation data."""
+PROBE_C = (0.0001, 0.001, 0.01, 0.1, 1.0)
+"""Inverse regularisations of the probe, on standardised features. The best is found on a fifth of the training rows."""
 
 
 class TextClassification(Task):
@@ -36,11 +36,8 @@ class TextClassification(Task):
     def fit_head(self, head: nn.Module, features: np.ndarray, labels: np.ndarray) -> None:
         assert isinstance(head, nn.Linear)
         scaler = StandardScaler().fit(features)
-        probe = LogisticRegression(C=PROBE_C, max_iter=300, tol=1e-3)
-        with warnings.catch_warnings():
-            # A probe that has not converged after so many steps is as good a baseline.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            probe.fit(scaler.transform(features), labels)
+        scaled = scaler.transform(features)
+        probe = _probe(best_regularisation(scaled, labels), scaled, labels)
         weight, bias = probe.coef_ / scaler.scale_, probe.intercept_
         bias = bias - weight @ scaler.mean_
         if len(self.labels) == 2:
@@ -48,3 +45,22 @@ class TextClassification(Task):
         with torch.no_grad():
             head.weight.copy_(torch.from_numpy(weight))
             head.bias.copy_(torch.from_numpy(bias))
+
+
+def best_regularisation(scaled: np.ndarray, labels: np.ndarray) -> float:
+    """The one of `PROBE_C` that does best on every fifth row, fitted on the others; the strongest of equally good ones.
+
+    An overfitted probe is a weak baseline, and a head that starts from it is so sure that it teaches a method little.
+    """
+    held = np.random.default_rng(0).permutation(len(labels)) % 5 == 0
+    if len(np.unique(labels[~held])) < 2 or not held.any():
+        return PROBE_C[0]
+    scores = {c: _probe(c, scaled[~held], labels[~held]).score(scaled[held], labels[held]) for c in PROBE_C}
+    return max(PROBE_C, key=lambda c: (scores[c], -c))
+
+
+def _probe(c: float, scaled: np.ndarray, labels: np.ndarray) -> LogisticRegression:
+    with warnings.catch_warnings():
+        # A probe that has not converged after so many steps is as good a baseline.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LogisticRegression(C=c, max_iter=300, tol=1e-3).fit(scaled, labels)

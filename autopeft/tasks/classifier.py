@@ -60,8 +60,8 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
     """(batch, length, width) states of real tokens -> (batch, width) in fp32; padding may be on either side."""
     states = states.float()
     if pooling == "mean":
-        weights = mask.unsqueeze(-1).to(states.dtype)
-        return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
+        real = mask.unsqueeze(-1) != 0
+        return states.masked_fill(~real, 0.0).sum(1) / real.sum(1).clamp(min=1)
     rows = torch.arange(len(mask), device=mask.device)
     if pooling == "first":
         return states[rows, mask.int().argmax(1)]

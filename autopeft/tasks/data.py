@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from autopeft.errors import AutopeftError, unknown
-from autopeft.tasks.columns import Columns, guess_columns
+from autopeft.tasks.columns import Columns, brief, guess_columns
 from autopeft.tasks.reading import read_splits
 from autopeft.tasks.splits import split_off
 
@@ -54,9 +54,10 @@ class TaskData:
     def described(self) -> tuple[str, ...]:
         """Short lines that show how the data was understood."""
         rows = ", ".join(f"{len(split):,} {name}" for name, split in self.splits.items())
-        counts = Counter(self.splits["train"].labels.tolist())
+        counts = np.bincount(self.splits["train"].labels)
         common = [
-            f"{self.labels[index]} {count / len(self.splits['train']):.0%}" for index, count in counts.most_common(5)
+            f"{self.labels[index]} {counts[index] / counts.sum():.0%}"
+            for index in np.argsort(-counts, kind="stable")[:5]
         ]
         more = f", and {len(self.labels) - 5} more" if len(self.labels) > 5 else ""
         what = " + ".join(self.columns.text)
@@ -136,7 +137,7 @@ def _labels(frame: pd.DataFrame, column: str, split: str) -> list[str]:
     for row, value in enumerate(frame[column], 1):
         if not pd.api.types.is_scalar(value):
             raise AutopeftError(
-                f"column '{column}' holds no single label: row {row} of the {split} split has {_brief(value)}."
+                f"column '{column}' holds no single label: row {row} of the {split} split has {brief(value)}."
             )
     found = [_label_name(value) for value in frame[column]]
     missing = [row for row, name in enumerate(found, 1) if name is None]
@@ -188,9 +189,7 @@ def _texts(frame: pd.DataFrame, columns: Sequence[str], split: str) -> tuple[tup
     for column in columns:
         for row, value in enumerate(frame[column], 1):
             if not isinstance(value, str) and not _is_missing(value):
-                raise AutopeftError(
-                    f"column '{column}' is no text: row {row} of the {split} split has {_brief(value)}."
-                )
+                raise AutopeftError(f"column '{column}' is no text: row {row} of the {split} split has {brief(value)}.")
     filled = [[_encodable(value) if isinstance(value, str) else "" for value in frame[column]] for column in columns]
     texts = tuple(zip(*filled, strict=True))
     missing = [row for row, each in enumerate(texts, 1) if not any(map(str.strip, each))]
@@ -204,11 +203,6 @@ def _texts(frame: pd.DataFrame, columns: Sequence[str], split: str) -> tuple[tup
 
 def _rows(some: Sequence[int], rows: Sequence[object], split: str) -> str:
     return f"{len(some):,} of {len(rows):,} rows of the {split} split, the first is row {some[0]}"
-
-
-def _brief(value: object) -> str:
-    whole = " ".join(repr(value).split())
-    return whole if len(whole) <= 60 else f"{whole[:59]}…"
 
 
 def _encodable(text: str) -> str:

@@ -203,7 +203,7 @@ def _as_frames(splits: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
         for column, feature in dataset.features.items():
             names = dict(enumerate(getattr(feature, "names", None) or ()))
             if names:
-                frame[column] = [names.get(index) for index in frame[column]]
+                frame[column] = pd.Series([names.get(index) for index in frame[column]], dtype=object)
         frames[split] = frame
     return frames
 

@@ -115,12 +115,19 @@ def encode(
 
 
 def _encoded(tokenizer: PreTrainedTokenizerBase, texts: Sequence[tuple[str, ...]], max_length: int) -> Any:
-    """Pairs are encoded as the tokenizer does it, or joined by a newline where it puts nothing between the texts."""
+    """Pairs are encoded as the tokenizer does it, or joined by a newline where it puts nothing between the texts.
+
+    A text of no tokens becomes a padding token, because a model needs something to look at.
+    """
     first = [text[0] for text in texts]
     second = [text[1] for text in texts] if len(texts[0]) == 2 else None
     if second is not None and not _separates_pairs(tokenizer):
         first, second = [f"{one}\n{other}" for one, other in zip(first, second, strict=True)], None
-    return tokenizer(first, second, truncation=True, max_length=max_length)
+    encoded = tokenizer(first, second, truncation=True, max_length=max_length)
+    for name, filling in (("input_ids", tokenizer.pad_token_id), ("attention_mask", 1), ("token_type_ids", 0)):
+        if name in encoded:
+            encoded[name] = [row or [filling] for row in encoded[name]]
+    return encoded
 
 
 def _separates_pairs(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Row, create_engine, select
+from sqlalchemy import create_engine, select
 
 from autopeft.errors import AutopeftError
 from autopeft.plan import Budget, Plan
@@ -22,7 +22,7 @@ from tests.storage.conftest import sqlite
 from tests.storage.drawn import comparable, moments, trials
 
 drawing = settings(
-    max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -34,13 +34,14 @@ def repository(url: str) -> Iterator[Repository]:
         yield opened
 
 
-def everything(url: str) -> dict[str, list[Row[tuple[object, ...]]]]:
+def everything(url: str) -> dict[str, list[tuple[object, ...]]]:
     """All rows of all tables."""
     engine = create_engine(url)
     with engine.connect() as connection:
         tables = Base.metadata.sorted_tables
         found = {
-            table.name: list(connection.execute(select(table).order_by(*table.primary_key.columns))) for table in tables
+            table.name: [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key.columns))]
+            for table in tables
         }
     engine.dispose()
     return found
@@ -130,7 +131,9 @@ def test_a_reason_may_hold_any_characters(repository: Repository) -> None:
 
 @drawing
 @given(fraction=st.floats(min_value=1e-9, max_value=1), moment=moments)
-def test_a_plan_comes_back_with_exact_shares_and_moments_in_utc(fraction: float, moment: object, url: str) -> None:
+def test_a_plan_comes_back_with_exact_shares_and_moments_in_utc(
+    repository: Repository, fraction: float, moment: datetime
+) -> None:
     plan = Plan(
         "mini",
         "data.csv",
@@ -141,11 +144,9 @@ def test_a_plan_comes_back_with_exact_shares_and_moments_in_utc(fraction: float,
         budget=Budget(memory=2**40, trainable=Share(fraction), accuracy_at_least=0.1),
         time=5400.5,
     )
-    with Repository(url) as repository:
-        name = f"search {len(repository.names())}"
-        recorded = SearchRecord(name, plan, moment)  # type: ignore[arg-type]
-        repository.create(recorded)
-        loaded = repository.load(name)
+    recorded = SearchRecord(f"search {len(repository.names())}", plan, moment)
+    repository.create(recorded)
+    loaded = repository.load(recorded.name)
     assert loaded == recorded
     assert loaded.created.tzinfo is UTC
 

@@ -35,7 +35,8 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("searches", recreate="always") as searches:
+    with op.batch_alter_table("searches") as searches:
+        searches.alter_column("name", type_=sa.String(300))
         searches.add_column(sa.Column("owner", sa.String(20), nullable=True))
 '''
 
@@ -53,6 +54,11 @@ def later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     second = tmp_path / "later" / "migrations" / "versions" / "0002_owner.py"
     second.write_text(SECOND)
     return second
+
+
+def open_and_close(url: str) -> None:
+    with Repository(url):
+        pass
 
 
 def test_the_migrations_make_exactly_the_tables_of_the_models(engine: Engine, url: str) -> None:
@@ -106,7 +112,7 @@ def test_a_migration_that_fails_leaves_the_older_database_whole(
     later.write_text(f"{second}    op.execute('SELECT no_such_column FROM searches')\n")
     monkeypatch.setattr("autopeft.storage.schema._PAUSE", 0)
     with pytest.raises(AutopeftError, match="no_such_column"):
-        Repository(url).__enter__()
+        open_and_close(url)
     assert version(engine) == "0001"
     assert "owner" not in {column["name"] for column in inspect(engine).get_columns("searches")}
     engine.dispose()
@@ -120,7 +126,7 @@ def test_a_newer_database_is_refused_and_left_alone(url: str, engine: Engine) ->
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(AutopeftError) as error:
-        Repository(url).__enter__()
+        open_and_close(url)
     answer = str(error.value)
     assert "have version '9999', but this autopeft knows versions up to '0001'; install a newer autopeft" in answer
     assert version(engine) == "9999"

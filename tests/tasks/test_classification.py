@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from autopeft.tasks.classification import PROBE_C, TextClassification, best_regularisation
+
+
+def task(classes: int = 3) -> TextClassification:
+    return TextClassification([f"class {index}" for index in range(classes)])
+
+
+def clusters(classes: int, rows: int = 200, width: int = 12, spread: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
+    """Features of very different scales, around one centre for each class."""
+    rng = np.random.default_rng(classes)
+    labels = rng.permutation(np.arange(rows) % classes)
+    centres = rng.normal(size=(classes, width))
+    scales = 10.0 ** rng.uniform(-2, 2, size=width)
+    features = (centres[labels] + spread * rng.normal(size=(rows, width))) * scales + 5 * scales
+    return features.astype(np.float32), labels
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_a_head_from_a_probe_predicts_what_the_probe_of_sklearn_predicts(classes):
+    features, labels = clusters(classes, rows=500)
+    features, unseen, labels = features[:200], features[200:], labels[:200]
+    head = task(classes).new_head(features.shape[1])
+    task(classes).fit_head(head, features, labels)
+    best = best_regularisation(StandardScaler().fit_transform(features), labels)
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=best, max_iter=300, tol=1e-3))
+    probe.fit(features, labels)
+    probabilities = head(torch.from_numpy(unseen)).softmax(-1).detach().numpy()
+    assert np.allclose(probabilities, probe.predict_proba(unseen), atol=1e-3)
+    assert len(set(probabilities.argmax(1))) == classes
+
+
+def test_noisy_features_are_regularised_more_than_clear_ones():
+    noise = best_regularisation(*clusters(2, rows=300, width=200, spread=20.0))
+    assert noise < PROBE_C[-1]
+    labels = np.arange(300) % 2
+    clear = np.random.default_rng(0).normal(size=(300, 1)) * 0.1 + labels[:, None]
+    assert best_regularisation(clear, labels) > noise
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [0, 0, 0, 0, 1], [0, 1, 2, 3]])
+def test_a_handful_of_rows_is_enough_for_a_probe(labels):
+    features = np.random.default_rng(0).normal(size=(len(labels), 4)).astype(np.float32)
+    kind = task(max(labels) + 1)
+    head = kind.new_head(4)
+    kind.fit_head(head, features, np.array(labels))
+    assert torch.isfinite(head.weight).all()
+
+
+def test_a_feature_that_never_varies_does_not_disturb_the_probe():
+    features, labels = clusters(2)
+    features[:, 3] = 7
+    head = task(2).new_head(features.shape[1])
+    task(2).fit_head(head, features, labels)
+    assert torch.isfinite(head.weight).all()
+    assert torch.isfinite(head.bias).all()
+
+
+def test_a_probe_that_does_not_converge_is_a_probe_without_a_warning():
+    features, labels = clusters(40, rows=400, width=300, spread=30.0)
+    head = task(40).new_head(300)
+    task(40).fit_head(head, features, labels)
+    assert torch.isfinite(head.weight).all()
+
+
+def test_the_metric_is_the_share_of_right_answers():
+    logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0], [0.0, 3.0, 2.0], [1.0, 0.0, 0.0]])
+    assert task().metric(logits, torch.tensor([0, 2, 1, 1])) == 0.75
+
+
+def test_the_loss_is_the_mean_cross_entropy():
+    logits = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 100.0]], requires_grad=True)
+    loss = task().loss(logits, torch.tensor([1, 2]))
+    assert loss.item() == pytest.approx(np.log(3) / 2)
+    assert loss.requires_grad
+
+
+def test_the_majority_answer_is_that_of_training_judged_on_validation():
+    train, validation = np.array([0, 2, 2, 1]), np.array([2, 0, 0, 0])
+    assert task().majority(train, validation) == 0.25

@@ -1,0 +1,81 @@
+import pytest
+import torch
+from torch import nn
+
+from autopeft.errors import AutopeftError
+from autopeft.tasks.classifier import POOLINGS, Bare, Classifier, pool
+from tests.tiny import CONFIGS, WIDTH, batch, tiny
+
+STATES = torch.tensor([[[1.0, 10.0], [2.0, 20.0], [4.0, 40.0]], [[8.0, 80.0], [16.0, 160.0], [32.0, 320.0]]])
+RIGHT = torch.tensor([[1, 1, 0], [1, 1, 1]])
+LEFT = torch.tensor([[0, 1, 1], [1, 1, 1]])
+
+
+@pytest.mark.parametrize(
+    ("pooling", "mask", "pooled"),
+    [
+        ("mean", RIGHT, [[1.5, 15], [56 / 3, 560 / 3]]),
+        ("first", RIGHT, [[1, 10], [8, 80]]),
+        ("last", RIGHT, [[2, 20], [32, 320]]),
+        ("mean", LEFT, [[3, 30], [56 / 3, 560 / 3]]),
+        ("first", LEFT, [[2, 20], [8, 80]]),
+        ("last", LEFT, [[4, 40], [32, 320]]),
+    ],
+)
+def test_states_of_real_tokens_are_pooled(pooling, mask, pooled):
+    assert torch.allclose(pool(STATES, mask, pooling), torch.tensor(pooled, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_pooling_is_in_full_precision_and_never_sees_padding(pooling):
+    states = STATES.to(torch.bfloat16)
+    states[0, 2] = float("nan")
+    pooled = pool(states, RIGHT, pooling)
+    assert pooled.dtype == torch.float32
+    assert torch.equal(pooled, pool(STATES, RIGHT, pooling))
+
+
+def test_an_unknown_pooling_is_answered_with_the_nearest():
+    with pytest.raises(AutopeftError, match=r"unknown pooling 'means'\. Did you mean 'mean'\?"):
+        Classifier(Bare(tiny("bert")), nn.Identity(), "means")
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_logits_are_those_of_each_text_alone(architecture, pooling):
+    """Padding on the right changes nothing; positions are counted from the left."""
+    classifier = Classifier(Bare(tiny(architecture)), nn.Linear(WIDTH, 3), pooling).eval()
+    inputs = batch(rows=3)
+    logits = classifier(inputs)
+    assert logits.shape == (3, 3)
+    for row, length in enumerate(inputs["attention_mask"].sum(1).tolist()):
+        alone = classifier({name: tensor[row : row + 1, :length] for name, tensor in inputs.items()})
+        assert torch.allclose(logits[row], alone[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_positions_that_a_method_prepends_are_no_tokens(pooling):
+    class Prepending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bare = tiny("bert")
+
+        def forward(self, **inputs: torch.Tensor) -> object:
+            output = self.bare(**inputs)
+            states = output.last_hidden_state
+            output.last_hidden_state = torch.cat([torch.full_like(states[:, :2], 1e6), states], dim=1)
+            return output
+
+    class Carrying(Bare):
+        prepended = 2
+
+    with_prompt = Classifier(Carrying(Prepending()), nn.Identity(), pooling)
+    without = Classifier(Bare(tiny("bert")), nn.Identity(), pooling)
+    assert torch.equal(with_prompt(batch()), without(batch()))
+
+
+def test_modules_beside_the_model_are_trained_with_it():
+    carrier = Bare(tiny("bert"))
+    carrier.modules.append(nn.Linear(2, 2))
+    classifier = Classifier(carrier, nn.Linear(WIDTH, 2), "mean")
+    assert {name.split(".")[0] for name, _ in classifier.named_parameters()} == {"model", "beside", "head"}

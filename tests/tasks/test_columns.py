@@ -1,0 +1,95 @@
+import pandas as pd
+import pytest
+
+from autopeft.errors import AutopeftError
+from autopeft.tasks.columns import Columns, guess_columns
+
+TEXTS = [f"{said} {number}" for number in range(3) for said in ("a stirring film", "a dull film", "a mess", "much fun")]
+CLASSES = ["good", "bad", "bad", "good"] * 3
+
+
+def table(**columns: list) -> pd.DataFrame:
+    return pd.DataFrame(columns, dtype=object)
+
+
+@pytest.mark.parametrize(
+    ("names", "text", "label"),
+    [
+        (("sentence", "label"), ("sentence",), "label"),
+        (("Text", "Intent"), ("Text",), "Intent"),
+        (("headline", "section"), ("headline",), "section"),
+        (("premise", "hypothesis", "label"), ("premise", "hypothesis"), "label"),
+        (("sentence1", "sentence2", "label"), ("sentence1", "sentence2"), "label"),
+        (("question", "sentence", "label"), ("question", "sentence"), "label"),
+        (("label", "text", "category"), ("text",), "label"),
+    ],
+)
+def test_columns_are_guessed_from_usual_names(names, text, label):
+    values = {name: CLASSES if name.lower() in ("label", "intent", "section", "category") else TEXTS for name in names}
+    assert guess_columns(table(**values)) == Columns(text, label)
+
+
+def test_columns_with_unusual_names_are_guessed_from_their_content():
+    frame = table(id=list(range(12)), worte=TEXTS, urteil=CLASSES)
+    assert guess_columns(frame) == Columns(("worte",), "urteil")
+
+
+def test_numbers_may_be_labels():
+    assert guess_columns(table(worte=TEXTS, stars=[1, 2, 3, 4] * 3)) == Columns(("worte",), "stars")
+
+
+def test_columns_that_are_given_are_taken():
+    frame = table(text=TEXTS, summary=TEXTS[::-1], label=CLASSES, other=CLASSES)
+    assert guess_columns(frame, ("summary", "text"), "other") == Columns(("summary", "text"), "other")
+    assert guess_columns(frame, ("summary",)) == Columns(("summary",), "label")
+    assert guess_columns(frame, label="other") == Columns(("text",), "other")
+
+
+def test_a_usual_name_of_a_label_may_be_a_text():
+    frame = table(topic=TEXTS, urteil=CLASSES)
+    assert guess_columns(frame, ("topic",)) == Columns(("topic",), "urteil")
+
+
+def test_a_missing_cell_is_no_reason_not_to_guess_a_text():
+    frame = table(worte=[None, float("nan"), *TEXTS[2:]], urteil=CLASSES)
+    assert guess_columns(frame).text == ("worte",)
+
+
+@pytest.mark.parametrize(
+    ("columns", "given", "said"),
+    [
+        ({"text": TEXTS, "label": CLASSES}, {"label": "lable"}, "unknown column 'lable'. Did you mean 'label'?"),
+        ({"text": TEXTS, "label": CLASSES}, {"text": ("TEXT",)}, "unknown column 'TEXT'. Did you mean 'text'?"),
+        (
+            {"text": TEXTS, "label": CLASSES},
+            {"text": ("label",), "label": "label"},
+            "'label' cannot be both a text and",
+        ),
+        (
+            {"text": TEXTS, "a": CLASSES, "b": CLASSES},
+            {},
+            "which column is the label; give --label, one of text, a, b.",
+        ),
+        ({"text": TEXTS}, {"text": ("text",)}, "which column is the label; give --label, one of none."),
+        ({"a": TEXTS, "b": TEXTS[::-1], "label": CLASSES}, {}, "is the text; give --text, one or two of a, b."),
+        (
+            {"id": [1, 2] * 6, "label": CLASSES},
+            {},
+            "cannot tell which column is the text; give --text, one or two of id.",
+        ),
+        ({"text": list(range(12)), "label": CLASSES}, {}, "column 'text' holds no text, but values such as 0."),
+        ({"text": ["1", "2"] * 6, "label": CLASSES}, {}, "column 'text' holds no text, but values such as '1'."),
+        ({"text": [""] * 12, "label": CLASSES}, {}, "column 'text' holds no text, but values such as ''."),
+    ],
+)
+def test_columns_that_cannot_be_are_answered(columns, given, said):
+    with pytest.raises(AutopeftError) as caught:
+        guess_columns(table(**columns), **given)
+    assert said in str(caught.value)
+
+
+def test_a_column_that_is_there_twice_matters_only_when_it_is_used():
+    rows = [(text, "?", "?", name) for text, name in zip(TEXTS, CLASSES, strict=True)]
+    assert guess_columns(pd.DataFrame(rows, columns=["text", "x", "x", "label"])) == Columns(("text",), "label")
+    with pytest.raises(AutopeftError, match="there are 2 columns 'text'; rename all but one"):
+        guess_columns(pd.DataFrame(rows, columns=["text", "text", "x", "label"]))

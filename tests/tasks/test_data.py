@@ -1,0 +1,348 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from autopeft.errors import AutopeftError
+from autopeft.tasks.columns import Columns
+from autopeft.tasks.data import TaskData, understand
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+
+Rows = list[dict[str, object]]
+
+
+def rows(count: int = 40, *labels: object, start: int = 0) -> Rows:
+    names = labels or ("bad", "good")
+    return [
+        {"text": f"a film of {number}", "label": names[number % len(names)]} for number in range(start, start + count)
+    ]
+
+
+def save(folder: Path, train: Rows, **others: Rows) -> str:
+    folder.mkdir(exist_ok=True)
+    for name, some in {"train": train, **others}.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some), encoding="utf-8")
+    return str(folder)
+
+
+def complaint(data: str, **settings: object) -> str:
+    with pytest.raises(AutopeftError) as caught:
+        understand(data, **settings)  # type: ignore[arg-type]
+    said = str(caught.value)
+    assert "\n" not in said
+    assert said.endswith(".")
+    return said
+
+
+def texts(data: TaskData, split: str) -> set[str]:
+    return {each[0] for each in data.splits[split].texts}
+
+
+def test_data_is_understood_and_described(tmp_path):
+    folder = save(
+        tmp_path, rows(30, "b", "a", "a"), validation=rows(10, "a", "b", start=30), test=rows(5, "a", start=40)
+    )
+    data = understand(folder)
+    assert data.columns == Columns(("text",), "label")
+    assert data.labels == ("a", "b")
+    assert data.splits["train"].texts[1] == ("a film of 1",)
+    assert data.splits["train"].labels[:4].tolist() == [1, 0, 0, 1]
+    assert data.described() == (
+        "text-classification: text -> label",
+        "rows: 30 train, 10 validation, 5 test",
+        "2 classes: a 67%, b 33%",
+    )
+
+
+def test_of_many_classes_the_five_most_frequent_are_described(tmp_path):
+    data = understand(save(tmp_path, rows(70, *"gfedcba", "a", "a", "a"), validation=rows(7, *"abcdefg", start=70)))
+    assert data.described()[2] == "7 classes: a 40%, b 10%, c 10%, d 10%, e 10%, and 2 more"
+
+
+def test_pairs_are_pairs_of_texts(tmp_path):
+    some = [{"premise": f"it is {n}", "hypothesis": f"not {n}", "label": n % 3} for n in range(40)]
+    data = understand(save(tmp_path, some, validation=some[:3]))
+    assert data.columns == Columns(("premise", "hypothesis"), "label")
+    assert data.splits["validation"].texts[1] == ("it is 1", "not 1")
+    assert data.labels == ("0", "1", "2")
+    assert data.described()[0] == "text-classification: premise + hypothesis -> label"
+
+
+def test_of_a_pair_one_text_may_be_missing_but_not_both(tmp_path):
+    some = [{"text_a": f"it is {n}", "text_b": ("so", "", None)[n % 3], "label": n % 2} for n in range(40)]
+    data = understand(save(tmp_path, some, validation=some[:3]))
+    assert data.splits["validation"].texts == (("it is 0", "so"), ("it is 1", ""), ("it is 2", ""))
+    said = complaint(save(tmp_path, [*some, {"text_a": " ", "text_b": None, "label": 1}]))
+    assert said.startswith(
+        "column 'text_a' and 'text_b' has no text in 1 of 41 rows of the train split, the first is row 41"
+    )
+
+
+def test_a_validation_split_is_split_off_where_there_is_none(tmp_path):
+    data = understand(save(tmp_path, rows(60, "a", "b", "b"), test=rows(20, "a", "b", start=60)), seed=3)
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 40, "validation": 20, "test": 20}
+    assert texts(data, "train") | texts(data, "validation") == {f"a film of {number}" for number in range(60)}
+    assert data.notes == ("validation: split off the training data, stratified, seed 3",)
+    for split in data.splits.values():
+        assert split.labels.mean() == pytest.approx(2 / 3, abs=0.2)
+
+
+def test_the_split_off_depends_on_the_seed_alone(tmp_path):
+    folder = save(tmp_path, rows(60))
+    one, again, other = understand(folder, seed=1), understand(folder, seed=1), understand(folder, seed=2)
+    assert texts(one, "validation") == texts(again, "validation") != texts(other, "validation")
+    assert one.fingerprint == again.fingerprint != other.fingerprint
+
+
+def test_the_test_split_is_carried_along_and_changes_nothing_else(tmp_path):
+    without = understand(save(tmp_path / "a", rows(60)))
+    with_test = understand(save(tmp_path / "b", rows(60), test=rows(9, "good", "new", "bad", start=60)))
+    assert with_test.fingerprint == without.fingerprint
+    assert with_test.labels == without.labels
+    assert with_test.splits["validation"].texts == without.splits["validation"].texts
+    assert len(with_test.splits["test"]) == 6
+    assert with_test.notes == (*without.notes, "test rows without a text or a known label, left out: 3")
+
+
+@pytest.mark.parametrize("labels", [(None,), (-1,), ("",), ([1],)])
+def test_a_test_split_without_labels_is_left_out(tmp_path, labels):
+    data = understand(save(tmp_path, rows(60), test=rows(9, *labels)))
+    assert set(data.splits) == {"train", "validation"}
+    assert "test rows without a text or a known label, left out: 9" in data.notes
+
+
+def test_a_test_split_without_a_column_of_labels_is_left_out(tmp_path):
+    data = understand(save(tmp_path, rows(60), test=[{"text": "a film"}]))
+    assert set(data.splits) == {"train", "validation"}
+    assert "test rows without a text or a known label, left out: 1" in data.notes
+
+
+@pytest.mark.parametrize("text", [None, 5, " ", ["a"]])
+def test_test_rows_without_a_text_are_left_out(tmp_path, text):
+    data = understand(save(tmp_path, rows(60), test=[*rows(2), {"text": text, "label": "bad"}]))
+    assert len(data.splits["test"]) == 2
+
+
+def test_the_fingerprint_is_that_of_the_content(tmp_path):
+    def fingerprint(some: Rows, **others: Rows) -> str:
+        return understand(save(tmp_path, some, validation=others.get("validation", rows(4)))).fingerprint
+
+    usual = fingerprint(rows(60))
+    assert fingerprint([{"more": 1, **row} for row in rows(60)]) == usual
+    assert fingerprint([*rows(59), {"text": "another", "label": "good"}]) != usual
+    assert fingerprint([*rows(59), {**rows(60)[59], "label": "bad"}]) != usual
+    assert fingerprint(rows(60), validation=rows(6)) != usual
+    assert fingerprint(rows(60, "Bad", "Good"), validation=rows(4, "Bad", "Good")) != usual
+
+
+def test_texts_in_training_and_in_validation_are_told(tmp_path):
+    data = understand(save(tmp_path, rows(40), validation=rows(10, start=35)))
+    assert data.notes == ("texts both in training and in validation: 5",)
+
+
+@pytest.mark.parametrize(
+    ("given", "understood"),
+    [
+        ((True, False), ("False", "True")),
+        ((2, 10, 1), ("1", "2", "10")),
+        ((1.0, 0.0), ("0", "1")),
+        (("1.0", "0.0"), ("0", "1")),
+        ((0.5, 10.0, 1.5), ("0.5", "1.5", "10")),
+        ((" good ", "bad\t"), ("bad", "good")),
+        (("²", "--5", "b", "3", "-1"), ("-1", "3", "--5", "b", "²")),
+        (("ja", "nein", "jein"), ("ja", "jein", "nein")),
+        (("007", "7"), ("007", "7")),
+    ],
+)
+def test_labels_are_names_in_their_natural_order(tmp_path, given, understood):
+    assert understand(save(tmp_path, rows(40, *given))).labels == understood
+
+
+def test_whole_numbers_are_the_same_labels_with_and_without_a_fraction(tmp_path):
+    data = understand(save(tmp_path, rows(40, 0, 1), validation=rows(4, 0.0, "1.0")))
+    assert data.labels == ("0", "1")
+    assert data.splits["validation"].labels.tolist() == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("name", ["none", "nan", "NULL", "n/a"])
+def test_a_class_may_be_named_like_nothing_and_is_told(tmp_path, name):
+    data = understand(save(tmp_path, rows(40, name, "good")))
+    assert name in data.labels
+    assert f"'{name}' is taken for a class, not for a missing label (rows: 20)" in data.notes
+
+
+def test_an_empty_cell_of_a_csv_is_a_missing_label_and_a_written_none_is_a_class(tmp_path):
+    file = tmp_path / "x.csv"
+    lines = [f"a film of {number},{'none' if number % 2 else 'good'}" for number in range(40)]
+    file.write_text("\n".join(["text,label", *lines]))
+    assert understand(str(file)).labels == ("good", "none")
+    file.write_text("\n".join(["text,label", *lines, "a film,", "a film, "]))
+    assert complaint(str(file)) == (
+        "column 'label' has no label in 2 of 42 rows of the train split, the first is row 41; "
+        "fill them in or leave those rows out."
+    )
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), "", "  "])
+def test_a_missing_label_is_answered_with_its_row(tmp_path, missing):
+    some = [*rows(20), {"text": "a film", "label": missing}, *rows(20), {"text": "a film"}]
+    assert complaint(save(tmp_path, some)).startswith(
+        "column 'label' has no label in 2 of 42 rows of the train split, the first is row 21;"
+    )
+
+
+def test_a_missing_label_of_parquet_is_answered(tmp_path):
+    frame = pd.DataFrame(
+        {"text": [f"a film of {n}" for n in range(40)], "label": pd.Series([0, 1] * 20, dtype="Int64")}
+    )
+    frame.loc[3, "label"] = pd.NA
+    frame.to_parquet(tmp_path / "x.parquet")
+    assert "in 1 of 40 rows of the train split, the first is row 4;" in complaint(str(tmp_path / "x.parquet"))
+    frame.dropna().to_parquet(tmp_path / "x.parquet")
+    assert understand(str(tmp_path / "x.parquet")).labels == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "column 'text' has no text in 1 of 41 rows of the train split, the first is row 41; fill them in or"),
+        ("\n", "column 'text' has no text in 1 of 41 rows of the train split, the first is row 41; fill them in or"),
+        (float("nan"), "column 'text' has no text in 1 of 41 rows of the train split, the first is row 41; fill them"),
+        (5, "column 'text' is no text: row 41 of the train split has 5."),
+        (["a", "film"], "column 'text' is no text: row 41 of the train split has ['a', 'film']."),
+        ({"en": "x" * 100}, "column 'text' is no text: row 41 of the train split has {'en': 'xxxxx"),
+    ],
+)
+def test_a_row_without_a_text_is_answered(tmp_path, text, said):
+    assert complaint(save(tmp_path, [*rows(40), {"text": text, "label": "bad"}])).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (("good",), "column 'label' holds one class only, 'good'; there is nothing to learn."),
+        ((["a", "b"],), "column 'label' holds no single label: row 1 of the train split has ['a', 'b']."),
+        (
+            [n / 8 for n in range(17)],
+            "column 'label' holds 17 different numbers: that is regression; known tasks: text-classification.",
+        ),
+        (
+            [f"{n / 8}e-05" for n in range(1, 17)],
+            "column 'label' holds 16 different numbers: that is regression; known tasks: text-classification.",
+        ),
+        (
+            range(100, 140),
+            "column 'label' holds 40 different values in 40 rows, too many to be classes; "
+            "give another column as --label.",
+        ),
+        (
+            range(10),
+            "40 rows of 10 classes are too few to split a validation set off; give more, or a validation file.",
+        ),
+    ],
+)
+def test_labels_that_are_no_classes_are_answered(tmp_path, labels, said):
+    some = rows(40, *labels) if said[0] == "c" else rows(12, *labels)
+    assert complaint(save(tmp_path, some), label="label").replace("12 rows", "40 rows") == said
+
+
+def test_few_fractions_are_classes(tmp_path):
+    assert understand(save(tmp_path, rows(40, 0.5, 1.0, 1.5))).labels == ("0.5", "1", "1.5")
+
+
+def test_names_among_numbers_are_classes(tmp_path):
+    labels = [*(n / 8 for n in range(17)), "none"]
+    assert len(understand(save(tmp_path, rows(60, *labels))).labels) == 18
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_too_few_rows_for_a_validation_split_are_answered(tmp_path, count):
+    said = complaint(save(tmp_path, rows(count)), text=("text",), label="label")
+    assert "there is nothing to learn" in said or "too few to split a validation set off" in said
+
+
+def test_as_few_rows_as_can_be_split_are_split(tmp_path):
+    data = understand(save(tmp_path, rows(6)))
+    assert {name: sorted(split.labels) for name, split in data.splits.items()} == {
+        "train": [0, 0, 1, 1],
+        "validation": [0, 1],
+    }
+
+
+def test_a_class_of_one_row_stays_in_training_and_is_told(tmp_path):
+    data = understand(save(tmp_path, [*rows(40), {"text": "a rare film", "label": "rare"}]))
+    assert texts(data, "train") >= {"a rare film"}
+    assert data.notes[1] == "classes of a single row, which stays in training: 1"
+
+
+def test_a_label_of_validation_that_training_has_not_is_answered(tmp_path):
+    said = complaint(save(tmp_path, rows(40), validation=[*rows(3), {"text": "a film", "label": "so-so"}]))
+    assert said == "row 4 of the validation split has the label 'so-so', which no training row has."
+
+
+def test_a_fault_of_the_validation_split_is_answered(tmp_path):
+    said = complaint(save(tmp_path, rows(40), validation=[{"text": "a film", "labels": "bad"}]))
+    assert said == "the validation split has no column 'label'; it has text, labels."
+    said = complaint(save(tmp_path, rows(40), validation=[*rows(3), {"text": "a film", "label": None}]))
+    assert "has no label in 1 of 4 rows of the validation split, the first is row 4;" in said
+
+
+def test_a_column_that_the_validation_split_has_twice_is_answered(tmp_path):
+    (tmp_path / "train.csv").write_text("text,label\n" + "".join(f"a film of {n},{n % 2}\n" for n in range(40)))
+    (tmp_path / "validation.csv").write_text("text,label,label\na film,1,0\n")
+    (tmp_path / "test.csv").write_text("text,text,label\na film,a film,0\n")
+    said = complaint(str(tmp_path))
+    assert said == "the validation split has 2 columns 'label'; it has text, label, label."
+    (tmp_path / "validation.csv").unlink()
+    assert set(understand(str(tmp_path)).splits) == {"train", "validation"}
+
+
+def test_an_unknown_task_is_answered_with_the_nearest():
+    assert "unknown task 'classification'." in complaint("nowhere", task="classification")
+
+
+def test_half_characters_of_json_do_not_stop_a_search(tmp_path):
+    some = [*rows(40), {"text": "a film \ud83d", "label": "good"}]
+    data = understand(save(tmp_path, some, validation=rows(4)))
+    assert data.splits["train"].texts[-1] == ("a film ?",)
+
+
+def test_labels_are_whole_numbers_that_torch_takes(tmp_path):
+    assert understand(save(tmp_path, rows(40))).splits["train"].labels.dtype == np.int64
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared data sets")
+@pytest.mark.parametrize(
+    ("name", "text", "label", "classes", "counts"),
+    [
+        ("sst2", ("sentence",), "label", 2, (6920, 872, 1821)),
+        ("mrpc", ("sentence1", "sentence2"), "label", 2, (3576, 500, 1725)),
+        ("sick-nli", ("premise", "hypothesis"), "label", 3, (4500, 500, 4927)),
+        ("clinc150", ("text",), "intent", 150, (15000, 3000, 4500)),
+    ],
+)
+def test_real_data_sets_are_understood(name, text, label, classes, counts):
+    data = understand(str(SHARED / name))
+    assert data.task == "text-classification"
+    assert data.columns == Columns(text, label)
+    assert len(data.labels) == classes
+    assert tuple(len(data.splits[split]) for split in ("train", "validation", "test")) == counts
+    assert not any("left out" in note or "split off" in note for note in data.notes)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared data sets")
+def test_real_data_sets_of_other_tasks_are_refused():
+    assert complaint(str(SHARED / "sick-similarity")).startswith("column 'score' holds 125 different numbers: that is")
+    assert complaint(str(SHARED / "wnut17")).startswith("cannot tell which column is the label")
+    said = complaint(str(SHARED / "wnut17"), text=("tokens",), label="tags")
+    assert said.startswith("column 'tokens' holds no text, but values such as ['@paulwalk', 'It',")
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared data sets")
+def test_a_validation_split_of_real_data_keeps_the_shares_of_its_classes():
+    data = understand(str(SHARED / "clinc150" / "train.csv"), seed=1)
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 13_500, "validation": 1500}
+    assert set(np.bincount(data.splits["validation"].labels)) == {10}

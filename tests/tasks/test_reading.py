@@ -1,0 +1,273 @@
+import json
+from pathlib import Path
+
+import datasets
+import pandas as pd
+import pytest
+
+from autopeft.errors import AutopeftError
+from autopeft.tasks.reading import read_splits
+
+ROWS = [{"text": "a stirring film", "label": "good"}, {"text": 'a "dull", long\nfilm', "label": "bad"}]
+
+
+def complaint(data: str | Path) -> str:
+    with pytest.raises(AutopeftError) as caught:
+        read_splits(str(data))
+    said = str(caught.value)
+    assert "\n" not in said
+    assert said.endswith((".", "?"))
+    return said
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def held(frame: pd.DataFrame) -> list[dict[str, object]]:
+    return frame.to_dict("records")
+
+
+def save(path: Path, rows: list[dict[str, object]]) -> Path:
+    frame = pd.DataFrame(rows)
+    match path.suffix:
+        case ".csv":
+            frame.to_csv(path, index=False)
+        case ".tsv":
+            frame.to_csv(path, index=False, sep="\t", quoting=1)
+        case ".jsonl":
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        case ".json":
+            path.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+        case ".parquet":
+            frame.to_parquet(path)
+    return path
+
+
+KINDS = ("csv", "tsv", "jsonl", "json", "parquet")
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "CSV"])
+def test_a_file_of_each_kind_is_the_training_split(tmp_path, kind):
+    file = save(tmp_path / f"reviews.{kind.lower()}", ROWS).rename(tmp_path / f"data.{kind}")
+    splits = read_splits(str(file))
+    assert list(splits) == ["train"]
+    assert held(splits["train"]) == ROWS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_of_files_is_read_by_their_names(tmp_path, kind):
+    for name in ("train", "dev", "Test"):
+        save(tmp_path / f"{name}.{kind}", [{**row, "file": name} for row in ROWS])
+    save(tmp_path / f"other.{kind}", ROWS)
+    (tmp_path / "README.md").write_text("about")
+    splits = read_splits(str(tmp_path))
+    assert {name: set(frame["file"]) for name, frame in splits.items()} == {
+        "train": {"train"},
+        "validation": {"dev"},
+        "test": {"Test"},
+    }
+
+
+@pytest.fixture
+def dataset() -> datasets.Dataset:
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "good"])}
+    )
+    return datasets.Dataset.from_dict({"text": ["a film", "a book", "a play"], "label": [1, 0, -1]}, features)
+
+
+def test_a_saved_data_set_is_a_training_split_with_the_names_of_its_classes(tmp_path, dataset):
+    dataset.save_to_disk(tmp_path / "saved")
+    splits = read_splits(str(tmp_path / "saved"))
+    assert held(splits["train"]) == [
+        {"text": "a film", "label": "good"},
+        {"text": "a book", "label": "bad"},
+        {"text": "a play", "label": None},
+    ]
+
+
+def test_saved_splits_are_read_by_their_names(tmp_path, dataset):
+    parts = {"train": dataset, "valid": dataset.select([0]), "test": dataset.select([1]), "unsupervised": dataset}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "saved")
+    splits = read_splits(str(tmp_path / "saved"))
+    assert {name: len(frame) for name, frame in splits.items()} == {"train": 3, "validation": 1, "test": 1}
+
+
+def test_a_data_set_of_the_hub_is_read_without_its_empty_splits(monkeypatch, dataset):
+    given = datasets.DatasetDict({"train": dataset, "validation": dataset.select([])})
+    monkeypatch.setattr(datasets, "load_dataset", {"user/reviews": given}.__getitem__)
+    assert {name: len(frame) for name, frame in read_splits("user/reviews").items()} == {"train": 3}
+
+
+def test_a_folder_that_is_no_saved_data_set_any_more_is_answered(tmp_path, dataset):
+    dataset.save_to_disk(tmp_path / "saved")
+    next((tmp_path / "saved").glob("*.arrow")).unlink()
+    assert "cannot be read as a saved data set: " in complaint(tmp_path / "saved")
+
+
+def test_cells_of_a_csv_are_text_whatever_they_look_like(tmp_path):
+    file = write(tmp_path / "x.csv", "text,label,n\nNA,01,1.0\n1984,,2\n")
+    assert held(read_splits(str(file))["train"]) == [
+        {"text": "NA", "label": "01", "n": "1.0"},
+        {"text": "1984", "label": "", "n": "2"},
+    ]
+
+
+def test_missing_values_stay_missing_and_numbers_stay_what_they_are(tmp_path):
+    rows = [
+        {"text": None, "label": 1, "flag": True},
+        {"label": None, "flag": None},
+        {"text": "a", "label": 2, "flag": False},
+    ]
+    read = read_splits(str(save(tmp_path / "x.jsonl", rows)))["train"]
+    assert read["label"].tolist() == [1, None, 2]
+    assert [type(value) for value in read["label"]] == [int, type(None), int]
+    assert read["flag"].tolist() == [True, None, False]
+    assert pd.isna(read["text"].tolist()[:2]).all()
+
+
+def test_numbers_of_parquet_are_python_numbers(tmp_path):
+    frame = pd.DataFrame({"f": pd.Series([1, 2], dtype="float32"), "i": pd.Series([1, None], dtype="Int64")})
+    frame["kind"] = pd.Series(["a", None], dtype="category")
+    frame.to_parquet(tmp_path / "x.parquet")
+    read = read_splits(str(tmp_path / "x.parquet"))["train"]
+    assert [type(value) for value in read["f"]] == [float, float]
+    assert read["i"].tolist() == [1, pd.NA]
+    assert read["kind"][0] == "a"
+    assert pd.isna(read["kind"][1])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.csv", "\ufefftext,label\na film,good\n"),
+        ("x.csv", "text;label\na film;good\n"),
+        ("x.csv", "text\tlabel\na film\tgood\n"),
+        ("x.csv", "\n text , label \r\na film,good\r\n\r\n,\r\n"),
+        ("x.csv", '"text","label"\n"a film","good"'),
+        ("x.tsv", "text\tlabel\na film\tgood\n"),
+        ("x.tsv", '"text"\t"label"\n"a film"\t"good"\n'),
+        ("x.json", '{"text": "a film", "label": "good"}\n\n'),
+        ("x.jsonl", '[{"text": "a film", "label": "good"}]'),
+    ],
+)
+def test_what_programs_write_is_read(tmp_path, name, content):
+    splits = read_splits(str(write(tmp_path / name, content)))
+    assert held(splits["train"]) == [{"text": "a film", "label": "good"}]
+
+
+def test_quotes_in_a_tab_separated_file_are_part_of_its_texts(tmp_path):
+    file = write(tmp_path / "x.tsv", 'text\tlabel\n"a film" he said\tgood\n"unclosed\tbad\nagain"\tbad\n')
+    texts = read_splits(str(file))["train"]["text"].tolist()
+    assert texts == ['"a film" he said', '"unclosed', 'again"']
+
+
+def test_a_quoted_line_break_in_a_tab_separated_file_is_understood(tmp_path):
+    file = write(tmp_path / "x.tsv", 'text\tlabel\n"two\nlines"\tgood\n')
+    assert read_splits(str(file))["train"]["text"].tolist() == ["two\nlines"]
+
+
+def test_a_text_of_any_length_is_read(tmp_path):
+    file = write(tmp_path / "x.csv", f"text,label\n{'word ' * 100_000},good\n")
+    assert len(read_splits(str(file))["train"]["text"][0]) == 500_000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x.csv", "", "x.csv' is empty."),
+        ("x.csv", "\n \n", "x.csv' is empty."),
+        ("x.csv", "text,label\n", "x.csv' holds no rows, only the header text, label."),
+        ("x.json", "[]", "x.json' holds no rows."),
+        ("x.csv", "text,label\na, b,good\n", "line 2 of '"),
+        (
+            "x.csv",
+            "text,label\na, b,good\n",
+            "has 3 cells, but the header has 2; a text that holds ',' or a line break",
+        ),
+        ("x.csv", "text,label\na,good\nb\n", "line 3 of '"),
+        (
+            "x.csv",
+            'text,label\n"a" b,good\n',
+            "is no valid CSV: ',' expected after '\"'; a text that holds a quote must",
+        ),
+        ("x.csv", 'text,label\n"a,good\nb,bad\n', "is no valid CSV: unexpected end of data"),
+        ("x.tsv", "text\tlabel\na\tb\tgood\n", "has 3 cells, but the header has 2; a text that holds '\\t' or"),
+        (
+            "x.csv",
+            "text,label\ncafé,good\n".encode("latin-1"),
+            "is not UTF-8 text: line 2 holds the byte 0xe9; save it",
+        ),
+        ("x.jsonl", '{"text": "café"}'.encode("latin-1"), "is not UTF-8 text: line 1 holds the byte 0xe9; save it"),
+        ("x.csv", "text,label\na,b\n".encode("utf-16"), "is not UTF-8 text: line 1 holds the byte 0xff; save it"),
+        ("x.jsonl", '{"text": "a"}\n{"text": \n', "line 2 of '"),
+        (
+            "x.jsonl",
+            '{"text": "a"}\n{"text": \n',
+            "is no valid JSON: Expecting value; a file holds a list of objects, or",
+        ),
+        ("x.json", '[\n{"text": "a"},\n{"text" 1}]', "line 3 of '"),
+        (
+            "x.json",
+            '[\n{"text": "a"},\n{"text" 1}]',
+            "is no valid JSON: Expecting ':' delimiter; a file holds a list of",
+        ),
+        ("x.json", '{\n  "text": ["a"]\n}', "line 1 of '"),
+        ("x.jsonl", '{"text": "a"}\n"b"\n', "row 2 of '"),
+        ("x.jsonl", '{"text": "a"}\n"b"\n', 'is no object such as {"text": …, "label": …}, but \'b\'.'),
+        ("x.parquet", "text,label\n", "x.parquet' cannot be read as parquet: "),
+        (
+            "x.xlsx",
+            "text",
+            "x.xlsx' is no kind of file that can be read; give one of .csv, .tsv, .jsonl, .json, .parquet.",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_answered(tmp_path, name, content, said):
+    assert said in complaint(write(tmp_path / name, content))
+
+
+def test_a_missing_file_is_answered_with_its_nearest_neighbour(tmp_path):
+    save(tmp_path / "train.csv", ROWS)
+    assert complaint(tmp_path / "trian.csv") == (
+        f"there is no file or folder '{tmp_path}/trian.csv'. Did you mean '{tmp_path}/train.csv'?"
+    )
+    assert complaint(tmp_path / "no" / "train.csv") == f"there is no file or folder '{tmp_path}/no/train.csv'."
+    assert complaint("~/no such file.csv") == "there is no file or folder '~/no such file.csv'."
+
+
+def test_a_missing_file_without_a_usual_ending_is_answered_with_its_nearest_neighbour(tmp_path, monkeypatch):
+    save(tmp_path / "train.csv", ROWS)
+    monkeypatch.chdir(tmp_path)
+    said = complaint("train.cvs")
+    assert said.startswith("'train.cvs' is no file, no folder, and no data set that the hub gives: ")
+    assert said.endswith(" Did you mean 'train.csv'?")
+
+
+def test_a_hub_name_without_a_network_is_answered(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("imdb", "user/reviews"):
+        assert complaint(name).startswith(f"'{name}' is no file, no folder, and no data set that the hub gives: ")
+
+
+def test_the_name_of_a_kind_of_file_is_no_data(tmp_path, monkeypatch):
+    save(tmp_path / "private.csv", ROWS)
+    monkeypatch.chdir(tmp_path)
+    assert complaint("csv").startswith("there is no file or folder 'csv'.")
+
+
+def test_a_folder_without_a_training_file_is_answered(tmp_path):
+    assert complaint(tmp_path) == f"'{tmp_path}' holds no train file such as train.csv; it holds nothing."
+    save(tmp_path / "reviews.csv", ROWS)
+    assert complaint(tmp_path) == f"'{tmp_path}' holds no train file such as train.csv; it holds reviews.csv."
+    save(tmp_path / "test.csv", ROWS)
+    save(tmp_path / "dev.csv", ROWS)
+    assert complaint(tmp_path) == f"'{tmp_path}' has no training split; it has test, validation."
+
+
+def test_two_files_for_one_split_are_answered(tmp_path):
+    save(tmp_path / "train.csv", ROWS)
+    save(tmp_path / "train.jsonl", ROWS)
+    assert complaint(tmp_path) == f"'{tmp_path}' holds two train files, train.csv and train.jsonl; keep one."
