@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
+from autopeft.errors import AutopeftError
 from autopeft.plan import Plan
 from autopeft.space.candidate import Candidate
 
@@ -104,6 +106,17 @@ class Trial:
                 raise KeyError(f"trial {self.number} has no accuracy")
             return self.accuracy
         return float(getattr(self.predicted, objective))
+
+    def save(self, to: str | Path, merge: bool = False) -> Path:
+        """Writes the trained weights to a new folder; `merge` folds the method into the backbone's weights.
+
+        `autopeft.load` reads it, and `peft.PeftModel.from_pretrained` where the method is peft's. Raises AutopeftError.
+        """
+        from autopeft.artifacts import export
+
+        if self.outcome is None or not self.outcome.artifact:
+            raise AutopeftError(f"trial {self.number} has no trained weights: it is {self.status.value}.")
+        return export(self.outcome.artifact, to, merge)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The command line as its users meet it: one whole round on a tiny model, and one mistake of each kind."""
 
-import csv
 import json
 import signal
 import subprocess
@@ -11,17 +10,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 import autopeft
 from autopeft.cli import main
 from autopeft.plan import Budget, Plan, Resources, field_docs
-from tests.tiny import VOCABULARY, tiny
-
-GOOD, BAD = ("good", "fine", "great"), ("bad", "poor", "awful")
-WORDS = ("[PAD]", "[UNK]", *GOOD, *BAD, "film", "book", "song", "the", "a", "was", "is")
-
+from tests.user import user_folder
 
 def run(*arguments: object) -> Result:
     """A command in this process; exceptions other than exits come through."""
@@ -32,26 +25,7 @@ def run(*arguments: object) -> Result:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `model/` (a tiny BERT and its tokenizer) and `reviews.csv`."""
-    folder = tmp_path_factory.mktemp("user")
-    tiny("bert").save_pretrained(folder / "model")
-    vocabulary = {
-        word: number for number, word in enumerate((*WORDS, *(f"w{i}" for i in range(VOCABULARY - len(WORDS)))))
-    }
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(
-        folder / "model"
-    )
-    with (folder / "reviews.csv").open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["review", "opinion"])
-        for number in range(120):
-            opinion = "positive" if number % 2 else "negative"
-            word = (GOOD if number % 2 else BAD)[number // 2 % 3]
-            noun = ("film", "book", "song")[number // 6 % 3]
-            writer.writerow([f"the {noun} w{number % 60} was {word} w{number // 2 % 50}", opinion])
-    return folder
+    return user_folder(tmp_path_factory.mktemp("user"))
 
 
 def where(place: Path) -> tuple[str, ...]:

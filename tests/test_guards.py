@@ -34,6 +34,8 @@ RANKS = {
 
 SIDEWAYS = {("costs", "methods"), ("costs", "tasks")}
 UPWARD = {
+    # What `search.select` returns can be saved by itself; imported when it is.
+    ("trial.py", "autopeft.artifacts"),
     # A step is predicted with the very optimizer and precision that train it.
     ("costs/step.py", "autopeft.training.optimizer"),
     ("costs/step.py", "autopeft.training.precision"),

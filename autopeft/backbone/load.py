@@ -9,7 +9,7 @@ import hashlib
 import inspect
 import logging
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,27 +63,12 @@ def load_backbone(name: str) -> Backbone:
             where, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
         )
         tokenizer = AutoTokenizer.from_pretrained(where)
-    model = _without_pooler(model)
-    for key, found, expected in info["mismatched_keys"]:
-        shapes = f"{tuple(found)}, not {tuple(expected)}"
-        raise AutopeftError(f"the weights of '{name}' do not fit its config.json: '{key}' has shape {shapes}.")
-    missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
-    if missing:
-        raise AutopeftError(
-            f"the weights of '{name}' are incomplete: {len(missing)} tensors are missing, among them '{missing[0]}'."
-        )
-    if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
-        raise AutopeftError(f"'{name}' has no tokenizer: save one beside the weights (`tokenizer.save_pretrained`).")
-    if tokenizer.pad_token is None:
-        if tokenizer.eos_token is None:
-            raise AutopeftError(
-                f"the tokenizer of '{name}' has neither a padding nor an end token; set one and save it again."
-            )
-        tokenizer.pad_token = tokenizer.eos_token
-    model.config.pad_token_id = tokenizer.pad_token_id
-    model.requires_grad_(False)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    _require_whole(name, info)
+    _require_usable(name, tokenizer)
+    model = _without_pooler(model).requires_grad_(False)
     model.eval()  # type: ignore[no-untyped-call]
+    model.config.pad_token_id = tokenizer.pad_token_id
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     return Backbone(name, model, find_sites(model), tokenizer, parameters, _fingerprint(model))
 
 
@@ -99,8 +84,32 @@ def load_skeleton(what: str | PretrainedConfig) -> Skeleton:
     return Skeleton(name, model, find_sites(model))
 
 
+def _require_whole(name: str, info: Mapping[str, Any]) -> None:
+    for key, found, expected in info["mismatched_keys"]:
+        shapes = f"{tuple(found)}, not {tuple(expected)}"
+        raise AutopeftError(f"the weights of '{name}' do not fit its config.json: '{key}' has shape {shapes}.")
+    missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
+    if missing:
+        raise AutopeftError(
+            f"the weights of '{name}' are incomplete: {len(missing)} tensors are missing, among them '{missing[0]}'."
+        )
+
+
+def _require_usable(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuses the empty tokenizer that transformers makes where a folder has none; pads with the end token if need be."""
+    added = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+    if len(tokenizer.get_vocab().keys() - added) < 2:
+        raise AutopeftError(f"'{name}' has no tokenizer: save one beside the weights (`tokenizer.save_pretrained`).")
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise AutopeftError(
+                f"the tokenizer of '{name}' has neither a padding nor an end token; set one and save it again."
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+
+
 def _class_for(config: PretrainedConfig) -> Any:
-    """The model class without a head; of an encoder-decoder the encoder's, whose own configuration does not say so."""
+    """The model class without a head; of an encoder-decoder the encoder's, whose own configuration does not tell."""
     kind: Any = transformers.models.auto.modeling_auto.MODEL_MAPPING.get(type(config), None)
     if isinstance(kind, tuple):
         kind = kind[0]

@@ -43,6 +43,7 @@ class Prepared:
 
 def prepare(plan: Plan, folder: Path, name: str, say: Callable[[str], None]) -> Prepared:
     """Prepares the search `name`, whose files lie in `folder`; tells each long step. Raises AutopeftError."""
+    space = load_space(plan.space).only(plan.methods)
     say("reading the data")
     data = understand(plan.data, plan.text, plan.label, plan.task, plan.seed)
     say("loading the backbone")
@@ -51,7 +52,6 @@ def prepare(plan: Plan, folder: Path, name: str, say: Callable[[str], None]) -> 
     tokenized = tokenize(data, backbone.tokenizer, plan.max_length, folder / "data")
     length = min(plan.max_length, _rounded_up(int(open_split(tokenized, "train").lengths.max())))
     say("fitting the space to backbone and budget")
-    space = load_space(plan.space).only(plan.methods)
     predictor = Predictor(load_skeleton(plan.model), space.cards, len(data.labels), length)
     space = space.fitted(predictor.refusal)
     limits = plan.budget.resolved(backbone.parameters).limits()

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from autopeft import artifacts
 from autopeft.errors import AutopeftError
 from autopeft.events import BaselinesKnown, Begun, Doing, Ended, Event
 from autopeft.fronts import front, select
@@ -72,10 +71,7 @@ class Search:
         """Writes a trial's trained weights to a new folder, from where `autopeft.load` and, for peft's methods, peft
         read them.
         """
-        outcome = self.trial(number).outcome
-        if outcome is None or not outcome.artifact:
-            raise AutopeftError(f"trial {number} has no trained weights: it is {self.trial(number).status.value}.")
-        return artifacts.export(outcome.artifact, to, merge)
+        return self.trial(number).save(to, merge)
 
     def study(self) -> Any:
         """An Optuna study that holds this search's trials, for its plots and importances."""
@@ -139,6 +135,8 @@ def _run(
 ) -> None:
     plan = record.plan
     prepared = prepare(plan, Path(resources.folder).absolute(), record.name, lambda what: tell(Doing(what)))
+    proposer = Proposer(prepared.space, plan.objectives, plan.sampler, plan.seed + len(record.trials))
+    _teach(proposer, record.trials)
     if new:
         facts = {**prepared.facts, "workers": resources.workers}
         record = replace(record, facts=facts, baselines=prepared.baselines)
@@ -147,8 +145,6 @@ def _run(
         raise AutopeftError(f"the data in '{plan.data}' changed since search '{record.name}' began; start another one.")
     tell(Begun(record))
     tell(BaselinesKnown(prepared.baselines))
-    proposer = Proposer(prepared.space, plan.objectives, plan.sampler, plan.seed + len(record.trials))
-    _teach(proposer, record.trials)
     if not record.trials:
         for kind in (*prepared.space.methods, *prepared.space.hybrids):
             proposer.begin_with(default_params(prepared.space, kind))

@@ -14,6 +14,8 @@ from pathlib import Path
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
+from autopeft.errors import AutopeftError
+
 if sys.platform != "win32":
     import fcntl
 
@@ -22,7 +24,7 @@ _LOCK = text("SELECT pg_try_advisory_xact_lock((CAST(CAST('searches' AS regclass
 
 
 def claim(engine: Engine, file: Path | None, search_id: int) -> Callable[[], None] | None:
-    """Claims a search; returns what gives it back, or None when another holds it."""
+    """Claims a search; returns what gives it back, or None when another holds it. Raises AutopeftError."""
     if file is not None:
         return _claim_beside(file.with_name(f"{file.name}-search-{search_id}.lock"))
     return _claim_within(engine, search_id) if engine.dialect.name == "postgresql" else _nothing
@@ -32,7 +34,12 @@ def _claim_beside(lock: Path) -> Callable[[], None] | None:
     if sys.platform == "win32":
         return _nothing
     while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise AutopeftError(
+                f"the lock '{lock}' cannot be opened ({error.strerror}); remove it, or give another database."
+            ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -44,7 +51,8 @@ def _claim_beside(lock: Path) -> Callable[[], None] | None:
         os.close(descriptor)
 
     def release() -> None:
-        lock.unlink(missing_ok=True)
+        with suppress(OSError):
+            lock.unlink()
         os.close(descriptor)
 
     return release

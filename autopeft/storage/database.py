@@ -41,7 +41,7 @@ def file_of(url: URL) -> Path | None:
     """The file that SQLite keeps the database in; None for other databases, and for SQLite's own URIs."""
     if url.get_backend_name() != "sqlite" or url.database is None or url.database.startswith("file:"):
         return None
-    return Path(url.database).absolute()
+    return Path(url.database).resolve()
 
 
 def connect(url: URL) -> Engine:

@@ -1,5 +1,6 @@
 """What every method must keep, tested over every card on every tiny architecture: a new card is tested by existing."""
 
+import contextlib
 import copy
 
 import peft
@@ -200,9 +201,7 @@ def test_a_refused_method_leaves_the_model_as_it_was(name, architecture):
     model = tiny(architecture)
     before = values(model)
     nowhere = Sites("Nothing", 48, (), {})
-    try:
+    with contextlib.suppress(CannotAttach):
         attach(model, method(name), nowhere).detach()
-    except CannotAttach:
-        pass
     assert all(torch.equal(before[key], value) for key, value in values(model).items())
     assert all(p.requires_grad for p in model.parameters())

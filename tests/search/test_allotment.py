@@ -43,7 +43,11 @@ def test_a_worker_has_at_least_one_thread() -> None:
 
 @pytest.mark.parametrize(
     ("nodes", "gpus_per_trial", "answer"),
-    [([LAPTOP], 1, "no machine has more than 0"), ([SERVER], 9, "no machine has more than 8"), ([], None, "no machine")],
+    [
+        ([LAPTOP], 1, "no machine has more than 0"),
+        ([SERVER], 9, "no machine has more than 8"),
+        ([], None, "no machine"),
+    ],
 )
 def test_what_cannot_be_had_is_answered(
     nodes: list[dict[str, float]], gpus_per_trial: float | None, answer: str

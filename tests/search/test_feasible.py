@@ -30,7 +30,10 @@ def test_a_budget_that_some_setting_keeps_is_accepted(limits: dict[str, int]) ->
 @pytest.mark.parametrize(
     ("limits", "answer"),
     [
-        ({"trainable": 999}, r"nothing in the space fits the budget \(trainable 999\)\. The nearest: lora needs .*1\.00k"),
+        (
+            {"trainable": 999},
+            r"nothing in the space fits the budget \(trainable 999\)\. The nearest: lora needs .*1\.00k",
+        ),
         ({"memory": 8 * 2**20}, r"memory 8\.00 MiB.*needs memory 16\.0 MiB"),
     ],
 )

@@ -12,13 +12,9 @@ def url(tmp_path: Path) -> str:
     """The URL of a database without tables."""
     given = os.environ.get("AUTOPEFT_TEST_STORAGE")
     if given is None:
-        return sqlite(tmp_path)
+        return f"sqlite:///{tmp_path}/searches.db"
     engine, found = create_engine(given), MetaData()
     found.reflect(engine)
     found.drop_all(engine)
     engine.dispose()
     return given
-
-
-def sqlite(folder: Path) -> str:
-    return f"sqlite:///{folder}/searches.db"

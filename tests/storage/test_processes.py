@@ -1,8 +1,10 @@
 """Several processes on one database, and a process that is killed."""
 
+import fcntl
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,6 @@ from tests.reports.records import bare, trial
 ROOT = Path(__file__).parents[2]
 DRIVER = """
 import sys
-from dataclasses import replace
 from autopeft.storage.repository import Repository
 from autopeft.trial import Status
 from tests.reports.records import bare, trial
@@ -63,10 +64,39 @@ def test_a_search_is_run_by_one_process_at_a_time(url: str) -> None:
         assert third.load("bare").trials == (trial(1), trial(2))
 
 
+def test_a_lock_that_cannot_be_opened_is_answered(tmp_path: Path) -> None:
+    with Repository(f"sqlite:///{tmp_path}/searches.db") as repository:
+        repository.create(bare())
+    (tmp_path / "searches.db-search-1.lock").mkdir()
+    with (
+        Repository(f"sqlite:///{tmp_path}/searches.db") as repository,
+        pytest.raises(AutopeftError, match="cannot be opened"),
+    ):
+        repository.record("bare", trial(1))
+
+
+def test_a_lock_that_its_holder_removes_at_that_moment_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed: list[Path] = []
+
+    def remove_then_lock(descriptor: int, operation: int) -> None:
+        if not removed:
+            removed.extend(tmp_path.glob("*.lock"))
+            removed[0].unlink()
+        flock(descriptor, operation)
+
+    flock = fcntl.flock
+    monkeypatch.setattr("fcntl.flock", remove_then_lock)
+    with Repository(f"sqlite:///{tmp_path}/searches.db") as repository:
+        repository.create(bare())
+        assert removed[0].exists()
+
+
 def test_two_searches_are_run_at_the_same_time(url: str) -> None:
     with Repository(url) as first, Repository(url) as second:
         first.create(bare())
-        second.create(bare().__class__("other", bare().plan, bare().created))
+        second.create(replace(bare(), name="other"))
         for number in (1, 2):
             first.record("bare", trial(number))
             second.record("other", trial(number))

@@ -18,7 +18,6 @@ from autopeft.storage.models import Base
 from autopeft.storage.repository import Repository, Summary
 from autopeft.trial import Baselines, Costs, Outcome, Rung, SearchRecord, Status, Trial
 from tests.reports.records import ADAPTER, CREATED, LORA, bare, record, trial
-from tests.storage.conftest import sqlite
 from tests.storage.drawn import comparable, moments, trials
 
 drawing = settings(
@@ -234,7 +233,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(repository: Repository) ->
 
 
 def test_reading_makes_no_file(tmp_path: Path) -> None:
-    with Repository(sqlite(tmp_path)) as repository:
+    with Repository(f"sqlite:///{tmp_path}/searches.db") as repository:
         assert repository.names() == ()
         assert repository.summaries() == ()
         repository.require_free("bare")
@@ -254,7 +253,7 @@ def test_a_repository_that_was_opened_first_sees_what_another_makes(url: str) ->
 
 
 def test_sqlite_keeps_foreign_keys_and_a_log_for_readers(tmp_path: Path) -> None:
-    with Repository(sqlite(tmp_path)) as repository:
+    with Repository(f"sqlite:///{tmp_path}/searches.db") as repository:
         repository.create(bare())
         with repository._reading() as session:
             connection = session.connection()

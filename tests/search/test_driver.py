@@ -1,0 +1,144 @@
+"""The driver's decisions: what is trained next, what is turned away, what is remembered, when it ends."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from autopeft.errors import AutopeftError, CannotAttach
+from autopeft.events import Event, TrialBegan, TrialEnded, TurnedAway
+from autopeft.plan import Plan
+from autopeft.search.driver import Driver
+from autopeft.search.proposer import Proposer
+from autopeft.space.candidate import Candidate
+from autopeft.space.space import load_space
+from autopeft.storage.repository import Repository
+from autopeft.trial import Costs, Outcome, Rung, SearchRecord, Status
+
+SPACE = load_space("quick").only(("lora", "adapter"))
+PLAN = Plan("model", "data.csv", trials=4)
+
+
+def predict(candidate: Candidate) -> Costs:
+    """LoRA of rank r costs r; an adapter of bottleneck b costs b; memory is ten times that."""
+    settings = candidate.parts[0].settings
+    size = int(str(settings.get("rank") or settings["bottleneck"]))
+    return Costs(size, 10 * size, 4 * size, 1)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Iterator[Repository]:
+    with Repository(f"sqlite:///{tmp_path}/searches.db") as opened:
+        yield opened
+
+
+class Sitting:
+    """A driver with its record in the database, and the events that it told."""
+
+    def __init__(
+        self, repository: Repository, plan: Plan = PLAN, limits: dict[str, int] | None = None, resumed: bool = False
+    ) -> None:
+        self.repository = repository
+        if not resumed:
+            repository.create(SearchRecord("mine", plan, datetime.now(UTC)))
+        record = repository.load("mine")
+        self.events: list[Event] = []
+        self.proposer = Proposer(SPACE, plan.objectives, "random", seed=len(record.trials))
+        self.driver = Driver(record, limits or {}, self.proposer, predict, repository, self.events.append)
+
+    def finish(self, number: int, accuracy: float = 0.5) -> None:
+        assert self.driver.rung(number, Rung(1, 1, accuracy, 0.1, 1.0))
+        self.driver.ended(number, Outcome(Status.FINISHED, seconds=1.0))
+
+
+def test_trials_are_numbered_recorded_and_told_until_the_limit(repository: Repository) -> None:
+    sitting = Sitting(repository)
+    given = [sitting.driver.next() for _ in range(4)]
+    assert [trial.number for trial in given if trial] == [1, 2, 3, 4]
+    assert sitting.driver.next() is None
+    for trial in given:
+        assert trial is not None
+        sitting.finish(trial.number, 0.1 * trial.number)
+    kept = repository.load("mine").trials
+    assert [trial.accuracy for trial in kept] == [0.1, 0.2, pytest.approx(0.3), 0.4]
+    assert all(trial.status is Status.FINISHED and trial.finished is not None for trial in kept)
+    assert len({trial.seed for trial in kept}) == 4
+    assert sum(isinstance(event, TrialBegan) for event in sitting.events) == 4
+    assert sum(isinstance(event, TrialEnded) for event in sitting.events) == 4
+    assert len(sitting.proposer.study.trials) == 4
+
+
+def test_what_breaks_a_limit_is_turned_away_and_counts_as_no_trial(repository: Repository) -> None:
+    sitting = Sitting(repository, replace(PLAN, trials=12), {"trainable": 8, "memory": 1000})
+    given = [sitting.driver.next() for _ in range(12)]
+    assert all(trial is not None and trial.predicted.trainable <= 8 for trial in given)
+    away = sum(isinstance(event, TurnedAway) for event in sitting.events)
+    assert away > 0
+    assert repository.load("mine").turned_away == {"trainable": away}
+    pruned = [trial for trial in sitting.proposer.study.trials if trial.state.name == "PRUNED"]
+    assert len(pruned) == away
+    assert all(trial.constraints["trainable"] > 0 for trial in pruned)
+
+
+def test_a_failed_trial_is_remembered_and_the_proposer_hears_of_it(repository: Repository) -> None:
+    sitting = Sitting(repository)
+    trial = sitting.driver.next()
+    assert trial is not None
+    sitting.driver.ended(trial.number, Outcome(Status.FAILED, "out of memory"))
+    (kept,) = repository.load("mine").trials
+    assert kept.outcome is not None
+    assert (kept.status, kept.outcome.reason) == (Status.FAILED, "out of memory")
+    assert sitting.proposer.study.trials[0].state.name == "FAIL"
+
+
+def test_after_a_resume_unfinished_trials_come_first_and_no_finished_one_again(repository: Repository) -> None:
+    first = Sitting(repository)
+    one, two, three = (first.driver.next() for _ in range(3))
+    assert one is not None
+    assert two is not None
+    assert three is not None
+    first.finish(one.number)
+    first.driver.rung(two.number, Rung(1, 2, 0.4, 0.1, 1.0))
+
+    second = Sitting(repository, resumed=True)
+    again = [second.driver.next() for _ in range(4)]
+    assert [trial.number if trial else None for trial in again] == [2, 3, 4, None]
+    assert again[0] is not None
+    assert (again[0].candidate, again[0].seed, again[0].curve) == (two.candidate, two.seed, ())
+    for number in (2, 3, 4):
+        second.finish(number)
+    kept = repository.load("mine").trials
+    assert [trial.number for trial in kept] == [1, 2, 3, 4]
+    assert all(trial.status is Status.FINISHED and len(trial.curve) == 1 for trial in kept)
+    assert kept[0].finished == repository.load("mine").trials[0].finished
+
+
+def test_no_trial_begins_after_the_time_limit_and_earlier_sittings_count(repository: Repository) -> None:
+    plan = Plan("model", "data.csv", time=100)
+    sitting = Sitting(repository, plan)
+    trial = sitting.driver.next()
+    assert trial is not None
+    sitting.finish(trial.number)
+    repository.update("mine", facts={"seconds": 101.0})
+    assert Sitting(repository, plan, resumed=True).driver.next() is None
+
+
+def test_when_nothing_fits_any_more_the_search_says_so(repository: Repository) -> None:
+    sitting = Sitting(repository, limits={"trainable": 0.5})  # type: ignore[dict-item]
+    with pytest.raises(AutopeftError, match="1000 candidates in a row broke the budget, .* limit on trainable"):
+        sitting.driver.next()
+
+
+def test_a_candidate_that_cannot_be_attached_is_turned_away(repository: Repository) -> None:
+    sitting = Sitting(repository)
+
+    def refuse_adapters(candidate: Candidate) -> Costs:
+        if candidate.name == "adapter":
+            raise CannotAttach("no place for it")
+        return predict(candidate)
+
+    sitting.driver._predict = refuse_adapters
+    given = [sitting.driver.next() for _ in range(4)]
+    assert all(trial is not None and trial.candidate.name == "lora" for trial in given)

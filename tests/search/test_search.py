@@ -1,0 +1,175 @@
+"""Whole searches on a tiny model: what they remember, how they answer slips, and that a kill costs nothing finished."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import autopeft
+from autopeft.errors import AutopeftError
+from autopeft.events import BaselinesKnown, Begun, Ended, Event
+from autopeft.plan import Budget
+from autopeft.trial import Status
+from tests.user import user_folder
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return user_folder(tmp_path_factory.mktemp("user"))
+
+
+def options(place: Path, **more: object) -> dict[str, object]:
+    """Settings of a small search."""
+    return {
+        "model": str(place / "model"),
+        "data": str(place / "reviews.csv"),
+        "space": "quick",
+        "max_length": 16,
+        "workers": 0,
+        "storage": f"sqlite:///{place}/searches.db",
+        "folder": str(place / "runs"),
+        **more,
+    }
+
+
+@pytest.fixture(scope="module")
+def searched(place: Path) -> tuple[autopeft.Search, list[Event]]:
+    events: list[Event] = []
+    budget = Budget(trainable="60%")  # type: ignore[arg-type]
+    search = autopeft.search(**options(place, name="all", trials=8, budget=budget, on_event=events.append))
+    return search, events
+
+
+def test_a_search_tries_every_kind_first_and_measures_what_it_predicted(
+    searched: tuple[autopeft.Search, list[Event]],
+) -> None:
+    search, _ = searched
+    assert [trial.candidate.name for trial in search.trials[:6]] == [
+        *("adapter", "bitfit", "ia3", "lora", "prompt_tuning", "lora_parallel"),
+    ]
+    for trial in search.trials:
+        assert trial.status is Status.FINISHED, trial.outcome
+        assert trial.outcome is not None
+        assert trial.outcome.measured is not None
+        assert trial.outcome.measured.trainable == trial.predicted.trainable
+        assert trial.outcome.measured.memory == pytest.approx(trial.predicted.memory, rel=0.03)
+        assert Path(trial.outcome.artifact).is_dir()
+
+
+def test_a_search_tells_what_happens_and_measures_its_baselines(searched: tuple[autopeft.Search, list[Event]]) -> None:
+    search, events = searched
+    assert [type(event) for event in events if isinstance(event, Begun | BaselinesKnown | Ended)] == [
+        *(Begun, BaselinesKnown, Ended),
+    ]
+    assert search.record.baselines is not None
+    assert search.record.baselines.majority == pytest.approx(0.5, abs=0.1)
+    assert search.record.baselines.probe > 0.9
+    assert search.record.ended is not None
+    assert len(search.front) >= 1
+
+
+def test_the_best_trial_under_limits_is_saved_and_loaded(
+    searched: tuple[autopeft.Search, list[Event]], tmp_path: Path
+) -> None:
+    search, _ = searched
+    best = search.select(trainable="10%", memory="1GiB")
+    best.save(tmp_path / "winner")
+    search.export(best.number, tmp_path / "again")
+    texts = ["the film was good", "the book was awful"]
+    winner, again = autopeft.load(tmp_path / "winner"), autopeft.load(tmp_path / "again")
+    assert winner.logits(texts).equal(again.logits(texts))
+    assert set(winner.predict(texts)) <= {"positive", "negative"}
+    with pytest.raises(AutopeftError, match=r"has no trial 99; it has 8, numbered from 1"):
+        search.export(99, tmp_path / "none")
+
+
+def test_an_optuna_study_holds_the_trials(searched: tuple[autopeft.Search, list[Event]]) -> None:
+    search, _ = searched
+    study = search.study()
+    assert [trial.values[0] for trial in study.trials] == [trial.accuracy for trial in search.trials]
+
+
+def test_the_same_plan_finds_the_same(searched: tuple[autopeft.Search, list[Event]], place: Path) -> None:
+    search, _ = searched
+    again = autopeft.search(**options(place, name="again", trials=3, budget=search.plan.budget))
+    for one, other in zip(search.trials[:3], again.trials, strict=True):
+        assert (one.candidate, one.seed, one.curve[-1].loss) == (other.candidate, other.seed, other.curve[-1].loss)
+
+
+@pytest.mark.parametrize(
+    ("change", "answer"),
+    [
+        ({"name": "all"}, "a search named 'all' exists"),
+        ({"methods": "lorra"}, "Did you mean 'lora'?"),
+        ({"space": "quik"}, "Did you mean 'quick'?"),
+        ({"model": "no/such/folder"}, "there is no model folder 'no/such/folder'"),
+        ({"sampler": "tp"}, "Did you mean 'tpe'?"),
+        ({"budget": Budget(trainable=3)}, r"nothing in the space 'quick' fits the budget \(trainable 3\)"),
+        ({"label": "opinon"}, "Did you mean 'opinion'?"),
+    ],
+)
+@pytest.mark.usefixtures("searched")
+def test_a_slip_is_answered_and_leaves_no_search_behind(place: Path, change: dict[str, object], answer: str) -> None:
+    storage = f"sqlite:///{place}/searches.db"
+    with pytest.raises(AutopeftError, match=answer):
+        autopeft.search(**options(place, **{"name": "slip", **change}))
+    with pytest.raises(AutopeftError, match="slip"):
+        autopeft.open("slip", storage=storage)
+
+
+def test_changed_data_stops_a_resume(place: Path, tmp_path: Path) -> None:
+    data = tmp_path / "reviews.csv"
+    data.write_text((place / "reviews.csv").read_text())
+    settings = options(place, data=str(data), name="changed", trials=2, methods="bitfit")
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, BaselinesKnown):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        autopeft.search(**settings, on_event=interrupt)
+    data.write_text(data.read_text().replace("good", "fair"))
+    where = {name: settings[name] for name in ("workers", "storage", "folder")}
+    with pytest.raises(AutopeftError, match=r"the data in '.*' changed since search 'changed' began"):
+        autopeft.resume("changed", **where)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_kill_loses_no_finished_trial_and_repeats_none(place: Path, tmp_path: Path, workers: int) -> None:
+    storage = f"sqlite:///{tmp_path}/searches.db"
+    settings = options(place, storage=storage, workers=workers, trials=12, methods="bitfit,ia3", name="killed")
+    program = f"import autopeft; autopeft.search(**{settings!r})"
+    with (tmp_path / "errors").open("w") as errors:
+        process = subprocess.Popen([sys.executable, "-c", program], stderr=errors, cwd=tmp_path)
+    try:
+        _wait_for_finished(storage, process, 3)
+        os.kill(process.pid, signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+    before = autopeft.open("killed", storage=storage).trials
+    finished = {trial.number: trial for trial in before if trial.outcome is not None}
+    assert 3 <= len(finished) < 12
+    resumed = autopeft.resume("killed", workers=workers, storage=storage, folder=settings["folder"])
+    assert [trial.number for trial in resumed.trials] == list(range(1, 13))
+    assert all(trial.status is Status.FINISHED for trial in resumed.trials)
+    assert all(resumed.trial(number) == trial for number, trial in finished.items())
+    assert len({str(trial.params) for trial in resumed.trials}) == 12
+
+
+def _wait_for_finished(storage: str, process: "subprocess.Popen[bytes]", count: int) -> None:
+    began = time.monotonic()
+    while time.monotonic() - began < 120:
+        assert process.poll() is None, "the search ended by itself"
+        time.sleep(0.1)
+        try:
+            trials = autopeft.open("killed", storage=storage).trials
+        except AutopeftError:
+            continue
+        if sum(trial.outcome is not None for trial in trials) >= count:
+            return
+    pytest.fail("the search did not begin")

@@ -1,0 +1,258 @@
+"""A trained method as a folder: what is saved is what is loaded, exported and merged, also by others' libraries."""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer, T5EncoderModel
+
+import autopeft
+from autopeft.artifacts import Description, export, load, read_description, save_artifact
+from autopeft.backbone.load import load_backbone, quietly
+from autopeft.errors import AutopeftError, CannotMerge
+from autopeft.methods.attached import attach
+from autopeft.methods.registry import method
+from autopeft.space.candidate import Candidate, Part, Training
+from autopeft.tasks.base import task_named
+from tests.backbone.architectures import new
+from tests.saved import saved
+from tests.tiny import tiny
+
+TEXTS = ["w7 w8 w9", "w20", "w30 w31 w32 w33 w34 w35 w36", "w50 w51"]
+PAIRS = [("w7 w8", "w9"), ("w20", "w21 w22 w23")]
+LABELS = ("bad", "fair", "good")
+EVERYTHING = {
+    "lora": ["lora"],
+    "ia3": ["ia3"],
+    "bitfit": ["bitfit"],
+    "adapter": ["adapter"],
+    "prompt_tuning": ["prompt_tuning"],
+    "mixture": ["lora", "ia3", "bitfit"],
+    "hybrid": ["lora_parallel"],
+}
+MERGEABLE = ("lora", "ia3", "bitfit", "mixture")
+
+
+@pytest.fixture(scope="module")
+def backbones(tmp_path_factory):
+    root = tmp_path_factory.mktemp("backbones")
+    folders = {name: saved(root / name, name) for name in ("bert", "gpt2")}
+    return {**folders, "t5": saved(root / "t5", model=new("t5"))}
+
+
+def artifact(folder, backbone, what, pooling="mean"):
+    """Trains nothing, but gives method and head values that training could have given."""
+    living = load_backbone(str(backbone))
+    generator = torch.Generator().manual_seed(4)
+    head = task_named("text-classification", LABELS).new_head(living.sites.width)
+    description = Description(str(backbone), "text-classification", LABELS, ("text",), 16)
+    candidate = Candidate("+".join(what), tuple(Part(each) for each in what), Training(pooling=pooling))
+    with attach(living.model, what, living.sites) as attached, torch.no_grad():
+        for tensor in (*attached.parameters(), *head.parameters()):
+            tensor.add_(0.3 * torch.randn(tensor.shape, generator=generator))
+        trained = autopeft.TrainedModel(living, attached, head, description, pooling)
+        logits, pairs = trained.logits(TEXTS), trained.logits(PAIRS)
+        save_artifact(folder, attached, head, description, candidate)
+    return logits, pairs
+
+
+@pytest.fixture
+def lora(backbones, tmp_path):
+    """A folder of a trained LoRA and the logits that it gave."""
+    logits, _ = artifact(tmp_path / "lora", backbones["bert"], ["lora"])
+    return tmp_path / "lora", logits
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first", "last"])
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_what_was_saved_gives_equal_logits_when_loaded(name, pooling, backbones, tmp_path):
+    logits, pairs = artifact(tmp_path / "winner", backbones["bert"], EVERYTHING[name], pooling)
+    trained = load(tmp_path / "winner")
+    assert torch.equal(trained.logits(TEXTS), logits)
+    assert torch.equal(trained.logits(PAIRS), pairs)
+    assert trained.labels == LABELS
+    assert trained.predict(TEXTS) == [LABELS[index] for index in logits.argmax(-1)]
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "t5"])
+def test_decoders_and_encoders_of_encoder_decoders_are_saved_and_merged_too(architecture, backbones, tmp_path):
+    logits, _ = artifact(tmp_path / "winner", backbones[architecture], ["lora"], "last")
+    assert torch.equal(load(tmp_path / "winner").logits(TEXTS), logits)
+    merged = load(export(tmp_path / "winner", tmp_path / "merged", merge=True))
+    assert torch.allclose(merged.logits(TEXTS), logits, atol=1e-4)
+    assert isinstance(merged.backbone.model, T5EncoderModel) == (architecture == "t5")
+
+
+def test_a_loaded_model_predicts_in_batches_of_any_size_and_nothing_of_nothing(lora):
+    folder, logits = lora
+    trained = autopeft.load(folder)
+    for size in (1, 3):
+        assert torch.allclose(trained.logits(TEXTS, batch_size=size), logits, atol=1e-5)
+    assert trained.logits([]).shape == (0, len(LABELS))
+    assert trained.predict([]) == []
+
+
+def test_a_loaded_model_lies_on_the_cpu_in_eval_mode(lora):
+    trained = load(lora[0])
+    assert {parameter.device.type for parameter in trained.classifier.parameters()} == {"cpu"}
+    assert not any(module.training for module in trained.classifier.modules())
+    assert trained.logits(TEXTS).is_inference()
+
+
+def test_saving_replaces_an_earlier_folder_whole_and_leaves_nothing_beside_it(backbones, tmp_path):
+    artifact(tmp_path / "winner", backbones["bert"], ["lora"])
+    (tmp_path / "winner.writing").mkdir()
+    logits, _ = artifact(tmp_path / "winner", backbones["bert"], ["adapter"])
+    assert [path.name for path in tmp_path.iterdir()] == ["winner"]
+    assert not (tmp_path / "winner" / "adapter_config.json").exists()
+    assert torch.equal(load(tmp_path / "winner").logits(TEXTS), logits)
+
+
+@pytest.mark.parametrize("name", ["lora", "ia3", "prompt_tuning"])
+def test_peft_itself_loads_an_exported_peft_method_with_equal_states(name, backbones, tmp_path):
+    artifact(tmp_path / "winner", backbones["bert"], EVERYTHING[name])
+    exported = export(tmp_path / "winner", tmp_path / "peft")
+    trained, tokenizer = load(exported), AutoTokenizer.from_pretrained(backbones["bert"])
+    bare = AutoModel.from_pretrained(backbones["bert"])
+    theirs = peft.PeftModel.from_pretrained(bare, str(exported)).eval()
+    inputs = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    del inputs["token_type_ids"]
+    with torch.no_grad():
+        expected = trained.attached.model(**inputs).last_hidden_state
+        assert torch.equal(theirs(**inputs).last_hidden_state, expected)
+    config = json.loads((exported / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(backbones["bert"])
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_a_plain_export_is_a_copy_that_loads_by_itself(name, backbones, tmp_path):
+    logits, _ = artifact(tmp_path / "winner", backbones["bert"], EVERYTHING[name])
+    exported = export(str(tmp_path / "winner"), str(tmp_path / "deep" / "copy"))
+    shutil.rmtree(tmp_path / "winner")
+    assert exported == tmp_path / "deep" / "copy"
+    assert torch.equal(load(exported).logits(TEXTS), logits)
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_a_merged_export_is_a_plain_model_with_equal_logits_or_is_refused(name, backbones, tmp_path):
+    logits, _ = artifact(tmp_path / "winner", backbones["bert"], EVERYTHING[name])
+    if name not in MERGEABLE:
+        with pytest.raises(CannotMerge, match="cannot be merged into the weights: it adds computation"):
+            export(tmp_path / "winner", tmp_path / "merged", merge=True)
+        assert not (tmp_path / "merged").exists()
+        return
+    merged = load(export(tmp_path / "winner", tmp_path / "merged", merge=True))
+    assert merged.attached is None
+    assert type(merged.backbone.model) is type(tiny("bert"))
+    assert torch.allclose(merged.logits(TEXTS), logits, atol=1e-4)
+    assert merged.predict(TEXTS) == [LABELS[index] for index in logits.argmax(-1)]
+
+
+def test_transformers_itself_loads_a_merged_folder(lora, tmp_path):
+    folder, _ = lora
+    merged = export(folder, tmp_path / "merged", merge=True)
+    with quietly():
+        plain, tokenizer = AutoModel.from_pretrained(merged).eval(), AutoTokenizer.from_pretrained(merged)
+    inputs = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    del inputs["token_type_ids"]
+    trained = load(folder)
+    with torch.no_grad():
+        expected = trained.attached.model(**inputs).last_hidden_state
+        assert torch.allclose(plain(**inputs).last_hidden_state, expected, atol=1e-5)
+
+
+def test_a_merged_folder_moves_with_its_model_and_takes_no_other(lora, tmp_path):
+    folder, logits = lora
+    export(folder, tmp_path / "merged", merge=True)
+    shutil.rmtree(folder)
+    moved = (tmp_path / "merged").rename(tmp_path / "elsewhere")
+    assert torch.allclose(load(moved).logits(TEXTS), logits, atol=1e-4)
+    with pytest.raises(AutopeftError, match="holds the merged model itself; it goes on no other backbone"):
+        load(moved, model="bert-base-uncased")
+    with pytest.raises(AutopeftError, match="is merged already"):
+        export(moved, tmp_path / "again", merge=True)
+
+
+def test_where_the_backbone_was_moved_to_can_be_said(backbones, tmp_path):
+    here = Path(shutil.copytree(backbones["bert"], tmp_path / "here"))
+    logits, _ = artifact(tmp_path / "winner", here, ["lora"])
+    there = here.rename(tmp_path / "there")
+    with pytest.raises(AutopeftError) as caught:
+        load(tmp_path / "winner")
+    answer = str(caught.value)
+    assert f"there is no model folder '{here}'" in answer
+    assert answer.endswith(f"If its backbone lies elsewhere now, say where: load('{tmp_path / 'winner'}', model=...).")
+    assert torch.equal(load(tmp_path / "winner", model=str(there)).logits(TEXTS), logits)
+
+
+def test_a_backbone_of_another_architecture_is_refused(backbones, lora):
+    with pytest.raises(AutopeftError, match="GPT2Model|does not belong|has no site"):
+        load(lora[0], model=str(backbones["gpt2"]))
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_nothing_is_exported_over_what_is_there(merge, lora, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("five years")
+    (tmp_path / "file").write_text("text")
+    for target in ("full", "file"):
+        with pytest.raises(AutopeftError, match=f"{target}' exists and is not an empty folder; give another one"):
+            export(lora[0], tmp_path / target, merge)
+    assert (tmp_path / "full" / "thesis.txt").read_text() == "five years"
+    (tmp_path / "empty").mkdir()
+    assert (export(lora[0], tmp_path / "empty", merge) / "autopeft.json").exists()
+
+
+@pytest.mark.parametrize("request_", [load, read_description, lambda folder: export(folder, folder / "to")])
+def test_a_folder_that_autopeft_did_not_write_is_refused(request_, tmp_path):
+    for folder in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(AutopeftError, match="is no folder of a trained method: autopeft.json is missing"):
+            request_(folder)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda folder: (folder / "autopeft.json").write_text("{"),
+        lambda folder: (folder / "autopeft.json").write_text('{"description": {"labels": []}}'),
+        lambda folder: (folder / "head.safetensors").unlink(),
+        lambda folder: (folder / "head.safetensors").write_bytes(b"no weights"),
+        lambda folder: (folder / "method.json").unlink(),
+        lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"no weights"),
+    ],
+    ids=["no json", "half", "no head", "damaged head", "no method", "damaged method"],
+)
+def test_a_damaged_folder_is_refused_in_one_sentence_that_names_it(spoil, lora):
+    folder, _ = lora
+    spoil(folder)
+    with pytest.raises(AutopeftError) as caught:
+        load(folder)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_description_says_what_the_method_was_trained_on(backbones, lora):
+    description, candidate = read_description(lora[0])
+    assert description == Description(str(backbones["bert"]), "text-classification", LABELS, ("text",), 16)
+    assert Candidate.from_dict(candidate) == Candidate("lora", (Part("lora"),), Training(pooling="mean"))
+    assert asdict(load(lora[0]).description) == asdict(description)
+
+
+def test_exporting_is_quiet(lora, tmp_path, capfd):
+    export(lora[0], tmp_path / "merged", merge=True)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_method_trained_by_hand_is_saved_in_the_same_way(backbones, tmp_path):
+    living = load_backbone(str(backbones["bert"]))
+    with attach(living.model, method("lora", rank=2)) as attached:
+        attached.save(tmp_path / "method")
+    assert {path.name for path in (tmp_path / "method").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "method.json",
+    }
