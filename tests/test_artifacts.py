@@ -120,7 +120,6 @@ def test_peft_itself_loads_an_exported_peft_method_with_equal_states(name, backb
     bare = AutoModel.from_pretrained(backbones["bert"])
     theirs = peft.PeftModel.from_pretrained(bare, str(exported)).eval()
     inputs = tokenizer(TEXTS, padding=True, return_tensors="pt")
-    del inputs["token_type_ids"]
     with torch.no_grad():
         expected = trained.attached.model(**inputs).last_hidden_state
         assert torch.equal(theirs(**inputs).last_hidden_state, expected)
@@ -158,7 +157,6 @@ def test_transformers_itself_loads_a_merged_folder(lora, tmp_path):
     with quietly():
         plain, tokenizer = AutoModel.from_pretrained(merged).eval(), AutoTokenizer.from_pretrained(merged)
     inputs = tokenizer(TEXTS, padding=True, return_tensors="pt")
-    del inputs["token_type_ids"]
     trained = load(folder)
     with torch.no_grad():
         expected = trained.attached.model(**inputs).last_hidden_state
@@ -190,7 +188,7 @@ def test_where_the_backbone_was_moved_to_can_be_said(backbones, tmp_path):
 
 
 def test_a_backbone_of_another_architecture_is_refused(backbones, lora):
-    with pytest.raises(AutopeftError, match="GPT2Model|does not belong|has no site"):
+    with pytest.raises(AutopeftError, match=r"does not belong to this model and method"):
         load(lora[0], model=str(backbones["gpt2"]))
 
 
@@ -210,7 +208,7 @@ def test_nothing_is_exported_over_what_is_there(merge, lora, tmp_path):
 @pytest.mark.parametrize("request_", [load, read_description, lambda folder: export(folder, folder / "to")])
 def test_a_folder_that_autopeft_did_not_write_is_refused(request_, tmp_path):
     for folder in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(AutopeftError, match="is no folder of a trained method: autopeft.json is missing"):
+        with pytest.raises(AutopeftError, match="is no folder of a trained method: autopeft"):
             request_(folder)
 
 

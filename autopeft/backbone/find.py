@@ -130,7 +130,7 @@ def _traced(model: nn.Module, layers: tuple[str, ...]) -> _Trace:
             trace.width = _forward(getattr(model, "base_model", model))[0].shape[-1]
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise CannotAttach(f"{type(model).__name__} cannot be called with token ids: {reason}") from error
+        raise CannotAttach(_not_understood(model, layers, f"called with token ids, it raised {reason}")) from error
     finally:
         for handle in handles:
             handle.remove()

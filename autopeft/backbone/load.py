@@ -96,7 +96,7 @@ def _require_whole(name: str, info: Mapping[str, Any]) -> None:
 
 
 def _require_usable(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuses the empty tokenizer that transformers makes where a folder has none; pads with the end token if need be."""
+    """Refuses the empty tokenizer that transformers makes where a folder has none; pads with the end token."""
     added = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
     if len(tokenizer.get_vocab().keys() - added) < 2:
         raise AutopeftError(f"'{name}' has no tokenizer: save one beside the weights (`tokenizer.save_pretrained`).")

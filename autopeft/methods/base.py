@@ -34,7 +34,10 @@ class Method(ABC):
 
     @abstractmethod
     def attach(self, model: nn.Module, sites: Sites) -> "Attachment":
-        """Attaches to `model`, changing no value of its tensors. Raises CannotAttach with the reason."""
+        """Attaches to `model`, changing no value of its tensors.
+
+        Raises CannotAttach with the reason; whatever is raised, nothing stays on the model.
+        """
 
 
 class Attachment(ABC):
@@ -67,10 +70,13 @@ class Attachment(ABC):
 
     @abstractmethod
     def load(self, folder: Path) -> None:
-        """Reads back what `save` wrote, into the attached tensors."""
+        """Reads back what `save` wrote, into the attached tensors. Raises AutopeftError when it does not fit."""
 
     def merge(self) -> None:
-        """Folds the method into the model's weights for good, where `mergeable`; then only `detach` may be called."""
+        """Folds the method into the model's weights for good; then only `detach` may be called.
+
+        Parts of a hybrid merge in the order in which they attached. Raises CannotMerge unless `mergeable`.
+        """
         raise CannotMerge("this method cannot be merged into the model's weights.")
 
     @abstractmethod

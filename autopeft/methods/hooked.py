@@ -111,7 +111,10 @@ def copy_into(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor], sourc
 
 
 def host(model: nn.Module, path: str) -> tuple[torch.device, torch.dtype]:
-    """Device and floating-point dtype of the module at `path`, or of the model where that module has no weights."""
+    """Device and floating-point dtype of the module at `path`, or of the model where that module has no weights.
+
+    Raises AutopeftError for a model without floating-point parameters.
+    """
     for owner in (model.get_submodule(path), model):
         for parameter in owner.parameters():
             if parameter.is_floating_point():

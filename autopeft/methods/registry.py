@@ -45,6 +45,7 @@ class Configured:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """From what `to_dict` gave, also after a way through JSON."""
         settings = {name: frozen(value) for name, value in plain["settings"].items()}
         return cls(plain["name"], plain["implementation"], plain["config"], settings)
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from html import escape
 from math import log10
 from textwrap import wrap
-from typing import Any
+from typing import Any, cast
 
 from autopeft.fronts import front
-from autopeft.plan import Budget
 from autopeft.reports.findings import Findings, baseline_rows
 from autopeft.reports.wording import describe, describe_fully, heading, show
+from autopeft.sizes import Share
 from autopeft.trial import SearchRecord, Status, Trial
 
 _COLOURS = (
@@ -220,11 +220,12 @@ def _line(axis: str, value: float, dash: str) -> dict[str, Any]:
 
 
 def _limit(record: SearchRecord, cost: str) -> int | None:
-    budget: Budget = record.plan.budget
+    """The budget's limit on a cost; none where it is a share of a backbone whose size is not known."""
+    limit = getattr(record.plan.budget, cost)
     parameters = record.facts.get("backbone_parameters")
-    if isinstance(parameters, int):
-        budget = budget.resolved(parameters)
-    return budget.limits().get(cost)
+    if isinstance(limit, Share):
+        return limit.of(parameters) if isinstance(parameters, int) else None
+    return cast("int | None", limit)
 
 
 def _unit(trials: Sequence[Trial]) -> tuple[str, int]:

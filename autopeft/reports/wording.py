@@ -54,7 +54,7 @@ def describe_fully(candidate: Candidate) -> str:
         f"head from {training.head_start} (learning rate {show_setting(training.head_learning_rate)})",
         f"{training.pooling} pooling",
         batch,
-        f"{training.epochs:g} epochs",
+        f"{training.epochs:g} epochs" + (f", {training.least_steps} steps at least" if training.least_steps else ""),
         f"warmup {training.warmup:g}",
         f"clip {training.clip:g}",
         *(["gradient checkpointing"] if training.gradient_checkpointing else []),

@@ -14,6 +14,7 @@ from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.events import Event, TrialBegan, TrialEnded, TrialReported, TurnedAway
 from autopeft.plan import Plan
 from autopeft.search.proposer import Proposer
+from autopeft.search.stopping import goes_on
 from autopeft.space.candidate import Candidate
 from autopeft.storage.repository import Repository
 from autopeft.trial import Costs, Outcome, Rung, SearchRecord, Trial
@@ -44,7 +45,8 @@ class Driver:
         self._earlier_seconds = float(record.facts.get("seconds", 0))
         self._facts = dict(record.facts)
         self._turned_away = Counter(record.turned_away)
-        self._trials: dict[int, Trial] = {}
+        self._validation_rows = int(record.facts.get("validation_rows", 0))
+        self._trials = {trial.number: trial for trial in record.trials if trial.outcome is not None}
         self._tickets: dict[int, int] = {}
         self._unfinished = deque(trial for trial in record.trials if trial.outcome is None)
         self._next_number = 1 + max((trial.number for trial in record.trials), default=0)
@@ -64,16 +66,17 @@ class Driver:
         return trial
 
     def rung(self, number: int, rung: Rung) -> bool:
-        """Remembers a rung. Every trial goes on to its end."""
+        """Remembers a rung; says whether the trial is worth training on."""
         trial = self._trials[number]
         self._trials[number] = trial = replace(trial, curve=(*trial.curve, rung))
         self._repository.record(self._name, trial)
         self._tell(TrialReported(trial))
-        return True
+        return goes_on(trial, self._trials.values(), self._plan.objectives, self._validation_rows)
 
     def ended(self, number: int, outcome: Outcome) -> None:
         """Remembers an outcome before anything else happens, then teaches the proposer."""
-        trial = replace(self._trials.pop(number), status=outcome.status, outcome=outcome, finished=datetime.now(UTC))
+        trial = replace(self._trials[number], status=outcome.status, outcome=outcome, finished=datetime.now(UTC))
+        self._trials[number] = trial
         self._repository.record(self._name, trial)
         self._facts["seconds"] = self.seconds
         self._repository.update(self._name, facts=self._facts)

@@ -47,9 +47,7 @@ def _shrunk(
 
     def excess_of(tried: Mapping[str, object]) -> tuple[float, float]:
         costs = predict(space.draw(Recalled(tried)))
-        return sum(costs.excesses(limits).values()), sum(
-            getattr(costs, name) / limit for name, limit in limits.items()
-        )
+        return sum(costs.excesses(limits).values()), sum(getattr(costs, name) / limit for name, limit in limits.items())
 
     seen = _Options()
     space.draw(seen.over(Recalled(params)))

@@ -78,24 +78,28 @@ class Proposer:
     def tell(self, ticket: int, trial: Trial) -> None:
         """What became of a proposal."""
         asked = self._asked.pop(ticket)
-        if trial.status is Status.FINISHED:
-            self.study.tell(asked, [trial.value(name) for name in self._objectives])
-        else:
-            self.study.tell(asked, state=TrialState.FAIL)
+        values = self._values(trial)
+        self.study.tell(asked, values, state=TrialState.FAIL if values is None else TrialState.COMPLETE)
 
     def recall(self, trial: Trial) -> None:
         """Learns from a trial of an earlier sitting, as if it had been proposed and told now."""
         source = _Remembered(Recalled(trial.params))
         self._space.draw(source)
-        finished = trial.status is Status.FINISHED
+        values = self._values(trial)
         self.study.add_trial(
             optuna.create_trial(
-                state=TrialState.COMPLETE if finished else TrialState.FAIL,
-                values=[trial.value(name) for name in self._objectives] if finished else None,
+                state=TrialState.FAIL if values is None else TrialState.COMPLETE,
+                values=values,
                 params=source.drawn,
                 distributions=source.distributions,
             )
         )
+
+    def _values(self, trial: Trial) -> list[float] | None:
+        """What the sampler learns; of a trial that was stopped early the accuracy so far, of a failed one nothing."""
+        if trial.status is Status.FAILED:
+            return None
+        return [trial.value(name) for name in self._objectives]
 
 
 class _Asked:

@@ -37,6 +37,8 @@ class Training:
     """Examples in one forward pass; gradients are accumulated up to batch_size. None: the whole batch at once."""
     epochs: float = 3.0
     """Passes over the training data."""
+    least_steps: int = 0
+    """Optimizer steps at least, in as many further passes as that takes: few rows need more than one pass."""
     warmup: float = 0.06
     """Fraction of all steps in which the learning rate rises linearly; it falls linearly to 0 afterwards."""
     gradient_checkpointing: bool = False

@@ -44,11 +44,10 @@ def train(
     device: torch.device,
     rungs: Sequence[float] = RUNGS,
 ) -> Iterator[Rung]:
-    """Trains to the end of the candidate's epochs; yields a Rung at each fraction of the steps. Raises TrainingFailed.
-    """
+    """Trains to the end of the candidate's epochs and steps; yields a Rung at each fraction of the steps. Raises TrainingFailed."""
     training = candidate.training
     per_epoch = math.ceil(len(data) / training.batch_size)
-    steps = max(1, round(training.epochs * per_epoch))
+    steps = max(1, training.least_steps, round(training.epochs * per_epoch))
     stops = rung_steps(steps, rungs)
     optimizer = new_optimizer(parameter_groups(attached, classifier.head, candidate))
     tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]

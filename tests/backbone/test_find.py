@@ -321,9 +321,8 @@ def test_an_unknown_architecture_is_answered_with_what_was_found_and_what_to_wri
     with pytest.raises(CannotAttach) as caught:
         attach(Stranger(), "lora")
     answer = str(caught.value)
-    assert answer.startswith(
-        "the architecture Stranger is not understood: no q, v. Linear maps found in stack.0: alpha"
-    )
+    assert answer.startswith("the architecture Stranger is not understood: ")
+    assert "Linear maps found in stack.0: alpha (24, 24), beta (24, 24)" in answer
     assert "wide (24, 48)" in answer
     (example,) = re.findall(r"autopeft\.attach\(model, method, sites=(\{.*\})\)\.$", answer)
     assert ast.literal_eval(example).keys() <= {"layer", "q", "k", "v", "o", "ffn.up", "ffn.down"}
@@ -389,5 +388,14 @@ def test_a_model_that_takes_no_token_ids_is_refused():
     config = t.ViTConfig(
         hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96, image_size=32, patch_size=16
     )
-    with pytest.raises(CannotAttach, match="ViTModel cannot be called with token ids"):
+    with pytest.raises(CannotAttach, match="ViTModel is not understood: called with token ids, it raised"):
         find_sites(t.ViTModel(config))
+
+
+def test_a_model_called_as_usual_but_with_names_of_its_own_is_answered_with_what_is_missing():
+    class Usual(Stranger):
+        def forward(self, input_ids, **_):
+            return super().forward(input_ids)
+
+    with pytest.raises(CannotAttach, match=r"Usual is not understood: no q, v\. Linear maps found in stack\.0: alpha"):
+        find_sites(Usual())

@@ -81,6 +81,12 @@ def test_rungs_lie_where_they_are_asked_for_and_the_last_is_the_end() -> None:
     assert [rung.seconds for rung in rungs] == sorted(rung.seconds for rung in rungs)
 
 
+def test_few_rows_are_passed_over_until_there_were_enough_steps() -> None:
+    short = replace(LORA, training=replace(LORA.training, epochs=1, least_steps=10))
+    assert trained(short)[0][-1].steps == 10
+    assert trained(replace(short, training=replace(short.training, least_steps=3)))[0][-1].steps == 6
+
+
 @pytest.mark.parametrize(
     ("steps", "fractions", "expected"),
     [(1, (1 / 9, 1 / 3), (1,)), (9, (1 / 9, 1 / 3), (1, 3, 9)), (4, (1 / 9, 1 / 3), (1, 4)), (10, (1.0,), (10,))],
