@@ -30,7 +30,7 @@ class Costs:
     """`memory` split into weights, activations, gradients, optimizer and temporary bytes."""
 
     def excesses(self, limits: Mapping[str, int]) -> dict[str, float]:
-        """By how much limits are broken, as a fraction of each; empty when all are kept. `limits` by name of the cost."""
+        """By how much limits are broken, as a fraction of each, by name of the cost; empty when all are kept."""
         values = {name: float(getattr(self, name)) for name in limits}
         return {name: values[name] / limit - 1 for name, limit in limits.items() if values[name] > limit}
 

@@ -128,7 +128,7 @@ def theirs(folder: Path, data: Path, trials: int, validation: int) -> Run:
     ends: list[float] = []
 
     class Noting(tune.Callback):
-        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        def on_trial_complete(self, **_: Any) -> None:
             ends.append(time.perf_counter() - began)
 
     config = {"data": str(data), "model": str(demo_model()), "threads": threads, "validation": validation}
@@ -157,7 +157,8 @@ def main() -> None:
             mine.append(ours(folder / "ours", data, trials))
             validation = 210
             other.append(theirs(folder / "theirs", data, trials, validation))
-    table = Table(title=f"Overhead of a trial beyond its training, {trials} one-step trials, median of {ROUNDS} runs (s)")
+    title = f"Overhead of a trial beyond its training, {trials} one-step trials, median of {ROUNDS} runs (seconds)"
+    table = Table(title=title)
     for heading in ("", "training itself", "first trial", "later trials", "later: min … max"):
         table.add_column(heading, justify="left" if not heading else "right")
     for name, runs in (("(a) autopeft", mine), ("(b) Ray Tune, function trainable", other)):
@@ -173,7 +174,8 @@ def main() -> None:
     console.print(table)
     whole = [median((run.ends[-1] - sum(run.training)) / trials for run in runs) for runs in (mine, other)]
     later = [median(run.later for run in runs) for runs in (mine, other)]
-    console.print(f"(a) / (b): later trials {later[0] / later[1]:.3f}; whole runs, start-up included {whole[0] / whole[1]:.3f}")
+    console.print(f"(a) / (b), later trials:                       {later[0] / later[1]:.3f}")
+    console.print(f"(a) / (b), all trials and the start-up of Ray: {whole[0] / whole[1]:.3f}")
 
 
 if __name__ == "__main__":

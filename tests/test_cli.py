@@ -1,5 +1,6 @@
 """The command line as its users meet it: one whole round on a tiny model, and one mistake of each kind."""
 
+import csv
 import json
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import autopeft
 from autopeft.cli import main
 from autopeft.plan import Budget, Plan, Resources, field_docs
 from tests.user import user_folder
+
 
 def run(*arguments: object) -> Result:
     """A command in this process; exceptions other than exits come through."""

@@ -55,7 +55,8 @@ def train_on_ray(
     given and Ray does not run in this process already. Raises AutopeftError when workers cannot be had or cannot start.
     """
     with _environment(_QUIET), _quiet_logs(), _ray(address), tempfile.TemporaryDirectory(prefix="autopeft-") as folder:
-        mine = allot([node["Resources"] for node in ray.nodes() if node["Alive"]], workers, gpus_per_trial)
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        mine = allot([node["Resources"] for node in nodes if node["Alive"]], workers, gpus_per_trial)
         passing = _Passing(ledger)
         trainable = tune.with_parameters(_Actor, new_worker=new_worker, threads=mine.threads)
         tuner = tune.Tuner(
@@ -191,7 +192,7 @@ class _Suggesting(Searcher):
 
 class _Scheduling(FIFOScheduler):
     def __init__(self, passing: _Passing) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._passing = passing
 
     def on_trial_result(self, controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:

@@ -113,7 +113,7 @@ class Space:
         )
 
     def _partners(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Methods that can join `names` in a mixture; those later in the order only, so that each mixture has one name."""
+        """Methods that can join `names`; those later in the order only, so that each mixture has one name."""
         later = self.methods[self.methods.index(names[-1]) + 1 :]
         return tuple(
             o for o in later if self.pairs is None or all(frozenset((o, name)) in self.pairs for name in names)

@@ -61,6 +61,7 @@ def _claim_beside(lock: Path) -> Callable[[], None] | None:
 def _claim_within(engine: Engine, search_id: int) -> Callable[[], None] | None:
     # Between statements, READ COMMITTED holds back no vacuum, however long the transaction stays open.
     connection = engine.execution_options(isolation_level="READ COMMITTED").connect()
+    connection.detach()
 
     def release() -> None:
         with suppress(DBAPIError):

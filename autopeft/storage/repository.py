@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from sqlalchemy import Double, Engine, false, func, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import Session, subqueryload
 
 from autopeft.errors import AutopeftError, unknown
 from autopeft.storage.claims import claim
@@ -117,7 +117,7 @@ class Repository:
         """All that is remembered of a search; its trials by number."""
         if self._has_tables():
             parts = (TrialRow.curve, TrialRow.costs, TrialRow.outcome)
-            options = [selectinload(SearchRow.trials).selectinload(part) for part in parts]
+            options = [subqueryload(SearchRow.trials).subqueryload(part) for part in parts]
             with self._reading() as session:
                 row = session.scalar(select(SearchRow).where(SearchRow.name == name).options(*options))
                 if row is not None:

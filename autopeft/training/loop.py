@@ -44,7 +44,7 @@ def train(
     device: torch.device,
     rungs: Sequence[float] = RUNGS,
 ) -> Iterator[Rung]:
-    """Trains to the end of the candidate's epochs and steps; yields a Rung at each fraction of the steps. Raises TrainingFailed."""
+    """Trains to the candidate's end; yields a Rung at each fraction of the steps. Raises TrainingFailed."""
     training = candidate.training
     per_epoch = math.ceil(len(data) / training.batch_size)
     steps = max(1, training.least_steps, round(training.epochs * per_epoch))

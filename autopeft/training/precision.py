@@ -11,7 +11,7 @@ def autocast(device: torch.device) -> torch.autocast:
 def has_bf16(device: torch.device) -> bool:
     """Whether matrix products in bf16 are native: CUDA since Ampere, x86 with AVX512-BF16 or AMX."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False

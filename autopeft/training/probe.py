@@ -39,7 +39,7 @@ class Probe:
 def fit_probe(
     model: PreTrainedModel, task: Task, train: Tokenized, validation: Tokenized, pooling: str, folder: Path
 ) -> Probe:
-    """The probe for one pooling of the model's states; read from `folder` where it was fitted before, else kept there."""
+    """The probe for one pooling of the model's states; read from `folder` where it is already, else kept there."""
     file = folder / f"{pooling}.safetensors"
     if not file.exists():
         features = pooled(model, train, pooling)

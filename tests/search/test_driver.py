@@ -127,7 +127,7 @@ def test_no_trial_begins_after_the_time_limit_and_earlier_sittings_count(reposit
 
 def test_when_nothing_fits_any_more_the_search_says_so(repository: Repository) -> None:
     sitting = Sitting(repository, limits={"trainable": 0.5})  # type: ignore[dict-item]
-    with pytest.raises(AutopeftError, match="1000 candidates in a row broke the budget, .* limit on trainable"):
+    with pytest.raises(AutopeftError, match=r"1000 candidates in a row broke the budget, .* limit on trainable"):
         sitting.driver.next()
 
 

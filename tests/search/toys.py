@@ -1,4 +1,4 @@
-"""A ledger and workers that train nothing, to see what an orchestrator passes on. Workers are pickled to other processes."""
+"""A ledger and workers that train nothing, to see what an orchestrator passes on."""
 
 import os
 import signal
@@ -42,7 +42,7 @@ class FaultyLedger(ToyLedger):
     """A ledger whose database is full when a trial ends."""
 
     def ended(self, number: int, outcome: Outcome) -> None:
-        raise OSError(f"no space left for trial {number}")
+        raise OSError(f"no space left for trial {number}: {outcome.status}")
 
 
 class ToyWorker:

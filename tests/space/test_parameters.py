@@ -37,7 +37,7 @@ def test_a_range_of_whole_numbers_draws_whole_numbers():
     ],
 )
 def test_a_wrong_parameter_is_refused_by_file_and_field(plain, complaint):
-    with pytest.raises(AutopeftError, match="card.yaml: settings: rank") as caught:
+    with pytest.raises(AutopeftError, match=r"card\.yaml: settings: rank") as caught:
         read_parameter(plain, "card.yaml: settings: rank")
     assert complaint in str(caught.value)
 

@@ -79,7 +79,7 @@ def test_what_a_probe_refuses_is_never_drawn_and_the_reason_is_kept():
 
 def test_a_space_in_which_nothing_can_be_attached_is_refused_with_a_reason():
     with pytest.raises(AutopeftError, match="no biases"):
-        load_space("default").only(("bitfit",)).fitted(lambda candidate: "no biases")
+        load_space("default").only(("bitfit",)).fitted(lambda _: "no biases")
 
 
 def test_an_unknown_space_or_method_is_answered_with_the_nearest():

@@ -21,7 +21,7 @@ from tests.reports.records import ADAPTER, CREATED, LORA, bare, record, trial
 from tests.storage.drawn import comparable, moments, trials
 
 drawing = settings(
-    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

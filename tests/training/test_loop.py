@@ -13,8 +13,8 @@ from autopeft.methods.registry import configured_parts
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.space.cards import load_cards
 from autopeft.tasks.classifier import Classifier
-from autopeft.trial import Rung
 from autopeft.training.loop import TrainingFailed, evaluate, rung_steps, train
+from autopeft.trial import Rung
 from tests.tiny import tiny
 from tests.training.data import TASK, split
 
