@@ -202,6 +202,13 @@ def test_the_knee_compares_costs_by_their_ratios():
     assert chosen.number == 1
 
 
+def test_a_cost_of_nothing_is_no_better_than_a_cost_of_one():
+    trials = [trial(1, 0.9, trainable=64), trial(2, 0.8, trainable=8), trial(3, 0.5, trainable=0)]
+    chosen = knee(trials, ("accuracy", "trainable"))
+    assert chosen is not None
+    assert chosen.number == 2
+
+
 def test_the_knee_of_one_objective_is_the_best_trial_and_equal_trade_offs_are_the_earliest():
     assert numbers((knee([trial(1, 0.7), trial(2, 0.9), trial(3, 0.8)], ("accuracy",)),)) == [2]
     assert numbers((knee([trial(2, 0.9, memory=800), trial(1, 0.8, memory=400)], ("accuracy", "memory")),)) == [1]

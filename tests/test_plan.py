@@ -129,6 +129,11 @@ def test_a_plan_without_a_model_is_refused(plain):
     assert complaint(Plan.from_dict, plain) == "a plan needs 'model'."
 
 
+def test_what_is_none_in_plain_values_is_not_given():
+    plain = {"model": "mini", "data": "train.csv", "space": None, "seed": None, "text": None, "budget": None}
+    assert Plan.from_dict(plain) == Plan("mini", "train.csv")
+
+
 plans = st.builds(
     Plan,
     model=st.just("mini"),
@@ -206,6 +211,7 @@ def test_a_missing_plan_is_answered(tmp_path):
         ({"workers": "2"}, "workers must be 0 or more, and whole, not 2."),
         ({"gpus_per_trial": -0.5}, "gpus_per_trial must be 0 or more, not -0.5."),
         ({"gpus_per_trial": float("nan")}, "gpus_per_trial must be 0 or more, not nan."),
+        ({"gpus_per_trial": float("inf")}, "gpus_per_trial must be 0 or more, not inf."),
     ],
 )
 def test_resources_that_cannot_be_are_refused(settings, said):

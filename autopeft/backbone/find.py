@@ -156,6 +156,7 @@ def _forward(model: nn.Module) -> Any:
 def _places_of_layer(
     model: nn.Module, config: Any, trace: _Trace, number: int, layer: str
 ) -> Iterator[tuple[str, Place]]:
+    yield "layer", Place(layer, number)
     roles: dict[str, str] = {}
     for path, module in model.get_submodule(layer).named_modules():
         if _is_linear(module) and (role := _role(path)) is not None:
@@ -171,10 +172,8 @@ def _places_of_layer(
         yield "ffn.gate", Place(roles["gate_up"], number, rows=(0, half))
         yield "ffn.up", Place(roles["gate_up"], number, rows=(half, 2 * half))
     if layer not in trace.ends:
-        yield "layer", Place(layer, number)
         return
     last, output = trace.ends[layer]
-    yield "layer", Place(layer, number, width=output.shape[-1])
     calls = [call for call in trace.calls[:last] if call.path.startswith(layer + ".")]
     post_norm = bool(calls) and _is_norm(model.get_submodule(calls[-1].path)) and calls[-1].output is output
     for site, inner, source in (("attention", "o", "q"), ("ffn", "ffn.down", "ffn.up")):
@@ -278,7 +277,7 @@ def _mapped(model: nn.Module, mapping: Mapping[str, str]) -> Sites:
     width = next((_features(each)[0] for each in known[layers[0]].modules() if _is_linear(each)), 0)
     if not width:
         raise CannotAttach(f"{layers[0]} of {architecture} holds no linear map.")
-    for site, inner, source in (("layer", "layer", ""), ("attention", "o", "q"), ("ffn", "ffn.down", "ffn.up")):
+    for site, inner, source in (("attention", "o", "q"), ("ffn", "ffn.down", "ffn.up")):
         sources = {place.layer: place.path for place in places.get(source, ())}
         if site in places or (inner in places and source in places):
             places[site] = tuple(

@@ -32,7 +32,7 @@ class Place:
     rows: tuple[int, int] | None = None
     """For a fused projection: the range of its output features that belongs to this site."""
     width: int = 0
-    """For `attention`, `ffn` and `layer`: the features of its output."""
+    """For `attention` and `ffn`: the features of the sub-layer's output."""
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def search(
     of_plan = {key: value for key, value in settings.items() if key not in of_resources}
     plan = _rooted(Plan.from_dict(of_plan) if plan is None else replace(plan, **of_plan))
     with Repository(resources.storage) as repository:
-        name = name or _new_name(plan, repository.names())
+        name = _checked(name) if name else _new_name(plan, repository.names())
         record = SearchRecord(name, plan, datetime.now(UTC))
         repository.require_free(name)
         _run(record, resources, repository, on_event or _nobody, new=True)
@@ -119,6 +119,7 @@ def resume(name: str, *, on_event: Callable[[Event], None] | None = None, **reso
     where = Resources(**resources)
     with Repository(where.storage) as repository:
         record = repository.load(name)
+        repository.claim(name)
         if record.ended is not None:
             raise AutopeftError(f"search '{name}' reached its limits already; see `autopeft report {name}`.")
         _run(record, where, repository, on_event or _nobody, new=False)
@@ -199,6 +200,13 @@ def _rooted(plan: Plan) -> Plan:
 def _absolute(place: str) -> str:
     path = Path(place).expanduser()
     return str(path.absolute()) if path.exists() else place
+
+
+def _checked(name: str) -> str:
+    """A name that can also be a folder's. Raises AutopeftError."""
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise AutopeftError(f"a search cannot be named '{name}'; use letters, digits, '-', '_' and '.'.")
+    return name
 
 
 def _new_name(plan: Plan, taken: tuple[str, ...]) -> str:

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,6 +13,9 @@ from autopeft.tasks.base import Task
 
 PROBE_C = (0.0001, 0.001, 0.01, 0.1, 1.0)
 """Inverse regularisations of the probe, on standardised features. The best is found on a fifth of the training rows."""
+
+LEAST_SCALE = 0.01
+"""Smallest scale of a feature, as a fraction of the median of all features' standard deviations."""
 
 
 class TextClassification(Task):
@@ -35,16 +37,27 @@ class TextClassification(Task):
 
     def fit_head(self, head: nn.Module, features: np.ndarray, labels: np.ndarray) -> None:
         assert isinstance(head, nn.Linear)
-        scaler = StandardScaler().fit(features)
-        scaled = scaler.transform(features)
+        mean, scale = features.mean(0), feature_scales(features)
+        scaled = (features - mean) / scale
         probe = _probe(best_regularisation(scaled, labels), scaled, labels)
-        weight, bias = probe.coef_ / scaler.scale_, probe.intercept_
-        bias = bias - weight @ scaler.mean_
+        weight = probe.coef_ / scale
+        bias = probe.intercept_ - weight @ mean
         if len(self.labels) == 2:
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
         with torch.no_grad():
             head.weight.copy_(torch.from_numpy(weight))
             head.bias.copy_(torch.from_numpy(bias))
+
+
+def feature_scales(features: np.ndarray) -> np.ndarray:
+    """(width,) what to divide features by: their standard deviations, none much smaller than the median.
+
+    Backbones have dimensions that never vary but for rounding. Scaled up like the others they would get weights so huge
+    that gradients through the head are useless.
+    """
+    deviations: np.ndarray = features.std(0, dtype=np.float64)
+    usual = float(np.median(deviations))
+    return np.maximum(deviations, LEAST_SCALE * usual) if usual else np.where(deviations > 0, deviations, 1.0)
 
 
 def best_regularisation(scaled: np.ndarray, labels: np.ndarray) -> float:

@@ -70,7 +70,7 @@ def _separated(path: Path) -> pd.DataFrame:
         with suppress(AutopeftError):
             rows = _rows(path, text, separator, csv.QUOTE_NONE)
     rows = rows or _rows(path, text, separator, csv.QUOTE_MINIMAL)
-    return pd.DataFrame(rows[1:], columns=rows[0], dtype=object)
+    return pd.DataFrame(rows[1:], columns=rows[0])
 
 
 def _rows(path: Path, text: str, separator: str, quoting: Any) -> list[list[str]]:

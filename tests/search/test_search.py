@@ -104,6 +104,7 @@ def test_the_same_plan_finds_the_same(searched: tuple[autopeft.Search, list[Even
     ("change", "answer"),
     [
         ({"name": "all"}, "a search named 'all' exists"),
+        ({"name": "../all"}, "a search cannot be named '../all'"),
         ({"methods": "lorra"}, "Did you mean 'lora'?"),
         ({"space": "quik"}, "Did you mean 'quick'?"),
         ({"model": "no/such/folder"}, "there is no model folder 'no/such/folder'"),

@@ -5,7 +5,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from autopeft.tasks.classification import PROBE_C, TextClassification, best_regularisation
+from autopeft.tasks.classification import PROBE_C, TextClassification, best_regularisation, feature_scales
 
 
 def task(classes: int = 3) -> TextClassification:
@@ -17,7 +17,7 @@ def clusters(classes: int, rows: int = 200, width: int = 12, spread: float = 3.0
     rng = np.random.default_rng(classes)
     labels = rng.permutation(np.arange(rows) % classes)
     centres = rng.normal(size=(classes, width))
-    scales = 10.0 ** rng.uniform(-2, 2, size=width)
+    scales = 10.0 ** rng.uniform(-0.8, 0.8, size=width)
     features = (centres[labels] + spread * rng.normal(size=(rows, width))) * scales + 5 * scales
     return features.astype(np.float32), labels
 
@@ -36,12 +36,12 @@ def test_a_head_from_a_probe_predicts_what_the_probe_of_sklearn_predicts(classes
     assert len(set(probabilities.argmax(1))) == classes
 
 
-def test_noisy_features_are_regularised_more_than_clear_ones():
-    noise = best_regularisation(*clusters(2, rows=300, width=200, spread=20.0))
-    assert noise < PROBE_C[-1]
-    labels = np.arange(300) % 2
-    clear = np.random.default_rng(0).normal(size=(300, 1)) * 0.1 + labels[:, None]
-    assert best_regularisation(clear, labels) > noise
+def test_noisy_features_are_regularised_and_of_equally_good_strengths_the_strongest_is_taken():
+    labels = np.arange(400) % 2
+    features = np.random.default_rng(0).normal(size=(400, 300))
+    features[:, 0] += 3 * labels
+    assert best_regularisation(features, labels) < PROBE_C[-1]
+    assert best_regularisation(features[:, :1] + 100 * labels[:, None], labels) == PROBE_C[0]
 
 
 @pytest.mark.parametrize("labels", [[0, 1], [0, 0, 0, 0, 1], [0, 1, 2, 3]])
@@ -53,13 +53,24 @@ def test_a_handful_of_rows_is_enough_for_a_probe(labels):
     assert torch.isfinite(head.weight).all()
 
 
-def test_a_feature_that_never_varies_does_not_disturb_the_probe():
+@pytest.mark.parametrize("rounding", [0.0, 1e-9, 1e-30])
+def test_a_feature_that_never_varies_but_for_rounding_gets_no_weight_to_speak_of(rounding):
     features, labels = clusters(2)
-    features[:, 3] = 7
+    features = features / features.std(0)
+    features[:, 3] = 0.5 + rounding * np.random.default_rng(0).normal(size=len(features))
     head = task(2).new_head(features.shape[1])
     task(2).fit_head(head, features, labels)
-    assert torch.isfinite(head.weight).all()
+    assert head.weight[:, 3].abs().max() < 1e-3 * head.weight.abs().max()
+    assert head.weight.abs().max() < 100
     assert torch.isfinite(head.bias).all()
+
+
+def test_scales_are_deviations_with_a_floor():
+    features = np.random.default_rng(0).normal(size=(100, 3)) * [1e-12, 1.0, 50.0]
+    scales = feature_scales(features)
+    assert np.allclose(scales[1:], features[:, 1:].std(0))
+    assert scales[0] == pytest.approx(0.01 * scales[1])
+    assert feature_scales(np.zeros((4, 2))).tolist() == [1.0, 1.0]
 
 
 def test_a_probe_that_does_not_converge_is_a_probe_without_a_warning():

@@ -30,7 +30,7 @@ def test_columns_are_guessed_from_usual_names(names, text, label):
 
 
 def test_columns_with_unusual_names_are_guessed_from_their_content():
-    frame = table(id=list(range(12)), worte=TEXTS, urteil=CLASSES)
+    frame = table(id=list(range(12)), name=list("abcdefghijkl"), worte=TEXTS, urteil=CLASSES)
     assert guess_columns(frame) == Columns(("worte",), "urteil")
 
 
@@ -43,6 +43,10 @@ def test_columns_that_are_given_are_taken():
     assert guess_columns(frame, ("summary", "text"), "other") == Columns(("summary", "text"), "other")
     assert guess_columns(frame, ("summary",)) == Columns(("summary",), "label")
     assert guess_columns(frame, label="other") == Columns(("text",), "other")
+
+
+def test_of_names_that_differ_in_case_only_the_first_is_guessed():
+    assert guess_columns(table(Text=TEXTS, text=TEXTS, label=CLASSES)).text == ("Text",)
 
 
 def test_a_usual_name_of_a_label_may_be_a_text():

@@ -126,6 +126,12 @@ def test_test_rows_without_a_text_are_left_out(tmp_path, text):
     assert len(data.splits["test"]) == 2
 
 
+def test_test_pairs_of_which_one_is_no_text_are_left_out(tmp_path):
+    some = [{"text_a": f"it is {n}", "text_b": f"not {n}", "label": n % 2} for n in range(40)]
+    data = understand(save(tmp_path, some, test=[*some[:2], {**some[2], "text_b": 5}, {**some[3], "text_a": None}]))
+    assert data.splits["test"].texts == (("it is 0", "not 0"), ("it is 1", "not 1"), ("", "not 3"))
+
+
 def test_the_fingerprint_is_that_of_the_content(tmp_path):
     def fingerprint(some: Rows, **others: Rows) -> str:
         return understand(save(tmp_path, some, validation=others.get("validation", rows(4)))).fingerprint

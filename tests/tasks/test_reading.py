@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -133,6 +134,7 @@ def test_numbers_of_parquet_are_python_numbers(tmp_path):
     frame["kind"] = pd.Series(["a", None], dtype="category")
     frame.to_parquet(tmp_path / "x.parquet")
     read = read_splits(str(tmp_path / "x.parquet"))["train"]
+    assert set(read.dtypes) == {np.dtype(object)}
     assert [type(value) for value in read["f"]] == [float, float]
     assert read["i"].tolist() == [1, pd.NA]
     assert read["kind"][0] == "a"

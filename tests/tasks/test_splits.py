@@ -38,6 +38,12 @@ def test_a_split_is_a_stratified_partition_in_which_every_class_is_trained(rows,
     assert (np.abs(held_out - share * counts)[usual] < 1 + 1e-9).all()
 
 
+def test_a_class_of_which_much_depends_is_not_held_out_whole():
+    train, validation = split_off(np.array([0, 0, *range(1, 20)]), 0)
+    assert len(validation) == 1
+    assert 0 in np.array([0, 0, *range(1, 20)])[train]
+
+
 def test_a_split_is_the_same_for_the_same_seed_only():
     rows = np.arange(400) % 3
     one, again, other = (split_off(rows, seed)[1].tolist() for seed in (1, 1, 2))
