@@ -22,7 +22,7 @@ class CannotMerge(AutopeftError):
 def unknown(kind: str, value: str, known: Iterable[str]) -> AutopeftError:
     """The error for a name that is not among those known, with the nearest one suggested."""
     names = sorted(known)
-    folded = {name.casefold(): name for name in reversed(names)}
+    folded = {name.casefold(): name for name in names}
     close = get_close_matches(str(value).casefold(), folded, n=1, cutoff=0.5)
     hint = f" Did you mean '{folded[close[0]]}'?" if close else ""
     return AutopeftError(f"unknown {kind} '{value}'.{hint} Known: {', '.join(names) or 'none'}.")

@@ -1,7 +1,5 @@
 """Costs of one method for people who write Python: `predict` without weights, and `measure` on a real model."""
 
-from collections.abc import Sequence
-
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -9,16 +7,11 @@ from autopeft.backbone.find import find_sites
 from autopeft.backbone.load import load_skeleton
 from autopeft.costs.measure import measure_batch
 from autopeft.costs.predict import Predictor
-from autopeft.methods.attached import attach
-from autopeft.methods.registry import Configured, Hybrid
-from autopeft.methods.registry import method as named
+from autopeft.methods.attached import Wanted, attach, parts_of
 from autopeft.space.candidate import Training
 from autopeft.tasks.classification import TextClassification
 from autopeft.tasks.classifier import Classifier
 from autopeft.trial import Costs
-
-Wanted = str | Configured | Hybrid | Sequence[Configured]
-"""A method's name (at its defaults), `method("lora", rank=8)`, or several methods to be attached together."""
 
 
 def predict(
@@ -39,7 +32,7 @@ def predict(
     """
     skeleton = load_skeleton(model.config if isinstance(model, PreTrainedModel) else model)
     training = Training(batch_size=batch_size, gradient_checkpointing=gradient_checkpointing)
-    return Predictor(skeleton, {}, labels, length).predict_parts(_parts(method), training)
+    return Predictor(skeleton, {}, labels, length).predict_parts(tuple(parts_of(method)), training)
 
 
 def measure(
@@ -59,7 +52,7 @@ def measure(
     task = TextClassification([str(label) for label in range(labels)])
     device = model.device
     sites = find_sites(model)
-    with torch.random.fork_rng(), attach(model, _parts(method), sites) as attached:
+    with torch.random.fork_rng(), attach(model, method, sites) as attached:
         classifier = Classifier(attached, task.new_head(sites.width).to(device), training.pooling)
         ids = torch.randint(model.config.get_text_config().vocab_size, (batch_size, length))
         mask = torch.ones_like(ids)
@@ -67,8 +60,3 @@ def measure(
         inputs = {"input_ids": ids, "attention_mask": mask}
         targets = torch.arange(batch_size) % labels
         return measure_batch(classifier, attached, task, inputs, targets, training, device)
-
-
-def _parts(wanted: Wanted) -> Sequence[Configured]:
-    method = named(wanted) if isinstance(wanted, str) else wanted
-    return [method] if isinstance(method, Configured) else method.parts if isinstance(method, Hybrid) else list(method)

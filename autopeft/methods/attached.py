@@ -174,7 +174,7 @@ def attach(model: nn.Module, what: Wanted, sites: Sites | Mapping[str, str] | No
 
     Raises CannotAttach with the reason, leaving the model as it was.
     """
-    parts = tuple(_parts(what))
+    parts = tuple(parts_of(what))
     if not parts:
         raise AutopeftError("give at least one method to attach.")
     carried = getattr(_backbone(model), _CARRIES, None)
@@ -202,7 +202,8 @@ def attach_saved(model: nn.Module, folder: str | Path, sites: Sites | Mapping[st
         raise
 
 
-def _parts(what: Wanted) -> Iterator[Configured]:
+def parts_of(what: Wanted) -> Iterator[Configured]:
+    """The methods meant, one by one. Raises AutopeftError for what is none."""
     if isinstance(what, str):
         what = method(what)
     if isinstance(what, Configured):
@@ -211,7 +212,7 @@ def _parts(what: Wanted) -> Iterator[Configured]:
         yield from what.parts
     elif isinstance(what, Iterable):
         for each in what:
-            yield from _parts(each)
+            yield from parts_of(each)
     else:
         raise AutopeftError(f"{what!r} is no method: give method('lora'), or a list of methods.")
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from autopeft.fronts import front, knee
+from autopeft.fronts import front, hypervolume, knee
 from autopeft.plan import OBJECTIVES, Plan
 from autopeft.reports.wording import heading, numbers, plural, show, show_setting, why
 from autopeft.sizes import show_seconds
@@ -34,6 +34,8 @@ class Findings:
     """Non-dominated trials, the most accurate first."""
     knee: Trial | None
     """The best trade-off of a front of at least three."""
+    hypervolume: float | None
+    """Share of the box between the default reference and the ideal that the front dominates; None without a front."""
     by_status: Mapping[Status, tuple[Trial, ...]]
     failures: Mapping[str, tuple[int, ...]]
     """Numbers of the failed trials by reason, the most frequent first."""
@@ -59,6 +61,7 @@ def find(record: SearchRecord) -> Findings:
         _objectives(record.plan),
         tuple(sorted(on_front, key=lambda trial: (-(trial.accuracy or 0.0), trial.predicted.trainable, trial.number))),
         knee(on_front, record.plan.objectives) if len(on_front) >= 3 else None,
+        hypervolume(record.trials, record.plan.objectives) if on_front else None,
         {status: tuple(trial for trial in record.trials if trial.status is status) for status in Status},
         _by_reason(failed),
         _methods(record.trials),
@@ -80,6 +83,8 @@ def tally(record: SearchRecord, found: Findings) -> str:
     said = [f"{plural(len(record.trials), 'trial')}{': ' + ', '.join(counts) if counts else ''}"]
     if away := turned_away(record.turned_away):
         said.append(away)
+    if found.hypervolume is not None:
+        said.append(f"hypervolume of the front {found.hypervolume:.3f}")
     if found.seconds is not None:
         said.append(f"{show_seconds(found.seconds)} of search")
     return "; ".join(said) + ("." if record.ended else "; the search is running or was interrupted.")

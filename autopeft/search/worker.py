@@ -5,16 +5,18 @@ Runs in a worker process (or in the driver with `--workers 0`). It returns facts
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from autopeft.artifacts import Description, save_artifact
 from autopeft.backbone.load import Backbone, load_backbone
 from autopeft.costs.measure import measure
 from autopeft.errors import AutopeftError
-from autopeft.methods.attached import attach
+from autopeft.methods.attached import Attached, attach
 from autopeft.methods.registry import configured_parts
 from autopeft.space.cards import Card
 from autopeft.tasks.base import task_named
@@ -78,15 +80,7 @@ class TrainingWorker:
 
     def _trained(self, trial: Trial, measured: list[Costs]) -> Iterator[Rung]:
         candidate = trial.candidate
-        with torch.random.fork_rng():
-            torch.manual_seed(trial.seed)
-            attached = attach(
-                self._backbone.model, configured_parts(candidate.parts, self._job.cards), self._backbone.sites
-            )
-            head = self._task.new_head(self._backbone.sites.width).to(self._device)
-        with attached:
-            if candidate.training.head_start == "probe":
-                load_probe(self._job.probes, candidate.training.pooling).start(head)
+        with self._attached(trial) as (attached, head):
             classifier = Classifier(attached, head, candidate.training.pooling)
             measured.append(measure(classifier, attached, self._task, self._train, candidate, self._device))
             yield from train(
@@ -100,6 +94,20 @@ class TrainingWorker:
                 device=self._device,
             )
             save_artifact(self._job.artifacts / f"{trial.number:04d}", attached, head, self._job.description, candidate)
+
+    @contextmanager
+    def _attached(self, trial: Trial) -> Iterator[tuple[Attached, nn.Module]]:
+        """The candidate's methods on the backbone and a head, both initialised from the trial's seed."""
+        candidate = trial.candidate
+        with torch.random.fork_rng():
+            torch.manual_seed(trial.seed)
+            parts = configured_parts(candidate.parts, self._job.cards)
+            attached = attach(self._backbone.model, parts, self._backbone.sites)
+            with attached:
+                head = self._task.new_head(self._backbone.sites.width)
+                if candidate.training.head_start == "probe":
+                    load_probe(self._job.probes, candidate.training.pooling).start(head)
+                yield attached, head.to(self._device)
 
     def _failed(self, reason: str, began: float) -> Outcome:
         return Outcome(Status.FAILED, reason, seconds=time.perf_counter() - began, facts=self._facts())

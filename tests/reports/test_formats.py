@@ -96,7 +96,7 @@ def test_when_all_candidates_were_turned_away_the_report_says_by_what() -> None:
 
 def test_a_running_search_is_not_reported_as_ended() -> None:
     running = replace(record(), ended=None, facts={**record().facts, "seconds": 61.0})
-    assert "1 min 01 s of search; the search is running or was interrupted." in text(running, 200, coloured=False)
+    assert "1 min 01 s of search; the search is running or was interrupted." in text(running, 300, coloured=False)
 
 
 def test_the_csv_report_has_a_row_per_trial_and_a_column_per_value() -> None:

@@ -82,6 +82,7 @@ def dataset() -> datasets.Dataset:
 def test_a_saved_data_set_is_a_training_split_with_the_names_of_its_classes(tmp_path, dataset):
     dataset.save_to_disk(tmp_path / "saved")
     splits = read_splits(str(tmp_path / "saved"))
+    assert set(splits["train"].dtypes) == {np.dtype(object)}
     assert held(splits["train"]) == [
         {"text": "a film", "label": "good"},
         {"text": "a book", "label": "bad"},

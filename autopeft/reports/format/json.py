@@ -31,6 +31,7 @@ def render(record: SearchRecord) -> str:
         "baselines": asdict(record.baselines) if record.baselines else None,
         "turned_away": record.turned_away,
         "front": [trial.number for trial in found.front],
+        "hypervolume": found.hypervolume,
         "knee": found.knee.number if found.knee else None,
         "trials": [_trial(trial) for trial in record.trials],
     }
