@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from autopeft.errors import AutopeftError
 from autopeft.shipped import shipped
-from autopeft.storage.database import EXAMPLE, shown, writing
+from autopeft.storage.database import shown, writing
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -48,7 +48,7 @@ def bring_up_to_date(engine: Engine, url: URL) -> None:
         if found is not None and found not in known:
             raise AutopeftError(
                 f"the tables in {shown(url)} have version '{found}', but this autopeft knows versions up to "
-                f"'{known[-1]}'; install a newer autopeft, or give another database, such as {EXAMPLE}."
+                f"'{known[-1]}'; install a newer autopeft, or give another database by --storage."
             )
         try:
             migrate(engine, _upgrade)
