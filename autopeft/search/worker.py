@@ -27,6 +27,10 @@ from autopeft.training.probe import load_probe
 from autopeft.trial import Costs, Outcome, Rung, Status, Trial
 
 
+_ON_CPU = "DefaultCPUAllocator: can't allocate memory"
+"""How torch says on a CPU, by a plain RuntimeError, that memory is full."""
+
+
 @dataclass(frozen=True)
 class Job:
     """What every worker of a search needs; small, and travels to other machines. Calling it makes a worker."""
@@ -67,7 +71,8 @@ class TrainingWorker:
         except (MemoryError, torch.OutOfMemoryError) as error:
             yield self._failed(f"out of memory: {error}", began)
         except Exception as error:
-            yield self._failed(f"{type(error).__name__}: {error}", began)
+            kind = "out of memory" if _ON_CPU in str(error) else type(error).__name__
+            yield self._failed(f"{kind}: {error}", began)
         else:
             folder = self._job.artifacts / f"{trial.number:04d}"
             yield Outcome(

@@ -1,0 +1,112 @@
+"""Whatever a trial does, its worker answers with an outcome, leaves the backbone bit for bit, and trains the next one."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from autopeft.artifacts import load
+from autopeft.plan import Plan
+from autopeft.search.preparation import prepare
+from autopeft.search.worker import TrainingWorker
+from autopeft.space.candidate import Candidate, Part, Training
+from autopeft.trial import Costs, Outcome, Rung, Status, Trial
+from tests.user import user_folder
+
+LORA = Candidate("lora", (Part("lora", {"rank": 4}, 1e-2),), Training(batch_size=16, epochs=2))
+
+
+def trial(number: int = 1, candidate: Candidate = LORA) -> Trial:
+    return Trial(number, candidate, Costs(1, 1, 1, 1), {}, seed=5)
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> TrainingWorker:
+    folder = user_folder(tmp_path_factory.mktemp("user"))
+    plan = Plan(str(folder / "model"), str(folder / "reviews.csv"), space="quick", max_length=16)
+    return prepare(plan, folder / "runs", "mine", lambda _: None).job()
+
+
+@pytest.fixture(autouse=True)
+def _backbone_is_unchanged(worker: TrainingWorker) -> Iterator[None]:
+    model = worker._backbone.model
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    yield
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def outcome(worker: TrainingWorker, asked: Trial) -> Outcome:
+    *rungs, last = worker.train(asked)
+    assert all(isinstance(rung, Rung) for rung in rungs)
+    assert isinstance(last, Outcome)
+    return last
+
+
+def test_a_trained_trial_can_be_loaded_and_is_as_accurate_as_it_said(worker: TrainingWorker) -> None:
+    *rungs, last = worker.train(trial())
+    assert isinstance(last, Outcome)
+    assert isinstance(rungs[-1], Rung)
+    assert (last.status, last.reason) == (Status.FINISHED, "")
+    assert last.measured is not None
+    trained = load(last.artifact)
+    data = worker._validation
+    logits = torch.cat([trained.classifier(data.batch([row])) for row in range(len(data))])
+    assert worker._task.metric(logits, torch.tensor(data.labels)) == rungs[-1].accuracy
+
+
+def test_the_same_trial_gives_the_same_weights(worker: TrainingWorker) -> None:
+    first, second = (load(outcome(worker, trial(number)).artifact) for number in (2, 3))
+    assert first.logits(["the film was good"]).equal(second.logits(["the film was good"]))
+
+
+def raising(error: Exception) -> Callable[..., Iterator[Rung]]:
+    def train(*_: object, **__: object) -> Iterator[Rung]:
+        yield Rung(1, 2, 0.5, 0.7, 0.1)
+        raise error
+
+    return train
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "out of memory: CUDA out of memory."),
+        (MemoryError("no more"), "out of memory: no more"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "out of memory: [enforce fail]"),
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_fault_is_an_outcome_with_its_reason_and_the_next_trial_trains(
+    worker: TrainingWorker, error: Exception, reason: str
+) -> None:
+    with patch("autopeft.search.worker.train", raising(error)):
+        failed = outcome(worker, trial())
+    assert failed.status is Status.FAILED
+    assert failed.reason.startswith(reason)
+    assert failed.artifact == ""
+    assert outcome(worker, trial(4)).status is Status.FINISHED
+
+
+def test_a_divergence_is_an_outcome(worker: TrainingWorker) -> None:
+    wild = replace(LORA, parts=(replace(LORA.parts[0], learning_rate=1e38),))
+    failed = outcome(worker, trial(candidate=wild))
+    assert failed.status is Status.FAILED
+    assert "no longer finite at step" in failed.reason
+
+
+def test_a_method_that_cannot_go_on_the_backbone_is_an_outcome(worker: TrainingWorker) -> None:
+    twice = replace(LORA, parts=(Part("prompt_tuning"), Part("prompt_tuning")))
+    assert outcome(worker, trial(candidate=twice)).status is Status.FAILED
+
+
+def test_a_trial_that_is_closed_early_leaves_no_weights(worker: TrainingWorker) -> None:
+    training = worker.train(trial(7))
+    assert isinstance(next(training), Rung)
+    training.close()  # type: ignore[attr-defined]
+    assert not (Path(worker._job.artifacts) / "0007").exists()
