@@ -26,7 +26,6 @@ from autopeft.training.loop import TrainingFailed, train
 from autopeft.training.probe import load_probe
 from autopeft.trial import Costs, Outcome, Rung, Status, Trial
 
-
 _ON_CPU = "DefaultCPUAllocator: can't allocate memory"
 """How torch says on a CPU, by a plain RuntimeError, that memory is full."""
 

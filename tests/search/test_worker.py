@@ -1,4 +1,4 @@
-"""Whatever a trial does, its worker answers with an outcome, leaves the backbone bit for bit, and trains the next one."""
+"""Whatever a trial does, its worker answers, leaves the backbone bit for bit, and trains the next one."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
