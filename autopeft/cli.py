@@ -5,6 +5,7 @@ what they need. Options are made from the dataclasses of `plan.py`, whose field 
 `AutopeftError` is printed as one sentence with exit code 2.
 """
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
@@ -326,14 +327,53 @@ def list_searches(storage: str) -> None:
 
 
 @main.command()
-def methods() -> None:
-    """List all methods and hybrids."""
-    from autopeft.space.cards import load_cards, load_hybrids
+@click.argument("name", required=False)
+def methods(name: str | None) -> None:
+    """List all methods and hybrids, or explain the one called NAME with all that may vary."""
+    from autopeft.methods.overview import overviews
+    from autopeft.reports.wording import show
 
-    cards = load_cards()
-    rows = [(each.name, each.family, each.summary) for each in cards.values()]
-    rows += [(each.name, each.family, each.summary) for each in load_hybrids(cards).values()]
-    _table(("method", "family", "summary"), rows)
+    if name is not None:
+        _explain(name)
+        return
+    rows = [
+        (
+            each.name,
+            each.family,
+            "-" if each.trainable is None else show("trainable", each.trainable),
+            "yes" if each.merges else "no",
+            "yes" if each.exports else "no",
+            _first_reference(each.paper),
+            each.summary,
+        )
+        for each in overviews()
+    ]
+    _table(("method", "family", "BERT-base", "merges", "PEFT", "paper", "summary"), rows)
+    click.echo("\nBERT-base: parameters trained on it; PEFT: saved in peft's own format.")
+    click.echo("`autopeft methods NAME` explains one, with all that may vary.")
+
+
+def _explain(name: str) -> None:
+    from autopeft.methods.overview import overview
+
+    of, parts = overview(name)
+    click.echo(f"{of.name} ({of.family}): {of.summary}\n\n{of.paper}\n")
+    trains = "cannot be attached to BERT-base" if of.trainable is None else f"trains {of.trainable:,} on BERT-base"
+    merges = "merges into the weights" if of.merges else "does not merge into the weights"
+    exports = "is saved in peft's own format" if of.exports else "is saved in autopeft's format"
+    click.echo(f"At its defaults it {trains}; it {merges}, and {exports}.\n")
+    rows = [
+        (each.name if len(parts) == 1 else f"{part}.{each.name}", each.default, each.varies)
+        for part, declared in parts.items()
+        for each in declared
+    ]
+    _table(("parameter", "default", "a search tries"), rows)
+
+
+def _first_reference(paper: str) -> str:
+    """The first arXiv number of a reference, else its beginning."""
+    found = re.search(r"arXiv:[\d.]+\d", paper)
+    return found[0] if found else paper[:40]
 
 
 @main.command()

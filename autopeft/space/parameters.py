@@ -54,7 +54,8 @@ class Parameter:
     def __str__(self) -> str:
         if self.low is not None:
             return f"{self.low:g} … {self.high:g}{' (log)' if self.log else ''}"
-        return ", ".join(str(label(value)) for value in self.values) if self.varies else ""
+        gap = " | " if any(isinstance(value, tuple) for value in self.values) else ", "
+        return gap.join(str(label(value)) for value in self.values) if self.varies else ""
 
 
 class Draws(Protocol):
