@@ -127,7 +127,7 @@ def _traced(model: nn.Module, layers: tuple[str, ...]) -> _Trace:
                 handles.append(module.register_forward_hook(leaf(path)))
         model.eval()
         with torch.no_grad():
-            trace.width = _forward(getattr(model, "base_model", model))[0].shape[-1]
+            trace.width = forward_once(getattr(model, "base_model", model))[0].shape[-1]
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise CannotAttach(_not_understood(model, layers, f"called with token ids, it raised {reason}")) from error
@@ -139,14 +139,15 @@ def _traced(model: nn.Module, layers: tuple[str, ...]) -> _Trace:
     return trace
 
 
-def _forward(model: nn.Module) -> Any:
+def forward_once(model: nn.Module) -> Any:
+    """The output for one short row of token ids; on the meta device that of fake tensors on a CPU."""
     parameter = next(model.parameters())
     accepted = inspect.signature(model.forward).parameters
     extra: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
     if parameter.device.type != "meta":
         ids = torch.full((1, _TOKENS), 5, device=parameter.device)
         return model(input_ids=ids, attention_mask=torch.ones_like(ids), **extra)
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cpu"):
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         fake = {name: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu") for name, tensor in tensors.items()}
         ids = torch.full((1, _TOKENS), 5)

@@ -130,4 +130,5 @@ def _positions(model: PreTrainedModel) -> int | None:
 
 def stored(attached: Attached) -> int:
     """Bytes of the tensors that have to be shipped, without the head."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in attached.parameters())
+    tensors = {id(tensor): tensor for part in attached.parts for tensor in part.shipped().values()}
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())

@@ -39,7 +39,7 @@ class Step(nn.Module):
     def __init__(
         self,
         classifier: Classifier,
-        extra_loss: Callable[[], Tensor | None],
+        extra_loss: Callable[[Tensor, Callable[[], Tensor]], Tensor | None],
         task: Task,
         training: Training,
         device: torch.device,
@@ -70,10 +70,9 @@ class Step(nn.Module):
         share = micro_batch_size(training) / training.batch_size
         self.classifier.train()
         with checkpointing(self.classifier.model, training.gradient_checkpointing), meter:
-            with autocast(self._device):
-                logits = self.classifier(inputs)
-            loss = self._task.loss(logits.float(), labels)
-            extra = self._extra_loss()
+            logits = self._forward(inputs)
+            loss = self._task.loss(logits, labels)
+            extra = self._extra_loss(logits, lambda: self._forward(inputs))
             if extra is not None:
                 loss = loss + extra
             (loss * share).backward()  # type: ignore[no-untyped-call]
@@ -81,6 +80,11 @@ class Step(nn.Module):
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return Reading(meter.peak, meter.peak_by_part, meter.flops)
+
+    def _forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        with autocast(self._device):
+            logits: Tensor = self.classifier(inputs)
+        return logits.float()
 
 
 def micro_batch_size(training: Training) -> int:

@@ -5,7 +5,7 @@ backbone keeps its own setting of `requires_grad`, so that it can be trained bes
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.sites import Sites
 from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
-from autopeft.methods.base import Attachment
+from autopeft.methods.base import Attachment, Losses
 from autopeft.methods.registry import Configured, Hybrid, method
 
 DESCRIPTION = "method.json"
@@ -92,9 +92,19 @@ class Attached:
         """Trainable parameters, without the head."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def extra_loss(self) -> Tensor | None:
+    def set_up(self, losses: Losses) -> None:
+        """Lets every part make its pass over training data; called once, before training, where there is data."""
+        for part in self.parts:
+            part.set_up(losses)
+
+    def stepped(self, step: int, steps: int) -> None:
+        """Tells every part that the optimizer has taken a step, before gradients are cleared."""
+        for part in self.parts:
+            part.stepped(step, steps)
+
+    def extra_loss(self, logits: Tensor, again: Callable[[], Tensor]) -> Tensor | None:
         """The sum of the parts' extra losses of the forward pass just made, or None."""
-        losses = [loss for part in self.parts if (loss := part.extra_loss()) is not None]
+        losses = [loss for part in self.parts if (loss := part.extra_loss(logits, again)) is not None]
         return torch.stack(losses).sum() if losses else None
 
     def save(self, folder: str | Path) -> Path:

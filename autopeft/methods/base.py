@@ -6,7 +6,7 @@ trainable tensors, its extra loss, its state, and to leave the model exactly as 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import IntEnum
 from pathlib import Path
 
@@ -14,6 +14,10 @@ from torch import Tensor, nn
 
 from autopeft.backbone.sites import Sites
 from autopeft.errors import CannotMerge
+
+Losses = Callable[[int, int], Iterator[Callable[[], Tensor]]]
+"""(examples, batch size) -> one function per batch of that many training examples at most, which runs the model and
+returns the batch's mean loss with its graph."""
 
 
 class Stage(IntEnum):
@@ -56,13 +60,29 @@ class Attachment(ABC):
     def trainable(self) -> Mapping[str, nn.Parameter]:
         """The tensors to train, by a name that is stable from save to load."""
 
+    def shipped(self) -> Mapping[str, Tensor]:
+        """The tensors that `save` writes, by name: those trained, unless some of them serve training only."""
+        return self.trainable()
+
     def undecayed(self) -> frozenset[str]:
         """Names out of `trainable` that weight decay must leave alone (scales, gates, norms, biases)."""
         return frozenset(name for name, t in self.trainable().items() if t.numel() == max(t.shape, default=1))
 
-    def extra_loss(self) -> Tensor | None:
-        """A term to add to the loss of the forward pass just made, or None."""
+    def set_up(self, losses: Losses) -> None:
+        """A pass over training data before training begins, of a cost that the method's settings bound.
+
+        Leaves no gradients, and changes no values but those of `trainable`.
+        """
+
+    def extra_loss(self, logits: Tensor, again: Callable[[], Tensor]) -> Tensor | None:
+        """A term to add to the loss of the forward pass that gave `logits` (batch, classes), or None.
+
+        `again` runs another forward pass on the same batch, with new random numbers.
+        """
         return None
+
+    def stepped(self, step: int, steps: int) -> None:
+        """Hears that the optimizer has taken its step `step` (from 1) of `steps`; gradients are still there."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:

@@ -5,16 +5,15 @@ All biases (also those of layer norms), or only those of named sites. A bias is 
 only. Of a fused projection the whole bias is trained, whichever of q, k and v is asked for.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from autopeft.backbone.sites import Layers, Sites, layer_numbers
 from autopeft.errors import CannotAttach
 from autopeft.methods.base import Attachment, Method
-from autopeft.methods.hooked import Hooked
+from autopeft.methods.in_place import TrainedInPlace
 
 
 @dataclass(frozen=True)
@@ -50,27 +49,3 @@ class BitFit(Method):
 
 def _names(biases: str | Sequence[str]) -> Sequence[str]:
     return [biases] if isinstance(biases, str) else biases
-
-
-class TrainedInPlace(Hooked):
-    """Existing parameters of the model, trained where they are and put back on `detach`."""
-
-    mergeable = True
-
-    def __init__(self, model: nn.Module, chosen: Mapping[str, nn.Parameter]) -> None:
-        super().__init__(model, nn.Module())
-        self._chosen = chosen
-        self._before = {name: parameter.detach().clone() for name, parameter in chosen.items()}
-
-    def trainable(self) -> Mapping[str, nn.Parameter]:
-        return self._chosen
-
-    def merge(self) -> None:
-        """The trained values are the model's own already; `detach` will no longer undo them."""
-        self._before.clear()
-
-    def detach(self) -> None:
-        super().detach()
-        with torch.no_grad():
-            for name, value in self._before.items():
-                self._chosen[name].copy_(value)

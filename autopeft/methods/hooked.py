@@ -63,7 +63,7 @@ class Hooked(Attachment):
         self._handles.append(self.model.get_submodule(path).register_forward_hook(after))
 
     def save(self, folder: Path) -> None:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.trainable().items()}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.shipped().items()}
         save_file(tensors, folder / WEIGHTS)
 
     def load(self, folder: Path) -> None:

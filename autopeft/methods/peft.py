@@ -4,21 +4,25 @@ A card's `config` says what each field of the peft config receives; `$rank` stan
 full module paths: `$sites` stands for the places of the sites in the setting `sites`, `$sites[ffn.down]` for those
 at one site. On a fused projection (GPT-2's `c_attn`) peft adapts the whole fused weight, whichever of q, k and v is
 asked for. Two methods of one kind (LoRA twice) go on one model, but not on one module.
+
+A schedule that a config gives in steps of its `total_step` (AdaLoRA's) is stretched to the real number of steps.
 """
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import peft
+import torch
+from peft.tuners.lycoris_utils import LycorisLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from autopeft.backbone.sites import Sites
 from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
@@ -37,6 +41,13 @@ _REFUSALS = (
     TypeError,
     ValueError,
 )
+_SAID_IN_VAIN = (
+    r".*modify a model with PEFT for a second time.*",
+    r".*Already found a `peft_config` attribute.*",
+    r".*`is_gradient_checkpointing` is deprecated.*",
+    r"Specified to not (save|load) vera_A and vera_B.*",
+)
+"""Warnings of peft about what is meant so."""
 _REFERENCE = re.compile(r"\$(\w+)(?:\[([\w.]+)\])?")
 
 
@@ -58,7 +69,7 @@ class PeftMethod(Method):
 
     def attach(self, model: nn.Module, sites: Sites) -> "PeftAttachment":
         fields = {name: self._filled(value, sites) for name, value in self.config.items()}
-        with _told_plainly(f"peft refuses {self.config_class}"):
+        with _told_plainly(f"peft refuses {self.config_class}"), _quiet():
             config = getattr(peft, self.config_class)(**fields)
             if config.is_prompt_learning:
                 _fit_prompt(config, model, sites)
@@ -89,17 +100,20 @@ class PeftAttachment(Attachment):
         self._input_hooks: set[int] = set()
         self._name = f"autopeft{sum(1 for module in model.modules() if isinstance(module, BaseTunerLayer))}"
         try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message=r".*modify a model with PEFT for a second time.*")
-                warnings.filterwarnings("ignore", message=r".*Already found a `peft_config` attribute.*")
-                warnings.filterwarnings("ignore", message=r".*`is_gradient_checkpointing` is deprecated.*")
-                config.inference_mode = False
-                self._peft = peft.get_peft_model(model, config, adapter_name=self._name)
+            config.inference_mode = False
+            self._peft = peft.get_peft_model(model, config, adapter_name=self._name)
             self._input_hooks = _hooks_on_input(model).keys() - hooks_before.keys()
             _activate_all(model)
+            self._allocates = hasattr(self._peft.base_model, "update_and_allocate")
+            if self._allocates and not config.target_r < config.init_r:
+                raise CannotAttach(f"a rank of {config.target_r} is to remain of {config.init_r}: begin with more.")
+            if getattr(config, "module_dropout", None) == 0:
+                self._never_drop()
         except BaseException:
             self._restore()
             raise
+        self._config = config
+        self._schedule = getattr(config, "tinit", 0), getattr(config, "tfinal", 0), getattr(config, "total_step", 0)
         self.mergeable = not config.is_prompt_learning
         self.model = self._peft if config.is_prompt_learning else model
         self.prepended = config.num_virtual_tokens if config.is_prompt_learning else 0
@@ -113,8 +127,42 @@ class PeftAttachment(Attachment):
     def trainable(self) -> Mapping[str, nn.Parameter]:
         return self._trainable
 
+    def shipped(self) -> Mapping[str, Tensor]:
+        if not self._config.is_prompt_learning:
+            return self._trainable
+        encoder = self._peft.prompt_encoder[self._name]
+        prompts = encoder.embedding.weight
+        if not self._config.inference_mode:
+            with torch.no_grad():
+                prompts = encoder(torch.arange(len(prompts), device=prompts.device))
+        return {"prompt_embeddings": prompts}
+
+    def extra_loss(self, logits: Tensor, again: Callable[[], Tensor]) -> Tensor | None:  # noqa: ARG002
+        """How far the rows of A and the columns of B are from orthonormal, where the config weighs that."""
+        weight = getattr(self._config, "orth_reg_weight", 0.0)
+        if not weight:
+            return None
+        factors = [
+            factor
+            for layer in self._layers()
+            for factor in (layer.lora_A[self._name], layer.lora_B[self._name].transpose(0, 1))
+        ]
+        distances = [torch.linalg.norm(each @ each.T - torch.eye(len(each)).to(each)) for each in factors]
+        return weight * torch.stack(distances).mean()
+
+    def stepped(self, step: int, steps: int) -> None:
+        if not self._allocates or steps < 2:
+            return
+        config = self._config
+        tinit, tfinal, total = self._schedule
+        config.total_step = steps
+        config.tinit = tinit * steps // total
+        config.tfinal = min(tfinal * steps // total, steps - 2)
+        self._peft.base_model.update_and_allocate(step)
+
     def save(self, folder: Path) -> None:
-        self._peft.save_pretrained(str(folder), selected_adapters=[self._name], save_embedding_layers=False)
+        with self._all_ranks():
+            self._peft.save_pretrained(str(folder), selected_adapters=[self._name], save_embedding_layers=False)
         nested = folder / self._name
         for file in nested.iterdir():
             file.replace(folder / file.name)
@@ -122,7 +170,7 @@ class PeftAttachment(Attachment):
         (folder / "README.md").unlink(missing_ok=True)
 
     def load(self, folder: Path) -> None:
-        with _told_plainly(f"'{folder}' does not belong to this model and method"):
+        with _told_plainly(f"'{folder}' does not belong to this model and method"), _quiet(), self._all_ranks():
             weights = load_peft_weights(str(folder), device="cpu")
             expected = get_peft_model_state_dict(self._peft, adapter_name=self._name, save_embedding_layers=False)
             if weights.keys() != expected.keys():
@@ -132,16 +180,48 @@ class PeftAttachment(Attachment):
                     shapes = tuple(weights[name].shape), tuple(tensor.shape)
                     raise ValueError(f"'{name}' has shape {shapes[0]}, here it is {shapes[1]}")
             set_peft_model_state_dict(self._peft, weights, adapter_name=self._name)
+        if self._config.is_prompt_learning:
+            self._keep_prompts_only()
 
     def merge(self) -> None:
         if not self.mergeable:
             raise CannotMerge("prompts are inputs, not weights: they cannot be merged into the model.")
-        for module in self._bare.modules():
-            if isinstance(module, BaseTunerLayer) and self._name in module._all_available_adapter_names():
-                module.merge(safe_merge=True, adapter_names=[self._name])
+        for layer in self._layers():
+            layer.merge(safe_merge=True, adapter_names=[self._name])
 
     def detach(self) -> None:
         self._restore()
+
+    def _keep_prompts_only(self) -> None:
+        """Prompts are saved as what an encoder made of them: once loaded, they are read and trained without it."""
+        encoder = self._peft.prompt_encoder[self._name]
+        self._config.inference_mode = True
+        encoder.requires_grad_(False)
+        encoder.embedding.requires_grad_(True)
+        self._trainable = {name: each for name, each in self._trainable.items() if each is encoder.embedding.weight}
+
+    def _layers(self) -> Iterator[Any]:
+        for module in self._bare.modules():
+            if isinstance(module, BaseTunerLayer) and self._name in module._all_available_adapter_names():
+                yield module
+
+    def _never_drop(self) -> None:
+        """Spares LyCORIS layers in training a random number against dropping out: a simulated step has none to give."""
+        for layer in self._layers():
+            if isinstance(layer, LycorisLayer) and isinstance(layer, nn.Module):
+                layer.register_forward_pre_hook(lambda own, _: setattr(own, "training", False))
+
+    @contextmanager
+    def _all_ranks(self) -> Iterator[None]:
+        """Keeps peft from leaving out the ranks that are zero by now, and with them the shapes that `load` expects."""
+        if not self._allocates:
+            yield
+            return
+        pattern, self._config.rank_pattern = self._config.rank_pattern, None
+        try:
+            yield
+        finally:
+            self._config.rank_pattern = pattern
 
     def _restore(self) -> None:
         for path, module in self._modules_before.items():
@@ -181,6 +261,14 @@ def _fit_prompt(config: peft.PromptLearningConfig, model: Any, sites: Sites) -> 
     config.token_dim = config.token_dim or embeddings.embedding_dim
     config.num_layers = config.num_layers or len(sites.layers)
     config.num_attention_heads = config.num_attention_heads or model.config.num_attention_heads
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        for message in _SAID_IN_VAIN:
+            warnings.filterwarnings("ignore", message=message)
+        yield
 
 
 @contextmanager

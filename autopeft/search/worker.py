@@ -22,7 +22,7 @@ from autopeft.space.cards import Card
 from autopeft.tasks.base import task_named
 from autopeft.tasks.classifier import Classifier
 from autopeft.tasks.tokenized import Tokenized, open_split
-from autopeft.training.loop import TrainingFailed, train
+from autopeft.training.loop import TrainingFailed, set_up, train
 from autopeft.training.probe import load_probe
 from autopeft.trial import Costs, Outcome, Rung, Status, Trial
 
@@ -86,6 +86,7 @@ class TrainingWorker:
         candidate = trial.candidate
         with self._attached(trial) as (attached, head):
             classifier = Classifier(attached, head, candidate.training.pooling)
+            set_up(classifier, attached, self._task, self._train, seed=trial.seed, device=self._device)
             measured.append(measure(classifier, attached, self._task, self._train, candidate, self._device))
             yield from train(
                 classifier,

@@ -6,8 +6,9 @@ seed and number of threads. Not covered: several devices for one trial.
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -63,6 +64,7 @@ def train(
             since += 1
             torch.nn.utils.clip_grad_norm_(tensors, training.clip)
             optimizer.step()
+            attached.stepped(step + 1, steps)
             optimizer.zero_grad(set_to_none=True)
             at_rung = step + 1 in stops
             if (at_rung or step % _LOOK_EVERY == 0) and not torch.isfinite(total):
@@ -94,15 +96,41 @@ def _step(
     for inputs, targets in cut(data.batch(indices), labels, micro):
         on_device = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
         share = len(targets) / len(indices)
-        with autocast(device):
-            logits = classifier(on_device)
-        loss = task.loss(logits.float(), targets.to(device, non_blocking=True))
-        extra = attached.extra_loss()
+        forward = partial(_forward, classifier, on_device, device)
+        logits = forward()
+        loss = task.loss(logits, targets.to(device, non_blocking=True))
+        extra = attached.extra_loss(logits, forward)
         if extra is not None:
             loss = loss + extra
         (loss * share).backward()  # type: ignore[no-untyped-call]
         total += loss.detach() * share
     return total
+
+
+def _forward(classifier: Classifier, inputs: dict[str, torch.Tensor], device: torch.device) -> torch.Tensor:
+    with autocast(device):
+        logits: torch.Tensor = classifier(inputs)
+    return logits.float()
+
+
+def set_up(
+    classifier: Classifier, attached: Attached, task: Task, data: Tokenized, *, seed: int, device: torch.device
+) -> None:
+    """Lets the attached methods look at training data before they are trained; no gradients are left behind."""
+
+    def losses(examples: int, batch_size: int) -> Iterator[Callable[[], torch.Tensor]]:
+        chosen = np.random.default_rng(seed).permutation(len(data))[:examples]
+        for start in range(0, len(chosen), batch_size):
+            yield partial(_loss, chosen[start : start + batch_size])
+
+    def _loss(indices: np.ndarray) -> torch.Tensor:
+        inputs = {name: tensor.to(device) for name, tensor in data.batch(indices).items()}
+        return task.loss(_forward(classifier, inputs, device), torch.from_numpy(data.labels[indices]).to(device))
+
+    with seeded(seed), _training(classifier):
+        attached.set_up(losses)
+    for parameter in classifier.parameters():
+        parameter.grad = None
 
 
 @torch.inference_mode()

@@ -53,11 +53,11 @@ def headed(kind, architecture="bert"):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_head_stays_trainable_beside_a_method_and_is_not_counted(name, kind):
     model = headed(kind)
-    before, bare = whole(model), attach(tiny("bert"), name)
+    before, bare = whole(model), tiny("bert")
+    bare.pooler = bare.pooler if model.bert.pooler is not None else None
     with attach(model, name) as attached:
         assert {n for n, p in model.named_parameters() if p.requires_grad} >= {"classifier.weight", "classifier.bias"}
-        pooler = model.bert.pooler is None and name == "bitfit"
-        assert attached.count == bare.count - 48 * pooler
+        assert attached.count == attach(bare, name).count
         attached.model(**batch()).logits.pow(2).sum().backward()
         assert model.classifier.weight.grad.any()
         frozen = [p for p in model.base_model.parameters() if id(p) not in {id(t) for t in attached.parameters()}]
@@ -79,14 +79,16 @@ def test_a_head_that_was_frozen_stays_frozen():
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "bert"])
 def test_a_language_model_is_frozen_whole(architecture, name):
     model = headed(AutoModelForCausalLM, architecture) if architecture != "bert" else BertForMaskedLM(CONFIGS["bert"]())
-    if name == "bitfit" and architecture == "llama":
-        with pytest.raises(CannotAttach, match="its layers have none"):
+    reason = {("llama", "bitfit"): "its layers have none", ("gpt2", "krona"): "peft refuses"}.get((architecture, name))
+    if reason:
+        with pytest.raises(CannotAttach, match=reason):
             attach(model, name)
         return
     attached = attach(model, name)
     trained = {id(parameter) for parameter in attached.parameters()}
     assert {id(p) for p in model.parameters() if p.requires_grad} <= trained
-    assert model.get_output_embeddings().weight.requires_grad is False
+    output = model.get_output_embeddings().weight
+    assert not output.requires_grad or (id(output) in trained and output is model.get_input_embeddings().weight)
 
 
 PARTS = ("prompt_tuning", "adapter", "bitfit", "lora", "ia3")
@@ -309,7 +311,7 @@ def test_tensors_say_which_part_they_belong_to_and_come_once():
     assert {each.part for each in tensors if each.name.endswith(".bias")} == {0}
     assert {each.part for each in tensors if "lora_" in each.name} == {1}
     assert attached.count == sum(each.tensor.numel() for each in tensors)
-    assert attached.extra_loss() is None
+    assert attached.extra_loss(torch.zeros(1, 2), lambda: torch.zeros(1, 2)) is None
 
 
 def test_a_saved_method_attaches_where_its_card_is_unknown(tmp_path):

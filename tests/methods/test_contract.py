@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from autopeft.backbone.sites import Sites
+from autopeft.costs.predict import stored
 from autopeft.errors import CannotAttach, CannotMerge
 from autopeft.methods.attached import attach, attach_saved
 from autopeft.methods.registry import method
@@ -15,7 +16,26 @@ from autopeft.space.cards import load_cards, load_hybrids
 from tests.tiny import CONFIGS, batch, tiny
 
 NAMES = (*load_cards(), *load_hybrids(load_cards()))
-IDENTITY_AT_STEP_0 = {"lora", "ia3", "adapter", "bitfit", "lora_parallel"}
+IDENTITY_AT_STEP_0 = {
+    "lora",
+    "vera",
+    "krona",
+    "adalora",
+    "compacter",
+    "said",
+    "krona_b",
+    "ia3",
+    "adapter",
+    "adamix",
+    "bitfit",
+    "lora_parallel",
+    "norm_tuning",
+    "top_layers",
+    "full",
+    "fishmask",
+}
+WRITTEN_INTO_THE_MODEL = {"fishmask"}
+"""Methods whose trained tensors stand for that many entries of the model's own ones."""
 
 pytestmark = [pytest.mark.parametrize("name", NAMES), pytest.mark.parametrize("architecture", CONFIGS)]
 
@@ -78,7 +98,8 @@ def test_nothing_but_the_declared_tensors_is_trained_even_with_weight_decay(name
     declared = {id(tensor) for tensor in attached.parameters()}
     before = {id(p): p.detach().clone() for p in model.parameters() if id(p) not in declared}
     trained(attached)
-    assert all(torch.equal(p, before[id(p)]) for p in model.parameters() if id(p) in before)
+    changed = sum(int((p != before[id(p)]).sum()) for p in model.parameters() if id(p) in before)
+    assert changed <= (attached.count if name in WRITTEN_INTO_THE_MODEL else 0)
     assert {id(p) for p in model.parameters() if p.requires_grad} <= declared
 
 
@@ -86,7 +107,7 @@ def test_every_trained_tensor_that_is_used_receives_a_gradient(name, architectur
     attached = trained(attached_or_skipped(tiny(architecture), name), steps=2)
     loss_of(attached).backward()
     silent = [each.name for each in attached.tensors() if each.tensor.grad is None or not each.tensor.grad.any()]
-    unused = {"pooler.dense.bias"}
+    unused = {"pooler.dense.bias", "pooler.dense.weight"}
     key_biases = {each for each in silent if "key.bias" in each or "c_attn.bias" in each}
     assert set(silent) - unused - key_biases == set()
 
@@ -115,7 +136,7 @@ def test_saved_and_loaded_again_gives_equal_output(name, architecture, tmp_path)
         expected = hidden(attached)
     attached.save(tmp_path)
     again = attach_saved(tiny(architecture), tmp_path)
-    assert again.count == attached.count
+    assert stored(again) == stored(attached)
     with torch.no_grad():
         assert torch.equal(hidden(again), expected)
 
@@ -163,6 +184,7 @@ def test_gradients_are_the_same_with_gradient_checkpointing(name, architecture):
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         each.model.train()
+        torch.manual_seed(0)
         loss_of(each).backward()
     for one, other in zip(plain.parameters(), checkpointed.parameters(), strict=True):
         if one.grad is not None:

@@ -5,6 +5,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 from autopeft.backbone.find import find_sites
+from autopeft.costs.predict import stored
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import method
 
@@ -20,10 +21,49 @@ COUNTS = [
     ("ia3", {"sites": ["k", "v", "ffn.down"]}, 55_296),
     ("bitfit", {"biases": "all"}, 102_912),
     ("bitfit", {"biases": ["q", "ffn.up"]}, 46_080),
+    ("norm_tuning", {}, 38_400),
+    ("top_layers", {"count": 1}, 7_087_872),
+    ("top_layers", {"count": 2}, 14_175_744),
+    ("full", {}, 109_482_240),
+    ("fishmask", {"keep": 0.005}, 547_411),
+    ("lora", {"rank": 8, "sites": ["q", "v"], "dora": True}, 313_344),
+    ("adalora", {"initial_rank": 12, "rank": 8, "sites": ["q", "v"]}, 442_656),
+    ("adalora", {"initial_rank": 12, "rank": 8, "sites": ALL_SIX}, 1_991_520),
+    ("vera", {"rank": 256, "sites": ["q", "v"]}, 24_576),
+    ("vera", {"rank": 1024, "sites": ["q", "v"]}, 43_008),
+    ("krona", {"sites": ["q", "v"]}, 38_400),
+    ("krona", {"sites": ["q", "v"], "factor": 32}, 38_400),
+    ("krona_b", {}, 18_432),
+    ("krona_b", {"residual": True}, 18_444),
+    ("said", {"dimensions": 20_000}, 20_000),
+    ("said", {"dimensions": 20_000, "groups": "none"}, 20_000),
+    ("compacter", {"bottleneck": 24}, 57_088),
+    ("compacter", {"bottleneck": 24, "placement": "compacter++"}, 28_576),
     ("prompt_tuning", {"length": 10}, 7_680),
     ("prompt_tuning", {"length": 20}, 15_360),
     ("prompt_tuning", {"length": 100}, 76_800),
+    ("adamix", {"experts": 4, "bottleneck": 48}, 2_223_360),
+    ("adamix", {"experts": 1, "bottleneck": 48, "consistency": 0.0}, 894_528),
+    ("mam", {"prefix_tuning": {"length": 30, "hidden": 800}, "adapter": {"bottleneck": 384}}, 22_493_984),
+    ("unipelt", {"rank": 8, "length": 10, "hidden": 512, "bottleneck": 48}, 11_083_376),
+    ("unipelt", {"rank": 8, "length": 10, "hidden": 0, "bottleneck": 48}, 1_410_672),
+    ("p_tuning", {"length": 20, "hidden": 768}, 1_787_136),
+    ("prefix_tuning", {"length": 10}, 184_320),
+    ("prefix_tuning", {"length": 20}, 368_640),
+    ("prefix_tuning", {"length": 30, "hidden": 512}, 9_872_384),
+    ("prefix_tuning", {"length": 20, "hidden": 768}, 14_780_160),
 ]
+SHIPPED = [
+    ("unipelt", {"rank": 8, "length": 10, "hidden": 512, "bottleneck": 48}, 1_410_672),
+    ("mam", {"prefix_tuning": {"length": 30, "hidden": 800}, "adapter": {"bottleneck": 384}}, 7_644_672),
+    ("mam", {"prefix_tuning": {"length": 30, "hidden": 800}, "adapter": {"bottleneck": 512}}, 10_005_504),
+    ("mam", {"prefix_tuning": {"length": 16}, "adapter": {"bottleneck": 16}}, 599_232),
+    ("adamix", {"experts": 4, "bottleneck": 48}, 894_528),
+    ("p_tuning", {"length": 20, "hidden": 768}, 15_360),
+    ("prefix_tuning", {"length": 30, "hidden": 512}, 552_960),
+    ("prefix_tuning", {"length": 20, "hidden": 768}, 368_640),
+]
+"""What has to be stored, where that is less than what is trained."""
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +83,13 @@ def test_trainable_parameters_are_those_of_the_formula(bert_base, name, settings
     with torch.device("meta"), attach(model, method(name, **settings), sites) as attached:
         assert attached.count == count
         assert sum(parameter.numel() for parameter in attached.parameters()) == count
+
+
+@pytest.mark.parametrize(("name", "settings", "count"), SHIPPED, ids=[f"{each[0]}-{each[2]}" for each in SHIPPED])
+def test_shipped_parameters_are_those_of_the_formula(bert_base, name, settings, count):
+    model, sites = bert_base
+    with torch.device("meta"), attach(model, method(name, **settings), sites) as attached:
+        assert stored(attached) == 4 * count < 4 * attached.count
 
 
 def test_overlapping_parts_of_a_hybrid_add_up_and_share_nothing(bert_base):

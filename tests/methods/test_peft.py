@@ -56,6 +56,52 @@ def test_lora_dropout_acts_in_training_only_and_on_its_own_branch_only():
         assert torch.equal(query(x), query.base_layer(x))
 
 
+def test_rslora_divides_by_the_root_of_the_rank():
+    model = tiny("bert")
+    attached = disturbed(attach(model, method("lora", rank=4, alpha=12, rslora=True, sites=["q"])))
+    query, plain = model.encoder.layer[1].attention.self.query, tiny("bert").encoder.layer[1].attention.self.query
+    a, b = (tensor(attached, "layer.1", "query", factor) for factor in ("lora_A", "lora_B"))
+    x = torch.randn(2, 3, 48)
+    with torch.no_grad():
+        assert torch.allclose(query(x), plain(x) + 12 / 2 * linear(linear(x, a), b), atol=1e-5)
+
+
+def test_dora_learns_the_length_of_every_row_of_the_changed_weight():
+    model = tiny("bert")
+    attached = disturbed(attach(model, method("lora", rank=4, alpha=12, dora=True, sites=["q"])))
+    query, plain = model.encoder.layer[1].attention.self.query, tiny("bert").encoder.layer[1].attention.self.query
+    a, b, length = (tensor(attached, "layer.1", "query", each) for each in ("lora_A", "lora_B", "magnitude"))
+    x = torch.randn(2, 3, 48)
+    with torch.no_grad():
+        changed = plain.weight + 12 / 4 * b @ a
+        weight = length[:, None] * changed / changed.norm(dim=1, keepdim=True)
+        assert torch.allclose(query(x), linear(x, weight, plain.bias), atol=1e-4)
+        merged = attached.merge().encoder.layer[1].attention.self.query.weight
+        assert torch.allclose(merged.norm(dim=1), length.abs(), atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+@pytest.mark.parametrize("options", [{"dora": True}, {"rslora": True}, {"dora": True, "rslora": True}])
+def test_lora_s_options_begin_at_the_backbone_and_are_saved_merged_and_taken_off(architecture, options, tmp_path):
+    model = tiny(architecture)
+    with torch.no_grad():
+        bare = model(**batch()).last_hidden_state
+        attached = attach(model, method("lora", alpha=2, **options))
+        assert torch.allclose(attached.model(**batch()).last_hidden_state, bare, atol=1e-5)
+        expected = disturbed(attached).model(**batch()).last_hidden_state
+        attached.save(tmp_path)
+        again = attach_saved(tiny(architecture), tmp_path)
+        assert torch.equal(again.model(**batch()).last_hidden_state, expected)
+        attached.detach()
+        assert torch.equal(model(**batch()).last_hidden_state, bare)
+        assert torch.allclose(again.merge()(**batch()).last_hidden_state, expected, atol=1e-5)
+
+
+def test_lengths_of_dora_are_not_decayed():
+    decays = {each.name: each.decay for each in attach(tiny("bert"), method("lora", dora=True)).tensors()}
+    assert all(decay == ("magnitude" not in name) for name, decay in decays.items())
+
+
 def test_ia3_scales_keys_values_and_what_enters_the_down_projection():
     model = tiny("bert")
     attached = disturbed(attach(model, "ia3"))

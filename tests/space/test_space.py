@@ -9,6 +9,8 @@ from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Parameter, Recalled, label
 from autopeft.space.space import load_space, named_spaces
 
+SPACE = load_space("default")
+
 
 class Randomly:
     """Draws at random, and remembers what it drew."""
@@ -39,27 +41,24 @@ def test_every_shipped_space_can_be_read_and_draws_every_method_at_its_defaults(
 
 @given(seed=st.integers(0, 10_000))
 def test_a_drawn_candidate_lies_in_its_space_and_is_drawn_again_from_its_draws(seed):
-    space = load_space("default")
     draws = Randomly(seed)
-    candidate = space.draw(draws)
+    candidate = SPACE.draw(draws)
     for name, parameter in draws.parameters.items():
         assert parameter.holds(parameter.value_of(draws.drawn[name]))
-    assert space.draw(Recalled(draws.drawn)) == candidate
+    assert SPACE.draw(Recalled(draws.drawn)) == candidate
     assert Candidate.from_dict(candidate.to_dict()) == candidate
 
 
 @given(seed=st.integers(0, 10_000))
 def test_a_mixture_has_two_or_three_different_methods_in_one_order_only(seed):
-    space = load_space("default")
-
     class Mixing(Randomly):
         def draw(self, name, parameter):
             value = super().draw(name, parameter)
             return "mixture" if name == "method" else value
 
-    names = [part.method for part in space.draw(Mixing(seed)).parts]
+    names = [part.method for part in SPACE.draw(Mixing(seed)).parts]
     assert 2 <= len(names) <= 3
-    assert names == sorted(set(names), key=space.methods.index)
+    assert names == sorted(set(names), key=SPACE.methods.index)
 
 
 def test_what_a_probe_refuses_is_never_drawn_and_the_reason_is_kept():

@@ -1,0 +1,64 @@
+"""What methods share that train parameters which the backbone has already: which those are, and putting them back."""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from autopeft.methods.hooked import Hooked
+
+
+class TrainedInPlace(Hooked):
+    """Existing parameters of the model, trained where they are and put back on `detach`, from copies on the CPU."""
+
+    mergeable = True
+
+    def __init__(self, model: nn.Module, chosen: Mapping[str, nn.Parameter]) -> None:
+        super().__init__(model, nn.Module())
+        self._chosen = chosen
+        self._before = {name: kept(parameter) for name, parameter in chosen.items()}
+
+    def trainable(self) -> Mapping[str, nn.Parameter]:
+        return self._chosen
+
+    def merge(self) -> None:
+        """The trained values are the model's own already; `detach` will no longer undo them."""
+        self._before.clear()
+
+    def detach(self) -> None:
+        super().detach()
+        with torch.no_grad():
+            for name, value in self._before.items():
+                self._chosen[name].copy_(value)
+
+
+def kept(tensor: Tensor) -> Tensor:
+    """A copy that takes no memory of the tensor's device: on the CPU, or without values where the tensor has none."""
+    return tensor.detach().to("meta" if tensor.is_meta else "cpu", copy=True)
+
+
+def own_parameters(model: nn.Module, *paths: str) -> dict[str, nn.Parameter]:
+    """The backbone's own parameters in the modules at `paths`, each once, by the names they have without peft's layers.
+
+    Nothing that other methods added, and nothing of a task head, is among them.
+    """
+    left = {id(parameter) for parameter in getattr(model, "base_model", model).parameters()}
+    found = {}
+    for path in paths:
+        for name, parameter in _parameters(model.get_submodule(path), path):
+            if id(parameter) in left and parameter.is_floating_point():
+                left.remove(id(parameter))
+                found[name] = parameter
+    return found
+
+
+def _parameters(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Parameter]]:
+    covered = getattr(module, "base_layer", None)
+    if isinstance(covered, nn.Module):
+        yield from _parameters(covered, path)
+        return
+    prefix = f"{path}." if path else ""
+    for name, parameter in module.named_parameters(recurse=False):
+        yield prefix + name, parameter
+    for name, child in module.named_children():
+        yield from _parameters(child, prefix + name)
