@@ -27,7 +27,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _SIZES = {"memory": "SIZE", "stored": "SIZE", "trainable": "COUNT|SHARE", "flops": "COUNT", "time": "DURATION"}
 """Options that the dataclasses read as text, and how to write them."""
 _DEMO: Mapping[str, Any] = {"space": "quick", "max_length": 32}
-_DEMO_LIMITS: Mapping[str, Any] = {"trials": 8, "time": "6m"}
+_DEMO_LIMITS: Mapping[str, Any] = {"trials": 16, "time": "6m"}
 _INTERRUPTED = 130
 _PIPED_WIDTH = 160
 

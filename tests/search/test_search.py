@@ -51,8 +51,10 @@ def test_a_search_tries_every_kind_first_and_measures_what_it_predicted(
     assert [trial.candidate.name for trial in search.trials[:6]] == [
         *("adapter", "bitfit", "ia3", "lora", "prompt_tuning", "lora_parallel"),
     ]
-    for trial in search.trials:
-        assert trial.status is Status.FINISHED, trial.outcome
+    finished = [trial for trial in search.trials if trial.status is Status.FINISHED]
+    assert len(finished) >= 3
+    assert all(trial.status in (Status.FINISHED, Status.STOPPED) for trial in search.trials)
+    for trial in finished:
         assert trial.outcome is not None
         assert trial.outcome.measured is not None
         assert trial.outcome.measured.trainable == trial.predicted.trainable
