@@ -8,6 +8,7 @@ several micro-batches.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from autopeft.space.candidate import Training
 from autopeft.tasks.base import Task
 from autopeft.tasks.classifier import Classifier
 from autopeft.training.optimizer import new_optimizer
-from autopeft.training.precision import autocast
+from autopeft.training.precision import forward
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,10 @@ class Step(nn.Module):
         share = micro_batch_size(training) / training.batch_size
         self.classifier.train()
         with checkpointing(self.classifier.model, training.gradient_checkpointing), meter:
-            logits = self._forward(inputs)
+            again = partial(forward, self.classifier, inputs, self._device)
+            logits = again()
             loss = self._task.loss(logits, labels)
-            extra = self._extra_loss(logits, lambda: self._forward(inputs))
+            extra = self._extra_loss(logits, again)
             if extra is not None:
                 loss = loss + extra
             (loss * share).backward()  # type: ignore[no-untyped-call]
@@ -80,11 +82,6 @@ class Step(nn.Module):
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return Reading(meter.peak, meter.peak_by_part, meter.flops)
-
-    def _forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        with autocast(self._device):
-            logits: Tensor = self.classifier(inputs)
-        return logits.float()
 
 
 def micro_batch_size(training: Training) -> int:

@@ -21,7 +21,7 @@ from autopeft.tasks.classifier import Classifier
 from autopeft.tasks.tokenized import Tokenized
 from autopeft.training.batches import batches, by_length, cut
 from autopeft.training.optimizer import learning_rate_factor, new_optimizer, parameter_groups
-from autopeft.training.precision import autocast
+from autopeft.training.precision import forward
 from autopeft.trial import Rung
 
 RUNGS = (1 / 9, 1 / 3, 1.0)
@@ -96,21 +96,15 @@ def _step(
     for inputs, targets in cut(data.batch(indices), labels, micro):
         on_device = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
         share = len(targets) / len(indices)
-        forward = partial(_forward, classifier, on_device, device)
-        logits = forward()
+        again = partial(forward, classifier, on_device, device)
+        logits = again()
         loss = task.loss(logits, targets.to(device, non_blocking=True))
-        extra = attached.extra_loss(logits, forward)
+        extra = attached.extra_loss(logits, again)
         if extra is not None:
             loss = loss + extra
         (loss * share).backward()  # type: ignore[no-untyped-call]
         total += loss.detach() * share
     return total
-
-
-def _forward(classifier: Classifier, inputs: dict[str, torch.Tensor], device: torch.device) -> torch.Tensor:
-    with autocast(device):
-        logits: torch.Tensor = classifier(inputs)
-    return logits.float()
 
 
 def set_up(
@@ -125,7 +119,7 @@ def set_up(
 
     def _loss(indices: np.ndarray) -> torch.Tensor:
         inputs = {name: tensor.to(device) for name, tensor in data.batch(indices).items()}
-        return task.loss(_forward(classifier, inputs, device), torch.from_numpy(data.labels[indices]).to(device))
+        return task.loss(forward(classifier, inputs, device), torch.from_numpy(data.labels[indices]).to(device))
 
     with seeded(seed), _training(classifier):
         attached.set_up(losses)
@@ -139,9 +133,8 @@ def evaluate(classifier: Classifier, task: Task, data: Tokenized, device: torch.
     with _evaluating(classifier):
         logits, order = [], []
         for indices in by_length(data.lengths):
-            with autocast(device):
-                batch = {name: tensor.to(device) for name, tensor in data.batch(indices).items()}
-                logits.append(classifier(batch).float())
+            batch = {name: tensor.to(device) for name, tensor in data.batch(indices).items()}
+            logits.append(forward(classifier, batch, device))
             order.append(indices)
         labels = torch.from_numpy(data.labels[np.concatenate(order)]).to(device)
         together = torch.cat(logits)

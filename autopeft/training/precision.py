@@ -1,11 +1,21 @@
 """Which precision a device trains in: bf16 autocast where the hardware computes in bf16, else fp32."""
 
+from collections.abc import Mapping
+
 import torch
+from torch import Tensor, nn
 
 
 def autocast(device: torch.device) -> torch.autocast:
     """A context for forward passes; does nothing where bf16 is not computed natively."""
     return torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device))
+
+
+def forward(module: nn.Module, inputs: Mapping[str, Tensor], device: torch.device) -> Tensor:
+    """What a module gives for inputs on its device, in fp32 however it was computed."""
+    with autocast(device):
+        output: Tensor = module(inputs)
+    return output.float()
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -19,7 +19,7 @@ from autopeft.tasks.base import Task
 from autopeft.tasks.classifier import Bare, Classifier
 from autopeft.tasks.tokenized import Tokenized
 from autopeft.training.batches import by_length
-from autopeft.training.precision import autocast
+from autopeft.training.precision import forward
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,7 @@ def pooled(model: PreTrainedModel, data: Tokenized, pooling: str) -> np.ndarray:
     order = by_length(data.lengths)
     for indices in order:
         inputs = {name: tensor.to(model.device) for name, tensor in data.batch(indices).items()}
-        with autocast(model.device):
-            rows.append(features(inputs).float().cpu())
+        rows.append(forward(features, inputs, model.device).cpu())
     found: np.ndarray = torch.cat(rows).numpy()[np.argsort(np.concatenate(order))]
     return found
 
