@@ -1,23 +1,23 @@
 """The driver's side of a search: decides what is trained next, and remembers what comes back.
 
-It joins the proposer, the predictor of costs and the database, and tells everything to one listener. Orchestrators call
-it through the `Ledger` protocol, from one thread.
+It joins the finder of candidates and the database, and tells everything to one listener. Orchestrators call it through
+the `Ledger` protocol, from one thread.
 """
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 
-from autopeft.errors import AutopeftError, CannotAttach
+from autopeft.errors import AutopeftError
 from autopeft.events import Event, TrialBegan, TrialEnded, TrialReported, TurnedAway
 from autopeft.plan import Plan
-from autopeft.search.proposer import Proposer
+from autopeft.search.finder import Finder
 from autopeft.search.stopping import goes_on
-from autopeft.space.candidate import Candidate
 from autopeft.storage.repository import Repository
-from autopeft.trial import Costs, Outcome, Rung, SearchRecord, Trial
+from autopeft.trial import Outcome, Rung, SearchRecord, Trial
 
 MOST_TURNED_AWAY_IN_A_ROW = 1000
 
@@ -28,17 +28,13 @@ class Driver:
     def __init__(
         self,
         record: SearchRecord,
-        limits: Mapping[str, int],
-        proposer: Proposer,
-        predict: Callable[[Candidate], Costs],
+        finder: Finder,
         repository: Repository,
         tell: Callable[[Event], None],
     ) -> None:
         self._name = record.name
         self._plan: Plan = record.plan
-        self._limits = limits
-        self._proposer = proposer
-        self._predict = predict
+        self._finder = finder
         self._repository = repository
         self._tell = tell
         self._began = time.monotonic()
@@ -54,7 +50,7 @@ class Driver:
 
     def next(self) -> Trial | None:
         """The next trial: first those that an earlier sitting left unfinished, then new ones."""
-        if self._out_of_time() or (self._plan.trials is not None and self._given >= self._plan.trials):
+        if self._out_of_time() or not self._more():
             return None
         trial = self._again(self._unfinished.popleft()) if self._unfinished else self._new()
         if trial is None:
@@ -63,6 +59,8 @@ class Driver:
         self._trials[trial.number] = trial
         self._repository.record(self._name, trial)
         self._tell(TrialBegan(trial))
+        if self._more() and not self._unfinished:
+            self._finder.go_ahead()
         return trial
 
     def rung(self, number: int, rung: Rung) -> bool:
@@ -81,9 +79,9 @@ class Driver:
         self._facts["seconds"] = self.seconds
         self._repository.update(self._name, facts=self._facts)
         if number in self._tickets:
-            self._proposer.tell(self._tickets.pop(number), trial)
+            self._finder.tell(self._tickets.pop(number), trial)
         else:
-            self._proposer.recall(trial)
+            self._finder.recall(trial)
         self._tell(TrialEnded(trial))
 
     @property
@@ -94,25 +92,22 @@ class Driver:
     def _out_of_time(self) -> bool:
         return self._plan.time is not None and self.seconds >= self._plan.time
 
+    def _more(self) -> bool:
+        return self._plan.trials is None or self._given < self._plan.trials
+
     def _again(self, trial: Trial) -> Trial:
         return replace(trial, curve=(), started=datetime.now(UTC))
 
     def _new(self) -> Trial | None:
-        for _ in range(MOST_TURNED_AWAY_IN_A_ROW):
-            proposal = self._proposer.propose()
-            try:
-                costs = self._predict(proposal.candidate)
-                excess = costs.excesses(self._limits)
-            except CannotAttach:
-                excess = {"cannot attach": 1.0}
-            if not excess:
+        for seen in islice(self._finder.find(), MOST_TURNED_AWAY_IN_A_ROW):
+            if seen.costs is not None and not seen.excess:
                 number = self._next_number
                 self._next_number += 1
-                self._tickets[number] = proposal.ticket
+                self._tickets[number] = seen.proposal.ticket
                 seed = self._plan.seed * 100_003 + number
-                return Trial(number, proposal.candidate, costs, proposal.params, seed, started=datetime.now(UTC))
-            self._proposer.turn_away(proposal.ticket, excess)
-            worst = max(excess, key=lambda limit: excess[limit])
+                proposal = seen.proposal
+                return Trial(number, proposal.candidate, seen.costs, proposal.params, seed, started=datetime.now(UTC))
+            worst = max(seen.excess, key=lambda limit: seen.excess[limit])
             self._turned_away[worst] += 1
             self._repository.update(self._name, turned_away=dict(self._turned_away))
             self._tell(TurnedAway(worst))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from autopeft.events import BaselinesKnown, Begun, Doing, Ended, Event
 from autopeft.fronts import front, select
 from autopeft.plan import Budget, Plan, Resources
 from autopeft.search.driver import Driver
+from autopeft.search.finder import Finder
 from autopeft.search.here import train_here
 from autopeft.search.preparation import prepare
 from autopeft.search.proposer import Proposer, default_params
@@ -149,10 +151,11 @@ def _run(
     if not record.trials:
         for kind in (*prepared.space.methods, *prepared.space.hybrids):
             proposer.begin_with(default_params(prepared.space, kind))
-    driver = Driver(record, prepared.limits, proposer, prepared.predict, repository, tell)
     tell(Doing("starting workers"))
+    finder = Finder(proposer, prepared.predict, prepared.limits, ahead=resources.workers != 0)
     try:
-        _train(driver, prepared.job, resources)
+        with closing(finder):
+            _train(Driver(record, finder, repository, tell), prepared.job, resources)
     except KeyboardInterrupt:
         tell(Ended(repository.load(record.name), interrupted=True))
         raise

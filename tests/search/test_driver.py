@@ -1,6 +1,6 @@
 """The driver's decisions: what is trained next, what is turned away, what is remembered, when it ends."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.events import Event, TrialBegan, TrialEnded, TurnedAway
 from autopeft.plan import Plan
 from autopeft.search.driver import Driver
+from autopeft.search.finder import Finder
 from autopeft.search.proposer import Proposer
 from autopeft.space.candidate import Candidate
 from autopeft.space.space import load_space
@@ -38,7 +39,12 @@ class Sitting:
     """A driver with its record in the database, and the events that it told."""
 
     def __init__(
-        self, repository: Repository, plan: Plan = PLAN, limits: dict[str, int] | None = None, resumed: bool = False
+        self,
+        repository: Repository,
+        plan: Plan = PLAN,
+        limits: dict[str, int] | None = None,
+        resumed: bool = False,
+        predict: Callable[[Candidate], Costs] = predict,
     ) -> None:
         self.repository = repository
         if not resumed:
@@ -46,7 +52,8 @@ class Sitting:
         record = repository.load("mine")
         self.events: list[Event] = []
         self.proposer = Proposer(SPACE, plan.objectives, "random", seed=len(record.trials))
-        self.driver = Driver(record, limits or {}, self.proposer, predict, repository, self.events.append)
+        finder = Finder(self.proposer, predict, limits or {}, ahead=False)
+        self.driver = Driver(record, finder, repository, self.events.append)
 
     def finish(self, number: int, accuracy: float = 0.5) -> None:
         assert self.driver.rung(number, Rung(1, 1, accuracy, 0.1, 1.0))
@@ -132,13 +139,11 @@ def test_when_nothing_fits_any_more_the_search_says_so(repository: Repository) -
 
 
 def test_a_candidate_that_cannot_be_attached_is_turned_away(repository: Repository) -> None:
-    sitting = Sitting(repository)
-
     def refuse_adapters(candidate: Candidate) -> Costs:
         if candidate.name == "adapter":
             raise CannotAttach("no place for it")
         return predict(candidate)
 
-    sitting.driver._predict = refuse_adapters
+    sitting = Sitting(repository, predict=refuse_adapters)
     given = [sitting.driver.next() for _ in range(4)]
     assert all(trial is not None and trial.candidate.name == "lora" for trial in given)

@@ -1,0 +1,103 @@
+"""Finds what to train next: proposes candidates and predicts their costs until one keeps all limits.
+
+Where trials train elsewhere this goes on ahead of need, in a thread of its own, so that no worker waits for a proposal
+or a prediction. What is found ahead was proposed without the outcomes that arrived since.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Event, Lock
+
+from autopeft.errors import CannotAttach
+from autopeft.search.proposer import Proposal, Proposer
+from autopeft.space.candidate import Candidate
+from autopeft.trial import Costs, Trial
+
+
+@dataclass(frozen=True)
+class Considered:
+    """A proposal and what it would cost."""
+
+    proposal: Proposal
+    costs: Costs | None
+    """None where the candidate cannot be attached."""
+    excess: Mapping[str, float]
+    """Limits that it breaks, each by this fraction of the limit; empty where it may be trained."""
+
+
+class Finder:
+    """Proposes and predicts; with `ahead`, in another thread than its callers'."""
+
+    def __init__(
+        self, proposer: Proposer, predict: Callable[[Candidate], Costs], limits: Mapping[str, int], ahead: bool
+    ) -> None:
+        self._proposer = proposer
+        self._predict = predict
+        self._limits = limits
+        self._lock = Lock()
+        self._thread = ThreadPoolExecutor(1, "autopeft-finder") if ahead else None
+        self._seen: SimpleQueue[Considered | Exception] = SimpleQueue()
+        self._seeking = False
+        self._closed = Event()
+
+    def find(self) -> Iterator[Considered]:
+        """Proposals, each turned away if it breaks a limit, up to the first that breaks none."""
+        if self._thread is None:
+            yield from self._considered()
+            return
+        while True:
+            self.go_ahead()
+            seen = self._seen.get()
+            self._seeking = isinstance(seen, Considered) and bool(seen.excess)
+            if isinstance(seen, Exception):
+                raise seen
+            yield seen
+            if not seen.excess:
+                return
+
+    def go_ahead(self) -> None:
+        """Begins to find what `find` will give, where there is a thread for it."""
+        if self._thread is not None and not self._seeking:
+            self._seeking = True
+            self._thread.submit(self._seek)
+
+    def tell(self, ticket: int, trial: Trial) -> None:
+        """What became of a proposal."""
+        with self._lock:
+            self._proposer.tell(ticket, trial)
+
+    def recall(self, trial: Trial) -> None:
+        """What became of a trial that was not proposed in this sitting."""
+        with self._lock:
+            self._proposer.recall(trial)
+
+    def close(self) -> None:
+        """Stops looking for more."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
+
+    def _seek(self) -> None:
+        try:
+            for seen in self._considered():
+                self._seen.put(seen)
+        except Exception as error:
+            self._seen.put(error)
+
+    def _considered(self) -> Iterator[Considered]:
+        while not self._closed.is_set():
+            with self._lock:
+                proposal = self._proposer.propose()
+            try:
+                costs = self._predict(proposal.candidate)
+                excess: Mapping[str, float] = costs.excesses(self._limits)
+            except CannotAttach:
+                costs, excess = None, {"cannot attach": 1.0}
+            if excess:
+                with self._lock:
+                    self._proposer.turn_away(proposal.ticket, excess)
+            yield Considered(proposal, costs, excess)
+            if not excess:
+                return

@@ -1,0 +1,87 @@
+"""Finding the next candidate: the same in the caller's thread and ahead of need."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from threading import Event, get_ident
+
+import pytest
+
+from autopeft.errors import AutopeftError, CannotAttach
+from autopeft.search.finder import Considered, Finder
+from autopeft.search.proposer import Proposer
+from autopeft.space.candidate import Candidate
+from autopeft.space.space import load_space
+from autopeft.trial import Costs
+
+SPACE = load_space("quick").only(("lora", "adapter"))
+
+
+def predict(candidate: Candidate) -> Costs:
+    """LoRA of rank r costs r; an adapter cannot be attached."""
+    if candidate.name == "adapter":
+        raise CannotAttach("no place")
+    rank = int(str(candidate.parts[0].settings["rank"]))
+    return Costs(rank, 10 * rank, 4 * rank, 1)
+
+
+@pytest.fixture(params=[False, True], ids=["here", "ahead"])
+def finder(request: pytest.FixtureRequest) -> Iterator[Finder]:
+    with closing(Finder(_proposer(), predict, {"trainable": 4}, ahead=request.param)) as finder:
+        yield finder
+
+
+def _proposer() -> Proposer:
+    return Proposer(SPACE, ("accuracy", "memory", "trainable"), "random", seed=0)
+
+
+def test_finding_ends_with_the_first_that_keeps_the_limits_and_tells_of_all_before(finder: Finder) -> None:
+    rounds = [list(finder.find()) for _ in range(5)]
+    for considered in rounds:
+        assert not considered[-1].excess
+        assert considered[-1].costs is not None
+        assert considered[-1].costs.trainable <= 4
+        assert all(each.excess for each in considered[:-1])
+    everything = [each for considered in rounds for each in considered]
+    assert [each.proposal.ticket for each in everything] == list(range(len(everything)))
+    assert {name for each in everything for name in each.excess} == {"trainable", "cannot attach"}
+
+
+def test_both_ways_find_the_same() -> None:
+    def found(ahead: bool) -> list[list[Considered]]:
+        with closing(Finder(_proposer(), predict, {"trainable": 4}, ahead)) as finder:
+            return [list(finder.find()) for _ in range(3)]
+
+    assert found(True) == found(False)
+
+
+def test_what_is_found_ahead_was_predicted_in_another_thread_before_it_was_asked_for() -> None:
+    predicted = Event()
+    threads = []
+
+    def noting(_: Candidate) -> Costs:
+        threads.append(get_ident())
+        predicted.set()
+        return Costs(1, 1, 1, 1)
+
+    with closing(Finder(_proposer(), noting, {}, ahead=True)) as finder:
+        finder.go_ahead()
+        finder.go_ahead()
+        assert predicted.wait(10)
+        assert len(list(finder.find())) == 1
+        assert len(threads) == 1
+        assert threads[0] != get_ident()
+
+
+def test_a_fault_of_the_prediction_reaches_the_caller() -> None:
+    def broken(_: Candidate) -> Costs:
+        raise AutopeftError("no such model")
+
+    for ahead in (False, True):
+        with closing(Finder(_proposer(), broken, {}, ahead)) as faulty, pytest.raises(AutopeftError, match="no such"):
+            list(faulty.find())
+
+
+def test_closing_ends_a_search_for_something_that_never_fits() -> None:
+    finder = Finder(_proposer(), lambda _: Costs(9, 9, 9, 9), {"trainable": 1}, ahead=True)
+    finder.go_ahead()
+    finder.close()
