@@ -1,7 +1,7 @@
 """Tiny models built from a config: two or three layers of width 48, seeded, nothing downloaded."""
 
 import torch
-from transformers import AutoModel, BertConfig, GPT2Config, LlamaConfig, PreTrainedModel
+from transformers import AutoModel, BertConfig, GPT2Config, LlamaConfig, PreTrainedModel, T5Config, T5EncoderModel
 
 VOCABULARY = 96
 WIDTH = 48
@@ -11,14 +11,16 @@ CONFIGS = {
     "bert": lambda: BertConfig(**_SHAPE, intermediate_size=96, max_position_embeddings=64, type_vocab_size=2),
     "llama": lambda: LlamaConfig(**_SHAPE, intermediate_size=96, max_position_embeddings=64, num_key_value_heads=2),
     "gpt2": lambda: GPT2Config(vocab_size=VOCABULARY, n_embd=WIDTH, n_layer=2, n_head=4, n_positions=64),
+    "t5": lambda: T5Config(vocab_size=VOCABULARY, d_model=WIDTH, d_kv=12, num_heads=4, num_layers=2, d_ff=96),
 }
 
 
 def tiny(architecture: str, seed: int = 0) -> PreTrainedModel:
-    """A tiny model without a head, in eval mode; its norms and biases are moved off their trivial initial values."""
+    """A tiny model without a head (of T5 the encoder), in eval mode; norms and biases are not 1 and 0 any more."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = AutoModel.from_config(CONFIGS[architecture]())
+        config = CONFIGS[architecture]()
+        model = T5EncoderModel(config) if isinstance(config, T5Config) else AutoModel.from_config(config)
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.ndim == 1:

@@ -8,7 +8,7 @@ experts have no one feed-forward). Not covered: encoder-decoder models as a whol
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -85,7 +85,7 @@ def find_sites(model: nn.Module, mapping: Mapping[str, str] | None = None) -> Si
     if missing:
         raise CannotAttach(_not_understood(model, layers, f"no {', '.join(sorted(missing))}"))
     places["norm"] = list(_norms(model, layers))
-    places["embedding"] = list(_embedding(model))
+    places["embedding"] = list(_embedding(model, {call.path for call in trace.calls}))
     return Sites(type(model).__name__, trace.width, layers, {site: tuple(found) for site, found in places.items()})
 
 
@@ -227,11 +227,17 @@ def _norms(model: nn.Module, layers: tuple[str, ...]) -> Iterator[Place]:
             yield Place(path, _layer_of(path, layers))
 
 
-def _embedding(model: nn.Module) -> Iterator[Place]:
+def _embedding(model: nn.Module, called: Collection[str] = ()) -> Iterator[Place]:
+    """The module that embeds tokens: of several with the same weights the one that is called (T5 has two)."""
     embeddings = getattr(model, "get_input_embeddings", lambda: None)()
-    for path, module in model.named_modules():
-        if module is embeddings:
-            yield Place(path, -1)
+    weight = getattr(embeddings, "weight", None)
+    paths = [
+        path
+        for path, module in model.named_modules()
+        if module is embeddings or (isinstance(module, nn.Embedding) and module.weight is weight)
+    ]
+    if paths:
+        yield Place(next((path for path in paths if path in called), paths[0]), -1)
 
 
 def _layer_of(path: str, layers: tuple[str, ...]) -> int:

@@ -52,7 +52,7 @@ T5 = {
     "ffn.down": "encoder.block.*.layer.1.DenseReluDense.wo",
     "ffn": "encoder.block.*.layer.1.dropout",
     "norm": ["encoder.block.*.layer.0.layer_norm", "encoder.block.*.layer.1.layer_norm", "encoder.final_layer_norm"],
-    "embedding": "shared",
+    "embedding": "encoder.embed_tokens",
 }
 LLAMA = {
     "layer": "layers.*",
@@ -67,6 +67,20 @@ LLAMA = {
     "ffn": "layers.*.mlp.down_proj",
     "norm": ["layers.*.input_layernorm", "layers.*.post_attention_layernorm", "norm"],
     "embedding": "embed_tokens",
+}
+MODERNBERT = {
+    "layer": "layers.*",
+    "q": "layers.*.attn.Wqkv",
+    "k": "layers.*.attn.Wqkv",
+    "v": "layers.*.attn.Wqkv",
+    "o": "layers.*.attn.Wo",
+    "attention": "layers.*.attn.Wo",
+    "ffn.gate": "layers.*.mlp.Wi",
+    "ffn.up": "layers.*.mlp.Wi",
+    "ffn.down": "layers.*.mlp.Wo",
+    "ffn": "layers.*.mlp.Wo",
+    "norm": ["embeddings.norm", "layers.1.attn_norm", "layers.*.mlp_norm", "final_norm"],
+    "embedding": "embeddings.tok_embeddings",
 }
 GPT2 = {
     "layer": "h.*",
@@ -92,6 +106,7 @@ PATHS = {
     "distilbert": DISTILBERT,
     "t5": T5,
     "t5-gated": T5 | T5_GATED,
+    "modernbert": MODERNBERT,
     "llama": LLAMA,
     "mistral": LLAMA,
     "qwen2": LLAMA,
@@ -139,6 +154,19 @@ def test_every_layer_has_every_site_that_methods_attach_to(name):
         assert [place.layer for place in sites.at(site)] == list(range(len(sites.layers)))
     assert len(sites.at("embedding")) == 1
     assert len(sites.at("norm")) > len(sites.layers)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_place_is_a_module_that_a_forward_pass_calls(name):
+    model, called = new(name), set()
+    sites = find_sites(model)
+    paths = {place.path for places in sites.places.values() for place in places}
+    paths |= {place.source for place in (*sites.at("attention"), *sites.at("ffn"))}
+    for path in paths:
+        model.get_submodule(path).register_forward_hook(lambda *_, path=path: called.add(path))
+    ids = torch.full((1, 8), 5)
+    model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    assert called == paths
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

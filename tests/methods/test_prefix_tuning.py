@@ -31,19 +31,38 @@ def implementations(model):
     return [each.config._attn_implementation for each in model.modules() if hasattr(each, "config")]
 
 
+def as_ours(prompts):
+    """peft's weights by our names; it keeps all prefixes in one tensor, (…, layer, key or value, width)."""
+    if "transform.0.weight" not in prompts:
+        rows = prompts["embedding.weight"].unflatten(1, (2, 2, -1))
+        return {f"{kind}.{n}": rows[:, n, i] for i, kind in enumerate(("keys", "values")) for n in (0, 1)}
+    inner = {f"inner.{name}": prompts[f"transform.0.{name}"] for name in ("weight", "bias")}
+    outer = {
+        f"outer.{n}.{name}": prompts[f"transform.2.{name}"].chunk(2)[n] for name in ("weight", "bias") for n in (0, 1)
+    }
+    return {"embedding": prompts["embedding.weight"], **inner, **outer}
+
+
 @pytest.mark.parametrize("padding_side", ["left", "right"])
-@pytest.mark.parametrize("architecture", CONFIGS)
-def test_the_output_is_peft_s_where_real_tokens_have_the_positions_that_peft_gives_them(architecture, padding_side):
+@pytest.mark.parametrize(("architecture", "hidden"), [("bert", 0), ("llama", 0), ("gpt2", 0), ("bert", 7), ("gpt2", 7)])
+def test_the_output_is_peft_s_where_real_tokens_have_the_positions_that_peft_gives_them(
+    architecture, hidden, padding_side
+):
+    """With an MLP peft's embedding is as wide as the keys, and not as the model: Llama's differ. Of T5 it has none."""
     inputs, length = batch(padding_side=padding_side), 5
     positions = length + torch.arange(10).expand(3, -1)
-    config = peft.PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=length)
+    config = peft.PrefixTuningConfig(
+        task_type="FEATURE_EXTRACTION",
+        num_virtual_tokens=length,
+        prefix_projection=hidden > 0,
+        encoder_hidden_size=hidden or None,
+    )
     theirs = peft.get_peft_model(tiny(architecture), config).eval()
-    rows = theirs.prompt_encoder.default.embedding.weight.detach().view(length, 4, -1)
-    attached = attach(tiny(architecture), method("prefix_tuning", length=length))
+    attached = attach(tiny(architecture), method("prefix_tuning", length=length, hidden=hidden))
+    values = as_ours(dict(theirs.prompt_encoder.default.named_parameters()))
     with torch.no_grad():
-        for number in (0, 1):
-            attached.parts[0].trainable()[f"keys.{number}"].copy_(rows[:, 2 * number])
-            attached.parts[0].trainable()[f"values.{number}"].copy_(rows[:, 2 * number + 1])
+        for name, tensor in attached.parts[0].trainable().items():
+            tensor.copy_(values[name])
     expected, real = states(theirs, inputs), inputs["attention_mask"].bool()
     assert torch.allclose(states(attached.model, inputs, position_ids=positions)[real], expected[real], atol=1e-5)
     assert not torch.allclose(states(attached.model, inputs)[real], expected[real], atol=1e-3)
