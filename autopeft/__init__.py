@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autopeft.artifacts import TrainedModel as TrainedModel
     from autopeft.artifacts import load as load
+    from autopeft.costs.api import measure as measure
+    from autopeft.costs.api import predict as predict
+    from autopeft.costs.estimate import Estimate as Estimate
+    from autopeft.costs.estimate import estimate as estimate
     from autopeft.errors import AutopeftError as AutopeftError
     from autopeft.methods.attached import attach as attach
     from autopeft.methods.registry import method as method
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from autopeft.search.search import open_search
     from autopeft.search.search import resume as resume
     from autopeft.search.search import search as search
+    from autopeft.trial import Costs as Costs
     from autopeft.trial import SearchRecord as SearchRecord
     from autopeft.trial import Trial as Trial
 
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
 _WHERE = {
     "AutopeftError": "autopeft.errors:AutopeftError",
     "Budget": "autopeft.plan:Budget",
+    "Costs": "autopeft.trial:Costs",
+    "Estimate": "autopeft.costs.estimate:Estimate",
     "Plan": "autopeft.plan:Plan",
     "Resources": "autopeft.plan:Resources",
     "Search": "autopeft.search.search:Search",
@@ -34,9 +41,12 @@ _WHERE = {
     "TrainedModel": "autopeft.artifacts:TrainedModel",
     "Trial": "autopeft.trial:Trial",
     "attach": "autopeft.methods.attached:attach",
+    "estimate": "autopeft.costs.estimate:estimate",
     "load": "autopeft.artifacts:load",
+    "measure": "autopeft.costs.api:measure",
     "method": "autopeft.methods.registry:method",
     "open": "autopeft.search.search:open_search",
+    "predict": "autopeft.costs.api:predict",
     "resume": "autopeft.search.search:resume",
     "search": "autopeft.search",
 }

@@ -80,10 +80,14 @@ def save_artifact(
     """Writes a trained method with its head; the folder appears whole or not at all."""
     temporary = folder.with_name(folder.name + ".writing")
     shutil.rmtree(temporary, ignore_errors=True)
-    attached.save(temporary)
-    _write(temporary, head, description, candidate.to_dict())
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.replace(folder)
+    try:
+        attached.save(temporary)
+        _write(temporary, head, description, candidate.to_dict())
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.replace(folder)
+    finally:
+        # Of a full disk not even half of it is kept.
+        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 

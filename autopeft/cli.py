@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
-from types import UnionType
+from types import MappingProxyType, UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 import click
@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-_SIZES = {"memory": "SIZE", "stored": "SIZE", "trainable": "COUNT|SHARE", "flops": "COUNT", "time": "DURATION"}
+_SIZES = {
+    "memory": "SIZE",
+    "stored": "SIZE",
+    "trainable": "COUNT|SHARE",
+    "flops": "COUNT",
+    "time": "DURATION",
+    "timeout": "DURATION",
+}
 """Options that the dataclasses read as text, and how to write them."""
 _DEMO: Mapping[str, Any] = {"space": "quick", "max_length": 32}
 _DEMO_LIMITS: Mapping[str, Any] = {"trials": 16, "time": "6m"}
@@ -177,8 +184,32 @@ def resume(name: str | None, **options: Any) -> None:
     _watch(run, resources)
 
 
-def _watch(run: "Callable[[Callable[[Event], None]], Search]", resources: Mapping[str, Any]) -> None:
-    """Runs a search under the live display, then reports; says after Ctrl-C how to go on."""
+@main.command()
+@_name
+@click.option("--seeds", type=int, default=3, show_default=True, help="How many seeds to train each member with.")
+@_options(Resources)
+def confirm(name: str | None, seeds: int, **options: Any) -> None:
+    """Train the front again with further seeds, and look at the test split.
+
+    Says how much of each accuracy was luck, and which members cannot be told apart. NAME is the most recent search when
+    not given. What was confirmed before is kept; more seeds, or members that are new on the front, are added to it.
+    """
+    resources = _given(options, Resources)
+    opened = _open(name, options["storage"] or Resources.storage)
+
+    def run(on_event: "Callable[[Event], None]") -> "Search":
+        return opened.confirm(seeds, on_event=on_event, **resources)
+
+    _watch(run, resources, "confirm", {"seeds": seeds})
+
+
+def _watch(
+    run: "Callable[[Callable[[Event], None]], Search]",
+    resources: Mapping[str, Any],
+    again: str = "resume",
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Runs a search under the live display, then reports; says after Ctrl-C by which command to go on."""
     from autopeft.events import Begun, Doing
     from autopeft.reports import render
     from autopeft.reports.progress import Progress
@@ -195,8 +226,10 @@ def _watch(run: "Callable[[Callable[[Event], None]], Search]", resources: Mappin
             hear(Doing("importing libraries"))
             done = run(hear)
     except KeyboardInterrupt:
-        again = f"Go on with: {_command('resume', begun[0], resources)}" if begun else "Nothing was trained yet."
-        click.echo(f"Interrupted. {again}", err=True)
+        advice = "Nothing was trained yet."
+        if begun:
+            advice = f"Go on with: {_command(again, begun[0], {**more, **resources})}"
+        click.echo(f"Interrupted. {advice}", err=True)
         click.get_current_context().exit(_INTERRUPTED)
     click.echo(render(done.record, "terminal"))
     where = {"storage": resources["storage"]} if "storage" in resources else {}
@@ -246,6 +279,32 @@ def report(name: str | None, html: Path | None, as_json: bool, as_csv: bool, sto
     except OSError as error:
         raise AutopeftError(f"cannot write '{html}': {error.strerror}.") from error
     click.echo(f"Report of {record.name}: {html.absolute()}")
+
+
+@main.command(
+    epilog="""
+\b
+Examples:
+  autopeft estimate --model bert-base-uncased --batch-size 32 --length 128
+  autopeft estimate --model llama/config.json --memory 24GiB --dtype bfloat16 --gradient-checkpointing
+"""
+)
+@click.option("--model", required=True, help="A folder, a hub name or a config.json; weights are not needed.")
+@click.option("--space", default=Plan.space, show_default=True, help="The methods of this space, or of your own cards.")
+@click.option("--memory", metavar="SIZE", help="Tell the largest settings that train within this, such as 8GiB.")
+@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Examples in a training step.")
+@click.option("--length", type=click.IntRange(1), default=512, show_default=True, help="Tokens of every example.")
+@click.option("--gradient-checkpointing", is_flag=True, help="Recompute activations: less memory, more time.")
+@click.option("--dtype", default="float32", show_default=True, help="What the backbone's weights are held in.")
+def estimate(model: str, memory: str | None, **options: Any) -> None:
+    """Estimate what every method costs on a model, without training anything."""
+    from autopeft.costs.estimate import estimate as estimate_all
+    from autopeft.reports.estimates import estimate_lines
+
+    rows, notes = estimate_lines(estimate_all(model, memory=memory, **options), memory is not None)
+    _table(rows[0], rows[1:])
+    for note in notes:
+        click.echo(note)
 
 
 @main.command(

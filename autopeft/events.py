@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from autopeft.trial import Baselines, SearchRecord, Trial
+from autopeft.trial import Baselines, Confirmation, SearchRecord, Trial
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,20 @@ class TurnedAway:
 
 
 @dataclass(frozen=True)
+class Confirming:
+    """No more trials follow; members of the front are trained again, this many times in all."""
+
+    trainings: int
+
+
+@dataclass(frozen=True)
+class TrialConfirmed:
+    """A member of the front was trained again, or failed to be."""
+
+    confirmation: Confirmation
+
+
+@dataclass(frozen=True)
 class Ended:
     """The search is over, or was interrupted and can be resumed."""
 
@@ -62,4 +76,15 @@ class Ended:
     interrupted: bool = False
 
 
-Event = Doing | Begun | BaselinesKnown | TrialBegan | TrialReported | TrialEnded | TurnedAway | Ended
+Event = (
+    Doing
+    | Begun
+    | BaselinesKnown
+    | TrialBegan
+    | TrialReported
+    | TrialEnded
+    | TurnedAway
+    | Confirming
+    | TrialConfirmed
+    | Ended
+)

@@ -106,10 +106,12 @@ class Plan:
     """Wall-clock limit of the search, such as 30m or 2h; what is still training then is finished."""
     max_length: int = 128
     """Longest text in tokens; what is longer is cut off."""
-    sampler: str = "tpe"
-    """How candidates are proposed: tpe, nsga2, gp or random."""
+    sampler: str = "known_costs"
+    """How candidates are proposed: known_costs (our own), tpe, nsga2, gp or random."""
     seed: int = 0
     """Fixes the validation split, the proposals and every trial's training."""
+    confirm: int = 0
+    """Seeds to train the front again with after the search, at full length; nothing else uses the test split."""
 
     def __post_init__(self) -> None:
         for name in ("model", "data", "task", "space", "sampler"):
@@ -121,7 +123,7 @@ class Plan:
                 raise AutopeftError(f"a plan needs '{name}'.")
         for name in ("text", "methods", "objectives"):
             object.__setattr__(self, name, _names(name, getattr(self, name)))
-        for name in ("trials", "max_length", "seed"):
+        for name in ("trials", "max_length", "seed", "confirm"):
             if not (_is_number(getattr(self, name), whole=True) or (name == "trials" and self.trials is None)):
                 raise AutopeftError(f"{name} must be a whole number, not '{getattr(self, name)}'.")
         if self.trials is None and self.time is None:
@@ -134,6 +136,8 @@ class Plan:
                 raise AutopeftError("time must be more than 0 seconds.")
         if self.max_length < 8:
             raise AutopeftError(f"max_length must be at least 8 tokens, not {self.max_length}.")
+        if self.confirm < 0:
+            raise AutopeftError(f"confirm must be 0 or more seeds, not {self.confirm}.")
         if not 0 <= self.seed < 2**32:
             raise AutopeftError(f"seed must lie between 0 and {2**32 - 1}, not {self.seed}.")
         if len(self.text) > 2:
@@ -202,6 +206,9 @@ class Resources:
     """GPUs (or a fraction of one) for each trial; 1 where there are GPUs, 0 where there are none."""
     address: str | None = None
     """Address of a running Ray cluster, or 'auto'; a local one is started when not given."""
+    timeout: float | None = None
+    """Longest time from one rung of a trial to the next, such as 30m; then its worker is ended and the trial failed.
+    Without Ray (--workers 0) nothing can end a trial that hangs."""
     storage: str = "sqlite:///autopeft.db"
     """SQLAlchemy URL of the database that remembers searches."""
     folder: str = "autopeft-runs"
@@ -212,6 +219,10 @@ class Resources:
             raise AutopeftError(f"workers must be 0 or more, and whole, not {self.workers}.")
         if self.gpus_per_trial is not None and not (_is_number(self.gpus_per_trial) and self.gpus_per_trial >= 0):
             raise AutopeftError(f"gpus_per_trial must be 0 or more, not {self.gpus_per_trial}.")
+        if self.timeout is not None:
+            object.__setattr__(self, "timeout", parse_seconds(self.timeout))
+            if self.timeout == 0:
+                raise AutopeftError("timeout must be more than 0 seconds.")
 
 
 def _is_number(value: object, whole: bool = False) -> bool:

@@ -25,9 +25,14 @@ class Costs:
     stored: int
     """Bytes that have to be shipped, without the task head."""
     flops: int
-    """Floating-point operations of one training step (one forward and backward pass of one micro-batch)."""
+    """Floating-point operations of one training step: forward and backward passes of a whole batch."""
     memory_by_part: Mapping[str, int] = field(default_factory=dict)
     """`memory` split into weights, activations, gradients, optimizer and temporary bytes."""
+    inference_flops: int | None = None
+    """Floating-point operations of the backbone on one text, after what merges was merged; None where not known."""
+    overhead: float | None = None
+    """By how much that is more than the bare backbone needs, as a fraction: 0 where all merges; None where not known.
+    """
 
     def excesses(self, limits: Mapping[str, int]) -> dict[str, float]:
         """By how much limits are broken, as a fraction of each, by name of the cost; empty when all are kept."""
@@ -120,6 +125,42 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """How one trained model did on the rows of one split."""
+
+    accuracy: float
+    """The task's metric."""
+    rows: int
+    right: bytes = field(repr=False)
+    """Which rows were answered rightly: a bit for each, in the order of the split; the first row's is the highest."""
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """A member of the front trained again, at full length and with a seed that the search never used."""
+
+    number: int
+    """The trial that it confirms."""
+    repeat: int
+    """Which of the trial's confirmations, from 1; those of the same repeat share their seed."""
+    seed: int
+    status: Status
+    """Finished or failed."""
+    reason: str = ""
+    """Why it failed; empty when finished."""
+    seconds: float = 0.0
+    """Wall-clock of the training on its worker, set-up included."""
+    step: int = 0
+    """Optimizer steps of the checkpoint that was kept: the best of the rungs on validation data."""
+    validation: Answers | None = None
+    test: Answers | None = None
+    """None where there is no test split, and where training failed."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Where and with what it was trained, like those of an outcome."""
+    finished: datetime | None = None
+
+
+@dataclass(frozen=True)
 class Baselines:
     """What costs nothing: the reference points that every front is shown with, on validation data."""
 
@@ -144,3 +185,5 @@ class SearchRecord:
     """Versions, data fingerprint, columns and labels as understood, backbone size, batch shapes."""
     turned_away: Mapping[str, int] = field(default_factory=dict)
     """How many candidates were never trained, by the limit that they broke."""
+    confirmations: tuple[Confirmation, ...] = ()
+    """By trial and repeat."""

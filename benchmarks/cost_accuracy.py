@@ -1,24 +1,26 @@
-"""How well costs are predicted: beside the meter's reading of a real step, and beside the process's own growth.
+"""How well costs are predicted: beside the meter's reading of a real step, and beside what is not our own meter.
 
-    python benchmarks/cost_accuracy.py
+    python benchmarks/cost_accuracy.py [MODEL …]
 
-Models have random weights (cost does not depend on values) and 6 layers of width 384. The first table tells whether the
-simulated step is the real one; both are read by the same meter, so it cannot tell whether the meter is right. The
-second table trusts no meter: in a fresh process for each case, it compares the predicted peak, without the weights,
-with the growth of resident memory; once with an allocator that gives freed memory back at once, so that what is
-resident is what is alive, and once with glibc's defaults, which keep much of it: what a CPU really needs. Linux with
-glibc only.
+Models have random weights (cost does not depend on values) and 12 layers of width 256, so that predictions come from
+shallow models of their layers. The first table tells whether the simulated step is the real one; both are read by the
+same meter, so it cannot tell whether the meter is right. The second table trusts no meter. In a fresh process for each
+case, it compares the predicted peak, without the weights, with two others: what torch's profiler saw allocated at its
+worst moment, and the growth of resident memory, once with an allocator that gives freed memory back at once, so that
+what is resident is what is alive, and once with glibc's defaults, which keep much of it: what a CPU really needs. Linux
+with glibc only.
 """
 
 import ctypes
 import gc
 import multiprocessing
 import os
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import product
+from itertools import accumulate, product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,7 +29,16 @@ from unittest.mock import patch
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers import BertConfig, GPT2Config, LlamaConfig, PretrainedConfig, PreTrainedModel, RobertaConfig
+from torch.profiler import ProfilerActivity, profile
+from transformers import (
+    BertConfig,
+    GPT2Config,
+    LlamaConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    RobertaConfig,
+    T5Config,
+)
 from transformers.utils import logging
 
 from autopeft.backbone.find import find_sites
@@ -50,27 +61,42 @@ CARDS = load_cards()
 CPU = torch.device("cpu")
 SHAPE: Mapping[str, Any] = {
     "vocab_size": 8000,
-    "hidden_size": 384,
-    "num_hidden_layers": 6,
-    "num_attention_heads": 6,
-    "intermediate_size": 1536,
+    "hidden_size": 256,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 4,
+    "intermediate_size": 1024,
 }
 MODELS: Mapping[str, PretrainedConfig] = {
     "BERT": BertConfig(**SHAPE),
     "RoBERTa": RobertaConfig(**SHAPE, max_position_embeddings=514),
     "Llama": LlamaConfig(**SHAPE, num_key_value_heads=2),
-    "GPT-2": GPT2Config(vocab_size=8000, n_embd=384, n_layer=6, n_head=6, bos_token_id=0, eos_token_id=0),
+    "GPT-2": GPT2Config(vocab_size=8000, n_embd=256, n_layer=12, n_head=4, bos_token_id=0, eos_token_id=0),
+    "T5": T5Config(vocab_size=8000, d_model=256, d_kv=64, num_heads=4, num_layers=12, d_ff=1024),
 }
 METHODS: Mapping[str, tuple[Part, ...]] = {
     "lora": (Part("lora"),),
     "lora r32 everywhere": (Part("lora", {"rank": 32, "sites": ("q", "k", "v", "o", "ffn.up", "ffn.down")}),),
+    "lora in the last half": (Part("lora", {"layers": "last 50%"}),),
+    "dora": (Part("lora", {"dora": True}),),
+    "vera": (Part("vera"),),
     "ia3": (Part("ia3"),),
     "prompt_tuning": (Part("prompt_tuning"),),
+    "prefix_tuning": (Part("prefix_tuning"),),
     "adapter houlsby": (Part("adapter", {"placement": "houlsby"}),),
     "adapter pfeiffer": (Part("adapter", {"placement": "pfeiffer"}),),
-    "adapter parallel": (Part("adapter", {"placement": "parallel"}),),
+    "compacter": (Part("compacter"),),
+    "adamix": (Part("adamix"),),
+    "unipelt": (Part("unipelt"),),
     "bitfit": (Part("bitfit"),),
+    "norm_tuning": (Part("norm_tuning"),),
+    "top_layers": (Part("top_layers"),),
+    "fishmask": (Part("fishmask"),),
+    "full": (Part("full"),),
     "lora_parallel": (Part("lora"), Part("adapter", {"placement": "parallel"})),
+    "mam": (
+        Part("prefix_tuning", {"length": 16, "hidden": 512}),
+        Part("adapter", {"placement": "parallel", "bottleneck": 16, "activation": "relu", "scale": 2.0}),
+    ),
 }
 MODES = ("plain", "checkpointing", "bf16")
 BATCHES = ((4, 64), (8, 128))
@@ -124,11 +150,11 @@ def real(name: str) -> tuple[Skeleton, PreTrainedModel]:
     return skeleton, model
 
 
-def against_the_meter(console: Console) -> Iterator[float]:
+def against_the_meter(console: Console, models: Sequence[str]) -> Iterator[float]:
     """Prints the table; yields each case's error as a fraction."""
-    table = Table("model", "method", "mode", "batch", "predicted", "metered", "error", "seconds", "same flops")
+    table = Table("model", "method", "mode", "batch", "predicted", "metered", "error", "seconds", "trainable", "flops")
     seconds = []
-    for name in MODELS:
+    for name in models:
         skeleton, model = real(name)
         for method, mode, (rows, length) in product(METHODS, MODES, BATCHES):
             case = Case(name, method, mode, rows, length)
@@ -150,24 +176,42 @@ def against_the_meter(console: Console) -> Iterator[float]:
                 show_bytes(reading.memory),
                 f"{error:+.3%}",
                 f"{seconds[-1]:.2f}",
-                "yes" if costs.flops == reading.flops else "no",
+                *(
+                    "same" if ours == seen else f"{ours / seen - 1:+.2%}"
+                    for ours, seen in ((costs.trainable, reading.trainable), (costs.flops, reading.flops))
+                ),
             )
     console.print(table)
     console.print(f"A prediction took {median(seconds):.2f} s (median), {max(seconds):.2f} s at most.")
 
 
-def resident_growth(case: Case) -> tuple[int, int]:
-    """In a fresh process: predicted peak without the weights, and by how much resident memory grew at its own peak."""
+def grown(case: Case, profiled: bool) -> tuple[int, int]:
+    """In a fresh process: the predicted peak without the weights, and by how much memory grew at its own peak.
+
+    As torch's profiler saw it, or as the kernel says of what is resident.
+    """
     torch.set_num_threads(1)
     skeleton, model = real(case.model)
     costs = predicted(case, skeleton)
+    expected = costs.memory - costs.memory_by_part[WEIGHTS]
     metered(case, model, 1, 8)
+    if profiled:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            metered(case, model, case.rows, case.length)
+        return expected, most_allocated(profiler)
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before = status("VmRSS")
     metered(case, model, case.rows, case.length)
-    return costs.memory - costs.memory_by_part[WEIGHTS], status("VmHWM") - before
+    return expected, status("VmHWM") - before
+
+
+def most_allocated(profiler: Any) -> int:
+    """The largest sum of all allocations so far, less what was freed."""
+    events = [each for each in profiler.profiler.kineto_results.events() if each.name() == "[memory]"]
+    events.sort(key=lambda each: each.start_ns())
+    return max(accumulate(each.nbytes() for each in events))
 
 
 def status(field: str) -> int:
@@ -176,37 +220,47 @@ def status(field: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
-def in_fresh_process(case: Case, environment: Mapping[str, str]) -> tuple[int, int]:
+def in_fresh_process(case: Case, environment: Mapping[str, str], profiled: bool = False) -> tuple[int, int]:
     spawn = multiprocessing.get_context("spawn")
     with patch.dict(os.environ, environment), ProcessPoolExecutor(1, mp_context=spawn) as fresh:
-        return fresh.submit(resident_growth, case).result()
+        return fresh.submit(grown, case, profiled).result()
 
 
-def against_the_kernel(console: Console) -> None:
+def against_others(console: Console, models: Sequence[str]) -> None:
     table = Table(
-        "model", "method", "mode", "predicted growth", "resident, gives back", "error", "resident, glibc", "error"
+        "model",
+        "method",
+        "mode",
+        "predicted growth",
+        "profiler",
+        "error",
+        "resident, gives back",
+        "error",
+        "resident, glibc",
+        "error",
     )
     rows, length = LARGEST
-    for name, (method, mode) in product(MODELS, (("lora", "plain"), ("adapter houlsby", "checkpointing"))):
+    for name, (method, mode) in product(models, (("lora", "plain"), ("adapter houlsby", "checkpointing"))):
         case = Case(name, method, mode, rows, length)
-        shown = []
-        for environment in (GIVES_BACK, {}):
-            expected, grown = in_fresh_process(case, environment)
-            shown += [show_bytes(grown), f"{expected / grown - 1:+.1%}"]
+        shown: list[str] = []
+        for environment, profiled in (({}, True), (GIVES_BACK, False), ({}, False)):
+            expected, seen = in_fresh_process(case, environment, profiled)
+            shown += [show_bytes(seen), f"{expected / seen - 1:+.1%}"]
         table.add_row(name, method, mode, show_bytes(expected), *shown)
     console.print(table)
     console.print(f"Batches are {rows} x {length}.")
 
 
 def main() -> None:
-    console = Console(width=140)
+    console = Console(width=160)
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    errors = list(against_the_meter(console))
+    models = sys.argv[1:] or list(MODELS)
+    errors = list(against_the_meter(console, models))
     share = sum(error <= WITHIN for error in errors) / len(errors)
     console.print(
         f"{share:.1%} of {len(errors)} predictions are within {WITHIN:.0%} of the meter; worst {max(errors):.3%}."
     )
-    against_the_kernel(console)
+    against_others(console, models)
 
 
 if __name__ == "__main__":

@@ -89,6 +89,18 @@ def test_the_selected_trial_can_be_exported_and_loaded(place: Path) -> None:
 
 
 @pytest.mark.usefixtures("searched")
+def test_a_front_is_confirmed_and_reported_with_what_that_says(place: Path) -> None:
+    resources = ("--workers", 0, "--folder", place / "runs", *where(place))
+    told = run("confirm", "reviews", "--seeds", 1, *resources)
+    assert told.exit_code == 0
+    assert "Front trained again with 1 seed, judged on 40 validation rows" in told.stdout
+    assert "again, seed 1: validation" in told.stderr
+    again = run("confirm", "--seeds", 1, *resources)
+    assert again.exit_code == 0
+    assert "training" not in again.stderr
+
+
+@pytest.mark.usefixtures("searched")
 def test_limits_that_exclude_every_trial_are_answered(place: Path) -> None:
     result = run("select", "--trainable", 1, *where(place))
     assert result.exit_code == 2

@@ -25,14 +25,14 @@ RANKS = {
     "plan": 2,
     **dict.fromkeys(("space", "backbone"), 3),
     "trial": 4,
-    **dict.fromkeys(("events", "fronts", "methods", "tasks", "costs"), 5),
+    **dict.fromkeys(("events", "fronts", "confirmed", "methods", "tasks", "costs"), 5),
     **dict.fromkeys(("training", "storage", "reports", "artifacts"), 6),
     "search": 7,
     **dict.fromkeys(("cli", "__init__"), 8),
 }
 """A part of the package imports only parts of lower rank, and those of its own rank that `SIDEWAYS` names."""
 
-SIDEWAYS = {("costs", "methods"), ("costs", "tasks")}
+SIDEWAYS = {("confirmed", "fronts"), ("costs", "methods"), ("costs", "tasks")}
 UPWARD = {
     # What `search.select` returns can be saved by itself; imported when it is.
     ("trial.py", "autopeft.artifacts"),

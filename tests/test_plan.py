@@ -100,6 +100,8 @@ def test_paths_and_column_numbers_are_taken_as_text():
         ({"seed": None}, "seed must be a whole number, not 'None'."),
         ({"seed": -1}, "seed must lie between 0 and 4294967295, not -1."),
         ({"seed": 2**32}, "seed must lie between 0 and 4294967295, not 4294967296."),
+        ({"confirm": -1}, "confirm must be 0 or more seeds, not -1."),
+        ({"confirm": 0.5}, "confirm must be a whole number, not '0.5'."),
         ({"time": 0}, "time must be more than 0 seconds."),
         ({"time": "soon"}, "'soon' is not a duration; write it like 90s, 10m or 2h."),
         ({"text": ("a", "b", "c")}, "at most two text columns can be used, not 3: a, b, c."),
@@ -152,6 +154,7 @@ plans = st.builds(
     time=st.none() | st.floats(0.1, 10**6),
     max_length=st.integers(8, 4096),
     seed=st.integers(0, 2**32 - 1),
+    confirm=st.integers(0, 9),
 )
 
 

@@ -72,13 +72,13 @@ def load_backbone(name: str) -> Backbone:
     return Backbone(name, model, find_sites(model), tokenizer, parameters, _fingerprint(model))
 
 
-def load_skeleton(what: str | PretrainedConfig) -> Skeleton:
+def load_skeleton(what: str | PretrainedConfig, dtype: torch.dtype = torch.float32) -> Skeleton:
     """The same model without weights, from a folder, a hub name, a `config.json` or a config. Raises AutopeftError."""
     name = what if isinstance(what, str) else type(what).__name__
     with _plainly(name) as where:
         config = AutoConfig.from_pretrained(where) if isinstance(what, str) else copy.deepcopy(what)
         with torch.device("meta"):
-            model = _class_for(config)._from_config(config, dtype=torch.float32)
+            model = _class_for(config)._from_config(config, dtype=dtype)
     model = _without_pooler(model).requires_grad_(False)
     model.eval()  # type: ignore[no-untyped-call]
     return Skeleton(name, model, find_sites(model))

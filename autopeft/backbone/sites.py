@@ -14,7 +14,8 @@ from autopeft.errors import AutopeftError, CannotAttach
 SITES = ("q", "k", "v", "o", "ffn.up", "ffn.gate", "ffn.down", "attention", "ffn", "norm", "embedding", "layer")
 """Every name that a site may have."""
 Layers = str | int | Sequence[int]
-"""Which layers: 'all', 'first 6', 'last 3', 'last 50%', or layer numbers from 0."""
+"""Which layers: 'all', 'first 6', 'last 3', 'last 50%', '3 of 4' (the upper 3 of every 4), 'spindle 1 4' (groups 1 and
+4 of `spindle`), or numbers from 0."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,37 @@ def layer_numbers(layers: Layers, count: int) -> tuple[int, ...]:
         if not 1 <= size <= count:
             raise AutopeftError(f"'{layers}' asks for {size} layers; this backbone has {count}.")
         return tuple(range(size)) if match[1] == "first" else tuple(range(count - size, count))
+    match = re.fullmatch(r"(\d+) of (\d+)", layers) if isinstance(layers, str) else None
+    if match:
+        kept, among = int(match[1]), int(match[2])
+        if not 1 <= kept <= among:
+            raise AutopeftError(f"'{layers}' asks for {kept} of every {among} layers; write such as '3 of 4'.")
+        return tuple(number for number in range(count) if (count - 1 - number) % among < kept)
+    match = re.fullmatch(r"spindle((?: [1-4])+)", layers) if isinstance(layers, str) else None
+    if match:
+        groups = spindle(count)
+        return tuple(number for group in sorted({*match[1].split()}) for number in groups[int(group) - 1])
     given = layers if isinstance(layers, list | tuple) else [layers]
     numbers = [number for number in given if isinstance(number, int)]
     if not numbers or len(numbers) < len(given):
         raise AutopeftError(
-            f"{layers!r} names no layers; write 'all', 'first 6', 'last 3', 'last 50%' or a list of numbers."
+            f"{layers!r} names no layers; write 'all', 'first 6', 'last 3', 'last 50%', '3 of 4' or a list of numbers."
         )
     wrong = [number for number in numbers if not 0 <= number < count]
     if wrong:
         raise AutopeftError(f"there is no layer {wrong[0]}; this backbone has layers 0 to {count - 1}.")
     return tuple(sorted(set(numbers)))
+
+
+def spindle(count: int) -> tuple[range, range, range, range]:
+    """Four groups of `count` layers in order: the middle two are equal, near a third of all, and the largest.
+
+    Raises CannotAttach where there are no such groups.
+    """
+    for middle in sorted(range(1, count), key=lambda size: abs(3 * size - count)):
+        first = (count - 2 * middle) // 2
+        last = count - 2 * middle - first
+        if 1 <= first <= last < middle:
+            ends = (first, first + middle, first + 2 * middle, count)
+            return range(ends[0]), range(ends[0], ends[1]), range(ends[1], ends[2]), range(ends[2], ends[3])
+    raise CannotAttach(f"{count} layers make no spindle of four groups whose middle two are equal and the largest.")

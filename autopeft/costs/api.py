@@ -1,17 +1,25 @@
 """Costs of one method for people who write Python: `predict` without weights, and `measure` on a real model."""
 
+from dataclasses import replace
+
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from autopeft.backbone.find import find_sites
-from autopeft.backbone.load import load_skeleton
-from autopeft.costs.measure import measure_batch
+from autopeft.backbone.load import Skeleton, load_skeleton
+from autopeft.costs.measure import measure_batch, measure_inference
 from autopeft.costs.predict import Predictor
+from autopeft.costs.step import micro_batch_size as micro_batch_size_of
+from autopeft.errors import unknown
 from autopeft.methods.attached import Wanted, attach, parts_of
 from autopeft.space.candidate import Training
 from autopeft.tasks.classification import TextClassification
-from autopeft.tasks.classifier import Classifier
+from autopeft.tasks.classifier import Bare, Classifier
 from autopeft.trial import Costs
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = tuple(_DTYPES)
+"""What a backbone's weights may be held in."""
 
 
 def predict(
@@ -21,18 +29,22 @@ def predict(
     batch_size: int = 16,
     length: int = 128,
     labels: int = 2,
+    micro_batch_size: int | None = None,
     gradient_checkpointing: bool = False,
+    dtype: str | None = None,
 ) -> Costs:
     """What training a method on a classification task would cost, known without training and without weights.
 
     >>> predict("bert-base-uncased", method("lora", rank=8), batch_size=32).memory
 
-    Of a model only its configuration is used. Raises AutopeftError for a model that cannot be had, and CannotAttach
-    with the reason for a method that does not go on it.
+    With `micro_batch_size`, gradients are accumulated over so many examples at a time. `dtype` is what the backbone's
+    weights are held in: float32, bfloat16 or float16; when not given that of a model, else float32. Of a model only
+    this and its configuration are used. Raises AutopeftError for a model that cannot be had, and CannotAttach with the
+    reason for a method that does not go on it.
     """
-    skeleton = load_skeleton(model.config if isinstance(model, PreTrainedModel) else model)
-    training = Training(batch_size=batch_size, gradient_checkpointing=gradient_checkpointing)
-    return Predictor(skeleton, {}, labels, length).predict_parts(tuple(parts_of(method)), training)
+    training = _training(batch_size, micro_batch_size, gradient_checkpointing)
+    predictor = Predictor(skeleton_of(model, dtype), {}, labels, length)
+    return predictor.predict_parts(tuple(parts_of(method)), training)
 
 
 def measure(
@@ -42,21 +54,49 @@ def measure(
     batch_size: int = 16,
     length: int = 128,
     labels: int = 2,
+    micro_batch_size: int | None = None,
     gradient_checkpointing: bool = False,
 ) -> Costs:
-    """The same, read off one real training step on random tokens, on the model's device.
+    """The same, read off one real training step on random tokens, and off inference on one, on the model's device.
 
     The model must have no head, and is as before afterwards. Raises CannotAttach with the reason.
     """
-    training = Training(batch_size=batch_size, gradient_checkpointing=gradient_checkpointing)
+    training = _training(batch_size, micro_batch_size, gradient_checkpointing)
     task = TextClassification([str(label) for label in range(labels)])
     device = model.device
     sites = find_sites(model)
-    with torch.random.fork_rng(), attach(model, method, sites) as attached:
-        classifier = Classifier(attached, task.new_head(sites.width).to(device), training.pooling)
-        ids = torch.randint(model.config.get_text_config().vocab_size, (batch_size, length))
+    parts = tuple(parts_of(method))
+    rows = micro_batch_size_of(training)
+    with torch.random.fork_rng():
+        ids = torch.randint(model.config.get_text_config().vocab_size, (rows, length))
         mask = torch.ones_like(ids)
         mask[0, -1] = 0
         inputs = {"input_ids": ids, "attention_mask": mask}
-        targets = torch.arange(batch_size) % labels
-        return measure_batch(classifier, attached, task, inputs, targets, training, device)
+        one = {name: tensor[-1:].to(device) for name, tensor in inputs.items()}
+        bare = measure_inference(Bare(model), one)
+        with attach(model, parts, sites) as attached:
+            classifier = Classifier(attached, task.new_head(sites.width).to(device), training.pooling)
+            targets = torch.arange(rows) % labels
+            costs = measure_batch(classifier, attached, task, inputs, targets, training, device)
+            left = [part for part, own in zip(parts, attached.parts, strict=True) if not own.mergeable]
+        merged = bare
+        if left:
+            with attach(model, left, sites) as attached:
+                attached.settle()
+                merged = measure_inference(attached, one)
+    return replace(costs, inference_flops=merged, overhead=merged / bare - 1)
+
+
+def skeleton_of(model: str | PretrainedConfig | PreTrainedModel, dtype: str | None) -> Skeleton:
+    """The skeleton of what was given, its weights held in `dtype`. Raises AutopeftError."""
+    if dtype is not None and dtype not in _DTYPES:
+        raise unknown("dtype", dtype, _DTYPES)
+    if isinstance(model, PreTrainedModel):
+        return load_skeleton(model.config, _DTYPES[dtype] if dtype else model.dtype)
+    return load_skeleton(model, _DTYPES[dtype or "float32"])
+
+
+def _training(batch_size: int, micro_batch_size: int | None, gradient_checkpointing: bool) -> Training:
+    return Training(
+        batch_size=batch_size, micro_batch_size=micro_batch_size, gradient_checkpointing=gradient_checkpointing
+    )

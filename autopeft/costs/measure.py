@@ -6,18 +6,20 @@ Not covered: other batches than that of the longest texts, which is the most exp
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from autopeft.costs.meter import TEMPORARY
+from autopeft.costs.meter import TEMPORARY, Meter
 from autopeft.costs.predict import stored
 from autopeft.costs.step import Reading, Step, micro_batch_size
 from autopeft.methods.attached import Attached
+from autopeft.methods.passes import evaluating
 from autopeft.space.candidate import Candidate, Training
 from autopeft.tasks.base import Task
-from autopeft.tasks.classifier import Classifier
+from autopeft.tasks.classifier import Carrier, Classifier
 from autopeft.tasks.tokenized import Tokenized
 from autopeft.trial import Costs
 
@@ -53,11 +55,20 @@ def measure_batch(
     return Costs(attached.count, reading.memory, stored(attached), reading.flops, reading.by_part)
 
 
+def measure_inference(carrier: Carrier, inputs: Mapping[str, Tensor]) -> int:
+    """Floating-point operations of the model on these inputs, without a head; modes are as before."""
+    features = Classifier(carrier, nn.Identity(), Training.pooling)
+    with evaluating(features), torch.no_grad(), Meter() as meter:
+        features(inputs)
+    flops: int = meter.flops
+    return flops
+
+
 def _of_allocator(reading: Reading, peak: int) -> Reading:
     """The allocator's peak; what the meter does not know of it is temporary."""
     by_part = dict(reading.by_part)
     by_part[TEMPORARY] += peak - reading.memory
-    return Reading(peak, by_part, reading.flops)
+    return replace(reading, memory=peak, by_part=by_part)
 
 
 @contextmanager

@@ -3,13 +3,14 @@
 It watches storages, each counted once however many views it has, from the operation that returns them until they are
 freed. So it gives the same numbers on real tensors and on fake ones, which have no memory. Operations are counted by
 torch's own formulas (matrix products, convolutions, attention), but not by its `FlopCounterMode`, which keeps
-checkpointed activations alive. Not covered: workspaces that a kernel takes and gives back inside one operation (a few
-tiles in CPU attention), torch itself, and what an allocator keeps of freed memory: on a CPU, glibc's defaults can make
-a step with checkpointing occupy more than twice what is alive (`benchmarks/cost_accuracy.py`).
+checkpointed activations alive. Whoever runs a step may tell when a phase of it begins; the peak is kept for each. Not
+covered: workspaces that a kernel takes and gives back inside one operation (a few tiles in CPU attention), torch
+itself, and what an allocator keeps of freed memory: on a CPU, glibc's defaults can make a step with checkpointing
+occupy more than twice what is alive (`benchmarks/cost_accuracy.py`).
 """
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -43,16 +44,33 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.live = 0
         """Bytes alive now."""
-        self.peak = 0
-        """Most bytes alive at one moment so far."""
-        self.peak_by_part: Mapping[str, int] = dict.fromkeys(PARTS, 0)
-        """`peak` split by what it was used for at that moment."""
         self.flops = 0
         """Floating-point operations so far."""
+        self.peaks: dict[Hashable, Mapping[str, int]] = {}
+        """The bytes alive at the worst moment of each phase, split by what they were used for."""
+        self._phase: Hashable = None
+        self._most = -1
+        """Most bytes alive at one moment of this phase."""
         self._by_part = dict.fromkeys(PARTS, 0)
         self._part_of: dict[int, str] = {}
         self._watching: list[Any] = []
         self._references: dict[int, weakref.finalize[Any, Any]] = {}
+
+    @property
+    def peak(self) -> int:
+        """Most bytes alive at one moment so far."""
+        return sum(self.peak_by_part.values())
+
+    @property
+    def peak_by_part(self) -> Mapping[str, int]:
+        """`peak` split by what it was used for at that moment."""
+        return max(self.peaks.values(), key=lambda parts: sum(parts.values()), default=dict.fromkeys(PARTS, 0))
+
+    def enter(self, phase: Hashable) -> None:
+        """A phase of the step begins, or goes on."""
+        self._phase = phase
+        self._most = sum(self.peaks[phase].values()) if phase in self.peaks else -1
+        self._note_peak()
 
     def register(self, tensors: Iterable[Tensor], part: str) -> None:
         """Counts tensors that were there before, or moves tensors that are counted already to another part."""
@@ -86,9 +104,9 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         part = ACTIVATIONS if torch.is_grad_enabled() else TEMPORARY
         for value in result if isinstance(result, tuple | list) else (result,):
             if isinstance(value, Tensor):
-                storage = value.untyped_storage()
-                if id(storage) not in self._part_of:
-                    self._count(storage, part)
+                for storage in _storages(value):
+                    if id(storage) not in self._part_of:
+                        self._count(storage, part)
         self._note_peak()
         return result
 
@@ -114,6 +132,15 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.live -= size
 
     def _note_peak(self) -> None:
-        if self.live > self.peak:
-            self.peak = self.live
-            self.peak_by_part = dict(self._by_part)
+        if self.live > self._most:
+            self._most = self.live
+            self.peaks[self._phase] = dict(self._by_part)
+
+
+def _storages(tensor: Tensor) -> Iterator[torch.UntypedStorage]:
+    """A sparse tensor has two: of the places of its entries and of their values."""
+    if tensor.layout is torch.sparse_coo:
+        yield tensor._indices().untyped_storage()
+        yield tensor._values().untyped_storage()
+    else:
+        yield tensor.untyped_storage()

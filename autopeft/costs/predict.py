@@ -2,29 +2,38 @@
 
 The candidate's methods are attached to the backbone's skeleton, every tensor is replaced by a fake one on the device of
 the training, and one training step runs, computing nothing, under the same meter that measures real steps. Where this
-process has no CUDA the step is simulated with the operations that a CPU would run. Not covered: batches of shorter
+process has no CUDA the step is simulated with the operations that a CPU would run. Of a deep model only shallow ones of
+its layers are simulated (`depth.py`). Not covered: batches of shorter
 texts, and what a method keeps outside its module (the copies that BitFit restores from).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import isclose
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
 from autopeft.backbone.load import Skeleton
-from autopeft.costs.step import Step, micro_batch_size
+from autopeft.costs.depth import Profile, Shallow, extended, kinds_of_layers, plan_of
+from autopeft.costs.meter import Meter
+from autopeft.costs.step import Reading, Step, micro_batch_size
 from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.methods.attached import Attached, attach
 from autopeft.methods.registry import Configured, configured_parts
 from autopeft.space.candidate import Candidate, Training
 from autopeft.space.cards import Card
 from autopeft.tasks.classification import TextClassification
-from autopeft.tasks.classifier import Classifier
+from autopeft.tasks.classifier import Bare, Carrier, Classifier
 from autopeft.trial import Costs
+
+_SAME = 0.001
+"""What may differ, as a fraction, between a deep model's counts and those that shallow ones tell of it: roundings."""
 
 
 class Predictor:
@@ -39,11 +48,15 @@ class Predictor:
         device: torch.device | None = None,
     ) -> None:
         self._skeleton = skeleton
+        self._shallow = Shallow(skeleton)
         self._cards = cards
         self._task = TextClassification([str(label) for label in range(labels)])
         self._batch_length = batch_length
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._known: dict[object, Costs] = {}
+        self._known: dict[object, Profile] = {}
+        self._inferences: dict[Hashable, int] = {}
+        self._last_look: tuple[Hashable, tuple[Hashable, ...], Mapping[str, int]] | None = None
+        self._small: dict[Hashable, bool] = {}
 
     def predict(self, candidate: Candidate) -> Costs:
         """Raises CannotAttach with the reason where the candidate's methods do not go on this backbone."""
@@ -51,30 +64,113 @@ class Predictor:
 
     def predict_parts(self, parts: Sequence[Configured], training: Training) -> Costs:
         """The same for methods that are configured already."""
-        key = (
-            tuple((part.implementation, repr(part.config), tuple(sorted(part.settings.items()))) for part in parts),
-            micro_batch_size(training),
-            micro_batch_size(training) < training.batch_size,
-            training.gradient_checkpointing,
-            training.pooling,
-        )
+        return self.profile(parts, training).costs
+
+    def profile(self, parts: Sequence[Configured], training: Training) -> Profile:
+        """What costs follow from. Raises CannotAttach with the reason."""
+        key = (self._skeleton.model, _key(parts), *_key_of_step(training))
         if key not in self._known:
-            with self._attached(parts) as attached:
-                self._known[key] = self._simulated(attached, training)
+            self._known[key] = self._from_shallow(parts, training) or self._whole(parts, training)
         return self._known[key]
+
+    def counts(self, candidate: Candidate) -> Mapping[str, int]:
+        """The costs that need no simulation: trainable and stored. Raises CannotAttach with the reason."""
+        with self._attached(self._skeleton, configured_parts(candidate.parts, self._cards)) as attached:
+            return {name: value for name, value in _counted(attached).items() if name != "weights"}
 
     def refusal(self, candidate: Candidate) -> str | None:
         """Why the candidate cannot be had on this backbone, or None; nothing is simulated."""
         try:
-            with self._attached(configured_parts(candidate.parts, self._cards)):
+            return self.refusal_of(configured_parts(candidate.parts, self._cards))
+        except AutopeftError as error:
+            return str(error)
+
+    def unfitness(self, candidate: Candidate) -> str | None:
+        """The same, found out by one simulated step too: on a single text, and on a shallow model where that stands."""
+        reason = self.refusal(candidate)
+        if reason is not None:
+            return reason
+        parts = configured_parts(candidate.parts, self._cards)
+        skeleton = self._shallow.skeleton(self._shallow.shortest)
+        if self._attaches(skeleton, parts) is not None:
+            skeleton = self._skeleton
+        try:
+            with self._attached(skeleton, parts) as attached:
+                self._step(skeleton, attached, Training(batch_size=1))
+        except AutopeftError as error:
+            return str(error)
+        return None
+
+    def refusal_of(self, parts: Sequence[Configured]) -> str | None:
+        """The same for methods that are configured already.
+
+        Seen on a model of one layer of each kind; on the whole one where one of the methods needs more than that.
+        """
+        if all(self._goes_on_small(part) for part in parts):
+            return self._attaches(self._shallow.skeleton(self._shallow.shortest), parts) if len(parts) > 1 else None
+        return self._attaches(self._skeleton, parts)
+
+    def _goes_on_small(self, part: Configured) -> bool:
+        key = _key([part])
+        if key not in self._small:
+            self._small[key] = self._attaches(self._shallow.skeleton(self._shallow.shortest), [part]) is None
+        return self._small[key]
+
+    def _attaches(self, skeleton: Skeleton, parts: Sequence[Configured]) -> str | None:
+        try:
+            with self._attached(skeleton, parts):
                 return None
         except AutopeftError as error:
             return str(error)
 
+    def _from_shallow(self, parts: Sequence[Configured], training: Training) -> Profile | None:
+        """The profile as shallow models tell it; None where they do not, or where that is more work."""
+        kinds, counted = self._looked_at(parts)
+        plan = plan_of(kinds)
+        if plan is None:
+            return None
+        runs, kept = plan
+        profiles = {run: self._of_shallow(kinds, numbers, parts, training) for run, numbers in kept.items()}
+        few = profiles.pop(None)
+        more = {run: profile for run, profile in profiles.items() if run is not None and profile is not None}
+        if few is None or len(more) < len(profiles):
+            return None
+        whole = extended(runs, few, more)
+        if whole is None or any(not isclose(whole.totals[name], counted[name], rel_tol=_SAME) for name in counted):
+            return None
+        return Profile(whole.phases, {**whole.totals, **counted})
+
+    def _looked_at(self, parts: Sequence[Configured]) -> tuple[tuple[Hashable, ...], Mapping[str, int]]:
+        """The kinds of the whole model's layers with these methods, and what is counted; the last look is remembered,
+        for training settings that vary.
+        """
+        key = _key(parts)
+        if self._last_look is None or self._last_look[0] != key:
+            with self._attached(self._skeleton, parts) as attached:
+                kinds = kinds_of_layers(self._skeleton.model, self._skeleton.sites, parts)
+                self._last_look = key, kinds, _counted(attached)
+        return self._last_look[1:]
+
+    def _of_shallow(
+        self, kinds: Sequence[Hashable], kept: Sequence[int], parts: Sequence[Configured], training: Training
+    ) -> Profile | None:
+        """The profile of a model with these layers; None where methods make something else of them."""
+        skeleton, parts = self._shallow.skeleton(kept), self._shallow.parts(parts, kept)
+        key = (skeleton.model, _key(parts), *_key_of_step(training))
+        if key not in self._known:
+            try:
+                profile = self._simulated(skeleton, parts, training, [kinds[number] for number in kept])
+            except AutopeftError:
+                return None
+            if profile is None:
+                return None
+            self._known[key] = profile
+        return self._known[key]
+
     @contextmanager
-    def _attached(self, parts: Sequence[Configured]) -> Iterator[Attached]:
-        model = self._skeleton.model
-        with torch.device("meta"), attach(model, parts, self._skeleton.sites) as attached:
+    def _attached(self, skeleton: Skeleton, parts: Sequence[Configured]) -> Iterator[Attached]:
+        model = skeleton.model
+        with torch.device("meta"), attach(model, parts, skeleton.sites) as attached:
             length, positions = attached.prepended + self._batch_length, _positions(model)
             if positions is not None and length > positions:
                 raise CannotAttach(
@@ -83,27 +179,132 @@ class Predictor:
                 )
             yield attached
 
-    def _simulated(self, attached: Attached, training: Training) -> Costs:
-        head = self._task.new_head(self._skeleton.sites.width)
+    def _whole(self, parts: Sequence[Configured], training: Training) -> Profile:
+        profile = self._simulated(self._skeleton, parts, training)
+        assert profile is not None
+        return profile
+
+    def _simulated(
+        self,
+        skeleton: Skeleton,
+        parts: Sequence[Configured],
+        training: Training,
+        kinds: Sequence[Hashable] | None = None,
+    ) -> Profile | None:
+        """What a step and an inference show; None where the layers with the methods are not of these kinds."""
+        with self._attached(skeleton, parts) as attached:
+            if kinds is not None and kinds_of_layers(skeleton.model, skeleton.sites, parts) != tuple(kinds):
+                return None
+            reading = self._step(skeleton, attached, training)
+            counted = _counted(attached)
+            left = [part for part, own in zip(parts, attached.parts, strict=True) if not own.mergeable]
+        totals = {
+            **counted,
+            "flops": reading.flops,
+            "inference_flops": self._inference(skeleton, left),
+            "bare_flops": self._inference(skeleton, ()),
+        }
+        return Profile(reading.phases, totals)
+
+    def _inference(self, skeleton: Skeleton, parts: Sequence[Configured]) -> int:
+        """Floating-point operations on one text, with what of the methods does not serve training only."""
+        key = (skeleton.model, _key(parts))
+        if key not in self._inferences:
+            if parts:
+                with self._attached(skeleton, parts) as attached:
+                    attached.settle()
+                    self._inferences[key] = self._forward(attached)
+            else:
+                self._inferences[key] = self._forward(Bare(skeleton.model))
+        return self._inferences[key]
+
+    def _step(self, skeleton: Skeleton, attached: Attached, training: Training) -> Reading:
+        head = self._task.new_head(skeleton.sites.width)
         classifier = Classifier(attached, head, training.pooling)
-        step = Step(classifier, attached.extra_loss, self._task, training, self._device)
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.device(self._device):
+        layers = [skeleton.model.get_submodule(path) for path in skeleton.sites.layers]
+        step = Step(classifier, attached.extra_loss, self._task, training, self._device, layers)
+        with self._faked(step) as (slots, fakes):
+            trained = [fakes[tensor] for tensor in (*attached.parameters(), *head.parameters())]
+            rows = micro_batch_size(training)
+            labels = torch.zeros(rows, dtype=torch.long)
+            try:
+                reading: Reading = functional_call(
+                    step, slots, (trained, self._inputs(rows), labels), tie_weights=False
+                )
+            except (AutopeftError, Warning):
+                raise
+            except Exception as error:
+                raise CannotAttach(f"no training step is possible: {' '.join(str(error).split())}") from error
+        return reading
+
+    def _forward(self, carrier: Carrier) -> int:
+        features = Classifier(carrier, nn.Identity(), Training.pooling).eval()
+        with self._faked(features) as (slots, _), torch.no_grad(), Meter() as meter:
+            functional_call(features, slots, (self._inputs(1),), tie_weights=False)
+        flops: int = meter.flops
+        return flops
+
+    @contextmanager
+    def _faked(self, module: nn.Module) -> Iterator[tuple[dict[str, Tensor], dict[Tensor, Tensor]]]:
+        """Fake tensors for everything a module holds: by their places, and by the tensors that they stand for."""
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.device(self._device), _EverythingPicked():  # type: ignore[no-untyped-call]
             fakes: dict[Tensor, Tensor] = {}
             slots = {}
-            for name, tensor in _slots(step):
+            for name, tensor in _slots(module):
                 if tensor not in fakes:
                     fakes[tensor] = torch.empty(tensor.shape, dtype=tensor.dtype).requires_grad_(tensor.requires_grad)
                 slots[name] = fakes[tensor]
-            trained = [fakes[tensor] for tensor in (*attached.parameters(), *head.parameters())]
-            shape = (micro_batch_size(training), self._batch_length)
-            ids = torch.ones(shape, dtype=torch.long)
-            inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-            labels = torch.zeros(shape[0], dtype=torch.long)
-            try:
-                reading = functional_call(step, slots, (trained, inputs, labels), tie_weights=False)
-            except RuntimeError as error:
-                raise CannotAttach(f"no training step is possible: {error}") from error
-        return Costs(attached.count, reading.memory, stored(attached), reading.flops, reading.by_part)
+            yield slots, fakes
+
+    def _inputs(self, rows: int) -> Mapping[str, Tensor]:
+        ids = torch.ones((rows, self._batch_length), dtype=torch.long)
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+class _EverythingPicked(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Lets a mask that picks entries pick them all: without values nobody knows which, and these are the most.
+
+    A sparse mask picks as many as it has, which fake tensors take for none.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.sparse_mask.default:
+            dense, mask = args
+            values = dense.new_zeros(mask._nnz())
+            return torch.sparse_coo_tensor(mask._indices(), values, mask.shape, check_invariants=False)
+        if func is torch.ops.aten.index.Tensor:
+            args = (args[0], list(_unmasked(args[1])))
+        return func(*args, **(kwargs or {}))
+
+
+def _unmasked(indices: Sequence[Tensor | None]) -> Iterator[Tensor | None]:
+    for index in indices:
+        if index is not None and index.dtype == torch.bool:
+            yield from (index.new_zeros(index.numel(), dtype=torch.long) for _ in range(index.ndim))
+        else:
+            yield index
+
+
+def _key(parts: Sequence[Configured]) -> Hashable:
+    return tuple((part.implementation, repr(part.config), tuple(sorted(part.settings.items()))) for part in parts)
+
+
+def _key_of_step(training: Training) -> tuple[Hashable, ...]:
+    """What of the training settings costs depend on."""
+    pieces = training.batch_size / micro_batch_size(training)
+    return micro_batch_size(training), pieces, training.gradient_checkpointing, training.pooling
+
+
+def _counted(attached: Attached) -> Mapping[str, int]:
+    """What needs no simulation."""
+    weights = _bytes(attached.model, attached.modules)
+    return {"trainable": attached.count, "stored": stored(attached), "weights": weights}
+
+
+def _bytes(*modules: nn.Module) -> int:
+    """Of all parameters and buffers, each counted once."""
+    tensors = {id(tensor): tensor for module in modules for _, tensor in _slots(module)}
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def _slots(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

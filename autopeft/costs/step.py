@@ -2,7 +2,7 @@
 
 Both prediction and measurement run this step, so that they differ in nothing but the tensors. It is a step of the
 steady state: the optimizer's moments are there before it begins, and gradients too where they are accumulated over
-several micro-batches.
+several micro-batches. A simulated step also tells which layer is at work, so that it can stand for a deeper model's.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from autopeft.costs.meter import ACTIVATIONS, GRADIENTS, OPTIMIZER, WEIGHTS, Meter
 from autopeft.errors import CannotAttach
@@ -21,6 +22,11 @@ from autopeft.tasks.base import Task
 from autopeft.tasks.classifier import Classifier
 from autopeft.training.optimizer import new_optimizer
 from autopeft.training.precision import forward
+
+Phase = tuple[str, int, int]
+"""What happens, in which forward pass from 1 (0: in none), and in which layer (-1: in none)."""
+BEFORE: Phase = ("before", 0, -1)
+AFTER: Phase = ("after", 0, -1)
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,8 @@ class Reading:
     by_part: Mapping[str, int]
     """`memory` split by what it was used for at that moment."""
     flops: int
+    phases: Mapping[Any, Mapping[str, int]]
+    """The same split at the worst moment of each phase, a `Phase`."""
 
 
 class Step(nn.Module):
@@ -44,13 +52,16 @@ class Step(nn.Module):
         task: Task,
         training: Training,
         device: torch.device,
+        layers: Sequence[nn.Module] = (),
     ) -> None:
+        """`layers` are modules of the classifier's model whose work the reading is to tell apart."""
         super().__init__()
         self.classifier = classifier
         self._extra_loss = extra_loss
         self._task = task
         self._training = training
         self._device = device
+        self._layers = tuple(layers)
 
     def forward(self, trained: Sequence[Tensor], inputs: Mapping[str, Tensor], labels: Tensor) -> Reading:
         """Trains `trained` once on a micro-batch; their gradients are None afterwards."""
@@ -63,6 +74,7 @@ class Step(nn.Module):
         if not accumulates:
             optimizer.zero_grad(set_to_none=True)
         meter = Meter()
+        meter.enter(BEFORE)
         meter.register([*self.classifier.parameters(), *self.classifier.buffers()], WEIGHTS)
         meter.register((value for state in optimizer.state.values() for value in state.values()), OPTIMIZER)
         meter.register((tensor.grad for tensor in trained if tensor.grad is not None), GRADIENTS)
@@ -70,18 +82,63 @@ class Step(nn.Module):
         meter.watch_gradients(trained)
         share = micro_batch_size(training) / training.batch_size
         self.classifier.train()
-        with checkpointing(self.classifier.model, training.gradient_checkpointing), meter:
+        progress = _Progress(meter, self._layers)
+        with checkpointing(self.classifier.model, training.gradient_checkpointing), progress, meter:
             again = partial(forward, self.classifier, inputs, self._device)
             logits = again()
             loss = self._task.loss(logits, labels)
             extra = self._extra_loss(logits, again)
             if extra is not None:
                 loss = loss + extra
+            progress.turns_back()
             (loss * share).backward()  # type: ignore[no-untyped-call]
+            meter.enter(AFTER)
             torch.nn.utils.clip_grad_norm_(trained, training.clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return Reading(meter.peak, meter.peak_by_part, meter.flops)
+        flops = round(meter.flops / share)
+        return Reading(meter.peak, meter.peak_by_part, flops, meter.peaks)
+
+
+class _Progress:
+    """Tells a meter when each layer begins, in every forward pass and on the way back."""
+
+    def __init__(self, meter: Meter, layers: Sequence[nn.Module]) -> None:
+        self._meter = meter
+        self._layers = layers
+        self._pass = 0
+        self._back = False
+        self._handles: list[RemovableHandle] = []
+
+    def turns_back(self) -> None:
+        """The forward passes are over: layers that run again do so for checkpointing."""
+        self._back = True
+
+    def __enter__(self) -> None:
+        for number, layer in enumerate(self._layers):
+            self._handles.append(layer.register_forward_pre_hook(partial(self._begins, number)))
+            self._handles.append(layer.register_forward_hook(partial(self._ends, number)))
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _begins(self, number: int, *_: Any) -> None:
+        if not self._back:
+            self._pass += number == 0
+            self._meter.enter(("forward", self._pass, number))
+
+    def _ends(self, number: int, _: nn.Module, __: Any, output: Any) -> None:
+        if self._back:
+            return
+        states = output[0] if isinstance(output, tuple) else output
+        if states.requires_grad:
+            states.register_hook(partial(self._comes_back, self._pass, number))
+        if number + 1 == len(self._layers):
+            self._meter.enter(("head", self._pass, -1))
+
+    def _comes_back(self, number_of_pass: int, number: int, _: Tensor) -> None:
+        self._meter.enter(("backward", number_of_pass, number))
 
 
 def micro_batch_size(training: Training) -> int:

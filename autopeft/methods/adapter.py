@@ -33,11 +33,12 @@ class Bottleneck(nn.Module):
 
     def __init__(self, width: int, bottleneck: int, activation: str, scale: float, learned: bool) -> None:
         super().__init__()
-        self.down = nn.Linear(width, bottleneck)
-        self.up = nn.Linear(bottleneck, width)
-        nn.init.zeros_(self.down.bias)
-        nn.init.zeros_(self.up.weight)
-        nn.init.zeros_(self.up.bias)
+        down, up = nn.Linear(width, bottleneck), nn.Linear(bottleneck, width)
+        nn.init.zeros_(down.bias)
+        nn.init.zeros_(up.weight)
+        nn.init.zeros_(up.bias)
+        self.down: nn.Module = down
+        self.up: nn.Module = up
         self.activation: Callable[[Tensor], Tensor] = ACT2FN[activation]
         self.scale: float | nn.Parameter = nn.Parameter(torch.tensor([float(scale)])) if learned else scale
 
@@ -72,12 +73,16 @@ class Adapter(Method):
     def attach(self, model: nn.Module, sites: Sites) -> Attachment:
         module = nn.ModuleDict()
         with undone_on_error(Hooked(model, module)) as attached:
-            for site in ("attention", "ffn") if self.placement == "houlsby" else ("ffn",):
-                for place in sites.at(site, self.layers):
-                    adapter = self._adapter(model, sites.layers[place.layer], place.width)
-                    module[f"{place.layer}_{site}"] = adapter
-                    self._hook(attached, place, sites, adapter)
+            self._place(attached, module, sites)
         return attached
+
+    def _place(self, attached: Hooked, module: nn.ModuleDict, sites: Sites) -> None:
+        """Fills `module` with adapters, and hooks them into the model."""
+        for site in ("attention", "ffn") if self.placement == "houlsby" else ("ffn",):
+            for place in sites.at(site, self.layers):
+                adapter = self._adapter(attached.model, sites.layers[place.layer], place.width)
+                module[f"{place.layer}_{site}"] = adapter
+                self._hook(attached, place, sites, adapter)
 
     def _adapter(self, model: nn.Module, layer: str, width: int) -> Bottleneck:
         device, dtype = host(model, layer)

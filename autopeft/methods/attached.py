@@ -7,6 +7,7 @@ backbone keeps its own setting of `requires_grad`, so that it can be trained bes
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any, Self
 
@@ -57,6 +58,7 @@ class Attached:
                 attached[index] = parts[index].method.attach(self.model, sites)
                 self.model = attached[index].model
                 self._order = tuple(attached.values())
+            _require_room([(parts[index].name, part) for index, part in attached.items()], model)
         except BaseException:
             self.detach()
             raise
@@ -106,6 +108,11 @@ class Attached:
         """The sum of the parts' extra losses of the forward pass just made, or None."""
         losses = [loss for part in self.parts if (loss := part.extra_loss(logits, again)) is not None]
         return torch.stack(losses).sum() if losses else None
+
+    def settle(self) -> None:
+        """Drops what serves training only from every part."""
+        for part in self.parts:
+            part.settle()
 
     def save(self, folder: str | Path) -> Path:
         """Writes the trained tensors and what is needed to attach them again; a peft method alone in peft's format."""
@@ -191,6 +198,7 @@ def attach(model: nn.Module, what: Wanted, sites: Sites | Mapping[str, str] | No
     if carried is not None:
         advice = "detach that first, or attach several methods together as a list"
         raise CannotAttach(f"{type(model).__name__} carries {carried} already: {advice}.")
+    _require_company(parts)
     return Attached(model, parts, sites if isinstance(sites, Sites) else find_sites(model, sites))
 
 
@@ -237,6 +245,30 @@ def _freeze(model: nn.Module) -> None:
     get_output_embeddings = getattr(model, "get_output_embeddings", None)
     language_model = get_output_embeddings is not None and get_output_embeddings() is not None
     (model if language_model else _backbone(model)).requires_grad_(False)
+
+
+def _require_company(parts: Sequence[Configured]) -> None:
+    """Some methods are only ever attached alone."""
+    for index, part in enumerate(parts):
+        others = ", ".join(f"'{other.name}'" for place, other in enumerate(parts) if place != index)
+        if others and part.method.excludes_others:
+            raise CannotAttach(f"'{part.name}' cannot go together with {others}: {part.method.excludes_others}.")
+
+
+def _require_room(parts: Sequence[tuple[str, Attachment]], model: nn.Module) -> None:
+    """A weight that one part trains is not changed by another: nothing could tell the two changes apart."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    acted_on = [({*map(id, part.selects())}, {*map(id, part.moves())}) for _, part in parts]
+    for one, other in permutations(range(len(parts)), 2):
+        (one_name, moving), (other_name, _) = parts[one], parts[other]
+        selected, moved = acted_on[other]
+        shared = acted_on[one][1] & (selected | moved if moving.alone else selected)
+        if shared:
+            what = names[min(shared, key=list(names).index)].replace(".base_layer", "")
+            raise CannotAttach(
+                f"'{one_name}' and '{other_name}' both change {what}: what one learns cannot be told from the other's. "
+                "Give them other sites or layers."
+            )
 
 
 def _folders(folder: Path, chosen: Sequence[Configured]) -> list[Path]:

@@ -6,7 +6,7 @@ trainable tensors, its extra loss, its state, and to leave the model exactly as 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import IntEnum
 from pathlib import Path
 
@@ -35,6 +35,8 @@ class Method(ABC):
     """One way to fine-tune few weights, at given hyperparameters. Implementations are frozen dataclasses."""
 
     stage: Stage = Stage.HOOK
+    excludes_others: str = ""
+    """Why no other method may be attached beside it; empty: others may."""
 
     @abstractmethod
     def attach(self, model: nn.Module, sites: Sites) -> "Attachment":
@@ -55,6 +57,8 @@ class Attachment(ABC):
     """Positions that the method puts before the real tokens in the model's output."""
     mergeable: bool = False
     """Whether `merge` can fold the method into the model's weights."""
+    alone: bool = False
+    """Whether no other method may act on the parameters that it `moves`."""
 
     @abstractmethod
     def trainable(self) -> Mapping[str, nn.Parameter]:
@@ -63,6 +67,14 @@ class Attachment(ABC):
     def shipped(self) -> Mapping[str, Tensor]:
         """The tensors that `save` writes, by name: those trained, unless some of them serve training only."""
         return self.trainable()
+
+    def selects(self) -> Iterable[nn.Parameter]:
+        """The backbone's own parameters that it trains, whole or some of their entries."""
+        return ()
+
+    def moves(self) -> Iterable[nn.Parameter]:
+        """The backbone's own parameters that it changes by something else, and leaves frozen."""
+        return ()
 
     def undecayed(self) -> frozenset[str]:
         """Names out of `trainable` that weight decay must leave alone (scales, gates, norms, biases)."""
@@ -91,6 +103,9 @@ class Attachment(ABC):
     @abstractmethod
     def load(self, folder: Path) -> None:
         """Reads back what `save` wrote, into the attached tensors. Raises AutopeftError when it does not fit."""
+
+    def settle(self) -> None:
+        """Drops what serves training only, so that what is left computes what it will compute once saved and loaded."""
 
     def merge(self) -> None:
         """Folds the method into the model's weights for good; then only `detach` may be called.

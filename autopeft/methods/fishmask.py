@@ -10,8 +10,7 @@ while it is computed; layers keep their inputs as in full fine-tuning. `set_up` 
 where it is as large as the weights in fp32.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,10 @@ from torch import Tensor, nn
 from autopeft.backbone.sites import Sites
 from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.methods.base import Attachment, Losses, Method
+from autopeft.methods.entries import POSITIONS, Entries, checked, highest, shares
 from autopeft.methods.hooked import WEIGHTS, Hooked, read_tensors, undone_on_error
-from autopeft.methods.in_place import kept, own_parameters
+from autopeft.methods.in_place import kept, unadapted_parameters
+from autopeft.methods.passes import evaluating, gradients_given
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,7 @@ class FishMask(Method):
             raise AutopeftError(f"samples must be at least 1, not {self.samples}.")
 
     def attach(self, model: nn.Module, sites: Sites) -> Attachment:
-        adapted = [path for path, module in model.named_modules() if hasattr(module, "base_layer")]
-        tensors = {
-            name: tensor
-            for name, tensor in own_parameters(model, "").items()
-            if not any(name.startswith(f"{path}.") for path in adapted)
-        }
+        tensors = unadapted_parameters(model)
         if not tensors:
             raise CannotAttach(f"FishMask finds no weights to train in {sites.architecture}.")
         with undone_on_error(Masked(model, tensors, self)) as attached:
@@ -72,23 +68,8 @@ class _Written(torch.autograd.Function):
         return of_others, of_values, None
 
 
-class Entries(nn.Module):
-    """The selected entries of one tensor; their positions count along the flattened tensor."""
-
-    values: nn.Parameter
-    indices: Tensor
-
-    def __init__(self, tensor: Tensor) -> None:
-        super().__init__()
-        self.values = nn.Parameter(tensor.new_empty(0))
-        small = tensor.numel() < 2**31
-        nothing = torch.empty(0, dtype=torch.int32 if small else torch.int64, device=tensor.device)
-        self.register_buffer("indices", nothing)
-
-    def select(self, indices: Tensor, values: Tensor) -> None:
-        """Other entries from now on; the parameter stays the same object, whatever its size."""
-        self.values.data = values.to(self.values.device, self.values.dtype)
-        self.indices = indices.to(self.indices.device, self.indices.dtype)
+class Written(Entries):
+    """Entries whose values are written into their tensor."""
 
     def forward(self, tensor: Tensor) -> Tensor:
         """The tensor, trained: the same memory with another gradient."""
@@ -102,14 +83,14 @@ class Masked(Hooked):
     mergeable = True
 
     def __init__(self, model: nn.Module, tensors: Mapping[str, nn.Parameter], settings: FishMask) -> None:
-        entries = {name: Entries(tensor) for name, tensor in tensors.items()}
+        entries = {name: Written(tensor) for name, tensor in tensors.items()}
         super().__init__(model, nn.ModuleList(entries.values()))
         self._tensors = tensors
         self._entries = entries
         self._samples = settings.samples
         self._before: dict[str, Tensor] = {}
-        size = sum(tensor.numel() for tensor in tensors.values())
-        self._count = max(1, int(settings.keep * size))
+        self._sizes = {name: tensor.numel() for name, tensor in tensors.items()}
+        self._count = max(1, int(settings.keep * sum(self._sizes.values())))
         self._select(dict(self._largest()))
         by_tensor = {id(tensor): entries[name] for name, tensor in tensors.items()}
         for module in model.modules():
@@ -120,11 +101,8 @@ class Masked(Hooked):
 
     def _largest(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor's share of the mask, for its entries of largest magnitude."""
-        size = sum(tensor.numel() for tensor in self._tensors.values())
-        passed = 0
-        for name, tensor in self._tensors.items():
-            share = (passed + tensor.numel()) * self._count // size - passed * self._count // size
-            passed += tensor.numel()
+        divided = shares(list(self._sizes.values()), self._count)
+        for (name, tensor), share in zip(self._tensors.items(), divided, strict=True):
             yield name, tensor.detach().abs().flatten().topk(share).indices
 
     def _select(self, chosen: Mapping[str, Tensor]) -> None:
@@ -142,7 +120,7 @@ class Masked(Hooked):
             _write(self._tensors[name], before, self._entries[name].indices)
         self._before.clear()
 
-    def _hook(self, module: nn.Module, own: Mapping[str, Entries]) -> None:
+    def _hook(self, module: nn.Module, own: Mapping[str, Written]) -> None:
         """While the module runs, it holds the trained tensors; afterwards its own parameters again, also on errors.
 
         Its parameters are looked up when it runs, because a simulated step swaps them. What was put there last is taken
@@ -166,22 +144,26 @@ class Masked(Hooked):
     def set_up(self, losses: Losses) -> None:
         """Selects the entries anew, by their Fisher information on training data, with dropout off."""
         self._select({})
-        sizes = [tensor.numel() for tensor in self._tensors.values()]
+        sizes = list(self._sizes.values())
         fisher = torch.zeros(sum(sizes), device="cpu")
         sums = dict(zip(self._tensors.values(), torch.split(fisher, sizes), strict=True))
-        with _squares_added(sums), _evaluating(self.model):
+
+        def add(tensor: nn.Parameter, gradient: Tensor) -> None:
+            sums[tensor].add_(gradient.flatten().float().square().cpu())
+
+        with gradients_given(list(sums), add), evaluating(self.model):
             for loss in losses(self._samples, 1):
                 loss().backward(inputs=list(sums))  # type: ignore[no-untyped-call]
-        top = torch.zeros_like(fisher, dtype=torch.bool)
-        top[fisher.topk(self._count, sorted=False).indices] = True
-        chosen = (part.nonzero().flatten() for part in torch.split(top, sizes))
-        self._select(dict(zip(self._tensors, chosen, strict=True)))
+        self._select(dict(zip(self._tensors, highest(fisher, sizes, self._count), strict=True)))
+
+    def selects(self) -> Iterable[nn.Parameter]:
+        return self._tensors.values()
 
     def trainable(self) -> Mapping[str, nn.Parameter]:
         return {name: entries.values for name, entries in self._entries.items() if entries.values.numel()}
 
     def shipped(self) -> Mapping[str, Tensor]:
-        indices = {f"{name}:indices": self._entries[name].indices for name in self.trainable()}
+        indices = {f"{name}{POSITIONS}": self._entries[name].indices for name in self.trainable()}
         return {**self.trainable(), **indices}
 
     def undecayed(self) -> frozenset[str]:
@@ -189,21 +171,10 @@ class Masked(Hooked):
 
     def load(self, folder: Path) -> None:
         file = folder / WEIGHTS
-        tensors = read_tensors(file)
-        values = {name: tensor for name, tensor in tensors.items() if not name.endswith(":indices")}
-        count = sum(len(tensor) for tensor in values.values())
-        if count != self._count:
-            raise AutopeftError(f"'{file}' does not belong to this model: {count} entries, not {self._count}.")
-        chosen = {}
-        for name in values:
-            if name not in self._tensors:
-                raise AutopeftError(f"'{file}' does not belong to this model and method: it has no '{name}'.")
-            chosen[name] = tensors.get(f"{name}:indices", torch.empty(0))
-            if len(chosen[name]) != len(values[name]) or not 0 <= chosen[name].max() < self._tensors[name].numel():
-                raise AutopeftError(f"'{file}' is damaged: the positions of '{name}' do not fit it.")
-        self._select(chosen)
-        for name, value in values.items():
-            self._entries[name].select(chosen[name], value)
+        chosen = checked(read_tensors(file), self._sizes, self._count, file)
+        self._select({name: indices for name, (indices, _) in chosen.items()})
+        for name, (indices, values) in chosen.items():
+            self._entries[name].select(indices, values)
 
     def merge(self) -> None:
         """Leaves the trained values in the model's tensors; `detach` will no longer undo them."""
@@ -219,37 +190,3 @@ class Masked(Hooked):
 def _write(tensor: Tensor, values: Tensor, indices: Tensor) -> None:
     """Through `.data`, unseen by autograd: a forward pass that is repeated for its activations writes what is there."""
     tensor.data.put_(indices.long(), values.detach().to(tensor.device))
-
-
-@contextmanager
-def _squares_added(sums: Mapping[nn.Parameter, Tensor]) -> Iterator[None]:
-    """While it lasts, the parameters require gradients, whose squares are added to `sums` as soon as they are there."""
-    required = [tensor.requires_grad for tensor in sums]
-
-    def add(tensor: Tensor) -> None:
-        assert tensor.grad is not None
-        sums[tensor].add_(tensor.grad.flatten().float().square().cpu())  # type: ignore[index]
-        tensor.grad = None
-
-    handles = []
-    try:
-        for tensor in sums:
-            tensor.requires_grad_(True)
-            handles.append(tensor.register_post_accumulate_grad_hook(add))  # type: ignore[no-untyped-call]
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        for tensor, flag in zip(sums, required, strict=True):
-            tensor.requires_grad_(flag)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -1,6 +1,6 @@
 """What methods share that train parameters which the backbone has already: which those are, and putting them back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ class TrainedInPlace(Hooked):
 
     def trainable(self) -> Mapping[str, nn.Parameter]:
         return self._chosen
+
+    def selects(self) -> Iterable[nn.Parameter]:
+        return self._chosen.values()
 
     def merge(self) -> None:
         """The trained values are the model's own already; `detach` will no longer undo them."""
@@ -50,6 +53,12 @@ def own_parameters(model: nn.Module, *paths: str) -> dict[str, nn.Parameter]:
                 left.remove(id(parameter))
                 found[name] = parameter
     return found
+
+
+def unadapted_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """All of the backbone's own parameters but those in layers that one of peft's methods adapts."""
+    adapted = [f"{path}." for path, module in model.named_modules() if hasattr(module, "base_layer")]
+    return {name: each for name, each in own_parameters(model, "").items() if not name.startswith(tuple(adapted))}
 
 
 def _parameters(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Parameter]]:

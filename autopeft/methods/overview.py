@@ -56,9 +56,7 @@ def overview(name: str) -> tuple[Overview, Mapping[str, tuple[Ranges, ...]]]:
         return _overview(cards[name], load_skeleton(BertConfig())), {name: _ranges(cards[name])}
     if name not in hybrids:
         raise unknown("method", name, [*cards, *hybrids])
-    parts = {
-        part.method: _ranges(cards[part.method], {**part.settings, **part.training}) for part in hybrids[name].parts
-    }
+    parts = {part.name: _ranges(cards[part.method], {**part.settings, **part.training}) for part in hybrids[name].parts}
     return _overview(hybrids[name], load_skeleton(BertConfig())), parts
 
 

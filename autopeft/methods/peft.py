@@ -6,13 +6,18 @@ at one site. On a fused projection (GPT-2's `c_attn`) peft adapts the whole fuse
 asked for. Two methods of one kind (LoRA twice) go on one model, but not on one module.
 
 A schedule that a config gives in steps of its `total_step` (AdaLoRA's) is stretched to the real number of steps.
+
+What peft cannot do, whatever it raises, is answered as CannotAttach in its words.
 """
 
+import copy
+import io
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,32 +25,30 @@ import peft
 import torch
 from peft.tuners.lycoris_utils import LycorisLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.tuners.vblora.layer import VBLoRALayer
 from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
-from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.random import fork_rng
 
 from autopeft.backbone.sites import Sites
 from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
 from autopeft.methods.base import Attachment, Method, Stage
+from autopeft.methods.peft_values import stand_ins, taken_by
 
-_HOOK_HANDLES = {"_require_grads_hooks", "_require_grads_hook"}
-"""Attributes where transformers keeps the handles of its hooks on a model's embeddings."""
-_REFUSALS = (
-    AssertionError,
-    AttributeError,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    SafetensorError,
-    TypeError,
-    ValueError,
-)
+_PUT_BACK = {"_require_grads_hooks", "_require_grads_hook", "peft_config"}
+"""Attributes of a model: where transformers keeps the handles of its hooks on embeddings, and peft its configs."""
+_LOOKING: Mapping[type, str] = {LycorisLayer: "module_dropout", VBLoRALayer: "save_only_topk_weights"}
+"""Layers that in training look at a number, and in vain where this field of the config is 0 or false."""
 _SAID_IN_VAIN = (
     r".*modify a model with PEFT for a second time.*",
-    r".*Already found a `peft_config` attribute.*",
     r".*`is_gradient_checkpointing` is deprecated.*",
-    r"Specified to not (save|load) vera_A and vera_B.*",
+    r"Specified to not (save|load) .*",
+    r"fan_in_fan_out is set to False but the target module is `Conv1D`.*",
+    r"Unsupported layer type .* encountered, proceed at your own risk.*",
+    r"Detected that the base layer has no bias term.*",
+    r"Sparse invariant checks are implicitly disabled.*",
+    r"save_precomputed_indices=False.*",
+    r"(Failed to load the CUDA extension|Setting boft_n_butterfly_factor to 1).*",
 )
 """Warnings of peft about what is meant so."""
 _REFERENCE = re.compile(r"\$(\w+)(?:\[([\w.]+)\])?")
@@ -69,11 +72,22 @@ class PeftMethod(Method):
 
     def attach(self, model: nn.Module, sites: Sites) -> "PeftAttachment":
         fields = {name: self._filled(value, sites) for name, value in self.config.items()}
-        with _told_plainly(f"peft refuses {self.config_class}"), _quiet():
-            config = getattr(peft, self.config_class)(**fields)
+
+        def new_config() -> Any:
+            config = getattr(peft, self.config_class)(**copy.deepcopy(fields))
             if config.is_prompt_learning:
                 _fit_prompt(config, model, sites)
-            return PeftAttachment(model, config)
+            return config
+
+        valueless = next(model.parameters()).is_meta
+        with _told_plainly(f"peft refuses {self.config_class}"), _quiet(), fork_rng(devices=[], enabled=valueless):
+            try:
+                return PeftAttachment(model, new_config())
+            except Exception as error:
+                if not (valueless and "meta" in str(error).lower()):
+                    raise
+            with stand_ins(model, fields.get("target_modules", ())):
+                return PeftAttachment(model, new_config())
 
     def _filled(self, value: Any, sites: Sites) -> Any:
         match = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
@@ -96,46 +110,75 @@ class PeftAttachment(Attachment):
         self._bare = model
         self._modules_before = dict(model.named_modules())
         self._attributes_before = dict(vars(model))
+        own = {id(parameter) for parameter in model.parameters()}
         hooks_before = dict(_hooks_on_input(model))
         self._input_hooks: set[int] = set()
-        self._name = f"autopeft{sum(1 for module in model.modules() if isinstance(module, BaseTunerLayer))}"
+        self._name = f"autopeft{len({name for each in _tuner_layers(model) for name in _adapters(each)})}"
+        self._taken = taken_by(config, model)
         try:
             config.inference_mode = False
+            vars(model).pop("peft_config", None)
             self._peft = peft.get_peft_model(model, config, adapter_name=self._name)
             self._input_hooks = _hooks_on_input(model).keys() - hooks_before.keys()
+            if self._taken:
+                self._taken.began(self._name)
+            _require_different_names(model)
             _activate_all(model)
-            self._allocates = hasattr(self._peft.base_model, "update_and_allocate")
+            self._require_that_covered_layers_run()
+            self._allocates = hasattr(config, "total_step")
             if self._allocates and not config.target_r < config.init_r:
                 raise CannotAttach(f"a rank of {config.target_r} is to remain of {config.init_r}: begin with more.")
-            if getattr(config, "module_dropout", None) == 0:
-                self._never_drop()
+            self._trainable = {
+                name.replace(f".{self._name}", ""): parameter
+                for name, parameter in self._peft.named_parameters()
+                if parameter.requires_grad and id(parameter) not in own
+            }
+            if not self._trainable:
+                raise CannotAttach(f"peft's {type(config).__name__} finds nothing to train in {type(model).__name__}.")
+            self._require_useful_ranks()
+            self._spare_looking(config)
         except BaseException:
             self._restore()
             raise
         self._config = config
         self._schedule = getattr(config, "tinit", 0), getattr(config, "tfinal", 0), getattr(config, "total_step", 0)
-        self.mergeable = not config.is_prompt_learning
+        self.alone = bool(getattr(config, "use_dora", False))
         self.model = self._peft if config.is_prompt_learning else model
         self.prepended = config.num_virtual_tokens if config.is_prompt_learning else 0
         self.module = self._peft.prompt_encoder if config.is_prompt_learning else nn.Module()
-        self._trainable = {
-            name.replace(f".{self._name}", ""): parameter
-            for name, parameter in self._peft.named_parameters()
-            if parameter.requires_grad and self._name in name.split(".")
-        }
+
+    @property
+    def mergeable(self) -> bool:  # type: ignore[override]
+        """Found out on copies of its layers: peft has no other word for it."""
+        different = {}
+        for layer in self._layers():
+            has_bias = getattr(layer.get_base_layer(), "bias", None) is not None
+            different[type(layer), has_bias] = layer
+        return bool(different) and all(self._merges(layer) for layer in different.values())
 
     def trainable(self) -> Mapping[str, nn.Parameter]:
         return self._trainable
 
     def shipped(self) -> Mapping[str, Tensor]:
         if not self._config.is_prompt_learning:
-            return self._trainable
+            with _quiet(), self._all_ranks():
+                saved = get_peft_model_state_dict(self._peft, adapter_name=self._name, save_embedding_layers=False)
+            return {**saved, **(self._taken.shipped() if self._taken else {})}
         encoder = self._peft.prompt_encoder[self._name]
         prompts = encoder.embedding.weight
         if not self._config.inference_mode:
             with torch.no_grad():
                 prompts = encoder(torch.arange(len(prompts), device=prompts.device))
         return {"prompt_embeddings": prompts}
+
+    def moves(self) -> Iterable[nn.Parameter]:
+        """Weights, as a rule; biases where the layer trains nothing else; of a norm both."""
+        for layer in self._layers():
+            own = dict(layer.get_base_layer().named_parameters(recurse=False))
+            if all("bias" in name for name in layer.adapter_layer_names):
+                yield from (parameter for name, parameter in own.items() if name == "bias")
+            else:
+                yield from (parameter for name, parameter in own.items() if name == "weight" or own["weight"].ndim < 2)
 
     def extra_loss(self, logits: Tensor, again: Callable[[], Tensor]) -> Tensor | None:  # noqa: ARG002
         """How far the rows of A and the columns of B are from orthonormal, where the config weighs that."""
@@ -168,10 +211,14 @@ class PeftAttachment(Attachment):
             file.replace(folder / file.name)
         nested.rmdir()
         (folder / "README.md").unlink(missing_ok=True)
+        if self._taken:
+            self._taken.added_to(folder)
 
     def load(self, folder: Path) -> None:
         with _told_plainly(f"'{folder}' does not belong to this model and method"), _quiet(), self._all_ranks():
             weights = load_peft_weights(str(folder), device="cpu")
+            if self._taken:
+                weights = self._taken.found_in(weights)
             expected = get_peft_model_state_dict(self._peft, adapter_name=self._name, save_embedding_layers=False)
             if weights.keys() != expected.keys():
                 raise ValueError(f"'{sorted(weights.keys() ^ expected.keys())[0]}' is in one of them only")
@@ -180,36 +227,78 @@ class PeftAttachment(Attachment):
                     shapes = tuple(weights[name].shape), tuple(tensor.shape)
                     raise ValueError(f"'{name}' has shape {shapes[0]}, here it is {shapes[1]}")
             set_peft_model_state_dict(self._peft, weights, adapter_name=self._name)
-        if self._config.is_prompt_learning:
-            self._keep_prompts_only()
+        self.settle()
 
-    def merge(self) -> None:
-        if not self.mergeable:
-            raise CannotMerge("prompts are inputs, not weights: they cannot be merged into the model.")
-        for layer in self._layers():
-            layer.merge(safe_merge=True, adapter_names=[self._name])
-
-    def detach(self) -> None:
-        self._restore()
-
-    def _keep_prompts_only(self) -> None:
-        """Prompts are saved as what an encoder made of them: once loaded, they are read and trained without it."""
+    def settle(self) -> None:
+        """Prompts are what an encoder made of them: from now on they are read and trained without it."""
+        if not self._config.is_prompt_learning:
+            return
         encoder = self._peft.prompt_encoder[self._name]
         self._config.inference_mode = True
         encoder.requires_grad_(False)
         encoder.embedding.requires_grad_(True)
         self._trainable = {name: each for name, each in self._trainable.items() if each is encoder.embedding.weight}
 
-    def _layers(self) -> Iterator[Any]:
-        for module in self._bare.modules():
-            if isinstance(module, BaseTunerLayer) and self._name in module._all_available_adapter_names():
-                yield module
-
-    def _never_drop(self) -> None:
-        """Spares LyCORIS layers in training a random number against dropping out: a simulated step has none to give."""
+    def merge(self) -> None:
+        if not self.mergeable:
+            raise CannotMerge("prompts are inputs, not weights: they cannot be merged into the model.")
         for layer in self._layers():
-            if isinstance(layer, LycorisLayer) and isinstance(layer, nn.Module):
-                layer.register_forward_pre_hook(lambda own, _: setattr(own, "training", False))
+            covered = layer.base_layer
+            layer.merge(safe_merge=True, adapter_names=[self._name])
+            if layer.base_layer is not covered:
+                covered.load_state_dict(layer.base_layer.state_dict())
+        if self._taken:
+            self._taken.leave()
+
+    def detach(self) -> None:
+        self._restore()
+
+    def _layers(self) -> Iterable[Any]:
+        return [layer for layer in _tuner_layers(self._bare) if self._name in _adapters(layer)]
+
+    def _merges(self, layer: Any) -> bool:
+        layer = copy.deepcopy(layer)
+        if any(parameter.is_meta for parameter in layer.parameters()):
+            layer.to_empty(device="cpu")
+            for tensor in (*layer.parameters(), *layer.buffers()):
+                tensor.data.zero_()
+        try:
+            layer.merge(adapter_names=[self._name])
+        except Exception:
+            return False
+        return True
+
+    def _require_useful_ranks(self) -> None:
+        for layer in self._layers():
+            if self._name in getattr(layer, "lora_A", ()):
+                rank, most = layer.r[self._name], min(layer.in_features, layer.out_features)
+                if rank > most:
+                    shape = f"{layer.out_features} x {layer.in_features}"
+                    raise CannotAttach(f"a change of a weight of {shape} has a rank of {most} at most, not {rank}.")
+
+    def _require_that_covered_layers_run(self) -> None:
+        """A layer around another method's must call it: one that computes with the bare weight would silence it."""
+        for layer in self._layers():
+            if not isinstance(layer.base_layer, BaseTunerLayer):
+                continue
+            covered: Any = layer.base_layer
+            weight = layer.get_base_layer().weight
+            calls: list[nn.Module] = []
+            handle = covered.register_forward_hook(lambda module, *_, calls=calls: calls.append(module))
+            try:
+                with torch.no_grad(), fork_rng(devices=[]):
+                    layer(torch.zeros(1, 1, layer.in_features, dtype=weight.dtype, device=weight.device))
+            finally:
+                handle.remove()
+            if not calls:
+                outer, inner = _kind(layer), _kind(covered)
+                raise CannotAttach(f"peft's {outer} does not go around its {inner}: it would leave that out.")
+
+    def _spare_looking(self, config: Any) -> None:
+        """Spares layers in training a look at a number that says nothing: a simulated step has none to show."""
+        spared = tuple(kind for kind, field in _LOOKING.items() if not getattr(config, field, True))
+        for layer in filter(lambda each: isinstance(each, spared), self._layers()):
+            layer.register_forward_pre_hook(lambda own, _: setattr(own, "training", False))
 
     @contextmanager
     def _all_ranks(self) -> Iterator[None]:
@@ -224,6 +313,8 @@ class PeftAttachment(Attachment):
             self._config.rank_pattern = pattern
 
     def _restore(self) -> None:
+        if self._taken:
+            self._taken.put_back()
         for path, module in self._modules_before.items():
             parent, _, leaf = path.rpartition(".")
             if path and getattr(self._modules_before[parent], leaf) is not module:
@@ -232,7 +323,7 @@ class PeftAttachment(Attachment):
             _hooks_on_input(self._bare).pop(key, None)
         for name in set(vars(self._bare)) - set(self._attributes_before):
             delattr(self._bare, name)
-        for name in _HOOK_HANDLES & set(self._attributes_before):
+        for name in _PUT_BACK & set(self._attributes_before):
             setattr(self._bare, name, self._attributes_before[name])
 
 
@@ -242,17 +333,40 @@ def _hooks_on_input(model: Any) -> dict[int, Any]:
     return hooks
 
 
+def _tuner_layers(model: nn.Module) -> list[Any]:
+    return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+
+
+def _adapters(layer: Any) -> Iterable[str]:
+    """Names of the methods that a tuner's layer belongs to."""
+    names: list[str] = layer._all_available_adapter_names()
+    return names
+
+
+def _kind(layer: Any) -> str:
+    """What peft calls the tuner of a layer, by its folder."""
+    return type(layer).__module__.split(".")[-2]
+
+
+def _require_different_names(model: nn.Module) -> None:
+    """Two kinds of tuners that call weights alike (AdaLoRA, LoRA) take each other's for their own."""
+    kinds = {frozenset(type(layer).adapter_layer_names): _kind(layer) for layer in _tuner_layers(model)}
+    for one, other in combinations(kinds, 2):
+        if one & other:
+            both = " and ".join(sorted((kinds[one], kinds[other])))
+            raise CannotAttach(f"peft's {both} call their weights alike: only one of them goes on a model.")
+
+
 def _activate_all(model: nn.Module) -> None:
     """Lets every peft method on the model take part: peft itself would silence an earlier one of the same kind."""
     for path, module in model.named_modules():
         if isinstance(module, BaseTunerLayer):
-            names = module._all_available_adapter_names()
+            names = list(_adapters(module))
             if len(names) > 1:
                 raise CannotAttach(f"two methods of the same kind cannot share {path}: give one of them other sites.")
             module.set_adapter(names)
-    for module in model.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.train(model.training)
+    for layer in _tuner_layers(model):
+        layer.train(model.training)
 
 
 def _fit_prompt(config: peft.PromptLearningConfig, model: Any, sites: Sites) -> None:
@@ -265,7 +379,8 @@ def _fit_prompt(config: peft.PromptLearningConfig, model: Any, sites: Sites) -> 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
+    """Without what is said in vain, on the terminal too: torch tells there what it compiles for BOFT."""
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         for message in _SAID_IN_VAIN:
             warnings.filterwarnings("ignore", message=message)
         yield
@@ -276,7 +391,8 @@ def _told_plainly(what: str) -> Iterator[None]:
     """peft reports what it cannot do by many exception types; the user gets its sentence, not its traceback."""
     try:
         yield
-    except AutopeftError:
+    except (AutopeftError, Warning):
         raise
-    except _REFUSALS as error:
-        raise CannotAttach(f"{what}: {' '.join(str(error).split())}") from error
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CannotAttach(f"{what}: {reason}") from error

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,8 @@ _PREFIXES = "_autopeft_prefixes"
 
 _SWITCHED: dict[int, tuple[PretrainedConfig, str | None, int]] = {}
 """By a config's id: the config, its attention implementation before, and how many prefixes need ours there."""
+_SEEN: "WeakKeyDictionary[nn.Module, Mapping[nn.Module, Shape]]" = WeakKeyDictionary()
+"""By a model without weights, which nobody trains or changes: what its forward pass showed."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,9 @@ class PrefixAttachment(Hooked):
         self._prefixes.eject()
         copy_into(self.trainable(), values, folder)
 
+    def settle(self) -> None:
+        self._prefixes.eject()
+
     def detach(self) -> None:
         super().detach()
         for attention, prefix in self._prepended:
@@ -221,7 +227,9 @@ def attention_of(model: nn.Module, sites: Sites, layers: Layers) -> Mapping[int,
 
 
 def _seen(model: nn.Module, architecture: str) -> Mapping[nn.Module, Shape]:
-    """The modules that attend through the interface in a forward pass, in order."""
+    """The modules that attend through the interface in a forward pass, in order; remembered of a skeleton."""
+    if model in _SEEN:
+        return _SEEN[model]
     seen: dict[nn.Module, Shape] = {}
 
     def watch(
@@ -243,6 +251,8 @@ def _seen(model: nn.Module, architecture: str) -> Mapping[nn.Module, Shape]:
     finally:
         AttentionInterface.register(IMPLEMENTATION, attend)
         _release(configs)
+    if next(model.parameters()).is_meta:
+        _SEEN[model] = seen
     return seen
 
 

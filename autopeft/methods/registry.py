@@ -113,8 +113,8 @@ def configured_parts(parts: tuple[Part, ...], cards: Mapping[str, Card]) -> tupl
 
 def _hybrid(card: HybridCard, cards: Mapping[str, Card], settings: Mapping[str, Any]) -> Hybrid:
     for name, given in settings.items():
-        if name not in {part.method for part in card.parts}:
-            raise unknown(f"part of {card.name}", name, (part.method for part in card.parts))
+        if name not in {part.name for part in card.parts}:
+            raise unknown(f"part of {card.name}", name, (part.name for part in card.parts))
         if not isinstance(given, Mapping):
             raise AutopeftError(
                 f"settings of {name} in {card.name} must be a mapping such as {{'rank': 4}}, not {given!r}."
@@ -122,7 +122,7 @@ def _hybrid(card: HybridCard, cards: Mapping[str, Card], settings: Mapping[str, 
     parts = []
     for part in card.parts:
         own = {name: parameter.default for name, parameter in part.settings.items()}
-        parts.append(configured(cards[part.method], own | dict(settings.get(part.method, {}))))
+        parts.append(configured(cards[part.method], own | dict(settings.get(part.name, {}))))
     return Hybrid(card.name, tuple(parts))
 
 

@@ -12,7 +12,7 @@ uses without calling the module it belongs to stays as it is.
 """
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -140,6 +140,7 @@ class Projected(Hooked):
     """A model whose weights are changed whenever a module uses its own."""
 
     mergeable = True
+    alone = True
 
     def __init__(self, model: nn.Module, space: Subspace, weights: list[nn.Parameter]) -> None:
         super().__init__(model, space)
@@ -170,6 +171,9 @@ class Projected(Hooked):
 
         self._handles.append(module.register_forward_pre_hook(before))
         self._handles.append(module.register_forward_hook(after, prepend=True, always_call=True))
+
+    def moves(self) -> Iterable[nn.Parameter]:
+        return self._weights
 
     def merge(self) -> None:
         with torch.no_grad():

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from autopeft.confirmed import Confirmed, confirmed
 from autopeft.fronts import front, hypervolume, knee
 from autopeft.plan import OBJECTIVES, Plan
 from autopeft.reports.wording import heading, numbers, plural, show, show_setting, why
@@ -45,6 +46,8 @@ class Findings:
     """Rows of validation data, where known."""
     seconds: float | None
     """Wall-clock of the search, where known."""
+    confirmed: Confirmed | None
+    """What further seeds and the test split say of the front; None where nothing was confirmed."""
 
     def accuracy(self, value: float | None) -> str:
         """An accuracy with its standard error, where the number of rows is known."""
@@ -67,6 +70,7 @@ def find(record: SearchRecord) -> Findings:
         _methods(record.trials),
         rows if isinstance(rows, int) and rows > 0 else None,
         _seconds(record),
+        confirmed(record),
     )
 
 

@@ -1,10 +1,20 @@
 """Plain lines for the events of a search: what a log file or a pipe gets to see. Pure functions."""
 
-from autopeft.events import BaselinesKnown, Begun, Doing, Ended, Event, TrialEnded, TurnedAway
+from autopeft.events import (
+    BaselinesKnown,
+    Begun,
+    Confirming,
+    Doing,
+    Ended,
+    Event,
+    TrialConfirmed,
+    TrialEnded,
+    TurnedAway,
+)
 from autopeft.reports.findings import turned_away
 from autopeft.reports.standing import Standing
-from autopeft.reports.wording import describe, plural, show, why
-from autopeft.trial import Baselines, SearchRecord, Status, Trial
+from autopeft.reports.wording import describe, first_line, plural, show, why
+from autopeft.trial import Baselines, Confirmation, SearchRecord, Status, Trial
 
 
 def lines(event: Event, after: Standing, now: float) -> tuple[str, ...]:
@@ -22,6 +32,11 @@ def lines(event: Event, after: Standing, now: float) -> tuple[str, ...]:
         case TurnedAway():
             total = sum(after.turned_away.values())
             return (f"{clock} {turned_away(after.turned_away)} so far",) if _is_power_of_ten(total) else ()
+        case Confirming(trainings):
+            return (f"{clock} training the front again: {plural(trainings, 'training')}",)
+        case TrialConfirmed(confirmation):
+            done = f"{after.confirmed:{len(str(after.to_confirm))}d}"
+            return (f"[{done}/{after.to_confirm}] {clock} {show_confirmed(confirmation)}",)
         case Ended():
             return (f"{clock} {_ended(after)}",)
         case _:
@@ -57,6 +72,15 @@ def show_ended(trial: Trial, standing: Standing) -> str:
     early = "  stopped early" if trial.status is Status.STOPPED else ""
     member = "  (front)" if any(each.number == trial.number for each in standing.front) else ""
     return f"{said}  accuracy {show('accuracy', trial.accuracy)}  {costs}{early}{member}"
+
+
+def show_confirmed(confirmation: Confirmation) -> str:
+    """A training of the front again that ended, on one line."""
+    said = f"#{confirmation.number} again, seed {confirmation.repeat}:"
+    if confirmation.status is Status.FAILED:
+        return f"{said} failed: {first_line(confirmation.reason)}"
+    splits = {"validation": confirmation.validation, "test": confirmation.test}
+    return f"{said} " + "  ".join(f"{name} {show('accuracy', a.accuracy)}" for name, a in splits.items() if a)
 
 
 def _begun(record: SearchRecord, standing: Standing) -> tuple[str, ...]:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from autopeft.events import (
     BaselinesKnown,
     Begun,
+    Confirming,
     Doing,
     Ended,
     Event,
     TrialBegan,
+    TrialConfirmed,
     TrialEnded,
     TrialReported,
     TurnedAway,
@@ -40,6 +42,10 @@ class Standing:
     front: tuple[Trial, ...] = ()
     baselines: Baselines | None = None
     turned_away: Mapping[str, int] = field(default_factory=dict)
+    to_confirm: int = 0
+    """Trainings of the front again, in this sitting."""
+    confirmed: int = 0
+    """How many of them have ended."""
     over: bool = False
     interrupted: bool = False
 
@@ -57,7 +63,7 @@ class Standing:
 
     def left(self, now: float) -> float | None:
         """Seconds until the search reaches a limit, by the pace of this sitting; None while that cannot be told."""
-        if self.plan is None or self.record is None or self.over:
+        if self.plan is None or self.record is None or self.over or self.to_confirm:
             return None
         limits = []
         if self.plan.time is not None:
@@ -96,5 +102,14 @@ class Standing:
                 return replace(self, doing="", running=running, ended=ended, front=on_front)
             case TurnedAway(limit):
                 return replace(self, turned_away=Counter(self.turned_away) + Counter([limit]))
+            case Confirming(trainings):
+                return replace(self, doing=_confirming(0, trainings), to_confirm=trainings)
+            case TrialConfirmed():
+                done = self.confirmed + 1
+                return replace(self, doing=_confirming(done, self.to_confirm), confirmed=done)
             case Ended(record, interrupted):
                 return replace(self, record=record, doing="", over=True, interrupted=interrupted)
+
+
+def _confirming(done: int, trainings: int) -> str:
+    return f"training the front again, {done} of {trainings} done"

@@ -1,12 +1,14 @@
 """Whether anything in a space fits a budget, found out before the search begins.
 
-First every method at its defaults; where none fits, the smallest setting of each is looked for, one parameter after
-another.
+First every method at its defaults; where none fits, the smallest setting of each: its numbers at their lowest, then of
+everything else what trains fewest parameters, and the training settings that cost the first method least. What breaks a
+limit that needs counting only is not predicted.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
-from autopeft.errors import AutopeftError
+from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.search.proposer import default_params
 from autopeft.sizes import show_bytes, show_count
 from autopeft.space.candidate import Candidate, Value
@@ -15,58 +17,102 @@ from autopeft.space.space import Space
 from autopeft.trial import Costs
 
 _SHOW = {"memory": show_bytes, "stored": show_bytes}
+_TRAINING = "training."
+Params = Mapping[str, object]
 
 
 def require_something_fits(
-    space: Space, limits: Mapping[str, int], predict: Callable[[Candidate], Costs], where: str = "the space"
+    space: Space,
+    limits: Mapping[str, int],
+    predict: Callable[[Candidate], Costs],
+    count: Callable[[Candidate], Mapping[str, int]],
+    where: str = "the space",
 ) -> None:
-    """Raises AutopeftError, naming the nearest candidates, when no candidate that is looked at keeps all limits."""
+    """Raises AutopeftError, naming the nearest candidates, when no candidate that is looked at keeps all limits.
+
+    `count` gives those costs that need no prediction.
+    """
     if not limits:
         return
+
+    def costs_of(candidate: Candidate) -> Mapping[str, float]:
+        """Those that are limited; without the predicted ones where the others break their limits already."""
+        counted = {name: value for name, value in count(candidate).items() if name in limits}
+        if len(counted) == len(limits) or _excess(counted, limits):
+            return counted
+        costs = predict(candidate)
+        return {name: getattr(costs, name) for name in limits}
+
+    def size_of(candidate: Candidate) -> float:
+        try:
+            return sum(count(candidate).values())
+        except CannotAttach:
+            return math.inf
+
     kinds = (*space.methods, *space.hybrids)
-    if any(not predict(space.defaults(kind)).excesses(limits) for kind in kinds):
+    if any(not _excess(costs_of(space.defaults(kind)), limits) for kind in kinds):
         return
-    smallest: list[tuple[float, str, Costs]] = []
+    lean: Params | None = None
+    smallest: list[tuple[float, str, Mapping[str, float]]] = []
     for kind in kinds:
-        params = dict(default_params(space, kind))
-        candidate, costs = _shrunk(space, params, limits, predict)
-        excess = costs.excesses(limits)
+        params = _fewest(space, default_params(space, kind), size_of)
+        if lean is None:
+            lean = _leanest(space, params, lambda each: sum(_excess(costs_of(each), limits).values()))
+        candidate = _draw(space, {**params, **lean})
+        try:
+            costs = costs_of(candidate)
+        except CannotAttach:
+            continue
+        excess = _excess(costs, limits)
         if not excess:
             return
         smallest.append((sum(excess.values()), candidate.name, costs))
     nearest = sorted(smallest, key=lambda each: each[0])[:3]
-    shown = "; ".join(f"{name} needs {_needs(costs, limits)}" for _, name, costs in nearest)
-    asked = ", ".join(f"{name} {_show(name, limit)}" for name, limit in limits.items())
-    raise AutopeftError(f"nothing in {where} fits the budget ({asked}). The nearest: {shown}.")
+    shown = "; ".join(f"{name} needs {_told(costs)}" for _, name, costs in nearest)
+    raise AutopeftError(f"nothing in {where} fits the budget ({_told(limits)}). The nearest: {shown}.")
 
 
-def _shrunk(
-    space: Space, params: dict[str, object], limits: Mapping[str, int], predict: Callable[[Candidate], Costs]
-) -> tuple[Candidate, Costs]:
-    """Sets one parameter after another to the value that comes nearest to the limits."""
+def _excess(costs: Mapping[str, float], limits: Mapping[str, int]) -> Mapping[str, float]:
+    return {name: value / limits[name] - 1 for name, value in costs.items() if value > limits[name]}
 
-    def excess_of(tried: Mapping[str, object]) -> tuple[float, float]:
-        costs = predict(space.draw(Recalled(tried)))
-        return sum(costs.excesses(limits).values()), sum(getattr(costs, name) / limit for name, limit in limits.items())
 
-    seen = _Options()
-    space.draw(seen.over(Recalled(params)))
-    for name, options in seen.options.items():
-        if name != "method":
-            params = min(({**params, name: option} for option in options), key=excess_of)
-    candidate = space.draw(Recalled(params))
-    return candidate, predict(candidate)
+def _fewest(space: Space, params: Params, size_of: Callable[[Candidate], float]) -> Params:
+    """The settings of the methods that train fewest parameters."""
+    for name, options in _options(space, params).items():
+        if name != "method" and all(isinstance(option, int | float) for option in options):
+            params = {**params, name: min(options, key=float)}  # type: ignore[arg-type]
+    for name, options in _options(space, params).items():
+        if name != "method" and not all(isinstance(option, int | float) for option in options):
+            params = min(({**params, name: option} for option in options), key=lambda each: size_of(_draw(space, each)))
+    return params
+
+
+def _leanest(space: Space, params: Params, excess_of: Callable[[Candidate], float]) -> Params:
+    """The training settings that come nearest to the limits."""
+    lean: Params = {}
+    for name, options in _options(space, params, of_training=True).items():
+        tried = [{**lean, name: option} for option in options]
+        lean = min(tried, key=lambda each: excess_of(_draw(space, {**params, **each})))
+    return lean
+
+
+def _draw(space: Space, params: Params) -> Candidate:
+    return space.draw(Recalled(params))
+
+
+def _options(space: Space, params: Params, of_training: bool = False) -> Mapping[str, list[object]]:
+    """What each parameter of a candidate could be, but for learning rates: all values, or both ends of a range."""
+    seen = _Options(Recalled(params))
+    space.draw(seen)
+    return {name: each for name, each in seen.options.items() if name.startswith(_TRAINING) == of_training}
 
 
 class _Options:
-    """Draws from another source, and notes what each parameter could be: all values, or both ends of a range."""
+    """Draws from another source, and notes what each parameter could be."""
 
-    def __init__(self) -> None:
-        self.options: dict[str, list[object]] = {}
-
-    def over(self, source: Recalled) -> "_Options":
+    def __init__(self, source: Recalled) -> None:
         self._source = source
-        return self
+        self.options: dict[str, list[object]] = {}
 
     def draw(self, name: str, parameter: Parameter) -> Value:
         if "learning_rate" not in name:
@@ -74,9 +120,5 @@ class _Options:
         return self._source.draw(name, parameter)
 
 
-def _needs(costs: Costs, limits: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {_show(name, getattr(costs, name))}" for name in limits)
-
-
-def _show(name: str, value: float) -> str:
-    return _SHOW.get(name, show_count)(value)
+def _told(costs: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {_SHOW.get(name, show_count)(value)}" for name, value in costs.items())

@@ -1,12 +1,12 @@
 """Trains in this process, one trial after another and without Ray: for debugging, for tests, and where one worker is
-enough.
+enough. A trial that hangs hangs the search: nothing here can end it.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from autopeft.search.ledger import STOPPED_EARLY, Ledger, Worker
-from autopeft.trial import Outcome, Rung, Status
+from autopeft.trial import Outcome, Status, Trial
 
 
 def train_here(ledger: Ledger, new_worker: Callable[[], Worker]) -> None:
@@ -16,16 +16,16 @@ def train_here(ledger: Ledger, new_worker: Callable[[], Worker]) -> None:
     worker = new_worker()
     while (trial := ledger.next()) is not None:
         began = time.perf_counter()
-        items = worker.train(trial)
-        ledger.ended(trial.number, _followed(ledger, trial.number, items, began))
+        ledger.ended(trial.number, _followed(ledger, trial, worker, began))
 
 
-def _followed(ledger: Ledger, number: int, items: Iterator[Rung | Outcome], began: float) -> Outcome:
+def _followed(ledger: Ledger, trial: Trial, worker: Worker, began: float) -> Outcome:
     """Tells the ledger of every rung; the outcome is the worker's, or that the ledger stopped the trial."""
+    items = worker.train(trial)
     for item in items:
         if isinstance(item, Outcome):
             return item
-        if not ledger.rung(number, item):
+        if not ledger.rung(trial.number, item):
             items.close()  # type: ignore[attr-defined]
-            return Outcome(Status.STOPPED, STOPPED_EARLY, time.perf_counter() - began)
-    raise AssertionError(f"the worker left trial {number} without an outcome")
+            return Outcome(Status.STOPPED, STOPPED_EARLY, time.perf_counter() - began, facts=worker.facts)
+    raise AssertionError(f"the worker left trial {trial.number} without an outcome")

@@ -3,8 +3,8 @@
 An orchestrator carries trials from one to the other, and knows nothing of methods, samplers or databases.
 """
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 from autopeft.trial import Outcome, Rung, Trial
 
@@ -33,3 +33,7 @@ class Worker(Protocol):
 
         Closing the iterator early stops the trial (early stopping) and leaves the backbone as it was.
         """
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Where and with what it trains, for outcomes that it does not make itself."""

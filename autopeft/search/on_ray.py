@@ -2,15 +2,18 @@
 
 A worker is an actor that is reused from trial to trial, so that backbone and data are loaded once. Ray Tune neither
 chooses trials nor remembers them: its searcher and its scheduler only pass on what the ledger says. A worker that dies
-costs the one trial that it was training. Interrupts and faults of the ledger come out of `train_on_ray` unchanged.
+costs the one trial that it was training, and one that reports nothing for too long ends itself. Interrupts and faults
+of the ledger come out of `train_on_ray` unchanged.
 """
 
 import contextlib
+import faulthandler
 import logging
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from ray.tune.search import Searcher
 from autopeft.errors import AutopeftError
 from autopeft.search.allotment import allot
 from autopeft.search.ledger import STOPPED_EARLY, Ledger, Worker
+from autopeft.sizes import show_seconds
 from autopeft.trial import Outcome, Status, Trial
 
 _QUIET = {
@@ -48,8 +52,9 @@ def train_on_ray(
     workers: int | None = None,
     gpus_per_trial: float | None = None,
     address: str | None = None,
+    timeout: float | None = None,
 ) -> None:
-    """Trains whatever the ledger gives until it gives no more.
+    """Trains whatever the ledger gives until it gives no more; no trial waits longer than `timeout` for its next rung.
 
     `new_worker` is pickled and called once in every worker process. Starts Ray here when no `address` of a cluster is
     given and Ray does not run in this process already. Raises AutopeftError when workers cannot be had or cannot start.
@@ -57,8 +62,8 @@ def train_on_ray(
     with _environment(_QUIET), _quiet_logs(), _ray(address), tempfile.TemporaryDirectory(prefix="autopeft-") as folder:
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
         mine = allot([node["Resources"] for node in nodes if node["Alive"]], workers, gpus_per_trial)
-        passing = _Passing(ledger)
-        trainable = tune.with_parameters(_Actor, new_worker=new_worker, threads=mine.threads)
+        passing = _Passing(ledger, timeout)
+        trainable = tune.with_parameters(_Actor, new_worker=new_worker, threads=mine.threads, timeout=timeout)
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": mine.cpus, "gpu": mine.gpus}),
             tune_config=tune.TuneConfig(
@@ -83,13 +88,23 @@ def train_on_ray(
             raise passing.fault
 
 
+@dataclass(frozen=True)
+class _Said:
+    """What a worker says in one step; Ray Tune would take a mapping apart."""
+
+    item: Any
+    """A rung, or the outcome."""
+    facts: Mapping[str, Any]
+
+
 class _Actor(tune.Trainable):
     """A worker process: each step is one rung of the trial, or its outcome."""
 
     def setup(  # type: ignore[override]
-        self, config: dict[str, Any], new_worker: Callable[[], Worker], threads: int
+        self, config: dict[str, Any], new_worker: Callable[[], Worker], threads: int, timeout: float | None
     ) -> None:
         self._items: Iterator[Any] = iter(())
+        self._timeout = timeout
         self._fault = ""
         try:
             _set_threads(threads)
@@ -108,8 +123,9 @@ class _Actor(tune.Trainable):
     def step(self) -> dict[str, Any]:
         if self._fault:
             return {"fault": self._fault, "done": True}
-        item = next(self._items)
-        return {"item": item, "done": isinstance(item, Outcome)}
+        with _ended_after(self._timeout):
+            item = next(self._items)
+        return {"said": _Said(item, self._worker.facts), "done": isinstance(item, Outcome)}
 
     def cleanup(self) -> None:
         if close := getattr(self._items, "close", None):
@@ -122,12 +138,26 @@ def _set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
+@contextlib.contextmanager
+def _ended_after(seconds: float | None) -> Iterator[None]:
+    """Ends this process when the block takes longer, whatever hangs there: the clock is a thread without Python."""
+    if seconds is not None:
+        faulthandler.dump_traceback_later(seconds, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
 class _Passing:
     """Passes on between Ray Tune and the ledger. A fault of the ledger ends the run; Ray Tune would swallow it."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, timeout: float | None) -> None:
         self._ledger = ledger
+        self._timeout = timeout
         self._began: dict[int, float] = {}
+        self._heard: dict[int, float] = {}
+        self._facts: dict[int, Mapping[str, Any]] = {}
         self.fault: Exception | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -139,34 +169,41 @@ class _Passing:
         with self._faults():
             trial = self._ledger.next()
             if trial is not None:
-                self._began[trial.number] = time.perf_counter()
+                self._began[trial.number] = self._heard[trial.number] = time.perf_counter()
         return trial
 
     def heard(self, number: int, result: Mapping[str, Any]) -> bool:
         """A rung; says whether the trial goes on."""
         goes_on = False
+        said: _Said = result["said"]
+        self._heard[number] = time.perf_counter()
+        self._facts[number] = said.facts
         with self._faults():
-            goes_on = self._ledger.rung(number, result["item"])
+            goes_on = self._ledger.rung(number, said.item)
             if not goes_on:
-                self._ended(number, Outcome(Status.STOPPED, STOPPED_EARLY, self._seconds(number)))
+                self._ended(number, self._outcome(number, Status.STOPPED, STOPPED_EARLY))
         return goes_on
 
     def completed(self, number: int, result: Mapping[str, Any]) -> None:
         if "fault" in result:
             self.fault = AutopeftError(f"a worker could not start: {result['fault']}")
-        elif isinstance(result.get("item"), Outcome):
-            self._ended(number, result["item"])
+        elif isinstance(outcome := getattr(result.get("said"), "item", None), Outcome):
+            self._ended(number, outcome)
 
     def lost(self, number: int, why: str) -> None:
-        self._ended(number, Outcome(Status.FAILED, f"the worker was lost: {why}", self._seconds(number)))
+        reason = f"the worker was lost: {why}"
+        if self._timeout is not None and time.perf_counter() - self._heard[number] >= self._timeout:
+            reason = f"no rung was reached within the time-out of {show_seconds(self._timeout)}; its worker was ended"
+        self._ended(number, self._outcome(number, Status.FAILED, reason))
 
     def _ended(self, number: int, outcome: Outcome) -> None:
         with self._faults():
             self._ledger.ended(number, outcome)
             self._began.pop(number)
 
-    def _seconds(self, number: int) -> float:
-        return time.perf_counter() - self._began[number]
+    def _outcome(self, number: int, status: Status, reason: str) -> Outcome:
+        """An outcome that the worker did not make; its facts are those that came with the last rung."""
+        return Outcome(status, reason, time.perf_counter() - self._began[number], facts=self._facts.get(number, {}))
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:

@@ -53,9 +53,9 @@ def prepare(plan: Plan, folder: Path, name: str, say: Callable[[str], None]) -> 
     length = min(plan.max_length, _rounded_up(int(open_split(tokenized, "train").lengths.max())))
     say("fitting the space to backbone and budget")
     predictor = Predictor(load_skeleton(plan.model), space.cards, len(data.labels), length)
-    space = space.fitted(predictor.refusal)
+    space = space.fitted(predictor.refusal, predictor.unfitness)
     limits = plan.budget.resolved(backbone.parameters).limits()
-    require_something_fits(space, limits, predictor.predict, f"the space '{space.name}'")
+    require_something_fits(space, limits, predictor.predict, predictor.counts, f"the space '{space.name}'")
     say("measuring the linear probe")
     probes = folder / "data" / f"probe-{tokenized.name.removeprefix('tokens-')}-{backbone.fingerprint[:16]}"
     baselines = _baselines(data, backbone, tokenized, probes, space)

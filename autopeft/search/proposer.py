@@ -1,34 +1,28 @@
 """Proposes candidates: Optuna by ask and tell, over any space, for any number of objectives.
 
 The study lives in memory; the database is the only truth. After a resume the proposer is told again what the database
-holds, and goes on. Candidates that break a hard limit are told as constraint violations and never become trials.
+holds, and goes on. Candidates that break a hard limit are told as constraint violations and never become trials. A
+sampler either chooses a whole candidate or lets Optuna draw it; both become trials of the study alike.
 """
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from autopeft.errors import unknown
+from autopeft.errors import CannotAttach, unknown
 from autopeft.plan import OBJECTIVES
+from autopeft.search.samplers.named import SAMPLERS, Ground
 from autopeft.space.candidate import Candidate, Value
 from autopeft.space.parameters import Draws, Parameter, Recalled, label
 from autopeft.space.space import Space
-from autopeft.trial import Status, Trial
+from autopeft.trial import Costs, Status, Trial
 
 _MAXIMIZE, _MINIMIZE = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
-
-SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
-    "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True),
-    "nsga2": lambda seed: NSGAIISampler(seed=seed),
-    "gp": lambda seed: GPSampler(seed=seed, warn_independent_sampling=False),
-    "random": lambda seed: RandomSampler(seed=seed),
-}
 
 
 @dataclass(frozen=True)
@@ -42,27 +36,46 @@ class Proposal:
     """The draws that made it."""
 
 
+def _nothing_known(candidate: Candidate) -> Costs:
+    raise CannotAttach(f"there is no backbone here to attach '{candidate.name}' to.")
+
+
 class Proposer:
     """Proposes, and learns from what became of its proposals."""
 
-    def __init__(self, space: Space, objectives: tuple[str, ...], sampler: str, seed: int) -> None:
+    def __init__(
+        self,
+        space: Space,
+        objectives: tuple[str, ...],
+        sampler: str,
+        seed: int,
+        predict: Callable[[Candidate], Costs] = _nothing_known,
+        limits: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        """A sampler that goes by costs needs `predict`, and keeps `limits` by itself."""
         if sampler not in SAMPLERS:
             raise unknown("sampler", sampler, SAMPLERS)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = space
         self._objectives = objectives
+        self._sampler = SAMPLERS[sampler](Ground(space, objectives, predict, limits, seed))
         directions = [_MAXIMIZE if OBJECTIVES[name] else _MINIMIZE for name in objectives]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self.study = optuna.create_study(directions=directions, sampler=SAMPLERS[sampler](seed))
+        self.study = optuna.create_study(directions=directions, sampler=self._sampler.optuna)
         self._asked: dict[int, optuna.trial.Trial] = {}
+        self._told: list[Trial] = []
+        self._first = 0
 
     def begin_with(self, params: Mapping[str, Any]) -> None:
         """Proposes this next; used for the portfolio of known good candidates."""
+        self._first += 1
         self.study.enqueue_trial(dict(params))
 
     def propose(self) -> Proposal:
         """The next candidate; answer it by `turn_away` or `tell`."""
+        if self._first:
+            self._first -= 1
+        elif chosen := self._sampler.choose(self._told, [asked.params for asked in self._asked.values()]):
+            self.study.enqueue_trial(dict(chosen))
         asked = self.study.ask()
         self._asked[asked.number] = asked
         source = _Asked(asked)
@@ -78,6 +91,7 @@ class Proposer:
     def tell(self, ticket: int, trial: Trial) -> None:
         """What became of a proposal."""
         asked = self._asked.pop(ticket)
+        self._told.append(trial)
         values = self._values(trial)
         self.study.tell(asked, values, state=TrialState.FAIL if values is None else TrialState.COMPLETE)
 
@@ -85,6 +99,7 @@ class Proposer:
         """Learns from a trial of an earlier sitting, as if it had been proposed and told now."""
         source = _Remembered(Recalled(trial.params))
         self._space.draw(source)
+        self._told.append(trial)
         values = self._values(trial)
         self.study.add_trial(
             optuna.create_trial(

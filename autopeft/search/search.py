@@ -8,16 +8,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from autopeft.confirmed import Confirmed, confirmed
 from autopeft.errors import AutopeftError
 from autopeft.events import BaselinesKnown, Begun, Doing, Ended, Event
 from autopeft.fronts import front, select
 from autopeft.plan import Budget, Plan, Resources
+from autopeft.search.confirmation import Confirmer, outstanding, require_same_data
+from autopeft.search.confirming import Again
 from autopeft.search.driver import Driver
 from autopeft.search.finder import Finder
 from autopeft.search.here import train_here
-from autopeft.search.preparation import prepare
-from autopeft.search.proposer import Proposer, default_params
-from autopeft.search.worker import Job
+from autopeft.search.ledger import Ledger, Worker
+from autopeft.search.portfolio import portfolio
+from autopeft.search.preparation import Prepared, prepare
+from autopeft.search.proposer import Proposer
 from autopeft.space.space import Space, load_space
 from autopeft.storage.repository import Repository
 from autopeft.trial import SearchRecord, Trial
@@ -75,6 +79,25 @@ class Search:
         """
         return self.trial(number).save(to, merge)
 
+    def confirm(self, seeds: int = 3, *, on_event: Callable[[Event], None] | None = None, **resources: Any) -> "Search":
+        """Trains every member of the front again with further seeds, at full length, and lets each answer the test
+        split once; goes on where an earlier call ended. `resources` are the fields of `Resources`.
+
+        Raises AutopeftError.
+        """
+        if not isinstance(seeds, int) or seeds < 1:
+            raise AutopeftError(f"seeds must be a whole number of at least 1, not '{seeds}'.")
+        where = Resources(**{"storage": self._storage, **resources})
+        with Repository(where.storage) as repository:
+            repository.claim(self.name)
+            _confirm(repository.load(self.name), seeds, where, repository, on_event or _nobody)
+        return self.refresh()
+
+    @property
+    def confirmed(self) -> Confirmed | None:
+        """What confirmations say of the front: means and spreads, who is ahead of whom; None before there are any."""
+        return confirmed(self._record)
+
     def study(self) -> Any:
         """An Optuna study that holds this search's trials, for its plots and importances."""
         space = load_space(self.plan.space).only(self.plan.methods)
@@ -122,9 +145,12 @@ def resume(name: str, *, on_event: Callable[[Event], None] | None = None, **reso
     with Repository(where.storage) as repository:
         record = repository.load(name)
         repository.claim(name)
-        if record.ended is not None:
+        if record.ended is None:
+            _run(record, where, repository, on_event or _nobody, new=False)
+        elif outstanding(record, record.plan.confirm):
+            _confirm(record, record.plan.confirm, where, repository, on_event or _nobody)
+        else:
             raise AutopeftError(f"search '{name}' reached its limits already; see `autopeft report {name}`.")
-        _run(record, where, repository, on_event or _nobody, new=False)
     return Search(name, where.storage)
 
 
@@ -138,43 +164,79 @@ def _run(
 ) -> None:
     plan = record.plan
     prepared = prepare(plan, Path(resources.folder).absolute(), record.name, lambda what: tell(Doing(what)))
-    proposer = Proposer(prepared.space, plan.objectives, plan.sampler, plan.seed + len(record.trials))
+    seed = plan.seed + len(record.trials)
+    proposer = Proposer(prepared.space, plan.objectives, plan.sampler, seed, prepared.predict, prepared.limits)
     _teach(proposer, record.trials)
     if new:
         facts = {**prepared.facts, "workers": resources.workers}
         record = replace(record, facts=facts, baselines=prepared.baselines)
         repository.create(record)
-    elif record.facts["data_fingerprint"] != prepared.facts["data_fingerprint"]:
-        raise AutopeftError(f"the data in '{plan.data}' changed since search '{record.name}' began; start another one.")
+    else:
+        _require_same_data(record, prepared)
     tell(Begun(record))
     tell(BaselinesKnown(prepared.baselines))
-    if not record.trials:
-        for kind in (*prepared.space.methods, *prepared.space.hybrids):
-            proposer.begin_with(default_params(prepared.space, kind))
+    tell(Doing("predicting what known good candidates cost"))
+    tried = [trial.params for trial in record.trials]
+    for params in portfolio(prepared.space, prepared.predict, plan.objectives, prepared.limits):
+        if params not in tried:
+            proposer.begin_with(params)
     tell(Doing("starting workers"))
     finder = Finder(proposer, prepared.predict, prepared.limits, ahead=resources.workers != 0)
     try:
         with closing(finder):
             _train(Driver(record, finder, repository, tell), prepared.job, resources)
+        repository.update(record.name, ended=datetime.now(UTC))
+        record = repository.load(record.name)
+        if outstanding(record, plan.confirm):
+            _train(Confirmer(record, plan.confirm, repository, tell), Again(prepared.job), resources)
     except KeyboardInterrupt:
         tell(Ended(repository.load(record.name), interrupted=True))
         raise
-    repository.update(record.name, ended=datetime.now(UTC))
     tell(Ended(repository.load(record.name)))
 
 
-def _train(driver: Driver, job: Job, resources: Resources) -> None:
+def _confirm(
+    record: SearchRecord, seeds: int, resources: Resources, repository: Repository, tell: Callable[[Event], None]
+) -> None:
+    """Trains the front again with the seeds that it lacks; does nothing where it lacks none."""
+    if not front(record.trials, record.plan.objectives):
+        raise AutopeftError(f"search '{record.name}' has no front to confirm: no trial finished.")
+    if not outstanding(record, seeds):
+        return
+    folder = Path(resources.folder).absolute()
+    prepared = prepare(record.plan, folder, record.name, lambda what: tell(Doing(what)))
+    _require_same_data(record, prepared)
+    require_same_data(record, prepared.job.tokenized.name)
+    tell(Begun(record))
+    tell(Doing("starting workers"))
+    try:
+        _train(Confirmer(record, seeds, repository, tell), Again(prepared.job), resources)
+    except KeyboardInterrupt:
+        tell(Ended(repository.load(record.name), interrupted=True))
+        raise
+    tell(Ended(repository.load(record.name)))
+
+
+def _require_same_data(record: SearchRecord, prepared: Prepared) -> None:
+    if record.facts["data_fingerprint"] != prepared.facts["data_fingerprint"]:
+        raise AutopeftError(
+            f"the data in '{record.plan.data}' changed since search '{record.name}' began; start another one."
+        )
+
+
+def _train(ledger: Ledger, new_worker: Callable[[], Worker], resources: Resources) -> None:
     if resources.workers == 0:
-        train_here(driver, job)
+        train_here(ledger, new_worker)
         return
     from autopeft.search.on_ray import train_on_ray
 
     train_on_ray(
-        driver,
-        job,
+        ledger,
+        new_worker,
         workers=resources.workers,
         gpus_per_trial=resources.gpus_per_trial,
         address=resources.address,
+        timeout=resources.timeout,
     )
 
 

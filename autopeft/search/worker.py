@@ -7,7 +7,10 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from platform import python_version
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,8 +27,9 @@ from autopeft.tasks.classifier import Classifier
 from autopeft.tasks.tokenized import Tokenized, open_split
 from autopeft.training.loop import TrainingFailed, set_up, train
 from autopeft.training.probe import load_probe
-from autopeft.trial import Costs, Outcome, Rung, Status, Trial
+from autopeft.trial import Outcome, Rung, Status, Trial
 
+_VERSIONED = ("autopeft", "torch", "transformers", "peft")
 _ON_CPU = "DefaultCPUAllocator: can't allocate memory"
 """How torch says on a CPU, by a plain RuntimeError, that memory is full."""
 
@@ -58,13 +62,13 @@ class TrainingWorker:
         self._train: Tokenized = open_split(job.tokenized, "train")
         self._validation: Tokenized = open_split(job.tokenized, "validation")
         self._task = task_named(job.description.task, job.description.labels)
+        self._versions = {"python": python_version(), **{name: version(name) for name in _VERSIONED}}
 
     def train(self, trial: Trial) -> Iterator[Rung | Outcome]:
         """Yields rungs, then the outcome; a fault of the trial becomes its outcome, and the backbone is as before."""
         began = time.perf_counter()
         try:
-            measured: list[Costs] = []
-            yield from self._trained(trial, measured)
+            yield from self._trained(trial, began)
         except (TrainingFailed, AutopeftError) as error:
             yield self._failed(str(error), began)
         except (MemoryError, torch.OutOfMemoryError) as error:
@@ -72,33 +76,40 @@ class TrainingWorker:
         except Exception as error:
             kind = "out of memory" if _ON_CPU in str(error) else type(error).__name__
             yield self._failed(f"{kind}: {error}", began)
-        else:
-            folder = self._job.artifacts / f"{trial.number:04d}"
-            yield Outcome(
-                Status.FINISHED,
-                seconds=time.perf_counter() - began,
-                measured=measured[0],
-                artifact=str(folder),
-                facts=self._facts(),
-            )
 
-    def _trained(self, trial: Trial, measured: list[Costs]) -> Iterator[Rung]:
+    def _trained(self, trial: Trial, began: float) -> Iterator[Rung | Outcome]:
         candidate = trial.candidate
+        folder = self._job.artifacts / f"{trial.number:04d}"
         with self._attached(trial) as (attached, head):
-            classifier = Classifier(attached, head, candidate.training.pooling)
-            set_up(classifier, attached, self._task, self._train, seed=trial.seed, device=self._device)
-            measured.append(measure(classifier, attached, self._task, self._train, candidate, self._device))
-            yield from train(
-                classifier,
-                attached,
-                self._task,
-                self._train,
-                self._validation,
-                candidate,
-                seed=trial.seed,
-                device=self._device,
-            )
-            save_artifact(self._job.artifacts / f"{trial.number:04d}", attached, head, self._job.description, candidate)
+            classifier = self._classifier(trial, attached, head)
+            measured = measure(classifier, attached, self._task, self._train, candidate, self._device)
+            yield from self._rungs(trial, attached, classifier)
+            save_artifact(folder, attached, head, self._job.description, candidate)
+        yield Outcome(
+            Status.FINISHED,
+            seconds=time.perf_counter() - began,
+            measured=measured,
+            artifact=str(folder),
+            facts=self.facts,
+        )
+
+    def _classifier(self, trial: Trial, attached: Attached, head: nn.Module) -> Classifier:
+        """What is trained; the attached methods have looked at training data."""
+        classifier = Classifier(attached, head, trial.candidate.training.pooling)
+        set_up(classifier, attached, self._task, self._train, seed=trial.seed, device=self._device)
+        return classifier
+
+    def _rungs(self, trial: Trial, attached: Attached, classifier: Classifier) -> Iterator[Rung]:
+        return train(
+            classifier,
+            attached,
+            self._task,
+            self._train,
+            self._validation,
+            trial.candidate,
+            seed=trial.seed,
+            device=self._device,
+        )
 
     @contextmanager
     def _attached(self, trial: Trial) -> Iterator[tuple[Attached, nn.Module]]:
@@ -115,8 +126,14 @@ class TrainingWorker:
                 yield attached, head.to(self._device)
 
     def _failed(self, reason: str, began: float) -> Outcome:
-        return Outcome(Status.FAILED, reason, seconds=time.perf_counter() - began, facts=self._facts())
+        return Outcome(Status.FAILED, reason, seconds=time.perf_counter() - began, facts=self.facts)
 
-    def _facts(self) -> Mapping[str, str]:
+    @property
+    def facts(self) -> Mapping[str, Any]:
         name = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu"
-        return {"device": name, "threads": str(torch.get_num_threads())}
+        return {
+            "device": name,
+            "threads": str(torch.get_num_threads()),
+            "data": self._job.tokenized.name,
+            "versions": self._versions,
+        }

@@ -48,6 +48,8 @@ class Card:
 class HybridPart:
     """A method in a hybrid, with what the hybrid says differently from the method's own card."""
 
+    name: str
+    """The method's, unless it occurs more than once."""
     method: str
     settings: Mapping[str, Parameter]
     training: Mapping[str, Parameter]
@@ -155,9 +157,9 @@ def _read_hybrid(file: Path, cards: Mapping[str, Card]) -> HybridCard:
         for name in training:
             if name not in _TRAINING:
                 raise AutopeftError(f"{file}: {where}: training: '{name}' is none of {', '.join(_TRAINING)}.")
-        read.append(HybridPart(card.name, settings, training))
-    if len({part.method for part in read}) < len(read):
-        raise AutopeftError(f"{file}: parts: a method may occur once only.")
+        read.append(HybridPart(str(part.get("name", card.name)), card.name, settings, training))
+    if len({part.name for part in read}) < len(read):
+        raise AutopeftError(f"{file}: parts: a method that occurs more than once needs a name for each.")
     return HybridCard(
         file.stem, str(plain.get("summary", "")).strip(), str(plain.get("paper", "")).strip(), tuple(read)
     )

@@ -69,12 +69,15 @@ class Space:
         """The candidate of one method or hybrid at all its defaults."""
         return self.draw(Recalled({"method": kind}))
 
-    def fitted(self, refusal: Callable[[Candidate], str | None]) -> "Space":
+    def fitted(
+        self, refusal: Callable[[Candidate], str | None], unfitness: Callable[[Candidate], str | None] | None = None
+    ) -> "Space":
         """The space without what cannot be attached; `refusal` gives the reason why a candidate cannot, or None.
 
+        `unfitness` may look more closely at each method and hybrid by itself.
         Raises AutopeftError when nothing is left.
         """
-        reasons = {kind: refusal(self.defaults(kind)) for kind in (*self.methods, *self.hybrids)}
+        reasons = {kind: (unfitness or refusal)(self.defaults(kind)) for kind in (*self.methods, *self.hybrids)}
         refused = {kind: reason for kind, reason in reasons.items() if reason is not None}
         kept = replace(
             self,
@@ -137,7 +140,7 @@ class Space:
     def _hybrid_part(self, draws: Draws, hybrid: str, part: HybridPart) -> Part:
         card = self.cards[part.method]
         settings = {**card.settings, **part.settings}
-        return _drawn_part(draws, f"{hybrid}.{part.method}", part.method, settings, {**card.training, **part.training})
+        return _drawn_part(draws, f"{hybrid}.{part.name}", part.method, settings, {**card.training, **part.training})
 
 
 def _drawn_part(

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Enum,
     ForeignKey,
     ForeignKeyConstraint,
+    LargeBinary,
     MetaData,
     String,
     Text,
@@ -30,7 +31,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 from autopeft.plan import Plan
 from autopeft.sizes import Share
 from autopeft.space.candidate import Candidate
-from autopeft.trial import Baselines, Costs, Outcome, Rung, SearchRecord, Status, Trial
+from autopeft.trial import Answers, Baselines, Confirmation, Costs, Outcome, Rung, SearchRecord, Status, Trial
 
 _NOT_FINITE = "__float__"
 """The only key of the mapping that stands in JSON for a number that JSON cannot hold."""
@@ -130,6 +131,7 @@ class SearchRow(Base):
             self.ended,
             self.facts,
             self.turned_away,
+            tuple(each.confirmation() for row in self.trials for each in row.confirmations),
         )
 
 
@@ -149,10 +151,11 @@ class TrialRow(Base):
     curve: Mapped[list["RungRow"]] = relationship(order_by="RungRow.position", cascade="all, delete-orphan")
     costs: Mapped[list["CostsRow"]] = relationship(cascade="all, delete-orphan")
     outcome: Mapped["OutcomeRow | None"] = relationship(cascade="all, delete-orphan")
+    confirmations: Mapped[list["ConfirmationRow"]] = relationship(order_by="ConfirmationRow.repeat", viewonly=True)
 
     @classmethod
     def of(cls, search_id: int, trial: Trial) -> Self:
-        """Rows of this trial alone, to be added or merged."""
+        """Rows of this trial alone, to be added or merged; its confirmations have rows of their own."""
         key = {"search_id": search_id, "number": trial.number}
         costs = {"predicted": trial.predicted, "measured": trial.outcome.measured if trial.outcome else None}
         return cls(
@@ -235,6 +238,8 @@ class CostsRow(_OfTrial, Base):
     stored: Mapped[int] = mapped_column(BigInteger)
     flops: Mapped[int] = mapped_column(BigInteger)
     memory_by_part: Mapped[dict[str, int]] = mapped_column(Plain)
+    inference_flops: Mapped[int | None] = mapped_column(BigInteger)
+    overhead: Mapped[float | None] = mapped_column(Double)
 
     @classmethod
     def of(cls, key: dict[str, int], kind: str, costs: Costs) -> Self:
@@ -246,10 +251,20 @@ class CostsRow(_OfTrial, Base):
             stored=costs.stored,
             flops=costs.flops,
             memory_by_part=dict(costs.memory_by_part),
+            inference_flops=costs.inference_flops,
+            overhead=costs.overhead,
         )
 
     def costs(self) -> Costs:
-        return Costs(self.trainable, self.memory, self.stored, self.flops, self.memory_by_part)
+        return Costs(
+            self.trainable,
+            self.memory,
+            self.stored,
+            self.flops,
+            self.memory_by_part,
+            self.inference_flops,
+            self.overhead,
+        )
 
 
 class OutcomeRow(_OfTrial, Base):
@@ -276,6 +291,83 @@ class OutcomeRow(_OfTrial, Base):
 
     def outcome(self, measured: Costs | None) -> Outcome:
         return Outcome(self.status, self.reason, self.seconds, measured, self.artifact, self.facts)
+
+
+class ConfirmationRow(_OfTrial, Base):
+    """One more training of a trial; what it answered lies in `answers`."""
+
+    __tablename__ = "confirmations"
+
+    repeat: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    seed: Mapped[int] = mapped_column(BigInteger)
+    status: Mapped[Status] = mapped_column(_STATUS)
+    reason: Mapped[str] = mapped_column(Text)
+    seconds: Mapped[float] = mapped_column(Real, nullable=True)
+    step: Mapped[int] = mapped_column(BigInteger)
+    facts: Mapped[dict[str, Any]] = mapped_column(Plain)
+    finished: Mapped[datetime | None] = mapped_column(Moment)
+    answers: Mapped[list["AnswersRow"]] = relationship(cascade="all, delete-orphan")
+
+    @classmethod
+    def of(cls, search_id: int, confirmation: Confirmation) -> Self:
+        """Rows of this confirmation alone, to be added or merged."""
+        key = {"search_id": search_id, "number": confirmation.number, "repeat": confirmation.repeat}
+        answers = {"validation": confirmation.validation, "test": confirmation.test}
+        return cls(
+            **key,
+            seed=confirmation.seed,
+            status=confirmation.status,
+            reason=_storable(confirmation.reason),
+            seconds=confirmation.seconds,
+            step=confirmation.step,
+            facts=dict(confirmation.facts),
+            finished=confirmation.finished,
+            answers=[AnswersRow.of(key, split, each) for split, each in answers.items() if each is not None],
+        )
+
+    def confirmation(self) -> Confirmation:
+        answers = {row.split: row.answers() for row in self.answers}
+        return Confirmation(
+            self.number,
+            self.repeat,
+            self.seed,
+            self.status,
+            self.reason,
+            self.seconds,
+            self.step,
+            answers.get("validation"),
+            answers.get("test"),
+            self.facts,
+            self.finished,
+        )
+
+
+class AnswersRow(Base):
+    """What a confirmation answered on one split, a bit for each row."""
+
+    __tablename__ = "answers"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["search_id", "number", "repeat"],
+            ["confirmations.search_id", "confirmations.number", "confirmations.repeat"],
+            ondelete="CASCADE",
+        ),
+    )
+
+    search_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    repeat: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    split: Mapped[str] = mapped_column(String(20), primary_key=True)
+    accuracy: Mapped[float] = mapped_column(Real, nullable=True)
+    rows: Mapped[int] = mapped_column(BigInteger)
+    right: Mapped[bytes] = mapped_column(LargeBinary)
+
+    @classmethod
+    def of(cls, key: dict[str, int], split: str, answers: Answers) -> Self:
+        return cls(**key, split=split, accuracy=answers.accuracy, rows=answers.rows, right=answers.right)
+
+    def answers(self) -> Answers:
+        return Answers(self.accuracy, self.rows, self.right)
 
 
 def plain_baselines(baselines: Baselines) -> dict[str, float]:

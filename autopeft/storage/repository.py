@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session, subqueryload
 from autopeft.errors import AutopeftError, unknown
 from autopeft.storage.claims import claim
 from autopeft.storage.database import answered, connect, file_of, read_url, require_writable, writing
-from autopeft.storage.models import RungRow, SearchRow, TrialRow, plain_baselines
+from autopeft.storage.models import ConfirmationRow, RungRow, SearchRow, TrialRow, plain_baselines
 from autopeft.storage.schema import bring_up_to_date, version
-from autopeft.trial import Baselines, SearchRecord, Status, Trial
+from autopeft.trial import Baselines, Confirmation, SearchRecord, Status, Trial
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,8 @@ class Repository:
         if self._has_tables():
             parts = (TrialRow.curve, TrialRow.costs, TrialRow.outcome)
             options = [subqueryload(SearchRow.trials).subqueryload(part) for part in parts]
+            confirmed = subqueryload(SearchRow.trials).subqueryload(TrialRow.confirmations)
+            options.append(confirmed.subqueryload(ConfirmationRow.answers))
             with self._reading() as session:
                 row = session.scalar(select(SearchRow).where(SearchRow.name == name).options(*options))
                 if row is not None:
@@ -147,11 +149,19 @@ class Repository:
             except IntegrityError as error:
                 raise _taken(record.name) from error
             session.add_all(TrialRow.of(row.id, trial) for trial in record.trials)
+            session.flush()
+            session.add_all(ConfirmationRow.of(row.id, each) for each in record.confirmations)
         self.claim(record.name)
 
     def record(self, name: str, trial: Trial) -> None:
         """Remembers all that is known of a trial, in place of what was remembered of it: also rungs may be gone."""
         row = TrialRow.of(self._claimed(name), trial)
+        with self._writing() as session:
+            session.merge(row)
+
+    def confirm(self, name: str, confirmation: Confirmation) -> None:
+        """Remembers a confirmation of a trial that is remembered already."""
+        row = ConfirmationRow.of(self._claimed(name), confirmation)
         with self._writing() as session:
             session.merge(row)
 

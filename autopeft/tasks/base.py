@@ -37,6 +37,10 @@ class Task(ABC):
         """What is to be maximised, between 0 and 1."""
 
     @abstractmethod
+    def right(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(rows,) bool: which rows are answered rightly, so that two models can be compared row by row."""
+
+    @abstractmethod
     def majority(self, train: np.ndarray, validation: np.ndarray) -> float:
         """The metric on validation labels of the best constant answer to the training labels."""
 

@@ -22,7 +22,7 @@ from autopeft.tasks.tokenized import Tokenized
 from autopeft.training.batches import batches, by_length, cut
 from autopeft.training.optimizer import learning_rate_factor, new_optimizer, parameter_groups
 from autopeft.training.precision import forward
-from autopeft.trial import Rung
+from autopeft.trial import Answers, Rung
 
 RUNGS = (1 / 9, 1 / 3, 1.0)
 _LOOK_EVERY = 10
@@ -127,18 +127,32 @@ def set_up(
         parameter.grad = None
 
 
-@torch.inference_mode()
 def evaluate(classifier: Classifier, task: Task, data: Tokenized, device: torch.device) -> tuple[float, float]:
     """The task's metric and mean loss on a split; the classifier's mode is as before afterwards."""
+    logits, order = _predicted(classifier, data, device)
+    labels = torch.from_numpy(data.labels[order]).to(device)
+    return task.metric(logits, labels), task.loss(logits, labels).item()
+
+
+def answers(classifier: Classifier, task: Task, data: Tokenized, device: torch.device) -> Answers:
+    """How the classifier does on every row of a split; its mode is as before afterwards."""
+    logits, order = _predicted(classifier, data, device)
+    labels = torch.from_numpy(data.labels[order]).to(device)
+    right = np.empty(len(data), dtype=bool)
+    right[order] = task.right(logits, labels).cpu().numpy()
+    return Answers(task.metric(logits, labels), len(data), np.packbits(right).tobytes())
+
+
+@torch.inference_mode()
+def _predicted(classifier: Classifier, data: Tokenized, device: torch.device) -> tuple[torch.Tensor, np.ndarray]:
+    """(rows, classes) logits, and which rows of the split they belong to."""
     with _evaluating(classifier):
         logits, order = [], []
         for indices in by_length(data.lengths):
             batch = {name: tensor.to(device) for name, tensor in data.batch(indices).items()}
             logits.append(forward(classifier, batch, device))
             order.append(indices)
-        labels = torch.from_numpy(data.labels[np.concatenate(order)]).to(device)
-        together = torch.cat(logits)
-        return task.metric(together, labels), task.loss(together, labels).item()
+        return torch.cat(logits), np.concatenate(order)
 
 
 def _diverged(step: int, steps: int, candidate: Candidate) -> str:

@@ -29,6 +29,10 @@ SITES = Sites(
         ("first 25%", (0,)),
         ("last 1%", (3,)),
         ("last 100%", (0, 1, 2, 3)),
+        ("1 of 2", (1, 3)),
+        ("3 of 4", (1, 2, 3)),
+        ("2 of 3", (0, 2, 3)),
+        ("9 of 9", (0, 1, 2, 3)),
         (2, (2,)),
         ([3, 0, 3], (0, 3)),
         ((1,), (1,)),
@@ -41,7 +45,9 @@ def test_layers_can_be_chosen_by_words_and_by_numbers(layers, numbers):
 @pytest.mark.parametrize(
     ("layers", "answer"),
     [
-        ("ninth", "'ninth' names no layers; write 'all', 'first 6', 'last 3', 'last 50%' or a list of numbers."),
+        ("ninth", "'ninth' names no layers; write 'all', 'first 6', 'last 3', 'last 50%', '3 of 4' or a list of num"),
+        ("0 of 4", "'0 of 4' asks for 0 of every 4 layers; write such as '3 of 4'"),
+        ("3 of 2", "'3 of 2' asks for 3 of every 2 layers"),
         ("last -1", "'last -1' names no layers"),
         (1.5, "1.5 names no layers"),
         ([], r"\[\] names no layers"),

@@ -84,7 +84,8 @@ def test_the_public_pair_agrees_and_leaves_the_model_as_it_was() -> None:
     for wanted in ("lora", method("lora_parallel"), [method("lora", rank=2)]):
         predicted, measured = predict(model, wanted, **asked), measure_method(model, wanted, **asked)
         assert predicted.memory == pytest.approx(measured.memory, rel=0.002)
-        assert predicted.trainable == measured.trainable
+        for name in ("trainable", "stored", "flops", "inference_flops", "overhead"):
+            assert getattr(predicted, name) == getattr(measured, name)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert find_sites(model) == sites
     assert not any(tensor.requires_grad and tensor.grad is not None for tensor in model.parameters())

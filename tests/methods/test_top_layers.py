@@ -46,7 +46,10 @@ def test_what_is_kept_to_put_the_layers_back_lies_on_the_cpu_and_apart():
     assert torch.equal(model.encoder.layer[1].output.dense.weight, before)
 
 
-@pytest.mark.parametrize("others", [["lora"], ["adapter", "ia3"], ["bitfit", "norm_tuning"]], ids="+".join)
+BELOW = method("lora", layers=[0])
+
+
+@pytest.mark.parametrize("others", [[BELOW], ["adapter", "prefix_tuning"], ["bitfit", "norm_tuning"]], ids=str)
 def test_beside_other_methods_the_same_tensors_are_trained_under_the_same_names(others):
     with attach(tiny("bert"), "top_layers") as alone:
         names = {each.name for each in alone.tensors()}
@@ -54,9 +57,9 @@ def test_beside_other_methods_the_same_tensors_are_trained_under_the_same_names(
         assert {each.name for each in attached.tensors() if each.part == 0} == names
 
 
-def test_beside_lora_the_merged_weights_hold_both_changes():
+def test_beside_lora_below_the_merged_weights_hold_both_changes():
     model = tiny("bert")
-    attached = disturbed(attach(model, ["top_layers", "lora"]))
+    attached = disturbed(attach(model, ["top_layers", BELOW]))
     with torch.no_grad():
         expected = attached.model(**batch()).last_hidden_state
         merged = attached.merge()

@@ -2,9 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
+
 from autopeft.plan import Budget, Plan
 from autopeft.space.candidate import Candidate, Part, Training
-from autopeft.trial import Baselines, Costs, Outcome, Rung, SearchRecord, Status, Trial
+from autopeft.trial import Answers, Baselines, Confirmation, Costs, Outcome, Rung, SearchRecord, Status, Trial
 
 CREATED = datetime(2026, 11, 24, 15, 30, tzinfo=UTC)
 MIB = 1024**2
@@ -48,8 +50,31 @@ def trial(
     )
 
 
+def confirmation(
+    number: int, repeat: int = 1, validation: float = 0.8, test: float | None = 0.78, rows: int = 400
+) -> Confirmation:
+    """One confirmation; the rows that it answers wrongly are the last ones, moved on by one for each repeat."""
+
+    def answers(accuracy: float) -> Answers:
+        right = np.arange(rows) < round(accuracy * rows)
+        return Answers(accuracy, rows, np.packbits(np.roll(right, repeat)).tobytes())
+
+    return Confirmation(
+        number,
+        repeat,
+        1000 + repeat,
+        Status.FINISHED,
+        seconds=40.0,
+        step=60,
+        validation=answers(validation),
+        test=answers(test) if test is not None else None,
+        facts={"device": "cpu"},
+        finished=CREATED + timedelta(minutes=20 + repeat),
+    )
+
+
 def record() -> SearchRecord:
-    """Four on the front, one dominated, two failed for the same reason, one still training."""
+    """Four on the front, three of them confirmed, one dominated, two failed for the same reason, one still training."""
     return SearchRecord(
         "sst2-20261124-1530",
         Plan("mini", "sst2.csv", budget=Budget(memory="1GiB", trainable="1%"), trials=8),
@@ -92,6 +117,11 @@ def record() -> SearchRecord:
             "workers": 2,
         },
         {"memory": 12, "trainable": 2},
+        tuple(
+            confirmation(number, repeat, accuracy + 0.005 * repeat, accuracy - 0.01 + 0.005 * repeat)
+            for number, accuracy in ((1, 0.84), (2, 0.76), (4, 0.85))
+            for repeat in (1, 2, 3)
+        ),
     )
 
 

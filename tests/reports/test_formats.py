@@ -13,7 +13,7 @@ from autopeft.reports import formats, render
 from autopeft.reports.findings import find
 from autopeft.reports.format.terminal import text
 from autopeft.trial import SearchRecord, Status
-from tests.reports.records import ADAPTER, CREATED, HYBRID, MIB, bare, record, trial
+from tests.reports.records import ADAPTER, CREATED, HYBRID, MIB, bare, confirmation, record, trial
 
 EXPECTED = Path(__file__).parent / "expected"
 ODD = {
@@ -27,6 +27,8 @@ ODD = {
     "costs of zero": bare(trial(1, trainable=0, memory=0, measured=0)),
     "not a number": bare(trial(1, accuracies=(0.5, float("nan")))),
     "perfect": replace(bare(trial(1, accuracies=(1.0,))), facts={"validation_rows": 10}, baselines=record().baselines),
+    "confirmed once": replace(bare(trial(1), trial(2)), confirmations=(confirmation(1, test=None),)),
+    "confirmed in vain": replace(bare(trial(1)), confirmations=(replace(confirmation(1), validation=None),)),
     "no rows": replace(bare(trial(1)), facts={"validation_rows": 0, "versions": None, "labels": ["a"] * 150}),
 }
 
@@ -124,6 +126,44 @@ def test_the_json_report_is_the_complete_record() -> None:
     assert [each["status"] for each in whole["trials"]].count("failed") == 2
 
 
+def test_a_confirmed_front_is_shown_beside_the_scores_of_the_search() -> None:
+    said = text(record(), 120, coloured=False)
+    page = render(record(), "html")
+    for told in (
+        "Front trained again with 3 seeds, judged on 400 test rows",
+        "Trials 4 and 1 cannot be told apart: they differ by 0.010 (95% interval ",
+        "Trial 1 is more accurate than trial 2: by 0.080 (95% interval ",
+        "accuracies on the same validation rows are 0.031 lower on average",
+        "Not confirmed: trial 6.",
+    ):
+        assert told in " ".join(said.split())
+        assert told in page
+    assert [line.split()[0] for line in said.splitlines() if line.endswith("%") and "±" in line] == ["4", "1", "2"]
+
+
+def test_a_front_confirmed_on_validation_rows_or_by_one_seed_is_not_made_more_of() -> None:
+    rows = text(ODD["confirmed once"], 300, coloured=False)
+    assert "judged on 400 validation rows" in rows
+    assert "There is no test split" in rows
+    assert "With a single seed each" in rows
+    failed = replace(confirmation(1, 4), status=Status.FAILED, reason="diverged", validation=None, test=None)
+    lost = replace(record(), confirmations=(*record().confirmations, failed))
+    assert "Trainings that failed, of trial 1: diverged" in text(lost, 300, coloured=False)
+
+
+def test_confirmations_are_in_json_and_csv_without_their_bits() -> None:
+    whole = json.loads(render(record(), "json"))
+    assert len(whole["confirmations"]) == 9
+    assert whole["confirmations"][0]["test"] == {"accuracy": 0.835, "rows": 400}
+    assert [each["trial"] for each in whole["confirmed"]["members"]] == [4, 1, 2]
+    assert whole["confirmed"]["members"][1]["test"]["mean"] == pytest.approx(0.84)
+    assert [each["apart"] for each in whole["confirmed"]["neighbours"]] == [False, True]
+    rows = list(csv.DictReader(io.StringIO(render(record(), "csv"))))
+    assert [row["confirmed_seeds"] for row in rows] == ["3", "3", "", "3", "", "", "", ""]
+    assert float(rows[0]["confirmed_test"]) == pytest.approx(0.84)
+    assert float(rows[0]["front_probability"]) == 1
+
+
 def test_the_json_report_holds_no_number_that_json_does_not_know() -> None:
     whole = json.loads(render(ODD["not a number"], "json"), parse_constant=lambda name: pytest.fail(name))
     assert whole["trials"][0]["accuracy"] is None
@@ -134,5 +174,6 @@ def small() -> SearchRecord:
     whole = record()
     return replace(
         whole,
+        confirmations=(),
         trials=(whole.trials[0], trial(2, ADAPTER, (0.81,), 300_000, 390 * MIB, seconds=9.25), *whole.trials[2:3]),
     )

@@ -18,10 +18,12 @@ from rich.console import Console
 from autopeft.events import (
     BaselinesKnown,
     Begun,
+    Confirming,
     Doing,
     Ended,
     Event,
     TrialBegan,
+    TrialConfirmed,
     TrialEnded,
     TrialReported,
     TurnedAway,
@@ -31,7 +33,7 @@ from autopeft.reports.progress import Progress
 from autopeft.reports.screen import Screen, screen, sparkline
 from autopeft.reports.standing import Standing
 from autopeft.trial import SearchRecord, Status
-from tests.reports.records import ADAPTER, HYBRID, MIB, bare, record, trial
+from tests.reports.records import ADAPTER, HYBRID, MIB, bare, confirmation, record, trial
 
 
 def begun(**changes: object) -> SearchRecord:
@@ -91,6 +93,20 @@ def test_an_interrupted_search_is_not_called_done() -> None:
     for event in events(interrupted=True):
         progress(event)
     assert stream.getvalue().splitlines()[-1].startswith("02:10 interrupted: 3 trials ended")
+
+
+def test_a_front_that_is_trained_again_is_told_line_by_line_and_drawn_as_a_count() -> None:
+    stream = io.StringIO()
+    progress = Progress(stream, ticking())
+    failed = replace(confirmation(2), status=Status.FAILED, reason="out of memory\nat line 3")
+    for event in (Begun(record()), Confirming(10), TrialConfirmed(confirmation(1, 2)), TrialConfirmed(failed)):
+        progress(event)
+    assert stream.getvalue().splitlines()[-3:] == [
+        "00:20 training the front again: 10 trainings",
+        "[ 1/10] 00:30 #1 again, seed 2: validation 0.800  test 0.780",
+        "[ 2/10] 00:40 #2 again, seed 1: failed: out of memory",
+    ]
+    assert "training the front again, 2 of 10 done" in screen(progress._standing, 50.0, 9)[0].plain
 
 
 def test_many_candidates_turned_away_are_told_seldom() -> None:

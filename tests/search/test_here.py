@@ -1,5 +1,6 @@
 """The same contract as on Ray, in this process."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ def test_a_trial_that_the_ledger_stops_is_closed_at_once(tmp_path: Path) -> None
     ledger = ToyLedger([stopped], stops=frozenset({1}))
     train_here(ledger, ToyWorker)
     assert ledger.statuses() == {1: [Status.STOPPED]}
+    assert ledger.outcomes[1][0].facts == {"process": os.getpid()}
     assert ledger.heard == [(1, 1)]
     assert (tmp_path / "mark").read_text() == "closed"
 

@@ -51,7 +51,17 @@ def test_a_trial_that_the_ledger_stops_ends_there() -> None:
     train_on_ray(ledger, ToyWorker, workers=1)
     assert ledger.statuses() == {1: [Status.FINISHED], 2: [Status.STOPPED], 3: [Status.FINISHED]}
     assert [step for number, step in ledger.heard if number == 2] == [1]
-    assert len({ledger.outcomes[number][0].facts["process"] for number in (1, 3)}) == 1
+    assert len({ledger.outcomes[number][0].facts["process"] for number in (1, 2, 3)}) == 1
+
+
+def test_a_trial_that_hangs_is_ended_by_its_time_out_and_the_search_goes_on() -> None:
+    ledger = ToyLedger([trial(1), trial(2, "linger"), trial(3)])
+    train_on_ray(ledger, ToyWorker, workers=1, timeout=3)
+    assert ledger.statuses() == {1: [Status.FINISHED], 2: [Status.FAILED], 3: [Status.FINISHED]}
+    (lost,) = ledger.outcomes[2]
+    assert lost.reason == "no rung was reached within the time-out of 3.0 s; its worker was ended"
+    assert "process" in lost.facts
+    assert [step for number, step in ledger.heard if number == 2] == [1]
 
 
 def test_a_worker_that_cannot_start_is_answered() -> None:

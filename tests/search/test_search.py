@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import autopeft
 from autopeft.errors import AutopeftError
 from autopeft.events import BaselinesKnown, Begun, Ended, Event
 from autopeft.plan import Budget
-from autopeft.trial import Status
+from autopeft.trial import Status, Trial
 from tests.user import user_folder
 
 
@@ -48,9 +49,9 @@ def test_a_search_tries_every_kind_first_and_measures_what_it_predicted(
     searched: tuple[autopeft.Search, list[Event]],
 ) -> None:
     search, _ = searched
-    assert [trial.candidate.name for trial in search.trials[:6]] == [
+    assert {trial.candidate.name for trial in search.trials[:6]} == {
         *("adapter", "bitfit", "ia3", "lora", "prompt_tuning", "lora_parallel"),
-    ]
+    }
     finished = [trial for trial in search.trials if trial.status is Status.FINISHED]
     assert len(finished) >= 3
     assert all(trial.status in (Status.FINISHED, Status.STOPPED) for trial in search.trials)
@@ -95,11 +96,35 @@ def test_an_optuna_study_holds_the_trials(searched: tuple[autopeft.Search, list[
     assert [trial.values[0] for trial in study.trials] == [trial.accuracy for trial in search.trials]
 
 
-def test_the_same_plan_finds_the_same(searched: tuple[autopeft.Search, list[Event]], place: Path) -> None:
+def without_clock(trial: Trial) -> Trial:
+    """The same trial without what depends on when and how fast it was trained, and for which search."""
+    assert trial.outcome is not None
+    curve = tuple(replace(rung, seconds=0.0) for rung in trial.curve)
+    outcome = replace(trial.outcome, seconds=0.0, artifact=Path(trial.outcome.artifact).name)
+    return replace(trial, curve=curve, outcome=outcome, started=None, finished=None)
+
+
+def test_the_same_plan_finds_the_same_trials_bit_for_bit(
+    searched: tuple[autopeft.Search, list[Event]], place: Path
+) -> None:
     search, _ = searched
-    again = autopeft.search(**options(place, name="again", trials=3, budget=search.plan.budget))
-    for one, other in zip(search.trials[:3], again.trials, strict=True):
-        assert (one.candidate, one.seed, one.curve[-1].loss) == (other.candidate, other.seed, other.curve[-1].loss)
+    again = autopeft.search(**options(place, name="again", trials=8, budget=search.plan.budget))
+    assert [without_clock(trial) for trial in again.trials] == [without_clock(trial) for trial in search.trials]
+    assert again.record.turned_away == search.record.turned_away
+    assert again.record.baselines == search.record.baselines
+
+
+def test_every_trial_says_where_and_with_what_it_was_trained(searched: tuple[autopeft.Search, list[Event]]) -> None:
+    search, _ = searched
+    assert len({trial.seed for trial in search.trials}) == len(search.trials)
+    assert search.record.facts["data_fingerprint"]
+    for trial in search.trials:
+        assert trial.outcome is not None
+        facts = trial.outcome.facts
+        assert facts["device"]
+        assert facts["threads"]
+        assert facts["data"].startswith("tokens-"), "the content that was trained on, by its hash"
+        assert facts["versions"].keys() == {"python", "autopeft", "torch", "transformers", "peft"}
 
 
 @pytest.mark.parametrize(

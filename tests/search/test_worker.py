@@ -1,5 +1,6 @@
 """Whatever a trial does, its worker answers, leaves the backbone bit for bit, and trains the next one."""
 
+import errno
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -80,6 +81,7 @@ def raising(error: Exception) -> Callable[..., Iterator[Rung]]:
         (MemoryError("no more"), "out of memory: no more"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "out of memory: [enforce fail]"),
         (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
+        (OSError(errno.ENOSPC, "No space left on device"), "OSError: [Errno 28] No space left on device"),
     ],
 )
 def test_a_fault_is_an_outcome_with_its_reason_and_the_next_trial_trains(

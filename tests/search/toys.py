@@ -50,6 +50,7 @@ class ToyWorker:
 
     def __init__(self) -> None:
         self._trained = 0
+        self.facts = {"process": os.getpid()}
 
     def train(self, trial: Trial) -> Iterator[Rung | Outcome]:
         does = trial.candidate.name

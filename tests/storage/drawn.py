@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from autopeft.space.candidate import Candidate, Part, Training
-from autopeft.trial import Costs, Outcome, Rung, Status, Trial
+from autopeft.trial import Answers, Confirmation, Costs, Outcome, Rung, Status, Trial
 
 whole = st.integers(min_value=0, max_value=2**63 - 1)
 names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
@@ -24,9 +24,31 @@ facts = st.dictionaries(
 )
 parts = st.builds(Part, names, st.dictionaries(names, values, max_size=4), st.floats(), st.floats())
 candidates = st.builds(Candidate, names, st.lists(parts, max_size=2).map(tuple), st.builds(Training))
-costs = st.builds(Costs, whole, whole, whole, whole, st.dictionaries(names, whole, max_size=3))
+by_part = st.dictionaries(names, whole, max_size=3)
+costs = st.builds(Costs, whole, whole, whole, whole, by_part, st.none() | whole, st.none() | st.floats(0, 10))
 rungs = st.builds(Rung, whole, whole, st.floats(), st.floats(), st.floats())
 outcomes = st.builds(Outcome, st.sampled_from(Status), names, st.floats(), st.none() | costs, names, facts)
+
+
+answers = st.builds(Answers, st.floats(), whole, st.binary(max_size=20))
+
+
+def confirmations(number: int) -> st.SearchStrategy[Confirmation]:
+    """Any second confirmation of the trial of this number."""
+    return st.builds(
+        Confirmation,
+        st.just(number),
+        st.just(2),
+        whole,
+        st.sampled_from(Status),
+        names,
+        st.floats(),
+        whole,
+        st.none() | answers,
+        st.none() | answers,
+        facts,
+        st.none() | moments,
+    )
 
 
 def trials(number: int) -> st.SearchStrategy[Trial]:

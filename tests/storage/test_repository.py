@@ -16,9 +16,9 @@ from autopeft.plan import Budget, Plan
 from autopeft.sizes import Share
 from autopeft.storage.models import Base
 from autopeft.storage.repository import Repository, Summary
-from autopeft.trial import Baselines, Costs, Outcome, Rung, SearchRecord, Status, Trial
-from tests.reports.records import ADAPTER, CREATED, LORA, bare, record, trial
-from tests.storage.drawn import comparable, moments, trials
+from autopeft.trial import Baselines, Confirmation, Costs, Outcome, Rung, SearchRecord, Status, Trial
+from tests.reports.records import ADAPTER, CREATED, LORA, bare, confirmation, record, trial
+from tests.storage.drawn import comparable, confirmations, moments, trials
 
 drawing = settings(
     max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -80,6 +80,28 @@ def test_what_a_trial_was_before_leaves_no_trace(repository: Repository, url: st
     assert comparable(everything(url)) == comparable(alone)
 
 
+@drawing
+@given(before=confirmations(7), after=confirmations(7))
+def test_any_confirmation_comes_back_equal_and_recording_its_trial_again_leaves_it(
+    repository: Repository, before: Confirmation, after: Confirmation
+) -> None:
+    repository.record("bare", trial(7))
+    for each in (before, after, after):
+        repository.confirm("bare", each)
+    repository.record("bare", trial(7, ADAPTER))
+    assert comparable(repository.load("bare").confirmations) == comparable((after,))
+
+
+def test_confirmations_come_back_by_trial_and_repeat(repository: Repository) -> None:
+    kept = record().confirmations
+    for each in record().trials:
+        repository.record("bare", each)
+    for each in reversed(kept):
+        repository.confirm("bare", each)
+    assert len(kept) > 2
+    assert repository.load("bare").confirmations == kept
+
+
 def test_a_trial_that_begins_again_loses_its_rungs(repository: Repository) -> None:
     begun = trial(1, accuracies=(), status=Status.TRAINING)
     other = trial(2, ADAPTER)
@@ -103,7 +125,7 @@ def test_a_trial_belongs_to_its_search(repository: Repository) -> None:
 
 
 def test_both_costs_come_back_with_their_parts(repository: Repository) -> None:
-    predicted = Costs(10, 300, 40, 50, {"weights": 200, "activations": 100})
+    predicted = Costs(10, 300, 40, 50, {"weights": 200, "activations": 100}, 17, 0.25)
     measured = Costs(10, 310, 40, 51, {"weights": 210, "activations": 100})
     one = replace(trial(1), predicted=predicted, outcome=Outcome(Status.FINISHED, measured=measured, artifact="a/0001"))
     repository.record("bare", one)
@@ -224,6 +246,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(repository: Repository) ->
         repository.load,
         repository.claim,
         lambda name: repository.record(name, trial(1)),
+        lambda name: repository.confirm(name, confirmation(1)),
         lambda name: repository.update(name, ended=CREATED),
     )
     for action in actions:

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,14 +25,15 @@ from tests.reports.records import record
 
 MIGRATIONS = shipped("storage") / "migrations"
 
-SECOND = '''
+LATER = f"{int(versions()[-1]) + 1:04d}"
+MIGRATION = f'''
 """Searches have an owner."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "{LATER}"
+down_revision = "{versions()[-1]}"
 
 
 def upgrade() -> None:
@@ -48,12 +50,12 @@ def engine(url: str) -> Engine:
 
 @pytest.fixture
 def later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The second migration of a later autopeft; reading it makes this autopeft that later one."""
+    """The next migration, of a later autopeft; reading it makes this autopeft that later one."""
     shutil.copytree(MIGRATIONS, tmp_path / "later" / "migrations")
     monkeypatch.setattr("autopeft.storage.schema.shipped", lambda _: tmp_path / "later")
-    second = tmp_path / "later" / "migrations" / "versions" / "0002_owner.py"
-    second.write_text(SECOND)
-    return second
+    migration = tmp_path / "later" / "migrations" / "versions" / f"{LATER}_owner.py"
+    migration.write_text(MIGRATION)
+    return migration
 
 
 def open_and_close(url: str) -> None:
@@ -102,18 +104,31 @@ def test_an_older_database_is_migrated_when_it_is_opened_and_keeps_its_trials(
     engine.dispose()
 
 
+def test_a_database_of_the_first_version_keeps_its_trials_and_takes_confirmations(url: str, engine: Engine) -> None:
+    before = replace(record(), confirmations=())
+    with Repository(url) as repository:
+        repository.create(before)
+    migrate(engine, lambda config: command.downgrade(config, "0001"))
+    engine.dispose()
+    with Repository(url) as repository:
+        assert repository.load(before.name) == before
+        for each in record().confirmations:
+            repository.confirm(before.name, each)
+        assert repository.load(before.name) == record()
+
+
 def test_a_migration_that_fails_leaves_the_older_database_whole(
     url: str, later: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    second = later.read_text()
+    migration, before = later.read_text(), versions()[-2]
     later.unlink()
     with Repository(url) as repository:
         repository.create(record())
-    later.write_text(f"{second}    op.execute('SELECT no_such_column FROM searches')\n")
+    later.write_text(f"{migration}    op.execute('SELECT no_such_column FROM searches')\n")
     monkeypatch.setattr("autopeft.storage.schema._PAUSE", 0)
     with pytest.raises(AutopeftError, match="no_such_column"):
         open_and_close(url)
-    assert version(engine) == "0001"
+    assert version(engine) == before
     assert "owner" not in {column["name"] for column in inspect(engine).get_columns("searches")}
     engine.dispose()
     later.unlink()
@@ -128,7 +143,7 @@ def test_a_newer_database_is_refused_and_left_alone(url: str, engine: Engine) ->
     with pytest.raises(AutopeftError) as error:
         open_and_close(url)
     answer = str(error.value)
-    assert "have version '9999', but this autopeft knows versions up to '0001'; install a newer autopeft" in answer
+    assert f"have version '9999', but this autopeft knows versions up to '{versions()[-1]}'; install" in answer
     assert version(engine) == "9999"
     engine.dispose()
 

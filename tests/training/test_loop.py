@@ -48,7 +48,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], atol: flo
     return one.keys() == other.keys() and all(torch.allclose(one[k], other[k], rtol=0, atol=atol) for k in one)
 
 
-@pytest.mark.parametrize("architecture", ["bert", "llama", "gpt2"])
+@pytest.mark.parametrize("architecture", ["bert", "llama", "gpt2", "t5"])
 def test_training_learns(architecture: str) -> None:
     rungs, _ = trained(replace(LORA, training=replace(LORA.training, epochs=8)), architecture=architecture)
     assert rungs[-1].accuracy >= 0.9

@@ -9,6 +9,7 @@ from collections import Counter
 from io import StringIO
 from typing import Any
 
+from autopeft.confirmed import Member
 from autopeft.plan import OBJECTIVES
 from autopeft.reports.findings import find
 from autopeft.reports.wording import first_line
@@ -16,18 +17,24 @@ from autopeft.space.candidate import Candidate
 from autopeft.trial import SearchRecord, Trial
 
 _COSTS = tuple(name for name in OBJECTIVES if name != "accuracy")
+_CONFIRMED = (
+    *("confirmed_seeds", "confirmed_validation", "confirmed_validation_deviation"),
+    *("confirmed_test", "confirmed_test_deviation", "front_probability"),
+)
 
 
 def render(record: SearchRecord) -> str:
     """Comma-separated text with a line of column names; lines end in a newline."""
     found = find(record)
     on_front = {trial.number for trial in found.front}
+    confirmed = {each.trial.number: _confirmed(each) for each in (found.confirmed.members if found.confirmed else ())}
     rows = [
         _row(trial)
         | {
             "front": int(trial.number in on_front),
             "knee": int(found.knee is not None and trial.number == found.knee.number),
         }
+        | confirmed.get(trial.number, {})
         | _settings(trial.candidate)
         for trial in record.trials
     ]
@@ -41,7 +48,7 @@ def render(record: SearchRecord) -> str:
         *_COSTS,
         *(f"measured_{name}" for name in _COSTS),
     ]
-    first += ["seconds", "seed", "started", "finished", "reason"]
+    first += [*_CONFIRMED, "seconds", "seed", "started", "finished", "reason"]
     settings = sorted({name for row in rows for name in row} - set(first))
     file = StringIO()
     writer = csv.DictWriter(file, [*first, *settings], restval="", lineterminator="\n")
@@ -66,6 +73,12 @@ def _row(trial: Trial) -> dict[str, Any]:
         "finished": trial.finished.isoformat() if trial.finished else "",
         "reason": first_line(outcome.reason) if outcome and outcome.reason else "",
     }
+
+
+def _confirmed(member: Member) -> dict[str, Any]:
+    spreads = (member.validation, member.test)
+    cells = [_cell(value) for each in spreads for value in ((each.mean, each.deviation) if each else (None, None))]
+    return dict(zip(_CONFIRMED, [len(member.validation.values), *cells, member.on_front], strict=True))
 
 
 def _settings(candidate: Candidate) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from autopeft.reports import confirmations
 from autopeft.reports.findings import (
     Findings,
     baseline_rows,
@@ -54,6 +55,7 @@ def render(record: SearchRecord) -> str:
         front=[_front_row(found, trial) for trial in found.front],
         headings=[heading(name) for name in found.objectives],
         baselines=[(name, _baseline_row(found, accuracy)) for name, accuracy in baseline_rows(record)],
+        confirmed=_confirmed(record, found),
         emptiness=emptiness(record, found),
         tally=tally(record, found),
         failures=failure_lines(found),
@@ -110,6 +112,17 @@ def _front_row(found: Findings, trial: Trial) -> Mapping[str, Any]:
             for name in found.objectives
         ],
         "seconds": show_seconds(trial.outcome.seconds) if trial.outcome else "-",
+    }
+
+
+def _confirmed(record: SearchRecord, found: Findings) -> Mapping[str, Any] | None:
+    if (sure := found.confirmed) is None:
+        return None
+    return {
+        "title": confirmations.title(sure),
+        "headings": confirmations.headings(sure),
+        "rows": [(trial.number, describe(trial.candidate), cells) for trial, cells in confirmations.rows(sure)],
+        "lines": confirmations.lines(record, found),
     }
 
 

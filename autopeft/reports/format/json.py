@@ -10,8 +10,9 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from autopeft.confirmed import Confirmed, Spread
 from autopeft.reports.findings import find
-from autopeft.trial import SearchRecord, Trial
+from autopeft.trial import Confirmation, SearchRecord, Trial
 
 VERSION = 1
 """Grows when a field changes its meaning or goes away."""
@@ -34,12 +35,38 @@ def render(record: SearchRecord) -> str:
         "hypervolume": found.hypervolume,
         "knee": found.knee.number if found.knee else None,
         "trials": [_trial(trial) for trial in record.trials],
+        "confirmations": [asdict(each) | _accuracies(each) for each in record.confirmations],
+        "confirmed": _confirmed(found.confirmed) if found.confirmed else None,
     }
     return json.dumps(_plain(whole), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _trial(trial: Trial) -> Mapping[str, Any]:
     return asdict(trial) | {"candidate": trial.candidate.to_dict(), "accuracy": trial.accuracy}
+
+
+def _accuracies(confirmation: Confirmation) -> dict[str, Any]:
+    """Without the bits of single rows, which only the database keeps."""
+    answers = {"validation": confirmation.validation, "test": confirmation.test}
+    return {split: {"accuracy": each.accuracy, "rows": each.rows} if each else None for split, each in answers.items()}
+
+
+def _confirmed(sure: Confirmed) -> Mapping[str, Any]:
+    members = [
+        asdict(each)
+        | {
+            "trial": each.trial.number,
+            "validation": _spread(each.validation),
+            "test": _spread(each.test) if each.test else None,
+        }
+        for each in sure.members
+    ]
+    neighbours = [asdict(each) | {"apart": each.apart} for each in sure.neighbours]
+    return asdict(sure) | {"members": members, "neighbours": neighbours}
+
+
+def _spread(spread: Spread) -> Mapping[str, Any]:
+    return {"mean": spread.mean, "deviation": spread.deviation, "values": spread.values}
 
 
 def _plain(value: Any) -> Any:

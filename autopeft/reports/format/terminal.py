@@ -9,7 +9,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autopeft.reports.findings import Findings, baseline_rows, emptiness, failure_lines, find, notes, plan_lines, tally
+from autopeft.confirmed import Confirmed
+from autopeft.reports import confirmations
+from autopeft.reports.findings import (
+    Findings,
+    baseline_rows,
+    emptiness,
+    failure_lines,
+    find,
+    notes,
+    plan_lines,
+    tally,
+)
 from autopeft.reports.wording import describe, describe_fully, heading, show
 from autopeft.sizes import show_seconds
 from autopeft.trial import SearchRecord, Trial
@@ -53,6 +64,11 @@ def text(record: SearchRecord, width: int, coloured: bool) -> str:
         if found.knee is not None:
             console.print(Text("* the knee: the best trade-off between the objectives"))
             console.print()
+        if found.confirmed is not None:
+            console.print(_confirmed(found.confirmed, width))
+            for line in confirmations.lines(record, found):
+                console.print(Text(line))
+            console.print()
         console.print(Text("Settings of the front", style="bold"))
         for trial in found.front:
             console.print(_numbered(trial, describe_fully(trial.candidate)))
@@ -71,11 +87,7 @@ def text(record: SearchRecord, width: int, coloured: bool) -> str:
 
 def _table(record: SearchRecord, found: Findings, width: int) -> Table:
     title = f"Front over {', '.join(heading(name) for name in record.plan.objectives)}"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("trial", justify="right", no_wrap=True)
-    table.add_column("method", overflow="fold", min_width=12)
-    for name in (*found.objectives, "time"):
-        table.add_column(name, justify="right", no_wrap=width >= NARROW, overflow="fold")
+    table = _empty(title, (*found.objectives, "time"), width)
     for trial in found.front:
         is_knee = found.knee is not None and trial.number == found.knee.number
         values = [
@@ -90,6 +102,23 @@ def _table(record: SearchRecord, found: Findings, width: int) -> Table:
     for name, accuracy in baseline_rows(record):
         free = {"accuracy": found.accuracy(accuracy), "trainable": "0"}
         table.add_row("", name, *(free.get(objective, "") for objective in found.objectives), "", style="dim")
+    return table
+
+
+def _confirmed(sure: Confirmed, width: int) -> Table:
+    table = _empty(confirmations.title(sure), confirmations.headings(sure), width)
+    for trial, cells in confirmations.rows(sure):
+        table.add_row(*(Text(cell) for cell in (f"{trial.number}  ", describe(trial.candidate), *cells)))
+    return table
+
+
+def _empty(title: str, columns: tuple[str, ...], width: int) -> Table:
+    """A table of trials without rows."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("method", overflow="fold", min_width=12)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=width >= NARROW, overflow="fold")
     return table
 
 

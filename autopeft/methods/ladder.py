@@ -1,0 +1,293 @@
+"""Ladder Side-Tuning: a small network beside the backbone, which reads its states and is all that is trained (Sung et
+al. 2022, arXiv:2206.06522).
+
+z = D_0 h_0, then for every chosen layer z <- m z + (1 - m) D h and z <- B(z), where h are the states that the layer
+gives, m = sigmoid(a / 0.1) is a learned gate, and B is a layer like the backbone's with all widths divided by
+`reduction`, which starts as a selection of the layer's weights (`pruned.py`). U z stands for the backbone's last states
+at the end, behind its final norm where there is one; z has a narrow norm like that then. Until `set_up` has seen data,
+weights are selected by their magnitude.
+
+The backbone runs without a graph and without dropout, whoever calls it in whichever mode, so no activation of it is
+kept but the states that a D reads, and no other method can be trained in it meanwhile. Texts are read whole: no cache.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from transformers import Cache
+
+from autopeft.backbone.sites import Layers, Sites, layer_numbers
+from autopeft.errors import AutopeftError, CannotAttach, unknown
+from autopeft.methods.base import Attachment, Losses, Method
+from autopeft.methods.hooked import WEIGHTS, Hooked, copy_into, host, read_tensors, undone_on_error
+from autopeft.methods.observed import Call, Observed, are_rotary, is_by_head, observed
+from autopeft.methods.passes import evaluating, gradients_given
+from autopeft.methods.pruned import Kept, Narrowing, summed
+
+Scored = Literal["fisher", "magnitude"]
+TEMPERATURE = 0.1
+"""What a gate's number is divided by, as in the published code."""
+
+
+@dataclass(frozen=True)
+class Ladder(Method):
+    """A side network of narrow layers."""
+
+    reduction: int = 8
+    """What the backbone's widths are divided by."""
+    layers: Layers = "3 of 4"
+    """Layers that have a counterpart in the side network; the others are passed by."""
+    score: Scored = "fisher"
+    """What tells which of the backbone's features matter: fisher or magnitude."""
+    samples: int = 1024
+    """Training examples, at most, that the Fisher information is estimated on, one by one."""
+    residual: bool = False
+    """Whether the backbone's own last states are added to U z; U is zero at first then, and changes nothing."""
+
+    excludes_others = "it runs the backbone without gradients, so nothing else can be trained in there"
+
+    def __post_init__(self) -> None:
+        for name in ("reduction", "samples"):
+            if getattr(self, name) < 1:
+                raise AutopeftError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.score not in get_args(Scored):
+            raise unknown("score", self.score, get_args(Scored))
+
+    def attach(self, model: nn.Module, sites: Sites) -> Attachment:
+        numbers = layer_numbers(self.layers, len(sites.layers))
+        if not numbers:
+            raise CannotAttach(f"a ladder stands beside layers, and {sites.architecture} has none.")
+        seen = observed(model, sites)
+        narrowing = Narrowing(model, sites, numbers, self.reduction, seen.rotary)
+        with undone_on_error(LadderAttachment(model, sites, narrowing, seen, self)) as attached:
+            assert isinstance(attached, LadderAttachment)
+            _try(attached.rung(numbers[-1]), seen.calls[sites.layers[numbers[-1]]], sites.architecture)
+        return attached
+
+
+class Rung(nn.Module):
+    """One step of the side network, beside one layer of the backbone."""
+
+    heads: Tensor | None
+    turned: Tensor | None
+
+    def __init__(self, width: int, block: nn.Module, kept: Kept, narrowing: Narrowing, biased: bool) -> None:
+        super().__init__()
+        full, narrow = narrowing.full, narrowing.narrow
+        self.down = nn.Linear(width, narrow.states)
+        self.gate = nn.Parameter(torch.zeros(()))
+        self.block = block
+        self._all_heads = full.heads
+        self.register_buffer("heads", kept.heads if biased and narrow.heads < full.heads else None)
+        self.register_buffer("turned", kept.turned if narrow.rotary < full.rotary else None)
+
+    def forward(self, z: Tensor, states: Tensor, inputs: Sequence[Any], named: Mapping[str, Any]) -> Tensor:
+        """Side states after the step; `inputs` and `named` are what the backbone's layer got beside its states."""
+        share = (self.gate / TEMPERATURE).sigmoid()
+        z = share * z + (1 - share) * self.down(states)
+        length = states.shape[1]
+        others = {name: self._fitting(value, length) for name, value in named.items()}
+        output = self.block(z, *(self._fitting(value, length) for value in inputs), **others)
+        after: Tensor = output[0] if isinstance(output, tuple) else output
+        return after
+
+    def _fitting(self, value: Any, length: int) -> Any:
+        """What a narrow layer gets in place of what its counterpart got: its own heads and positions, and no cache."""
+        if isinstance(value, Cache):
+            if value.get_seq_length() > length:
+                raise AutopeftError("a ladder reads texts whole: call the model with use_cache=False.")
+            return None
+        if self.turned is not None and are_rotary(value):
+            return tuple(each.index_select(-1, self.turned) for each in value)
+        if self.heads is not None and is_by_head(value, self._all_heads):
+            return value.index_select(1, self.heads)
+        return value
+
+
+class SideNetwork(nn.Module):
+    """All that a ladder trains."""
+
+    def __init__(
+        self, width: int, last: int, rungs: Mapping[str, Rung], norm: nn.Module | None, dropout: float
+    ) -> None:
+        super().__init__()
+        narrow = next(iter(rungs.values())).down.out_features
+        self.dropout = nn.Dropout(dropout)
+        self.first = nn.Linear(width, narrow)
+        self.rungs = nn.ModuleDict(rungs)
+        self.norm = norm
+        self.up = nn.Linear(narrow, last)
+
+    def begin(self, states: Tensor) -> Tensor:
+        """Side states from the embeddings."""
+        z: Tensor = self.first(self.dropout(states))
+        return z
+
+    def end(self, z: Tensor) -> Tensor:
+        """Last states from side states."""
+        states: Tensor = self.up(z if self.norm is None else self.norm(z))
+        return states
+
+
+class LadderAttachment(Hooked):
+    """A side network that follows the backbone's forward pass and gives its last states."""
+
+    module: SideNetwork
+
+    def __init__(self, model: nn.Module, sites: Sites, narrowing: Narrowing, seen: Observed, settings: Ladder) -> None:
+        self._narrowing = narrowing
+        self._settings = settings
+        self._paths = {number: sites.layers[number] for number in narrowing.layers}
+        norm = next((place.path for place in sites.places["norm"] if model.get_submodule(place.path) is seen.end), None)
+        self._norm = norm
+        kept = narrowing.kept(_magnitude)
+        super().__init__(model, self._side_network(model, sites, kept, seen))
+        self._prune(kept)
+        self._running = ExitStack()
+        self._with_graph = True
+        self._bare = False
+        self._z: Tensor | None = None
+        self._hook(getattr(model, "base_model", model), sites, seen.end)
+
+    def rung(self, number: int) -> Rung:
+        """The step beside a layer."""
+        rung = self.module.rungs[str(number)]
+        assert isinstance(rung, Rung)
+        return rung
+
+    def _side_network(self, model: nn.Module, sites: Sites, kept: Mapping[int, Kept], seen: Observed) -> SideNetwork:
+        first = model.get_submodule(sites.layers[0])
+        device, dtype = host(model, sites.layers[0])
+        dropout = next((each.p for each in first.modules() if isinstance(each, nn.Dropout)), 0.0)
+        norm = self._narrowing.part(self._norm) if self._norm else None
+        width = self._narrowing.full.states
+        with torch.device(device):
+            rungs = {
+                str(number): Rung(width, self._narrowing.part(path), kept[number], self._narrowing, seen.biased)
+                for number, path in self._paths.items()
+            }
+            network = SideNetwork(width, sites.width, rungs, norm, dropout)
+        if self._settings.residual:
+            nn.init.zeros_(network.up.weight)
+            nn.init.zeros_(network.up.bias)
+        return network.to(dtype)
+
+    def _hook(self, backbone: nn.Module, sites: Sites, end: nn.Module) -> None:
+        layers = [self.model.get_submodule(path) for path in sites.layers]
+        self._handles.append(backbone.register_forward_pre_hook(self._begins))
+        self._handles.append(layers[0].register_forward_pre_hook(self._starts, with_kwargs=True))
+        for number in self._paths:
+            climbs = partial(self._climbs, self.rung(number))
+            self._handles.append(layers[number].register_forward_hook(climbs, with_kwargs=True))
+        self._handles.append(end.register_forward_hook(self._gives))
+        self._handles.append(backbone.register_forward_hook(self._ends, always_call=True))
+
+    def _begins(self, backbone: nn.Module, _: Any) -> None:
+        self._with_graph = torch.is_grad_enabled()
+        self.module.train(backbone.training)
+        self._running.enter_context(evaluating(backbone))
+        if not self._bare:
+            self._running.enter_context(torch.no_grad())
+
+    def _starts(self, _: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        if not self._bare:
+            with torch.set_grad_enabled(self._with_graph):
+                self._z = self.module.begin(Call.of(inputs, named).states)
+
+    def _climbs(self, rung: Rung, layer: Any, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Any) -> None:
+        """A layer that recomputes its activations in the backward pass would have its counterpart do so too."""
+        if self._bare or self._z is None:
+            return
+        block: Any = rung.block
+        block.gradient_checkpointing = getattr(layer, "gradient_checkpointing", False)
+        block._gradient_checkpointing_func = getattr(layer, "_gradient_checkpointing_func", None)
+        states = output[0] if isinstance(output, tuple) else output
+        call = Call.of(inputs, named)
+        with torch.set_grad_enabled(self._with_graph):
+            self._z = rung(self._z, states, call.inputs, call.named)
+
+    def _gives(self, _: nn.Module, __: Any, output: Any) -> Any:
+        if self._bare or self._z is None:
+            return output
+        torch.set_grad_enabled(self._with_graph)
+        last = output[0] if isinstance(output, tuple) else output
+        states, self._z = self.module.end(self._z).to(last.dtype), None
+        if self._settings.residual:
+            states = states + last
+        return (states, *output[1:]) if isinstance(output, tuple) else states
+
+    def _ends(self, *_: Any) -> None:
+        self._running.close()
+        self._z = None
+
+    def set_up(self, losses: Losses) -> None:
+        """Selects weights anew, by their Fisher information for the bare backbone's loss, with dropout off."""
+        if self._settings.score != "fisher":
+            return
+        linear_of = {linear.weight: linear for linear in self._narrowing.linears()}
+        fisher = {linear: torch.zeros_like(_magnitude(linear)) for linear in linear_of.values()}
+
+        def add(weight: nn.Parameter, gradient: Tensor) -> None:
+            fisher[linear_of[weight]] += summed(linear_of[weight], gradient.float().square())
+
+        self._bare = True
+        try:
+            with gradients_given(list(linear_of), add):
+                for loss in losses(self._settings.samples, 1):
+                    loss().backward(inputs=list(linear_of))  # type: ignore[no-untyped-call]
+        finally:
+            self._bare = False
+        if any(each.any() for each in fisher.values()):
+            self._prune(self._narrowing.kept(fisher.__getitem__))
+
+    @torch.no_grad()
+    def _prune(self, kept: Mapping[int, Kept]) -> None:
+        """Fills the narrow layers, and their norm, with these features' weights of the backbone's."""
+        for number, own in kept.items():
+            rung = self.rung(number)
+            _fill(rung.block, self._narrowing.layer(number, own))
+            for buffer, value in ((rung.heads, own.heads), (rung.turned, own.turned)):
+                if buffer is not None:
+                    buffer.copy_(value)
+        if self._norm and self.module.norm is not None:
+            one = next(iter(kept.values()))
+            whole = self.model.get_submodule(self._norm).named_parameters()
+            _fill(self.module.norm, {name: self._narrowing.states(tensor, one) for name, tensor in whole})
+
+    def shipped(self) -> Mapping[str, Tensor]:
+        return {**self.trainable(), **dict(self.module.named_buffers())}
+
+    def load(self, folder: Path) -> None:
+        copy_into(self.shipped(), read_tensors(folder / WEIGHTS), folder)
+
+
+def _magnitude(linear: Any) -> Tensor:
+    return summed(linear, linear.weight.detach().abs())
+
+
+def _fill(module: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """The first time, the module has no values and takes these tensors for its own."""
+    module.load_state_dict(values, assign=any(each.is_meta for each in module.parameters()))
+
+
+def _try(rung: Rung, call: Call, architecture: str) -> None:
+    """One step of the side network. Raises CannotAttach where the narrow layer does not run like its counterpart."""
+    own = {**dict(rung.named_parameters()), **dict(rung.named_buffers())}
+    tensors = {
+        name: call.states.new_empty(tensor.shape, dtype=tensor.dtype) if tensor.is_meta else tensor
+        for name, tensor in own.items()
+    }
+    z = call.states.new_zeros(*call.states.shape[:2], rung.down.out_features)
+    try:
+        with evaluating(rung), torch.no_grad(), torch.device(call.states.device):
+            functional_call(rung, tensors, (z, call.states, call.inputs, call.named))
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise CannotAttach(f"a narrow layer of {architecture} does not run beside its own: {reason}") from error

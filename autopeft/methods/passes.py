@@ -1,0 +1,42 @@
+"""What methods share that look at training data before they train: gradients used one by one, and dropout off."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+
+@contextmanager
+def gradients_given(tensors: Sequence[nn.Parameter], use: Callable[[nn.Parameter, Tensor], None]) -> Iterator[None]:
+    """While it lasts, the parameters require gradients, and each is given to `use` as it arrives and then dropped."""
+    required = [tensor.requires_grad for tensor in tensors]
+
+    def hand_over(tensor: Tensor) -> None:
+        assert isinstance(tensor, nn.Parameter)
+        assert tensor.grad is not None
+        use(tensor, tensor.grad)
+        tensor.grad = None
+
+    handles = []
+    try:
+        for tensor in tensors:
+            tensor.requires_grad_(True)
+            handles.append(tensor.register_post_accumulate_grad_hook(hand_over))  # type: ignore[no-untyped-call]
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for tensor, flag in zip(tensors, required, strict=True):
+            tensor.requires_grad_(flag)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode while it lasts; afterwards every module is in the mode that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,81 @@
+"""What confirmations say of a front, in words: the same table and the same lines for all formats."""
+
+from collections import defaultdict
+
+from autopeft.confirmed import Confirmed, Neighbours, Spread
+from autopeft.reports.findings import Findings
+from autopeft.reports.wording import first_line, numbers, plural, show
+from autopeft.trial import SearchRecord, Status, Trial
+
+
+def title(sure: Confirmed) -> str:
+    """What was done to be sure."""
+    return f"Front trained again with {plural(sure.seeds, 'seed')}, judged on {sure.rows:,} {sure.split} rows"
+
+
+def headings(sure: Confirmed) -> tuple[str, ...]:
+    """Columns after trial and method."""
+    tested = ("test",) if sure.split == "test" else ()
+    return ("score in search", "validation", *tested, "on the front")
+
+
+def rows(sure: Confirmed) -> tuple[tuple[Trial, tuple[str, ...]], ...]:
+    """Each member with its cells, the most accurate first."""
+    return tuple(
+        (
+            each.trial,
+            (
+                show("accuracy", each.trial.accuracy),
+                *(_with_deviation(spread) for spread in (each.validation, each.test) if spread is not None),
+                f"{each.on_front:.0%}",
+            ),
+        )
+        for each in sure.members
+    )
+
+
+def lines(record: SearchRecord, found: Findings) -> tuple[str, ...]:
+    """Which members can be told apart, and what a reader must know before believing it."""
+    sure = found.confirmed
+    if sure is None:
+        return ()
+    said = [_compared(each) for each in sure.neighbours]
+    moved = "lower" if sure.excess > 0 else "higher"
+    said.append(
+        f"With other seeds, accuracies on the same validation rows are {abs(sure.excess):.3f} {moved} on average than "
+        "in the search, which chose the front by them."
+    )
+    if sure.split == "validation":
+        said.append("There is no test split: the search chose by these very rows, so expect a little less on new data.")
+    if sure.seeds > 1:
+        said.append("± is the standard deviation over seeds.")
+    else:
+        said.append("With a single seed each, nobody knows how much seeds matter: only the choice of rows is weighed.")
+    said.append(
+        "On the front: the probability that no other confirmed member that costs no more is as accurate, given the "
+        "choice of rows and seeds."
+    )
+    done = {each.trial.number for each in sure.members}
+    if lacking := tuple(trial.number for trial in found.front if trial.number not in done):
+        said.append(f"Not confirmed: {numbers(lacking)}.")
+    return (*said, *_failures(record))
+
+
+def _failures(record: SearchRecord) -> tuple[str, ...]:
+    reasons: dict[str, tuple[int, ...]] = defaultdict(tuple)
+    for each in record.confirmations:
+        if each.status is Status.FAILED:
+            reasons[first_line(each.reason)] += (each.number,)
+    return tuple(f"Trainings that failed, of {numbers(lost)}: {reason}" for reason, lost in reasons.items())
+
+
+def _with_deviation(spread: Spread) -> str:
+    return show("accuracy", spread.mean) + ("" if spread.deviation is None else f" ± {spread.deviation:.3f}")
+
+
+def _compared(pair: Neighbours) -> str:
+    p = "p < 0.001" if pair.p < 0.001 else f"p = {pair.p:.3f}"
+    by = f"by {pair.difference:.3f} (95% interval {pair.low:+.3f} to {pair.high:+.3f}, {p})"
+    if pair.apart:
+        return f"Trial {pair.ahead} is more accurate than trial {pair.behind}: {by}."
+    return f"Trials {pair.ahead} and {pair.behind} cannot be told apart: they differ {by}."

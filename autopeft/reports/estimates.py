@@ -1,0 +1,36 @@
+"""The table of what every method would cost on one model."""
+
+from collections.abc import Sequence
+
+from autopeft.costs.estimate import Estimate
+from autopeft.reports.wording import heading, show
+from autopeft.trial import Costs
+
+_COSTS = ("trainable", "stored", "memory", "flops")
+
+
+def estimate_lines(estimates: Sequence[Estimate], limited: bool) -> tuple[Sequence[tuple[str, ...]], Sequence[str]]:
+    """Rows of the table, headings first, and notes to stand below it; `limited` where there was a limit of memory."""
+    headings = ("method", *(heading(name) for name in _COSTS), "overhead")
+    rows = [headings + (("batch that fits", "size that fits") if limited else ())]
+    for each in estimates:
+        if each.costs is not None:
+            rows.append((each.name, *_shown(each.costs), *(_fitting(each) if limited else ())))
+    notes = ["", "overhead: more computation at inference than the bare backbone, after what merges was merged."]
+    if limited:
+        notes.append("What fits: the most with all else as asked, up to 1024 examples and the backbone's width.")
+    refused = [f"{each.name}: {each.refused}" for each in estimates if each.costs is None]
+    return rows, [*notes, *(["", "Not on this model:", *refused] if refused else [])]
+
+
+def _shown(costs: Costs) -> tuple[str, ...]:
+    return *(show(name, getattr(costs, name)) for name in _COSTS), f"{costs.overhead or 0:.1%}"
+
+
+def _fitting(estimate: Estimate) -> tuple[str, str]:
+    sizes = {name: most for name, most in estimate.largest.items() if name != "batch_size"}
+    return _most(estimate.largest["batch_size"]), ", ".join(f"{name} {_most(most)}" for name, most in sizes.items())
+
+
+def _most(value: int) -> str:
+    return str(value) if value else "none"

@@ -1,0 +1,88 @@
+"""The driver's side of confirming a front: which members lack which seeds, and what came back of them.
+
+All members share the seed of a repeat, so that they meet the same batches in the same order; no search uses it. All
+members are trained with one seed before any is with the next, so that an interruption leaves them comparable.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from autopeft.errors import AutopeftError
+from autopeft.events import Confirming, Event, TrialConfirmed
+from autopeft.fronts import front
+from autopeft.search.confirming import Answered
+from autopeft.storage.repository import Repository
+from autopeft.trial import Confirmation, Outcome, Rung, SearchRecord, Status, Trial
+
+_BEYOND_TRIALS = 10**15
+"""Larger than the seed of any trial."""
+
+
+def outstanding(record: SearchRecord, seeds: int) -> tuple[Confirmation, ...]:
+    """The confirmations that the front of a search still lacks, in the order in which they are trained. Pure."""
+    done = {(each.number, each.repeat) for each in record.confirmations}
+    seed = _BEYOND_TRIALS + record.plan.seed * 100_003
+    return tuple(
+        Confirmation(trial.number, repeat, seed + repeat, Status.TRAINING)
+        for repeat in range(1, seeds + 1)
+        for trial in front(record.trials, record.plan.objectives)
+        if (trial.number, repeat) not in done
+    )
+
+
+def require_same_data(record: SearchRecord, data: str) -> None:
+    """Raises AutopeftError when earlier confirmations answered other rows than those of this tokenized data."""
+    if any(each.facts.get("data", data) != data for each in record.confirmations):
+        raise AutopeftError(
+            f"the data in '{record.plan.data}' is not what search '{record.name}' was confirmed on before "
+            "(its test split changed); put it back, or start another search."
+        )
+
+
+class Confirmer:
+    """The ledger of one sitting of confirmations."""
+
+    def __init__(self, record: SearchRecord, seeds: int, repository: Repository, tell: Callable[[Event], None]) -> None:
+        self._name = record.name
+        self._trials = {trial.number: trial for trial in record.trials}
+        self._repository = repository
+        self._tell = tell
+        self._waiting = deque(enumerate(outstanding(record, seeds), 1))
+        self._given: dict[int, Confirmation] = {}
+        tell(Confirming(len(self._waiting)))
+
+    def next(self) -> Trial | None:
+        """The next training: a trial like the one that it confirms, with a number of its own and the new seed."""
+        if not self._waiting:
+            return None
+        number, confirmation = self._waiting.popleft()
+        self._given[number] = confirmation
+        return replace(
+            self._trials[confirmation.number],
+            number=number,
+            seed=confirmation.seed,
+            status=Status.TRAINING,
+            curve=(),
+            outcome=None,
+        )
+
+    def rung(self, number: int, rung: Rung) -> bool:  # noqa: ARG002
+        """Nothing stops a confirmation."""
+        return True
+
+    def ended(self, number: int, outcome: Outcome) -> None:
+        """Remembers a confirmation before anything else happens."""
+        confirmation = replace(
+            self._given.pop(number),
+            status=outcome.status,
+            reason=outcome.reason,
+            seconds=outcome.seconds,
+            facts=outcome.facts,
+            finished=datetime.now(UTC),
+        )
+        if isinstance(outcome, Answered):
+            confirmation = replace(confirmation, step=outcome.step, validation=outcome.validation, test=outcome.test)
+        self._repository.confirm(self._name, confirmation)
+        self._tell(TrialConfirmed(confirmation))

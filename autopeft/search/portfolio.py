@@ -1,0 +1,106 @@
+"""What a search begins with: methods and hybrids at their known good settings, the first few spread over the front.
+
+The order follows from costs alone, and is decided before anything is trained. Whoever has a budget somewhere on the
+scale of costs takes the best that fits it; nothing is expected of a candidate but that more trainable parameters learn
+more. First comes what serves most budgets best, then always what adds most to those before it: neither a second method
+at nearly the same costs nor one that is dear in every respect. Settings are those of the cards; where memory counts,
+with the smallest batch and gradient checkpointing, where they can be had, because these decide about memory more than
+methods do.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autopeft.errors import CannotAttach
+from autopeft.search.proposer import default_params
+from autopeft.space.candidate import Candidate
+from autopeft.space.parameters import Recalled
+from autopeft.space.space import Space
+from autopeft.trial import Costs
+
+Array = NDArray[np.float64]
+
+MOST = 8
+"""Enough to span the front; what follows is for a sampler that has seen them."""
+_BY_SIZE = 0.6
+"""How much of what is expected is due to size, between the smallest candidate and the largest."""
+_BUDGETS = 4000
+"""Budgets that are looked at, about; they thin out the scales of costs where there are more."""
+
+
+def portfolio(
+    space: Space,
+    predict: Callable[[Candidate], Costs],
+    objectives: Sequence[str],
+    limits: Mapping[str, int],
+    most: int = MOST,
+) -> tuple[Mapping[str, Any], ...]:
+    """The draws that make the first candidates, in their order; none that breaks a limit."""
+    lean = _lean(space) if "memory" in objectives or "memory" in limits else {}
+    known = []
+    for kind in (*space.methods, *space.hybrids):
+        defaults = default_params(space, kind)
+        for params in ({**defaults, **lean}, defaults):
+            try:
+                costs = predict(space.draw(Recalled(params)))
+            except CannotAttach:
+                continue
+            if not costs.excesses(limits):
+                known.append((params, costs))
+            break
+    return tuple(known[at][0] for at in in_order([costs for _, costs in known], objectives, most))
+
+
+def in_order(costs: Sequence[Costs], objectives: Sequence[str], most: int) -> tuple[int, ...]:
+    """Positions of at most so many candidates, each adding most to those before it. Pure.
+
+    Budgets are all pairs, triples, … of costs that candidates have: costs count by their ranks, so that neither many
+    candidates at nearly one cost nor a single one far off decide.
+    """
+    if not costs:
+        return ()
+    names = [name for name in objectives if name != "accuracy"]
+    values: Array = np.array([[float(getattr(each, name)) for name in names] for each in costs])
+    budgets = _budgets(values)
+    serves: Array = np.all(values[:, None] <= budgets[None], axis=2).astype(float)
+    expected = _expected(costs)
+    served = np.zeros(len(budgets))
+    order: list[int] = []
+    while len(order) < min(most, len(costs)):
+        added = (serves * np.maximum(expected[:, None] - served, 0.0)).sum(axis=1)
+        best = max((at for at in range(len(costs)) if at not in order), key=lambda at: (added[at], expected[at], -at))
+        order.append(best)
+        served = np.maximum(served, serves[best] * expected[best])
+    return tuple(order)
+
+
+def _budgets(values: Array) -> Array:
+    """All combinations of the costs in each column; evenly thinned out where they are many."""
+    fineness = int(_BUDGETS ** (1 / max(values.shape[1], 1)))
+    scales = []
+    for column in values.T:
+        distinct = np.unique(column)
+        scales.append(distinct[np.unique(np.linspace(0, len(distinct) - 1, fineness).round().astype(int))])
+    return np.array(list(product(*scales)))
+
+
+def _expected(costs: Sequence[Costs]) -> Array:
+    """1 of the largest candidate, falling with the logarithm of the size."""
+    sizes: Array = np.log([max(each.trainable, 1) for each in costs])
+    behind: Array = (sizes.max() - sizes) / (float(np.ptp(sizes)) or 1.0)
+    return 1 - _BY_SIZE * behind
+
+
+def _lean(space: Space) -> Mapping[str, Any]:
+    """The draws that save memory, of those that the space leaves open."""
+    batch, checkpointing = space.training.get("batch_size"), space.training.get("gradient_checkpointing")
+    lean: dict[str, Any] = {}
+    if batch is not None and batch.varies:
+        lean["training.batch_size"] = batch.low or min(int(str(value)) for value in batch.values)
+    if checkpointing is not None and True in checkpointing.values:
+        lean["training.gradient_checkpointing"] = True
+    return lean

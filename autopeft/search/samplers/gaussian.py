@@ -1,0 +1,89 @@
+"""A Gaussian process over distances in groups: what is known of some points, and how surely, from others.
+
+Matérn 5/2 with one length per group, so that a few dozen observations are enough to learn what matters; lengths, signal
+and noise are the most probable ones under broad priors around 1. About a hundred observations take a tenth of a second.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.optimize import minimize
+
+Array = NDArray[np.float64]
+
+_SPREAD_OF_LENGTHS = 1.0
+_SPREAD_OF_SIGNAL = 0.5
+_NOISE, _SPREAD_OF_NOISE = math.log(0.1), 1.0
+_JITTER = 1e-6
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A process conditioned on observations; distances have shape (groups, points, points)."""
+
+    logs: Array
+    """Logarithms: a length for each group, signal variance, noise variance; in units of the observations' spread."""
+    weights: Array
+    """What each observation adds to a mean."""
+    factor: Array
+    """Lower Cholesky factor of the observations' covariance."""
+    mean: float
+    spread: float
+
+    def predict(self, distances: Array) -> tuple[Array, Array]:
+        """Means and standard deviations of the noise-free values, from (groups, observations, points)."""
+        kernel = _kernel(distances, self.logs)[0]
+        solved = solve_triangular(self.factor, kernel, lower=True)
+        variance = np.maximum(np.exp(self.logs[-2]) - (solved**2).sum(0), 1e-12)
+        return self.mean + self.spread * (kernel.T @ self.weights), self.spread * np.sqrt(variance)
+
+
+def fitted(distances: Array, values: Array, lengths: Array) -> Array:
+    """The most probable logarithms of lengths, signal and noise; `lengths` are where the priors expect the first."""
+    values, _, _ = _standard(values)
+    expected = np.array([*np.log(lengths), 0.0, _NOISE])
+    spreads = np.array([_SPREAD_OF_LENGTHS] * len(lengths) + [_SPREAD_OF_SIGNAL, _SPREAD_OF_NOISE])
+
+    def loss(logs: Array) -> tuple[float, Array]:
+        kernel, slope = _kernel(distances, logs)
+        noise = np.exp(logs[-1])
+        factor = cholesky(kernel + (noise + _JITTER) * np.eye(len(values)), lower=True)
+        weights = cho_solve((factor, True), values)
+        inverse = cho_solve((factor, True), np.eye(len(values)))
+        pull = inverse - np.outer(weights, weights)
+        gradient = np.empty_like(logs)
+        shared = pull * slope
+        gradient[:-2] = 0.5 * np.einsum("ij,gij->g", shared, distances) * np.exp(-2 * logs[:-2])
+        gradient[-2] = 0.5 * (pull * kernel).sum()
+        gradient[-1] = 0.5 * noise * np.trace(pull)
+        off = (logs - expected) / spreads
+        fit = 0.5 * values @ weights + np.log(np.diag(factor)).sum()
+        return float(fit + 0.5 * off @ off), gradient + off / spreads
+
+    best = minimize(loss, expected, jac=True, method="L-BFGS-B", options={"maxiter": 60})
+    return np.asarray(best.x)
+
+
+def conditioned(distances: Array, values: Array, logs: Array) -> Gaussian:
+    """The process that has seen these values."""
+    values, mean, spread = _standard(values)
+    kernel, _ = _kernel(distances, logs)
+    factor = cholesky(kernel + (np.exp(logs[-1]) + _JITTER) * np.eye(len(values)), lower=True)
+    return Gaussian(logs, cho_solve((factor, True), values), factor, mean, spread)
+
+
+def _kernel(distances: Array, logs: Array) -> tuple[Array, Array]:
+    """The covariance, and its derivative by the logarithm of a length, before the group's scaled distance."""
+    squared = np.einsum("gij,g->ij", distances, np.exp(-2 * logs[:-2]))
+    reach = np.sqrt(5 * squared)
+    decayed = np.exp(logs[-2] - reach)
+    return (1 + reach + 5 / 3 * squared) * decayed, 5 / 3 * (1 + reach) * decayed
+
+
+def _standard(values: Array) -> tuple[Array, float, float]:
+    mean, spread = float(values.mean()), float(values.std())
+    spread = spread if spread > 1e-9 else 1.0
+    return (values - mean) / spread, mean, spread

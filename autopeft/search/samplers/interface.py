@@ -1,0 +1,22 @@
+"""What a sampler is: whatever decides what is proposed next."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from optuna.samplers import BaseSampler
+
+from autopeft.trial import Trial
+
+
+class Sampler(Protocol):
+    """Chooses whole candidates, or leaves them to Optuna, draw by draw. Seeded: the same twice gives the same."""
+
+    @property
+    def optuna(self) -> BaseSampler:
+        """Draws in the study what `choose` leaves open."""
+
+    def choose(self, told: Sequence[Trial], pending: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+        """The draws of the next candidate, or None: Optuna's sampler decides.
+
+        `told` are the trials whose outcome is known, `pending` the draws of proposals without an answer yet.
+        """

@@ -1,0 +1,161 @@
+"""A sampler for searches in which only accuracy is unknown: it believes in accuracy, and knows all costs.
+
+Several hundred candidates, drawn at random or near good trials, are weighed by what they may add to the front at their
+costs (`improvement`), with their accuracy as a Gaussian process believes it to be (`accuracy`). Costs are estimated
+first; of the best few they are predicted, and the best of these is proposed, which therefore keeps all limits.
+
+Compared with Optuna's samplers in `benchmarks/samplers.py`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from optuna.samplers import BaseSampler, RandomSampler
+
+from autopeft.search.samplers.accuracy import Accuracy, Result
+from autopeft.search.samplers.drawing import Drawn
+from autopeft.search.samplers.features import Array, Described, describe
+from autopeft.search.samplers.improvement import Improvement, budgets_between
+from autopeft.search.samplers.prices import Prices, key_of
+from autopeft.space.candidate import Candidate
+from autopeft.space.parameters import Recalled
+from autopeft.space.space import Space
+from autopeft.trial import Costs, Status, Trial
+
+_ANEW, _NEAR = 200, 200
+"""Candidates drawn at random, and near good trials."""
+_CHANGED = (0.1, 0.25)
+"""Chances of a value to be drawn again near a good trial."""
+_PREDICTED, _MOST_PREDICTED = 4, 12
+"""Candidates that keep all limits and whose costs are predicted for one proposal; and those that may break one."""
+_ROOM = 0.1
+"""Estimated costs may exceed a limit by this fraction of it."""
+_LEAST, _MOST_RESULTS = 3, 300
+"""Trials before there is anything to model, and the latest ones that a model takes in without becoming slow."""
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A candidate and the logarithms of its costs."""
+
+    params: Mapping[str, Any]
+    described: Described
+    costs: Array
+
+
+class KnownCosts:
+    """Chooses whole candidates; Optuna's random sampler draws where there is nothing to go by."""
+
+    def __init__(
+        self,
+        space: Space,
+        objectives: Sequence[str],
+        predict: Callable[[Candidate], Costs],
+        limits: Mapping[str, int],
+        seed: int,
+    ) -> None:
+        self.optuna: BaseSampler = RandomSampler(seed=seed)
+        self._space = space
+        self._seed = seed
+        self._learns = "accuracy" in objectives
+        costs = [name for name in objectives if name != "accuracy"]
+        names = tuple(dict.fromkeys(("trainable", *costs, *limits)))
+        self._prices = Prices(space, names, predict)
+        self._size = names.index("trainable")
+        self._objectives = [names.index(name) for name in costs]
+        self._limits = np.log([limits.get(name, np.inf) for name in names])
+
+    def choose(self, told: Sequence[Trial], pending: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+        """None before there are enough results, or where nothing that was drawn may be trained."""
+        trials = [trial for trial in told if trial.curve or trial.status is Status.FAILED]
+        if sum(trial.status is not Status.FAILED for trial in trials) < _LEAST:
+            return None
+        rng = np.random.default_rng((self._seed, len(told), len(pending)))
+        seen = [self._point(trial.params, self._prices.exact(trial.params, trial.predicted)) for trial in trials]
+        awaited = [
+            self._point(params, costs) for params in pending if (costs := self._prices.exact(params)) is not None
+        ]
+        results = [self._result(*both) for both in zip(trials, seen, strict=True)][-_MOST_RESULTS:]
+        accuracy = Accuracy(results, self._sized(awaited))
+        tried = {key_of(params) for params in (*(trial.params for trial in told), *pending)}
+        options = self._options(_by_rank(trials, seen), tried, rng)
+        if not options:
+            return None
+        front = [point for trial, point in zip(trials, seen, strict=True) if trial.status is Status.FINISHED] + awaited
+        improvement = Improvement(
+            self._aims(front),
+            accuracy.believed(self._sized(front))[0],
+            budgets_between(self._aims([*front, *options]), rng),
+            accuracy.worst,
+        )
+
+        def worth(points: Sequence[_Point]) -> Array:
+            return improvement.of(self._aims(points), *accuracy.believed(self._sized(points)))
+
+        shortlist = [options[at] for at in np.argsort(-worth(options), kind="stable")]
+        predicted = list(islice(self._predicted(shortlist[:_MOST_PREDICTED]), _PREDICTED))
+        return predicted[int(np.argmax(worth(predicted)))].params if predicted else None
+
+    def _options(
+        self, parents: Sequence[Mapping[str, Any]], tried: set[object], rng: np.random.Generator
+    ) -> list[_Point]:
+        """New candidates that seem to keep all limits, with estimated costs."""
+        drawn = {key_of(params): (params, candidate) for params, candidate in self._drawn(parents, rng)}
+        kept = [
+            (params, describe(each, self._space.cards)) for key, (params, each) in drawn.items() if key not in tried
+        ]
+        costs = self._prices.estimated([described for _, described in kept])
+        points = [_Point(params, described, row) for (params, described), row in zip(kept, costs, strict=True)]
+        return [point for point in points if (point.costs <= self._limits + _ROOM).all()]
+
+    def _drawn(
+        self, parents: Sequence[Mapping[str, Any]], rng: np.random.Generator
+    ) -> Iterator[tuple[Mapping[str, Any], Candidate]]:
+        for _ in range(_ANEW):
+            draws = Drawn(rng)
+            yield draws.drawn, self._space.draw(draws)
+        for number in range(_NEAR):
+            at = min(int(rng.exponential(len(parents) / 4)), len(parents) - 1)
+            draws = Drawn(rng, parents[at], _CHANGED[number % len(_CHANGED)])
+            yield draws.drawn, self._space.draw(draws)
+        for kind in (*self._space.methods, *self._space.hybrids):
+            draws = Drawn(rng, {**parents[0], "method": kind}, 0.0)
+            yield draws.drawn, self._space.draw(draws)
+
+    def _predicted(self, points: Sequence[_Point]) -> Iterator[_Point]:
+        """The same with exact costs, without those that break a limit after all."""
+        for point in points:
+            costs = self._prices.exact(point.params)
+            if costs is not None and (costs <= self._limits + 1e-9).all():
+                yield _Point(point.params, point.described, costs)
+
+    def _point(self, params: Mapping[str, Any], costs: Array | None) -> _Point:
+        assert costs is not None, "what was trained could be attached"
+        return _Point(params, describe(self._space.draw(Recalled(params)), self._space.cards), costs)
+
+    def _result(self, trial: Trial, point: _Point) -> Result:
+        """What a trial showed last; one that failed learned nothing."""
+        size = float(point.costs[self._size])
+        if trial.status is Status.FAILED:
+            return Result(point.described, size, 1.0, 0.0)
+        last = trial.curve[-1]
+        return Result(point.described, size, last.step / last.steps, last.accuracy if self._learns else 1.0)
+
+    def _sized(self, points: Sequence[_Point]) -> list[tuple[Described, float]]:
+        return [(point.described, float(point.costs[self._size])) for point in points]
+
+    def _aims(self, points: Sequence[_Point]) -> Array:
+        """Costs that are objectives: (points, costs)."""
+        values = np.array([point.costs for point in points]).reshape(len(points), len(self._limits))
+        return values[:, self._objectives]
+
+
+def _by_rank(trials: Sequence[Trial], points: Sequence[_Point]) -> list[Mapping[str, Any]]:
+    """The draws of trials that did not fail, those first that the fewest others beat in everything."""
+    both = [(trial, point) for trial, point in zip(trials, points, strict=True) if trial.status is not Status.FAILED]
+    values = np.array([[-trial.curve[-1].accuracy, *point.costs] for trial, point in both])
+    beaten = [int(((values <= row).all(axis=1) & (values < row).any(axis=1)).sum()) for row in values]
+    return [both[at][1].params for at in np.argsort(beaten, kind="stable")]

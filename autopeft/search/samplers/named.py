@@ -1,0 +1,61 @@
+"""Every sampler by its name."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+
+from autopeft.search.samplers.interface import Sampler
+from autopeft.search.samplers.known_costs import KnownCosts
+from autopeft.space.candidate import Candidate
+from autopeft.space.space import Space
+from autopeft.trial import Costs, Trial
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a sampler may know of the search that it proposes for."""
+
+    space: Space
+    objectives: tuple[str, ...]
+    predict: Callable[[Candidate], Costs]
+    limits: Mapping[str, int]
+    seed: int
+
+
+@dataclass(frozen=True)
+class _OfOptuna:
+    """Chooses nothing itself."""
+
+    optuna: BaseSampler
+
+    def choose(self, told: Sequence[Trial], pending: Sequence[Mapping[str, Any]]) -> None:  # noqa: ARG002
+        return None
+
+
+def _known_costs(ground: Ground) -> Sampler:
+    return KnownCosts(ground.space, ground.objectives, ground.predict, ground.limits, ground.seed)
+
+
+def _tpe(ground: Ground) -> Sampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return _OfOptuna(TPESampler(seed=ground.seed, multivariate=True, group=True, constant_liar=True))
+
+
+def _gp(ground: Ground) -> Sampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return _OfOptuna(GPSampler(seed=ground.seed, warn_independent_sampling=False))
+
+
+SAMPLERS: Mapping[str, Callable[[Ground], Sampler]] = {
+    "known_costs": _known_costs,
+    "tpe": _tpe,
+    "nsga2": lambda ground: _OfOptuna(NSGAIISampler(seed=ground.seed)),
+    "gp": _gp,
+    "random": lambda ground: _OfOptuna(RandomSampler(seed=ground.seed)),
+}

@@ -1,0 +1,142 @@
+"""Records what random candidates of a space achieve, for `samplers.py` to replay: one row for each, with three rungs.
+
+    python benchmarks/record.py --data ../shared/data/sst2 --count 400 --table benchmarks/recorded/sst2.csv
+
+The backbone is the packaged MiniLM, trained on a part of the data: few rows and short texts, so that a candidate takes
+seconds. Candidates follow from the seed; what the table holds already is not trained again, so that a recording can be
+interrupted and gone on with at any time, with the same options.
+"""
+
+import argparse
+import csv
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from autopeft.errors import CannotAttach
+from autopeft.plan import Plan
+from autopeft.search.here import train_here
+from autopeft.search.on_ray import train_on_ray
+from autopeft.search.preparation import prepare
+from autopeft.search.proposer import Proposer
+from autopeft.space.candidate import Candidate
+from autopeft.tasks.demo import demo_model
+from autopeft.trial import Costs, Outcome, Rung, Trial
+
+SEED = 0
+COSTS = ("trainable", "memory", "stored", "flops")
+COLUMNS = ("number", "name", "params", "validation_rows", *COSTS, "status", "reason", "seconds", "curve")
+
+
+@dataclass
+class Recorder:
+    """A ledger that gives random candidates, stops none, and writes each result as it arrives."""
+
+    proposer: Proposer
+    predict: Callable[[Candidate], Costs]
+    table: Path
+    count: int
+    validation_rows: int
+    done: set[int] = field(default_factory=set)
+    under_way: dict[int, Trial] = field(default_factory=dict)
+    curves: dict[int, list[Rung]] = field(default_factory=dict)
+    number: int = 0
+
+    def next(self) -> Trial | None:
+        while self.number < self.count:
+            self.number += 1
+            proposal = self.proposer.propose()
+            if self.number in self.done:
+                continue
+            try:
+                costs = self.predict(proposal.candidate)
+            except CannotAttach as reason:
+                print(f"{self.number} {proposal.candidate.name}: {reason}", flush=True)
+                continue
+            self.curves[self.number] = []
+            trial = Trial(self.number, proposal.candidate, costs, proposal.params, seed=self.number)
+            self.under_way[self.number] = trial
+            return trial
+        return None
+
+    def rung(self, number: int, rung: Rung) -> bool:
+        self.curves[number].append(rung)
+        return True
+
+    def ended(self, number: int, outcome: Outcome) -> None:
+        trial, curve = self.under_way.pop(number), self.curves.pop(number)
+        shutil.rmtree(outcome.artifact, ignore_errors=True) if outcome.artifact else None
+        row: Mapping[str, Any] = {
+            "number": number,
+            "name": trial.candidate.name,
+            "params": json.dumps(dict(trial.params)),
+            "validation_rows": self.validation_rows,
+            **{name: getattr(trial.predicted, name) for name in COSTS},
+            "status": outcome.status.value,
+            "reason": outcome.reason,
+            "seconds": round(outcome.seconds, 1),
+            "curve": json.dumps([[r.step, r.steps, round(r.accuracy, 4), round(r.seconds, 2)] for r in curve]),
+        }
+        new = not self.table.exists()
+        with self.table.open("a", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, COLUMNS)
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        reached = ", ".join(f"{rung.accuracy:.3f}" for rung in curve)
+        print(f"{number} {trial.candidate.name}: {reached} {outcome.reason} ({outcome.seconds:.0f} s)", flush=True)
+
+
+def part_of(data: Path, folder: Path, rows: int, validation_rows: int) -> Path:
+    """A folder with the first rows of the data's splits, shuffled by the seed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, count in (("train", rows), ("validation", validation_rows)):
+        whole = pd.read_csv(data / f"{split}.csv")
+        whole.sample(n=min(count, len(whole)), random_state=SEED).to_csv(folder / f"{split}.csv", index=False)
+    return folder
+
+
+def recorded(table: Path) -> set[int]:
+    """Numbers that a table holds already."""
+    return set(pd.read_csv(table)["number"]) if table.exists() else set()
+
+
+def main() -> None:
+    """Trains what has not been trained yet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data" / "sst2")
+    parser.add_argument("--table", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=400)
+    parser.add_argument("--rows", type=int, default=600, help="rows to train on")
+    parser.add_argument("--validation-rows", type=int, default=600)
+    parser.add_argument("--max-length", type=int, default=24, help="tokens of a text")
+    parser.add_argument("--space", default="default")
+    parser.add_argument("--workers", type=int, default=0, help="0 trains in this process")
+    parser.add_argument("--folder", type=Path, default=Path("recording"), help="folder for prepared data")
+    options = parser.parse_args()
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    options.table.parent.mkdir(parents=True, exist_ok=True)
+    data = part_of(options.data, options.folder / options.data.name, options.rows, options.validation_rows)
+    plan = Plan(str(demo_model()), str(data), space=options.space, max_length=options.max_length, seed=SEED)
+    prepared = prepare(plan, options.folder.absolute(), options.table.stem, print)
+    proposer = Proposer(prepared.space, plan.objectives, "random", SEED)
+    rows = int(prepared.facts["validation_rows"])
+    done = recorded(options.table)
+    recorder = Recorder(proposer, prepared.predict, options.table, options.count, rows, done)
+    print(
+        f"{len(done)} of {options.count} are recorded; the linear probe has {prepared.baselines.probe:.3f}", flush=True
+    )
+    if options.workers:
+        train_on_ray(recorder, prepared.job, workers=options.workers)
+    else:
+        train_here(recorder, prepared.job)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""Which sampler finds the best front in the fewest trials: replayed on surfaces that answer at once.
+
+    python benchmarks/samplers.py                                          # synthetic surfaces, another for every seed
+    python benchmarks/samplers.py --table benchmarks/recorded/sst2.csv     # real candidates, see record.py
+    python benchmarks/samplers.py --seeds 5 --trials 50 --plot samplers.html
+
+Objectives are accuracy, peak memory and trainable parameters. Searches are as autopeft runs them: a portfolio first,
+early stopping, and any number of workers, whose clock is simulated. `random alone` has neither, and its hypervolume
+after all trials is 1 in every column. The hypervolume is an average: the accuracy of the best finished trial within a
+budget, over budgets spread evenly between the least and the largest costs; on logarithmic scales (`log`), where halving
+a cost is worth the same everywhere, or on plain ones (`plain`), as in reports.
+"""
+
+import argparse
+import heapq
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from surfaces import Recorded, Surface, Synthetic
+
+from autopeft.search.portfolio import MOST, portfolio
+from autopeft.search.proposer import Proposer
+from autopeft.search.samplers.drawing import Drawn
+from autopeft.search.samplers.named import SAMPLERS
+from autopeft.search.stopping import goes_on
+from autopeft.trial import Outcome, Status, Trial
+
+OBJECTIVES = ("accuracy", "memory", "trainable")
+COSTS = OBJECTIVES[1:]
+ALONE = "random alone"
+SCALES = ("log", "plain")
+BUDGETS = 4000
+FIRST_SEED = 1000
+"""Settings of our sampler were chosen on surfaces of smaller seeds, so these tell nothing of it any more."""
+DRAWN = 400
+"""Random candidates that tell a surface's range of costs."""
+
+Array = NDArray[np.float64]
+
+
+@dataclass
+class Found:
+    """What a search found, in the order in which its trials ended."""
+
+    trials: list[Trial] = field(default_factory=list)
+    clock: list[float] = field(default_factory=list)
+    """Simulated seconds since the search began, when each trial ended."""
+    proposing: float = 0.0
+    """Real seconds that proposals took."""
+
+
+class Replayed:
+    """A search whose training takes no time."""
+
+    def __init__(self, surface: Surface, sampler: str, seed: int, begin: int, stops: bool) -> None:
+        self._surface = surface
+        self._stops = stops
+        self._proposer = Proposer(surface.space, OBJECTIVES, sampler, seed, surface.costs)
+        for params in portfolio(surface.space, surface.costs, OBJECTIVES, {}, begin):
+            self._proposer.begin_with(params)
+        self._trials: dict[int, Trial] = {}
+        self._tickets: dict[int, int] = {}
+        self._reaching: list[tuple[float, int]] = []
+        self._found = Found()
+
+    def run(self, trials: int, workers: int) -> Found:
+        """Trains so many, always so many at a time."""
+        for _ in range(min(workers, trials)):
+            self._begin(0.0)
+        while self._reaching:
+            now, number = heapq.heappop(self._reaching)
+            if self._reaches_a_rung(number, now) and len(self._trials) < trials:
+                self._begin(now)
+        return self._found
+
+    def _begin(self, now: float) -> None:
+        began = time.perf_counter()
+        proposal = self._proposer.propose()
+        self._found.proposing += time.perf_counter() - began
+        number = len(self._trials) + 1
+        costs = self._surface.costs(proposal.candidate)
+        self._trials[number] = Trial(number, proposal.candidate, costs, proposal.params, seed=number)
+        self._tickets[number] = proposal.ticket
+        self._train_on(number, now)
+
+    def _train_on(self, number: int, now: float) -> None:
+        """To the next rung."""
+        trial = self._trials[number]
+        rung = self._surface.curve(trial.candidate)[len(trial.curve)]
+        before = trial.curve[-1].seconds if trial.curve else 0.0
+        heapq.heappush(self._reaching, (now + rung.seconds - before, number))
+        self._trials[number] = replace(trial, curve=(*trial.curve, rung))
+
+    def _reaches_a_rung(self, number: int, now: float) -> bool:
+        """Whether that was its end."""
+        trial = self._trials[number]
+        rows = self._surface.validation_rows
+        if trial.curve[-1].step == trial.curve[-1].steps:
+            status = Status.FINISHED
+        elif self._stops and not goes_on(trial, self._visible(number), OBJECTIVES, rows):
+            status = Status.STOPPED
+        else:
+            self._train_on(number, now)
+            return False
+        self._trials[number] = trial = replace(trial, status=status, outcome=Outcome(status))
+        self._proposer.tell(self._tickets.pop(number), trial)
+        self._found.trials.append(trial)
+        self._found.clock.append(now)
+        return True
+
+    def _visible(self, number: int) -> list[Trial]:
+        """What is known now: of other trials under way, the rungs but for the one that they are on their way to."""
+        return [
+            replace(trial, curve=trial.curve[:-1]) if trial.outcome is None and trial.number != number else trial
+            for trial in self._trials.values()
+        ]
+
+
+class Measure:
+    """Hypervolumes on one surface, over the same budgets for all searches."""
+
+    def __init__(self, surface: Surface, scale: str) -> None:
+        rng = np.random.default_rng(0)
+        costs = [surface.costs(surface.space.draw(Drawn(rng))) for _ in range(DRAWN)]
+        values = np.array([[float(getattr(each, name)) for name in COSTS] for each in costs])
+        low, high = values.min(axis=0), values.max(axis=0)
+        share = rng.random((BUDGETS, len(COSTS)))
+        self._budgets = low * (high / low) ** share if scale == "log" else high * share
+
+    def growing(self, trials: Sequence[Trial]) -> Array:
+        """The hypervolume after each trial; what was stopped early adds nothing."""
+        have, volumes = np.zeros(BUDGETS), []
+        for trial in trials:
+            costs = [trial.value(name) for name in COSTS]
+            if trial.status is Status.FINISHED:
+                have = np.maximum(have, trial.value("accuracy") * (self._budgets >= costs).all(axis=1))
+            volumes.append(have.mean())
+        return np.array(volumes)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """One search's hypervolume as a share of what `random alone` has at its end."""
+
+    by_trials: Array
+    clock: Array
+    """Simulated seconds as a share of what `random alone` took, when each trial ended."""
+    proposing: float
+    """Real seconds for each proposal."""
+
+
+def quartiles(values: Sequence[float]) -> str:
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return f"{middle:.3f} [{low:.3f} {high:.3f}]"
+
+
+def reaches(growth: Growth) -> float:
+    """The trial after which a search has what `random alone` has at its end; infinite if none."""
+    enough = np.flatnonzero(growth.by_trials >= 1)
+    return float(enough[0] + 1) if len(enough) else float("inf")
+
+
+def table(growths: Mapping[str, Sequence[Growth]], trials: int, scale: str) -> Table:
+    stops = [at for at in (8, 12, 25, 50, 100, 200) if at <= trials]
+    title = f"hypervolume ({scale}), median and quartiles of {len(growths[ALONE])} seeds"
+    shown = Table(title=title, box=box.MARKDOWN)
+    for heading in ("sampler", *(f"after {at}" for at in stops), "trials to 1", "seconds to end", "s/proposal"):
+        shown.add_column(heading, justify="left" if heading == "sampler" else "right")
+    for name, each in growths.items():
+        shown.add_row(
+            name,
+            *(quartiles([growth.by_trials[at - 1] for growth in each]) for at in stops),
+            f"{statistics.median(map(reaches, each)):.0f}",
+            f"{statistics.median(growth.clock[-1] for growth in each):.2f}",
+            f"{statistics.mean(growth.proposing for growth in each):.2f}",
+        )
+    return shown
+
+
+def plot(growths: Mapping[str, Sequence[Growth]], scale: str) -> go.Figure:
+    figure = go.Figure()
+    for name, each in growths.items():
+        middle = np.median([growth.by_trials for growth in each], axis=0)
+        figure.add_scatter(x=np.arange(1, len(middle) + 1), y=middle, name=name, mode="lines")
+    figure.update_layout(xaxis_title="trials", yaxis_title=f"hypervolume ({scale}), median")
+    return figure
+
+
+def main() -> None:
+    """Runs all samplers on all seeds, and prints a table for each scale."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", type=Path, help="recorded candidates instead of synthetic surfaces")
+    parser.add_argument("--samplers", default=",".join(SAMPLERS), help="names with commas")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--begin", type=int, default=MOST, help="candidates of the portfolio")
+    parser.add_argument("--no-stopping", action="store_true", help="train everything to its end")
+    parser.add_argument("--plot", type=Path, help="an HTML file for the curves")
+    options = parser.parse_args()
+    growths: dict[str, dict[str, list[Growth]]] = {scale: {} for scale in SCALES}
+    for seed in range(options.seeds):
+        surface: Surface = Recorded(options.table) if options.table else Synthetic(FIRST_SEED + seed)
+        measures = {scale: Measure(surface, scale) for scale in SCALES}
+        whole = dict.fromkeys(SCALES, 1.0)
+        seconds = 1.0
+        for name in (ALONE, *options.samplers.split(",")):
+            alone = name == ALONE
+            replayed = Replayed(
+                surface,
+                "random" if alone else name,
+                FIRST_SEED + seed,
+                0 if alone else options.begin,
+                not (alone or options.no_stopping),
+            )
+            found = replayed.run(options.trials, options.workers)
+            seconds = found.clock[-1] if alone else seconds
+            for scale, measure in measures.items():
+                growing = measure.growing(found.trials)
+                whole[scale] = growing[-1] if alone else whole[scale]
+                clock, proposing = np.array(found.clock) / seconds, found.proposing / options.trials
+                growths[scale].setdefault(name, []).append(Growth(growing / whole[scale], clock, proposing))
+        print(f"seed {seed} done", flush=True)
+    for scale in SCALES:
+        Console(width=160).print(table(growths[scale], options.trials, scale))
+    if options.plot:
+        pages = [
+            plot(growths[scale], scale).to_html(full_html=False, include_plotlyjs=scale == SCALES[0])
+            for scale in SCALES
+        ]
+        options.plot.write_text("".join(pages), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

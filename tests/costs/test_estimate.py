@@ -1,0 +1,108 @@
+"""The table of all methods: what is said to fit does fit, and what does not go on a model is told why."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from autopeft.cli import main
+from autopeft.costs import estimate as module
+from autopeft.costs.api import predict
+from autopeft.costs.estimate import Estimate, estimate
+from autopeft.errors import AutopeftError
+from autopeft.methods.registry import method
+from autopeft.sizes import show_bytes
+from autopeft.space.space import load_space
+from tests.tiny import CONFIGS
+
+NAMES = ("bitfit", "lora", "prompt_tuning", "lora_parallel")
+ASKED = {"batch_size": 2, "length": 16}
+
+
+@pytest.fixture(autouse=True)
+def few_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "load_space", lambda name: load_space(name).only(NAMES))
+
+
+def by_name(estimates: tuple[Estimate, ...]) -> dict[str, Estimate]:
+    return {each.name: each for each in estimates}
+
+
+def test_every_method_and_hybrid_is_predicted_at_its_defaults() -> None:
+    found = by_name(estimate(CONFIGS["bert"](), **ASKED))
+    assert tuple(found) == NAMES
+    for name in NAMES:
+        assert found[name].costs == predict(CONFIGS["bert"](), name, **ASKED)
+        assert not found[name].largest
+
+
+def test_what_does_not_go_on_the_model_is_there_with_the_reason() -> None:
+    found = by_name(estimate(CONFIGS["llama"](), **ASKED))
+    assert found["bitfit"].costs is None
+    assert "no biases" in found["bitfit"].refused
+    assert found["lora"].costs is not None
+
+
+def test_the_largest_settings_fit_and_larger_ones_do_not() -> None:
+    config = CONFIGS["bert"]()
+    usual = predict(config, "lora", **ASKED).memory
+    limit = usual + usual // 20
+    found = by_name(estimate(config, memory=limit, **ASKED))
+    rows, rank = found["lora"].largest["batch_size"], found["lora"].largest["rank"]
+    assert rows >= 2
+    for most, wanted in ((rows, {"batch_size": rows}), (rows + 1, {"batch_size": rows + 1})):
+        assert (predict(config, "lora", **{**ASKED, **wanted}).memory <= limit) == (most == rows)
+    assert rank > 8
+    assert predict(config, method("lora", rank=rank), **ASKED).memory <= limit
+    assert rank == 48 or predict(config, method("lora", rank=rank + 1), **ASKED).memory > limit
+    assert set(found["lora_parallel"].largest) == {"batch_size", "lora.rank", "adapter.bottleneck"}
+    assert set(found["bitfit"].largest) == {"batch_size"}
+
+
+def test_a_limit_below_the_defaults_is_met_by_less_and_one_below_the_weights_by_nothing() -> None:
+    config = CONFIGS["gpt2"]()
+    usual = predict(config, "lora", **ASKED).memory
+    alone = predict(config, "lora", batch_size=1, length=16).memory
+    assert by_name(estimate(config, memory=usual - 1, **ASKED))["lora"].largest["batch_size"] == 1
+    assert by_name(estimate(config, memory=alone - 1, **ASKED))["lora"].largest["batch_size"] == 0
+    assert set(by_name(estimate(config, memory="1KiB", **ASKED))["lora"].largest.values()) == {0}
+
+
+def test_a_prompt_is_no_longer_than_the_positions_that_are_left() -> None:
+    found = by_name(estimate(CONFIGS["bert"](), memory="1GiB", batch_size=1, length=50))
+    assert found["prompt_tuning"].largest["length"] == 14
+
+
+def test_weights_in_half_precision_take_half_the_memory() -> None:
+    config = CONFIGS["llama"]()
+    full, half = (predict(config, "lora", dtype=dtype, **ASKED) for dtype in ("float32", "bfloat16"))
+    assert half.memory_by_part["weights"] < 0.7 * full.memory_by_part["weights"]
+    assert half.trainable == full.trainable
+    with pytest.raises(AutopeftError, match="unknown dtype 'bf16'"):
+        estimate(config, dtype="bf16")
+
+
+def test_the_command_prints_one_line_for_each_from_a_configuration_file(tmp_path: Path) -> None:
+    CONFIGS["llama"]().save_pretrained(tmp_path)
+    asked = ["--model", str(tmp_path / "config.json"), "--batch-size", "2", "--length", "16", "--memory", "1GiB"]
+    done = CliRunner().invoke(main, ["estimate", *asked])
+    assert done.exit_code == 0, done.output
+    lora = next(line for line in done.output.splitlines() if line.startswith("lora "))
+    costs = predict(CONFIGS["llama"](), "lora", **ASKED)
+    assert show_bytes(costs.memory) in lora
+    assert "1024" in lora
+    assert "rank 24" in lora  # all that v has of features: heads share keys and values
+    assert "Not on this model:" in done.output
+    assert "\nbitfit: " in done.output
+
+
+def test_a_model_that_is_not_there_is_answered() -> None:
+    done = CliRunner().invoke(main, ["estimate", "--model", "/nowhere/model"])
+    assert done.exit_code == 2
+    assert "there is no model folder" in done.output
+
+
+def test_an_estimate_is_a_plain_value() -> None:
+    one = estimate(CONFIGS["bert"](), **ASKED)[0]
+    assert replace(one) == one

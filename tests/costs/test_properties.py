@@ -1,0 +1,113 @@
+"""What must hold of costs whatever the settings are."""
+
+from collections.abc import Mapping
+from functools import cache
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import BertConfig
+
+from autopeft.backbone.load import load_skeleton
+from autopeft.costs.predict import Predictor
+from autopeft.methods.registry import configured_parts
+from autopeft.space.candidate import Part, Training
+from autopeft.space.cards import load_cards
+from autopeft.trial import Costs
+from tests.tiny import CONFIGS
+
+CARDS = load_cards()
+SIZES: Mapping[str, str] = {
+    "lora": "rank",
+    "vera": "rank",
+    "adapter": "bottleneck",
+    "adamix": "bottleneck",
+    "prompt_tuning": "length",
+    "prefix_tuning": "length",
+}
+
+
+@cache
+def predictor(architecture: str, length: int = 16) -> Predictor:
+    return Predictor(load_skeleton(CONFIGS[architecture]()), CARDS, 2, length, torch.device("cpu"))
+
+
+def costs(architecture: str, part: Part, length: int = 16, **training: object) -> Costs:
+    asked = Training(**{"batch_size": 2, **training})  # type: ignore[arg-type]
+    return predictor(architecture, length).predict_parts(configured_parts((part,), CARDS), asked)
+
+
+def require_no_less(larger: Costs, smaller: Costs) -> None:
+    for name in ("trainable", "stored", "memory", "flops", "inference_flops", "overhead"):
+        assert getattr(larger, name) >= getattr(smaller, name), name
+
+
+few = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@few
+@given(st.sampled_from(sorted(CONFIGS)), st.sampled_from(sorted(SIZES)), st.integers(1, 30), st.integers(0, 16))
+def test_costs_do_not_fall_when_a_size_grows(architecture: str, name: str, size: int, more: int) -> None:
+    smaller, larger = (costs(architecture, Part(name, {SIZES[name]: each})) for each in (size, size + more))
+    require_no_less(larger, smaller)
+
+
+@few
+@given(st.sampled_from(sorted(CONFIGS)), st.sampled_from(sorted(SIZES)), st.integers(1, 6), st.integers(0, 6))
+def test_costs_do_not_fall_when_batches_grow(architecture: str, name: str, rows: int, more: int) -> None:
+    smaller, larger = (costs(architecture, Part(name), batch_size=each) for each in (rows, rows + more))
+    require_no_less(larger, smaller)
+
+
+@few
+@given(st.sampled_from(sorted(CONFIGS)), st.sampled_from(["full", *sorted(SIZES)]), st.integers(1, 8))
+def test_gradient_checkpointing_never_raises_the_peak(architecture: str, name: str, rows: int) -> None:
+    plain, spared = (
+        costs(architecture, Part(name), batch_size=rows, gradient_checkpointing=wanted) for wanted in (False, True)
+    )
+    assert spared.memory <= plain.memory
+    assert spared.flops >= plain.flops
+
+
+def test_a_longer_text_costs_no_less() -> None:
+    for name in SIZES:
+        require_no_less(costs("bert", Part(name), length=24), costs("bert", Part(name), length=16))
+
+
+@pytest.mark.parametrize("rows", [1, 16])
+def test_the_top_layer_costs_less_memory_than_all_biases(rows: int) -> None:
+    on = Predictor(load_skeleton(BertConfig()), CARDS, 2, 128, torch.device("cpu"))
+    top, biases = (
+        on.predict_parts(configured_parts((Part(name),), CARDS), Training(batch_size=rows))
+        for name in ("top_layers", "bitfit")
+    )
+    assert top.memory < biases.memory
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama"])
+def test_what_merges_costs_nothing_at_inference_and_what_does_not_costs_something(architecture: str) -> None:
+    assert costs(architecture, Part("lora")).overhead == 0
+    assert costs(architecture, Part("ia3")).overhead == 0
+    adapter, longer = costs(architecture, Part("adapter")), costs(architecture, Part("prompt_tuning"))
+    assert adapter.overhead is not None
+    assert adapter.overhead > 0
+    assert longer.overhead is not None
+    assert longer.overhead > 10 / 16
+
+
+def test_what_only_training_needs_is_not_counted_at_inference() -> None:
+    made, free = (costs("bert", Part("prefix_tuning", {"hidden": hidden})) for hidden in (32, 0))
+    assert made.trainable > free.trainable
+    assert made.inference_flops == free.inference_flops
+
+
+def test_a_hybrid_costs_at_inference_what_is_left_of_it_once_the_rest_was_merged() -> None:
+    both = predictor("gpt2").predict_parts(configured_parts((Part("lora"), Part("adapter")), CARDS), Training())
+    assert both.inference_flops == costs("gpt2", Part("adapter")).inference_flops
+
+
+def test_accumulation_costs_the_computation_of_the_whole_batch() -> None:
+    whole, pieces = (costs("bert", Part("lora"), batch_size=8, micro_batch_size=size) for size in (None, 2))
+    assert pieces.flops == pytest.approx(whole.flops, rel=0.01)
+    assert pieces.memory < whole.memory

@@ -1,0 +1,60 @@
+"""The Gaussian process: its gradient is right, it interpolates, and it learns which group matters."""
+
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from scipy.optimize import check_grad
+
+from autopeft.search.samplers import gaussian
+from autopeft.search.samplers.gaussian import conditioned, fitted
+
+RNG = np.random.default_rng(0)
+POINTS = RNG.uniform(-1, 1, (30, 2))
+VALUES = 0.8 + 0.1 * np.sin(3 * POINTS[:, 0])
+EXPECTED = np.ones(2)
+
+
+def distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Each coordinate is a group."""
+    return np.moveaxis((one[:, None] - other[None]) ** 2, 2, 0)
+
+
+def test_the_gradient_is_that_of_the_loss() -> None:
+    seen = {}
+
+    def noting(loss, *_, **__):  # type: ignore[no-untyped-def]
+        seen["loss"] = loss
+        raise StopIteration
+
+    with patch.object(gaussian, "minimize", noting), pytest.raises(StopIteration):
+        fitted(distances(POINTS, POINTS), VALUES, EXPECTED)
+    for at in (np.zeros(4), np.array([0.5, -0.3, 0.2, -2.0])):
+        assert check_grad(lambda x: seen["loss"](x)[0], lambda x: seen["loss"](x)[1], at) < 1e-3
+
+
+def test_it_predicts_between_observations_and_is_sure_only_near_them() -> None:
+    within = distances(POINTS, POINTS)
+    model = conditioned(within, VALUES, fitted(within, VALUES, EXPECTED))
+    asked = RNG.uniform(-0.9, 0.9, (50, 2))
+    means, near = model.predict(distances(POINTS, asked))
+    assert np.abs(means - (0.8 + 0.1 * np.sin(3 * asked[:, 0]))).max() < 0.03
+    _, far = model.predict(distances(POINTS, asked + 50))
+    assert near.max() < far.min()
+
+
+def test_a_group_that_does_not_matter_gets_a_greater_length() -> None:
+    lengths = np.exp(fitted(distances(POINTS, POINTS), VALUES, EXPECTED)[:2])
+    assert lengths[1] > 2 * lengths[0]
+
+
+def test_equal_values_are_believed_everywhere() -> None:
+    within = distances(POINTS, POINTS)
+    model = conditioned(within, np.ones(30), fitted(within, np.ones(30), EXPECTED))
+    assert model.predict(distances(POINTS, POINTS[:3]))[0] == pytest.approx(1.0)
+
+
+def test_nothing_asked_is_nothing_answered() -> None:
+    within = distances(POINTS, POINTS)
+    means, deviations = conditioned(within, VALUES, np.zeros(4)).predict(distances(POINTS, POINTS[:0]))
+    assert means.shape == deviations.shape == (0,)

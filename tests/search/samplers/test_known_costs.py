@@ -1,0 +1,132 @@
+"""The sampler that knows costs: keeps limits by itself, learns, repeats itself, and goes on after a resume."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from autopeft.errors import CannotAttach
+from autopeft.search.proposer import Proposer, default_params
+from autopeft.space.candidate import Candidate
+from autopeft.space.space import load_space
+from autopeft.trial import Costs, Outcome, Rung, Status, Trial
+
+OBJECTIVES = ("accuracy", "memory", "trainable")
+SPACE = load_space("quick")
+SIZES = {"lora": "rank", "adapter": "bottleneck", "prompt_tuning": "length"}
+
+
+def predict(candidate: Candidate) -> Costs:
+    """Something that grows with ranks, bottlenecks and lengths."""
+    size = sum(float(str(part.settings.get(SIZES.get(part.method, ""), 1))) for part in candidate.parts)
+    return Costs(int(1000 * size), int(1_000_000 * (10 + size)), int(4000 * size), 1)
+
+
+def learned(candidate: Candidate) -> float:
+    """Best for LoRA at a learning rate of 8e-3; larger is a little better."""
+    part = candidate.parts[0]
+    quality = 0.9 if part.method == "lora" else 0.7
+    off = abs(math.log10(part.learning_rate / 8e-3))
+    return quality - 0.2 * min(off, 1) + 0.01 * min(predict(candidate).trainable / 64_000, 1)
+
+
+def trial(number: int, params: Mapping[str, Any], candidate: Candidate, status: Status = Status.FINISHED) -> Trial:
+    accuracy = learned(candidate)
+    curve = [
+        Rung(1, 9, accuracy - 0.1, 1.0, 1.0),
+        Rung(3, 9, accuracy - 0.05, 1.0, 3.0),
+        Rung(9, 9, accuracy, 1.0, 9.0),
+    ]
+    shown = curve if status is Status.FINISHED else curve[:1] if status is Status.STOPPED else []
+    return Trial(number, candidate, predict(candidate), params, 0, status, tuple(shown), Outcome(status))
+
+
+def proposer(
+    seed: int = 1, limits: Mapping[str, int] | None = None, objectives: tuple[str, ...] = OBJECTIVES
+) -> Proposer:
+    mine = Proposer(SPACE, objectives, "known_costs", seed, predict, limits or {})
+    for kind in SPACE.methods:
+        mine.begin_with(default_params(SPACE, kind))
+    return mine
+
+
+def searched(mine: Proposer, trials: int, first: int = 1) -> list[Trial]:
+    done = []
+    for number in range(first, first + trials):
+        proposal = mine.propose()
+        status = (Status.FINISHED, Status.FINISHED, Status.STOPPED, Status.FAILED)[number % 4]
+        done.append(trial(number, proposal.params, proposal.candidate, status))
+        mine.tell(proposal.ticket, done[-1])
+    return done
+
+
+def test_it_proposes_what_it_learned_to_be_good() -> None:
+    late = searched(proposer(), 24)[12:]
+    assert sum(each.candidate.parts[0].method == "lora" for each in late) >= 7
+    assert max(map(learned, (each.candidate for each in late))) > 0.86
+
+
+def test_the_same_seed_proposes_the_same_and_another_seed_does_not() -> None:
+    one, same, other = (searched(proposer(seed), 10) for seed in (1, 1, 2))
+    assert [each.params for each in one] == [each.params for each in same]
+    assert [each.params for each in one] != [each.params for each in other]
+
+
+def test_after_a_resume_it_goes_on_from_what_it_is_told_again() -> None:
+    told = proposer()
+    trials = searched(told, 9)
+    recalled = Proposer(SPACE, OBJECTIVES, "known_costs", 1, predict)
+    for each in trials:
+        recalled.recall(each)
+    assert recalled.propose().params == told.propose().params
+
+
+def test_proposals_keep_all_limits_and_are_never_repeated() -> None:
+    limits = {"trainable": 20_000, "memory": 30_000_000}
+    mine = proposer(limits=limits)
+    trials = searched(mine, 20)[len(SPACE.methods) :]
+    assert not any(each.predicted.excesses(limits) for each in trials)
+    assert len({str(sorted(each.params.items())) for each in trials}) == len(trials)
+
+
+def test_pending_proposals_are_not_proposed_again() -> None:
+    mine = proposer()
+    searched(mine, 8)
+    pending = [mine.propose() for _ in range(4)]
+    assert len({str(sorted(each.params.items())) for each in pending}) == 4
+
+
+def test_where_trials_failed_it_proposes_less() -> None:
+    mine = proposer()
+    for number in range(1, 21):
+        proposal = mine.propose()
+        failed = proposal.candidate.name in ("lora", "lora_parallel")
+        mine.tell(
+            proposal.ticket,
+            trial(number, proposal.params, proposal.candidate, Status.FAILED if failed else Status.FINISHED),
+        )
+    late = [mine.propose().candidate.name for _ in range(6)]
+    assert sum(name in ("lora", "lora_parallel") for name in late) <= 3
+
+
+def test_what_cannot_be_attached_is_not_proposed() -> None:
+    def refusing(candidate: Candidate) -> Costs:
+        if candidate.name == "lora_parallel":
+            raise CannotAttach("no")
+        return predict(candidate)
+
+    mine = Proposer(SPACE, OBJECTIVES, "known_costs", 1, refusing)
+    for kind in SPACE.methods:
+        mine.begin_with(default_params(SPACE, kind))
+    assert all(each.candidate.name != "lora_parallel" for each in searched(mine, 16)[len(SPACE.methods) :])
+
+
+@pytest.mark.parametrize("objectives", [("accuracy",), ("memory", "trainable"), ("accuracy", "stored")])
+def test_any_objectives_will_do(objectives: tuple[str, ...]) -> None:
+    assert len(searched(proposer(objectives=objectives), 10)) == 10
+
+
+def test_before_there_is_anything_to_model_it_draws_at_random() -> None:
+    mine = Proposer(SPACE, OBJECTIVES, "known_costs", 1, predict)
+    assert len(searched(mine, 3)) == 3

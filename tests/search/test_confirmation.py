@@ -1,0 +1,236 @@
+"""A front trained again: with seeds of its own, the test split once, each result kept, and no further than it must."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import autopeft
+from autopeft.errors import AutopeftError
+from autopeft.events import Begun, Confirming, Ended, Event, TrialConfirmed
+from autopeft.plan import Plan
+from autopeft.search.confirmation import Confirmer, outstanding, require_same_data
+from autopeft.search.confirming import Again, Answered, ConfirmingWorker
+from autopeft.search.preparation import prepare
+from autopeft.space.candidate import Candidate, Part, Training
+from autopeft.storage.repository import Repository
+from autopeft.tasks import tokenized
+from autopeft.training.loop import evaluate
+from autopeft.trial import Answers, Costs, Outcome, Rung, SearchRecord, Status, Trial
+from tests.reports.records import confirmation, record
+from tests.user import user_folder
+
+
+def members(of: SearchRecord, seeds: int) -> list[tuple[int, int]]:
+    return [(each.number, each.repeat) for each in outstanding(of, seeds)]
+
+
+def test_every_member_is_trained_with_one_seed_before_any_is_with_the_next() -> None:
+    fresh = replace(record(), confirmations=())
+    assert members(fresh, 2) == [(1, 1), (2, 1), (4, 1), (6, 1), (1, 2), (2, 2), (4, 2), (6, 2)]
+
+
+def test_only_what_is_lacking_is_trained_also_what_is_new_on_the_front_and_what_more_seeds_ask_for() -> None:
+    assert members(record(), 3) == [(6, 1), (6, 2), (6, 3)]
+    assert members(record(), 4) == [(6, 1), (6, 2), (6, 3), (1, 4), (2, 4), (4, 4), (6, 4)]
+    assert members(record(), 1) == [(6, 1)]
+
+
+def test_members_share_the_seed_of_a_repeat_and_no_trial_of_any_search_has_it() -> None:
+    fresh = replace(record(), confirmations=())
+    seeds = {each.repeat: each.seed for each in outstanding(fresh, 3)}
+    assert {each.seed for each in outstanding(fresh, 3)} == set(seeds.values())
+    assert len(set(seeds.values())) == 3
+    largest_of_a_trial = (2**32 - 1) * 100_003 + 10**9
+    assert min(seeds.values()) > largest_of_a_trial
+
+
+def test_other_rows_than_before_are_refused() -> None:
+    known = replace(record(), confirmations=(replace(confirmation(1), facts={"data": "tokens-a"}),))
+    require_same_data(known, "tokens-a")
+    require_same_data(record(), "tokens-a")
+    with pytest.raises(AutopeftError, match=r"is not what search .* was confirmed on before"):
+        require_same_data(known, "tokens-b")
+
+
+def test_each_result_is_kept_when_it_arrives_and_nothing_stops_a_training(tmp_path: Path) -> None:
+    heard: list[Event] = []
+    with Repository(f"sqlite:///{tmp_path}/searches.db") as repository:
+        repository.create(record())
+        ledger = Confirmer(record(), 3, repository, heard.append)
+        first, second = ledger.next(), ledger.next()
+        assert first is not None
+        assert second is not None
+        assert (first.candidate, first.curve) == (record().trials[5].candidate, ())
+        assert ledger.rung(first.number, Rung(1, 3, 0.0, 1.0, 1.0))
+        seen = Answers(0.5, 2, b"\x80")
+        ledger.ended(first.number, Answered(Status.FINISHED, seconds=2.0, step=3, validation=seen, test=seen))
+        ledger.ended(second.number, Outcome(Status.FAILED, "diverged"))
+        kept = [each for each in repository.load(record().name).confirmations if each.number == 6]
+    assert [(each.repeat, each.status, each.reason, each.test) for each in kept] == [
+        (1, Status.FINISHED, "", seen),
+        (2, Status.FAILED, "diverged", None),
+    ]
+    assert heard == [Confirming(3), *(TrialConfirmed(each) for each in kept)]
+
+
+def data_with_test(folder: Path) -> Path:
+    """A folder of training and test rows; a sixth of the test rows are labelled wrongly."""
+    with (folder / "reviews.csv").open() as stream:
+        rows = list(csv.reader(stream))
+    (folder / "data").mkdir()
+    for name, flipped in (("train", 1000), ("test", 6)):
+        with (folder / "data" / f"{name}.csv").open("w", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(rows[0])
+            for number, (text, opinion) in enumerate(rows[1:], 1):
+                other = "negative" if opinion == "positive" else "positive"
+                writer.writerow([f"{text} {name}", other if number % flipped == 0 else opinion])
+    return folder / "data"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = user_folder(tmp_path_factory.mktemp("user"))
+    data_with_test(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def worker(place: Path) -> ConfirmingWorker:
+    plan = Plan(str(place / "model"), str(place / "data"), space="quick", max_length=16)
+    return Again(prepare(plan, place / "runs", "mine", lambda _: None).job)()
+
+
+METHODS = (
+    "adalora",
+    "adamix",
+    "adapter",
+    "bitfit",
+    "fishmask",
+    "full",
+    "lora",
+    "p_tuning",
+    "prefix_tuning",
+    "said",
+    "vera",
+)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_best_rung_answers_and_the_backbone_is_left_as_it_was(
+    worker: ConfirmingWorker, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first rung is made the best one, so that what training did afterwards must be undone."""
+    before = {name: tensor.clone() for name, tensor in worker._backbone.model.state_dict().items()}
+    then: list[float] = []
+
+    def look(*arguments: object) -> tuple[float, float]:
+        accuracy, loss = evaluate(*arguments)  # type: ignore[arg-type]
+        then.append(accuracy)
+        return (2.0 if len(then) == 1 else accuracy / 2), loss
+
+    monkeypatch.setattr("autopeft.training.loop.evaluate", look)
+    candidate = Candidate(method, (Part(method, learning_rate=0.05),), Training(head_start="random", epochs=6))
+    *rungs, last = worker.train(Trial(1, candidate, Costs(1, 1, 1, 1), {}, seed=3))
+    assert isinstance(last, Answered), last
+    assert len(rungs) == 3
+    assert last.step == rungs[0].step  # type: ignore[union-attr]
+    assert last.validation is not None
+    assert last.validation.accuracy == then[0]
+    assert last.test is not None
+    assert last.test.rows == 120
+    after = worker._backbone.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_test_split_is_read_for_confirmations_only(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    open_split = tokenized.open_split
+
+    def note(folder: Path, name: str) -> tokenized.Tokenized:
+        opened.append(name)
+        return open_split(folder, name)
+
+    for module in ("worker", "confirming", "preparation"):
+        monkeypatch.setattr(f"autopeft.search.{module}.open_split", note)
+    searched = autopeft.search(**options(place, "unseen", trials=1))
+    assert "test" not in opened
+    searched.confirm(1, workers=0, folder=str(place / "runs"))
+    assert opened.count("test") == 1
+
+
+def options(place: Path, name: str, **more: object) -> dict[str, object]:
+    return {
+        "model": str(place / "model"),
+        "data": str(place / "data"),
+        "space": "quick",
+        "methods": "bitfit,ia3",
+        "max_length": 16,
+        "workers": 0,
+        "storage": f"sqlite:///{place}/searches.db",
+        "folder": str(place / "runs"),
+        "name": name,
+        **more,
+    }
+
+
+def test_a_search_that_confirms_can_be_interrupted_gone_on_with_and_confirmed_further(place: Path) -> None:
+    heard: list[Event] = []
+
+    def interrupt(event: Event) -> None:
+        heard.append(event)
+        if isinstance(event, TrialConfirmed):
+            raise KeyboardInterrupt
+
+    settings = options(place, "sure", trials=2, confirm=2)
+    with pytest.raises(KeyboardInterrupt):
+        autopeft.search(**settings, on_event=interrupt)
+    assert isinstance(heard[-1], Ended)
+    assert heard[-1].interrupted
+    where = {name: settings[name] for name in ("workers", "storage", "folder")}
+    begun = autopeft.open("sure", storage=str(settings["storage"]))
+    assert begun.record.ended is not None
+    assert len(begun.record.confirmations) == 1
+
+    done = autopeft.resume("sure", **where)
+    front = len(done.front)
+    assert sorted(each.repeat for each in done.record.confirmations) == [1] * front + [2] * front
+    assert done.record.confirmations[0] == begun.record.confirmations[0]
+    with pytest.raises(AutopeftError, match="reached its limits already"):
+        autopeft.resume("sure", **where)
+
+    again: list[Event] = []
+    more = done.confirm(3, on_event=again.append, workers=0, folder=str(place / "runs"))
+    assert len(more.record.confirmations) == 3 * front
+    assert [type(each) for each in again if isinstance(each, Begun | Confirming | Ended)] == [Begun, Confirming, Ended]
+    assert more.confirmed is not None
+    assert more.confirmed.split == "test"
+    for member in more.confirmed.members:
+        assert member.test is not None
+        assert all(0.5 < value <= 5 / 6 + 1e-9 for value in member.test.values), "a sixth of the labels is wrong"
+    nothing: list[Event] = []
+    more.confirm(3, on_event=nothing.append, workers=0, folder=str(place / "runs"))
+    assert nothing == []
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[str]:
+    url = f"sqlite:///{tmp_path}/searches.db"
+    with Repository(url) as repository:
+        repository.create(replace(record(), trials=(), confirmations=()))
+    return url
+
+
+def test_without_a_front_there_is_nothing_to_confirm(storage: str) -> None:
+    with pytest.raises(AutopeftError, match="has no front to confirm: no trial finished"):
+        autopeft.open(record().name, storage=storage).confirm()
+
+
+@pytest.mark.parametrize("seeds", [0, -1, 2.5, "3"])
+def test_a_number_of_seeds_that_is_none_is_answered(storage: str, seeds: object) -> None:
+    with pytest.raises(AutopeftError, match="seeds must be a whole number of at least 1"):
+        autopeft.open(record().name, storage=storage).confirm(seeds)  # type: ignore[arg-type]

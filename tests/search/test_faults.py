@@ -1,0 +1,53 @@
+"""A few of the faults of `faults.py`, which does many; Ray takes part in two of them."""
+
+from pathlib import Path
+
+import pytest
+
+from autopeft.trial import Status
+from tests.search.faults import (
+    HANGS,
+    RAISES,
+    Place,
+    full_disk,
+    killed_drivers,
+    locked_for_a_moment,
+    locked_for_long,
+    misbehaving,
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("faults")
+
+
+def test_a_driver_that_is_killed_again_and_again_loses_no_finished_trial_and_repeats_none(place: Path) -> None:
+    survived = killed_drivers(Place(place / "driver"), kills=2, workers=0, trials=6)
+    assert survived.times == 2
+    assert survived.kept > 0
+    assert survived.left == 0
+
+
+def test_a_full_disk_is_answered_and_the_search_goes_on_when_there_is_room(place: Path) -> None:
+    assert full_disk(Place(place / "disk")).kept == 2
+
+
+def test_a_database_that_stays_locked_is_answered_and_the_search_goes_on_afterwards(place: Path) -> None:
+    assert locked_for_long(Place(place / "locked")).kept == 2
+
+
+def test_a_search_waits_for_a_database_that_is_locked_for_a_moment(place: Path) -> None:
+    assert locked_for_a_moment(Place(place / "waited"), seconds=1.0).times == 3
+
+
+def test_methods_that_raise_or_diverge_cost_their_own_trials_only(place: Path) -> None:
+    survived = misbehaving(Place(place / "raises"), 0, RAISES)
+    assert survived.trials[Status.FAILED] >= 2
+    assert survived.trials[Status.FINISHED] >= 1
+
+
+def test_methods_that_kill_or_hang_their_worker_cost_their_own_trials_only(place: Path) -> None:
+    survived = misbehaving(Place(place / "hangs"), 1, HANGS, timeout=10)
+    assert survived.trials[Status.FAILED] >= 2
+    assert survived.trials[Status.FINISHED] >= 1

@@ -1,0 +1,118 @@
+"""What a search begins with follows from costs, spans the front and keeps the budget."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from autopeft.errors import CannotAttach
+from autopeft.search.portfolio import in_order, portfolio
+from autopeft.search.proposer import default_params
+from autopeft.space.candidate import Candidate
+from autopeft.space.space import load_space
+from autopeft.trial import Costs
+
+OBJECTIVES = ("accuracy", "memory", "trainable")
+MIB = 2**20
+MINILM: Mapping[str, tuple[int, int]] = {
+    "adalora": (110_736, 325),
+    "adamix": (556_416, 505),
+    "adapter": (297_600, 316),
+    "bitfit": (25_728, 320),
+    "compacter": (14_752, 337),
+    "fishmask": (112_826, 407),
+    "full": (22_565_376, 578),
+    "ia3": (13_824, 399),
+    "krona": (9_984, 328),
+    "krona_b": (4_608, 320),
+    "lora": (73_728, 324),
+    "lora_parallel": (371_328, 345),
+    "mam": (2_643_296, 387),
+    "norm_tuning": (9_984, 320),
+    "p_tuning": (270_720, 461),
+    "prefix_tuning": (92_160, 350),
+    "prompt_tuning": (3_840, 388),
+    "said": (1_000, 755),
+    "top_layers": (1_774_464, 162),
+    "unipelt": (2_871_608, 446),
+    "vera": (7_680, 359),
+}
+"""Trainable parameters and peak memory in MiB of methods at their defaults, predicted on MiniLM."""
+NAMES = tuple(MINILM)
+COSTS = [Costs(trainable, memory * MIB, 4 * trainable, 1) for trainable, memory in MINILM.values()]
+
+
+def names(objectives: tuple[str, ...] = OBJECTIVES, most: int = 8) -> list[str]:
+    return [NAMES[at] for at in in_order(COSTS, objectives, most)]
+
+
+def test_the_first_eight_on_minilm_span_the_front() -> None:
+    first = names()
+    assert {"lora", "adapter", "bitfit", "norm_tuning"} <= set(first)
+    assert "prompt_tuning" in first, "nearly the fewest parameters"
+    assert "top_layers" in first, "the least memory by far"
+
+
+def test_what_is_dear_in_every_respect_comes_late() -> None:
+    order = names(most=len(NAMES))
+    assert sorted(order) == sorted(NAMES)
+    assert {"full", "said", "unipelt", "adamix"}.isdisjoint(order[:8])
+
+
+def test_the_order_does_not_depend_on_how_far_off_an_outlier_is() -> None:
+    farther = [
+        Costs(each.trainable, each.memory * 10, 1, 1) if name == "said" else each
+        for name, each in zip(NAMES, COSTS, strict=True)
+    ]
+    assert in_order(farther, OBJECTIVES, 8) == in_order(COSTS, OBJECTIVES, 8)
+
+
+def test_without_costs_among_the_objectives_the_largest_comes_first() -> None:
+    assert names(("accuracy",), 2) == ["full", "unipelt"]
+
+
+@pytest.mark.parametrize(
+    "objectives", [("accuracy", "trainable"), ("accuracy", "memory", "trainable", "stored", "flops")]
+)
+def test_any_objectives_give_an_order_of_distinct_candidates(objectives: tuple[str, ...]) -> None:
+    order = in_order(COSTS, objectives, 30)
+    assert sorted(order) == list(range(len(COSTS)))
+
+
+def test_nothing_is_in_no_order() -> None:
+    assert in_order([], OBJECTIVES, 8) == ()
+
+
+SPACE = load_space("default").only(("lora", "bitfit", "full", "prompt_tuning"))
+
+
+def predict(candidate: Candidate) -> Costs:
+    """As on MiniLM; lean is half."""
+    trainable, memory = MINILM[candidate.name]
+    share = 0.5 if candidate.training.gradient_checkpointing else 1.0
+    return Costs(trainable, int(memory * MIB * share * candidate.training.batch_size / 32), 4 * trainable, 1)
+
+
+def test_where_memory_counts_the_first_candidates_are_lean_and_otherwise_at_their_defaults() -> None:
+    lean = portfolio(SPACE, predict, OBJECTIVES, {})
+    assert {params["method"] for params in lean} == set(SPACE.methods)
+    assert all(params["training.gradient_checkpointing"] for params in lean)
+    assert {params["training.batch_size"] for params in lean} == {16}
+    plain = portfolio(SPACE, predict, ("accuracy", "trainable"), {})
+    assert sorted(params["method"] for params in plain) == sorted(SPACE.methods)
+    assert all(params == default_params(SPACE, params["method"]) for params in plain)
+
+
+def test_what_breaks_a_limit_is_left_out() -> None:
+    kept = portfolio(SPACE, predict, OBJECTIVES, {"trainable": 50_000, "memory": 90 * MIB})
+    assert {params["method"] for params in kept} == {"bitfit"}
+
+
+def test_what_cannot_be_lean_is_tried_as_it_is_and_what_cannot_be_attached_is_not() -> None:
+    def refusing(candidate: Candidate) -> Costs:
+        if candidate.name == "lora" or candidate.training.gradient_checkpointing:
+            raise CannotAttach("no")
+        return predict(candidate)
+
+    kept = portfolio(SPACE, refusing, OBJECTIVES, {})
+    assert {params["method"] for params in kept} == {"bitfit", "full", "prompt_tuning"}
+    assert not any(params["training.gradient_checkpointing"] for params in kept)

@@ -1,0 +1,176 @@
+"""Chance is taken for chance and differences for differences, whatever the order, the split and the number of seeds."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from autopeft.confirmed import LEVEL, Confirmed, compare, confirmed, draw, mcnemar, probabilities_on_front, unpacked
+from autopeft.trial import Answers, SearchRecord, Status, Trial
+from tests.reports.records import bare, confirmation, record, trial
+
+counts = st.integers(min_value=0, max_value=400)
+
+
+def known(of: SearchRecord) -> Confirmed:
+    found = confirmed(of)
+    assert found is not None
+    return found
+
+
+def on_front(right: list[np.ndarray], trials: list[Trial]) -> list[float]:
+    return list(probabilities_on_front(draw(right), trials, ("accuracy", "memory", "trainable")))
+
+
+def answered(accuracy: float, seeds: int = 3, rows: int = 500, seed: int = 0) -> np.ndarray:
+    """(seeds, rows): every seed answers a row rightly with this probability, whatever the others do."""
+    return np.random.default_rng(seed).random((seeds, rows)) < accuracy
+
+
+@given(one=counts, other=counts)
+def test_mcnemars_test_is_the_exact_binomial_one(one: int, other: int) -> None:
+    rows, fewer = one + other, min(one, other)
+    exact = min(1.0, 2 * sum(math.comb(rows, count) for count in range(fewer + 1)) / 2**rows)
+    assert mcnemar(one, other) == pytest.approx(exact, rel=1e-9)
+    assert mcnemar(one, other) == mcnemar(other, one)
+
+
+@given(one=counts, other=counts)
+def test_a_more_uneven_count_is_never_more_likely(one: int, other: int) -> None:
+    fewer, more = sorted((one, other))
+    assert mcnemar(fewer, more + 1) <= mcnemar(fewer, more) + 1e-12
+
+
+def test_six_rows_to_none_is_the_least_that_tells_two_apart() -> None:
+    assert mcnemar(5, 0) == pytest.approx(0.0625)
+    assert mcnemar(6, 0) == pytest.approx(0.03125)
+    assert mcnemar(0, 0) == 1
+    assert mcnemar(60_000, 50_000) < 1e-12
+
+
+@given(rows=arrays.arrays(bool, st.integers(min_value=1, max_value=70)))
+def test_bits_come_back_as_rows(rows: np.ndarray) -> None:
+    assert np.array_equal(unpacked(Answers(0.5, len(rows), np.packbits(rows).tobytes())), rows)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(accuracies=st.lists(st.floats(0.05, 0.95), min_size=1, max_size=4), seeds=st.integers(1, 4))
+def test_draws_lie_around_what_was_observed_and_probabilities_between_0_and_1(
+    accuracies: list[float], seeds: int
+) -> None:
+    right = [answered(accuracy, seeds, 300, seed) for seed, accuracy in enumerate(accuracies)]
+    drawn = draw(right)
+    assert np.median(drawn, 0) == pytest.approx([each.mean() for each in right], abs=0.01)
+    trials = [trial(number, memory=number, trainable=number) for number in range(1, len(right) + 1)]
+    found = on_front(right, trials)
+    assert all(0 <= each <= 1 for each in found)
+    assert found[0] == 1, "nothing costs as little as the cheapest"
+
+
+def test_only_what_costs_no_more_can_push_a_member_off_the_front() -> None:
+    better, worse = answered(0.9), answered(0.7, seed=1)
+    cheap, dear, other = (
+        trial(1, memory=1, trainable=1),
+        trial(2, memory=2, trainable=2),
+        trial(3, memory=1, trainable=3),
+    )
+    assert on_front([better, worse], [cheap, dear]) == [1, pytest.approx(0, abs=1e-3)]
+    assert on_front([better, worse], [dear, cheap]) == [pytest.approx(1, abs=1e-3), 1]
+    assert on_front([better, worse], [dear, other]) == [1, 1]
+
+
+def test_equal_answers_leave_it_open_who_is_on_the_front() -> None:
+    same = answered(0.8)
+    cheap, dear = trial(1, memory=1, trainable=1), trial(2, memory=2, trainable=2)
+    assert on_front([same, same], [cheap, dear]) == [1, pytest.approx(0.5, abs=0.02)]
+
+
+def rejections(gap: float, seeds: int, rows: int, spread: float, tries: int = 100) -> float:
+    """How often two methods whose expected accuracies lie this far apart are told apart.
+
+    Rows are more or less difficult for both, and every training is a little better or worse than its method.
+    """
+    told = 0
+    for number in range(tries):
+        rng = np.random.default_rng(number)
+        difficulty = rng.normal(size=rows)
+        right = [
+            np.stack([1.5 + move + rng.normal(0, spread) + rng.normal(0, 0.5, rows) > difficulty for _ in range(seeds)])
+            for move in (gap, 0.0)
+        ]
+        drawn = draw(right)
+        told += compare(1, 2, *right, drawn[:, 0] - drawn[:, 1]).p < LEVEL
+    return told / tries
+
+
+@pytest.mark.parametrize(("seeds", "rows", "spread"), [(1, 200, 0.0), (3, 200, 0.1), (3, 800, 0.2), (5, 400, 0.1)])
+def test_equal_methods_are_told_apart_no_more_often_than_allowed(seeds: int, rows: int, spread: float) -> None:
+    assert rejections(0.0, seeds, rows, spread) <= LEVEL + 0.025
+
+
+def test_large_differences_are_told_apart_nearly_always() -> None:
+    assert rejections(0.8, 3, 400, 0.1) > 0.9
+
+
+def test_a_difference_within_the_spread_of_seeds_is_not_told_apart_by_many_rows() -> None:
+    lucky = [answered(0.80, 3, 50_000, 0), answered(0.80, 3, 50_000, 1)]
+    for mine, moves in zip(lucky, ((0.03, 0.0, -0.02), (0.01, -0.03, -0.01)), strict=True):
+        for seed, move in enumerate(moves):
+            mine[seed, : int(abs(move) * 50_000)] = move > 0
+    drawn = draw(lucky)
+    pair = compare(1, 2, *lucky, drawn[:, 0] - drawn[:, 1])
+    assert not pair.apart
+    assert pair.low < 0 < pair.difference < pair.high
+
+
+def test_a_search_is_summed_up_by_members_and_neighbours() -> None:
+    found = known(record())
+    assert [member.trial.number for member in found.members] == [4, 1, 2]
+    assert (found.split, found.rows, found.seeds) == ("test", 400, 3)
+    assert [(pair.ahead, pair.behind) for pair in found.neighbours] == [(4, 1), (1, 2)]
+    assert [pair.apart for pair in found.neighbours] == [False, True]
+    best = found.members[0]
+    assert best.validation.mean == pytest.approx(0.86)
+    assert best.validation.deviation == pytest.approx(0.005)
+    assert best.test is not None
+    assert best.test.mean == pytest.approx(0.85)
+    scores = {each.number: each.accuracy or 0 for each in record().trials}
+    expected = np.mean([scores[number] - seen for number, seen in ((1, 0.85), (2, 0.77), (4, 0.86))])
+    assert found.excess == pytest.approx(expected)
+
+
+def test_the_order_of_confirmations_does_not_matter() -> None:
+    one, other = known(record()), known(replace(record(), confirmations=record().confirmations[::-1]))
+    assert one.neighbours == other.neighbours
+    assert [each.on_front for each in one.members] == [each.on_front for each in other.members]
+
+
+def test_without_a_test_split_validation_decides() -> None:
+    found = known(replace(record(), confirmations=tuple(replace(each, test=None) for each in record().confirmations)))
+    assert found.split == "validation"
+    assert all(member.test is None for member in found.members)
+
+
+def test_what_failed_counts_as_a_failure_and_what_left_the_front_not_at_all() -> None:
+    lost = replace(confirmation(1, 4), status=Status.FAILED, reason="diverged", validation=None, test=None)
+    gone = confirmation(5)
+    found = known(replace(record(), confirmations=(*record().confirmations, lost, gone)))
+    assert {member.trial.number: member.failed for member in found.members} == {4: 0, 1: 1, 2: 0}
+
+
+@pytest.mark.parametrize(
+    "without",
+    [bare(), bare(trial(1)), replace(bare(trial(1)), confirmations=(replace(confirmation(1), validation=None),))],
+    ids=["no trials", "no confirmations", "nothing but failures"],
+)
+def test_where_nothing_was_confirmed_nothing_is_said(without: SearchRecord) -> None:
+    assert confirmed(without) is None
+
+
+def test_one_member_with_one_seed_is_on_the_front() -> None:
+    found = known(replace(bare(trial(1)), confirmations=(confirmation(1),)))
+    assert (found.members[0].on_front, found.neighbours, found.members[0].validation.deviation) == (1, (), None)
