@@ -1,14 +1,15 @@
 """Finds what to train next: proposes candidates and predicts their costs until one keeps all limits.
 
 Where trials train elsewhere this goes on ahead of need, in a thread of its own, so that no worker waits for a proposal
-or a prediction. What is found ahead was proposed without the outcomes that arrived since.
+or a prediction. What is found ahead was proposed without the outcomes that arrived since; they are learned next.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
-from threading import Event, Lock
+from threading import Event
 
 from autopeft.errors import CannotAttach
 from autopeft.search.proposer import Proposal, Proposer
@@ -36,7 +37,7 @@ class Finder:
         self._proposer = proposer
         self._predict = predict
         self._limits = limits
-        self._lock = Lock()
+        self._lessons: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._thread = ThreadPoolExecutor(1, "autopeft-finder") if ahead else None
         self._seen: SimpleQueue[Considered | Exception] = SimpleQueue()
         self._seeking = False
@@ -65,19 +66,24 @@ class Finder:
 
     def tell(self, ticket: int, trial: Trial) -> None:
         """What became of a proposal."""
-        with self._lock:
-            self._proposer.tell(ticket, trial)
+        self._learn(partial(self._proposer.tell, ticket, trial))
 
     def recall(self, trial: Trial) -> None:
         """What became of a trial that was not proposed in this sitting."""
-        with self._lock:
-            self._proposer.recall(trial)
+        self._learn(partial(self._proposer.recall, trial))
 
     def close(self) -> None:
         """Stops looking for more."""
         self._closed.set()
         if self._thread is not None:
             self._thread.shutdown(cancel_futures=True)
+
+    def _learn(self, lesson: Callable[[], None]) -> None:
+        """The proposer is used in one thread only."""
+        if self._thread is None:
+            lesson()
+        else:
+            self._lessons.put(lesson)
 
     def _seek(self) -> None:
         try:
@@ -88,16 +94,16 @@ class Finder:
 
     def _considered(self) -> Iterator[Considered]:
         while not self._closed.is_set():
-            with self._lock:
-                proposal = self._proposer.propose()
+            while not self._lessons.empty():
+                self._lessons.get()()
+            proposal = self._proposer.propose()
             try:
                 costs = self._predict(proposal.candidate)
                 excess: Mapping[str, float] = costs.excesses(self._limits)
             except CannotAttach:
                 costs, excess = None, {"cannot attach": 1.0}
             if excess:
-                with self._lock:
-                    self._proposer.turn_away(proposal.ticket, excess)
+                self._proposer.turn_away(proposal.ticket, excess)
             yield Considered(proposal, costs, excess)
             if not excess:
                 return

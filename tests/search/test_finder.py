@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from threading import Event, get_ident
 
 import pytest
+from optuna.trial import TrialState
 
 from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.search.finder import Considered, Finder
 from autopeft.search.proposer import Proposer
 from autopeft.space.candidate import Candidate
 from autopeft.space.space import load_space
-from autopeft.trial import Costs
+from autopeft.trial import Costs, Rung, Status, Trial
 
 SPACE = load_space("quick").only(("lora", "adapter"))
 
@@ -85,3 +87,16 @@ def test_closing_ends_a_search_for_something_that_never_fits() -> None:
     finder = Finder(_proposer(), lambda _: Costs(9, 9, 9, 9), {"trainable": 1}, ahead=True)
     finder.go_ahead()
     finder.close()
+
+
+def test_outcomes_are_learned_before_the_next_proposal() -> None:
+    proposer = _proposer()
+    with closing(Finder(proposer, predict, {}, ahead=True)) as finder:
+        (*_, first) = finder.find()
+        assert first.costs is not None
+        trial = Trial(1, first.proposal.candidate, first.costs, first.proposal.params, seed=0)
+        finder.tell(first.proposal.ticket, replace(trial, status=Status.FINISHED, curve=(Rung(1, 1, 0.5, 0.1, 1.0),)))
+        list(finder.find())
+    told = proposer.study.trials[first.proposal.ticket]
+    assert told.state is TrialState.COMPLETE
+    assert told.values[0] == 0.5
