@@ -5,6 +5,7 @@ what they need. Options are made from the dataclasses of `plan.py`, whose field 
 `AutopeftError` is printed as one sentence with exit code 2.
 """
 
+import os
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,8 @@ _SIZES = {
 """Options that the dataclasses read as text, and how to write them."""
 _DEMO: Mapping[str, Any] = {"space": "quick", "max_length": 32}
 _DEMO_LIMITS: Mapping[str, Any] = {"trials": 16, "time": "6m"}
+_ESTIMATING = 4
+"""Processes that share an estimate, at most: each begins with importing libraries, and reading the model's shape."""
 _INTERRUPTED = 130
 _PIPED_WIDTH = 160
 
@@ -301,7 +304,10 @@ def estimate(model: str, memory: str | None, **options: Any) -> None:
     from autopeft.costs.estimate import estimate as estimate_all
     from autopeft.reports.estimates import estimate_lines
 
-    rows, notes = estimate_lines(estimate_all(model, memory=memory, **options), memory is not None)
+    processes = min(os.cpu_count() or 1, _ESTIMATING)
+    rows, notes = estimate_lines(
+        estimate_all(model, memory=memory, processes=processes, **options), limited=memory is not None
+    )
     _table(rows[0], rows[1:])
     for note in notes:
         click.echo(note)

@@ -207,8 +207,7 @@ class Resources:
     address: str | None = None
     """Address of a running Ray cluster, or 'auto'; a local one is started when not given."""
     timeout: float | None = None
-    """Longest time from one rung of a trial to the next, such as 30m; then its worker is ended and the trial failed.
-    Without Ray (--workers 0) nothing can end a trial that hangs."""
+    """Longest wait for a trial's next rung, such as 30m; then its worker is ended. Impossible with --workers 0."""
     storage: str = "sqlite:///autopeft.db"
     """SQLAlchemy URL of the database that remembers searches."""
     folder: str = "autopeft-runs"

@@ -1,4 +1,5 @@
-"""Before any test: no network, no telemetry, and one thread each, because several tests share two cores."""
+"""Before any test: no network, no telemetry, and one thread each, because several tests share two cores, Ray's
+workers as readily as others."""
 
 import os
 
@@ -7,3 +8,4 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_worker_niceness", "0")

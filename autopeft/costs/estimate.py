@@ -7,8 +7,10 @@ width.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from multiprocessing import get_context
 
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -19,7 +21,7 @@ from autopeft.errors import AutopeftError
 from autopeft.methods.registry import Configured, configured_parts
 from autopeft.sizes import parse_bytes
 from autopeft.space.candidate import Training
-from autopeft.space.space import load_space
+from autopeft.space.space import Space, load_space
 from autopeft.trial import Costs
 
 SIZES = ("bottleneck", "rank", "length", "dimensions", "count")
@@ -51,68 +53,92 @@ def estimate(
     labels: int = 2,
     gradient_checkpointing: bool = False,
     dtype: str | None = None,
+    processes: int = 1,
 ) -> tuple[Estimate, ...]:
     """The costs of every method and hybrid of a space at its defaults, and with `memory` the largest settings that fit.
 
     >>> estimate("bert-base-uncased", memory="4GiB", batch_size=16, length=128)
 
     `model` may be a folder, a hub name, a `config.json`, a configuration or a model; its weights are not needed.
-    Raises AutopeftError for a model or a space that cannot be had.
+    `processes` share the work; a script that asks for several needs `if __name__ == "__main__":`. Raises AutopeftError
+    for a model or a space that cannot be had.
     """
     drawn = load_space(space)
-    limit = None if memory is None else parse_bytes(memory)
-    skeleton = skeleton_of(model, dtype)
-    predictor = Predictor(skeleton, drawn.cards, labels, length)
+    names = (*drawn.methods, *drawn.hybrids)
+    if isinstance(model, PreTrainedModel):
+        dtype = dtype or str(model.dtype).removeprefix("torch.")
+        model = model.config
     training = Training(batch_size=batch_size, gradient_checkpointing=gradient_checkpointing)
-    found = []
-    for name in (*drawn.methods, *drawn.hybrids):
-        parts = configured_parts(drawn.defaults(name).parts, drawn.cards)
+    limit = None if memory is None else parse_bytes(memory)
+    rows_of = partial(_rows, model, drawn, training=training, length=length, labels=labels, dtype=dtype, limit=limit)
+    if processes < 2:
+        return rows_of(names)
+    shares = [names[start::processes] for start in range(processes)]
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        rows = {row.name: row for share in pool.map(rows_of, shares) for row in share}
+    return tuple(rows[name] for name in names)
+
+
+def _rows(
+    model: str | PretrainedConfig,
+    space: Space,
+    names: Sequence[str],
+    *,
+    training: Training,
+    length: int,
+    labels: int,
+    dtype: str | None,
+    limit: int | None,
+) -> tuple[Estimate, ...]:
+    skeleton = skeleton_of(model, dtype)
+    predictor = Predictor(skeleton, space.cards, labels, length)
+    rows = []
+    for name in names:
+        parts = configured_parts(space.defaults(name).parts, space.cards)
+        prefixes = [f"{part.name}." for part in space.hybrids[name].parts] if name in space.hybrids else [""]
         try:
             costs = predictor.predict_parts(parts, training)
         except AutopeftError as error:
-            found.append(Estimate(name, None, str(error)))
+            rows.append(Estimate(name, None, str(error)))
             continue
-        prefixes = [f"{part.name}." for part in drawn.hybrids[name].parts] if name in drawn.hybrids else [""]
-        largest = {}
+        largest: dict[str, int] = {}
         if limit is not None:
-            largest = dict(_largest(predictor, parts, prefixes, training, limit, skeleton.sites.width))
-        found.append(Estimate(name, costs, largest=largest))
-    return tuple(found)
+            by_rows = partial(_of_rows, predictor, parts, training)
+            largest["batch_size"] = _largest(by_rows, _always, training.batch_size, _MOST_ROWS, limit)
+            for number, size, default in _sizes(parts):
+                of_size = partial(_of_size, predictor, parts, training, number, size)
+                is_possible = partial(_is_possible, predictor, parts, number, size)
+                most = max(default, skeleton.sites.width)
+                largest[prefixes[number] + size] = _largest(of_size, is_possible, default, most, limit)
+        rows.append(Estimate(name, costs, largest=largest))
+    return tuple(rows)
 
 
-def _largest(
-    predictor: Predictor,
-    parts: Sequence[Configured],
-    prefixes: Sequence[str],
-    training: Training,
-    limit: int,
-    width: int,
-) -> Iterator[tuple[str, int]]:
-    def in_batches(rows: int) -> Profile:
-        return predictor.profile(parts, replace(training, batch_size=rows))
-
-    yield "batch_size", _largest_within(in_batches, 1, training.batch_size, _MOST_ROWS, limit)
-    for number, (part, prefix) in enumerate(zip(parts, prefixes, strict=True)):
+def _sizes(parts: Sequence[Configured]) -> Iterator[tuple[int, str, int]]:
+    """Each part that has a size: its number, the size's name, and its value."""
+    for number, part in enumerate(parts):
         size = next((name for name in SIZES if name in part.settings), "")
         default = part.settings.get(size)
-        if not isinstance(default, int):
-            continue
-        is_possible = partial(_is_possible, predictor, parts, number, size)
-        least = next(value for value in range(1, default + 1) if is_possible(value))
-        most = _most_possible(is_possible, default, width)
-        profile = partial(_of_size, predictor, parts, number, size, training)
-        found = _largest_within(profile, least, default, most, limit)
-        yield prefix + size, next((value for value in range(found, 0, -1) if is_possible(value)), 0)
+        if isinstance(default, int):
+            yield number, size, default
+
+
+def _of_rows(predictor: Predictor, parts: Sequence[Configured], training: Training, rows: int) -> Profile:
+    return predictor.profile(parts, replace(training, batch_size=rows))
 
 
 def _of_size(
-    predictor: Predictor, parts: Sequence[Configured], number: int, size: str, training: Training, value: int
+    predictor: Predictor, parts: Sequence[Configured], training: Training, number: int, size: str, value: int
 ) -> Profile:
     return predictor.profile(_sized(parts, number, size, value), training)
 
 
 def _is_possible(predictor: Predictor, parts: Sequence[Configured], number: int, size: str, value: int) -> bool:
-    return predictor.refusal_of(_sized(parts, number, size, value)) is None
+    return predictor.goes_on(_sized(parts, number, size, value))
+
+
+def _always(_: int) -> bool:
+    return True
 
 
 def _sized(parts: Sequence[Configured], number: int, size: str, value: int) -> Sequence[Configured]:
@@ -120,31 +146,38 @@ def _sized(parts: Sequence[Configured], number: int, size: str, value: int) -> S
     return *parts[:number], changed, *parts[number + 1 :]
 
 
-def _most_possible(is_possible: Callable[[int], bool], low: int, high: int) -> int:
-    """The largest value from `low`, which is possible, to `high` that is possible."""
-    if low >= high or is_possible(high):
-        return max(low, high)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if is_possible(middle) else (low, middle)
-    return low
-
-
-def _largest_within(profile: Callable[[int], Profile], least: int, known: int, most: int, limit: int) -> int:
-    """The largest value from `least` to `most` whose peak keeps the limit; 0 where not even the least does.
+def _largest(
+    profile: Callable[[int], Profile], is_possible: Callable[[int], bool], known: int, most: int, limit: int
+) -> int:
+    """The largest possible value up to `most` whose peak keeps the limit; 0 where none does. `known` is possible.
 
     The peak at `known` and at another value tells of those between them.
     """
-    start, end = (known, most) if profile(known).costs.memory <= limit else (least, known)
-    if profile(end).costs.memory <= limit:
+
+    def fits(value: int) -> bool:
+        return profile(value).costs.memory <= limit
+
+    if fits(known):
+        start, end = known, _most_possible(is_possible, known, most)
+    else:
+        start, end = next(value for value in range(1, known + 1) if is_possible(value)), known
+    if fits(end):
         return end
-    if profile(start).costs.memory > limit:
+    if not fits(start):
         return 0
     low, high = start, end
     while high - low > 1:
         middle = (low + high) // 2
-        between = profile(start).towards(((middle - start) / (end - start), profile(end)))
-        if between is None:
-            between = profile(middle)
+        between = profile(start).towards(((middle - start) / (end - start), profile(end))) or profile(middle)
         low, high = (middle, high) if between.costs.memory <= limit else (low, middle)
+    return next(value for value in range(low, start - 1, -1) if value == start or is_possible(value))
+
+
+def _most_possible(is_possible: Callable[[int], bool], low: int, high: int) -> int:
+    """The largest value from `low`, which is possible, to `high` that is possible."""
+    if low == high or is_possible(high):
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if is_possible(middle) else (low, middle)
     return low

@@ -78,6 +78,14 @@ class Predictor:
         with self._attached(self._skeleton, configured_parts(candidate.parts, self._cards)) as attached:
             return {name: value for name, value in _counted(attached).items() if name != "weights"}
 
+    def goes_on(self, parts: Sequence[Configured]) -> bool:
+        """Whether methods that are configured already go on this backbone; nothing is simulated."""
+        try:
+            self._looked_at(parts)
+        except AutopeftError:
+            return False
+        return True
+
     def refusal(self, candidate: Candidate) -> str | None:
         """Why the candidate cannot be had on this backbone, or None; nothing is simulated."""
         try:

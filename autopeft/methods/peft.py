@@ -241,7 +241,9 @@ class PeftAttachment(Attachment):
 
     def merge(self) -> None:
         if not self.mergeable:
-            raise CannotMerge("prompts are inputs, not weights: they cannot be merged into the model.")
+            raise CannotMerge(
+                "what this method does is no change of the model's weights: it cannot be merged into them."
+            )
         for layer in self._layers():
             covered = layer.base_layer
             layer.merge(safe_merge=True, adapter_names=[self._name])
@@ -257,15 +259,17 @@ class PeftAttachment(Attachment):
         return [layer for layer in _tuner_layers(self._bare) if self._name in _adapters(layer)]
 
     def _merges(self, layer: Any) -> bool:
+        """Tried on a copy; what fails on a model without values for want of them is no refusal."""
         layer = copy.deepcopy(layer)
         if any(parameter.is_meta for parameter in layer.parameters()):
             layer.to_empty(device="cpu")
             for tensor in (*layer.parameters(), *layer.buffers()):
                 tensor.data.zero_()
         try:
-            layer.merge(adapter_names=[self._name])
-        except Exception:
-            return False
+            with _quiet(), torch.device(layer.get_base_layer().weight.device):
+                layer.merge(adapter_names=[self._name])
+        except Exception as error:
+            return "meta" in str(error)
         return True
 
     def _require_useful_ranks(self) -> None:

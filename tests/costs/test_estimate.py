@@ -1,6 +1,5 @@
 """The table of all methods: what is said to fit does fit, and what does not go on a model is told why."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,6 +102,19 @@ def test_a_model_that_is_not_there_is_answered() -> None:
     assert "there is no model folder" in done.output
 
 
-def test_an_estimate_is_a_plain_value() -> None:
-    one = estimate(CONFIGS["bert"](), **ASKED)[0]
-    assert replace(one) == one
+def test_processes_that_share_the_work_find_the_same() -> None:
+    config = CONFIGS["bert"]()
+    found = estimate(config, processes=2, **ASKED)
+    assert found == estimate(config, **ASKED)
+    assert tuple(each.name for each in found) == NAMES
+
+
+def test_a_value_that_a_method_refuses_is_not_among_those_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compacter's bottleneck is a multiple of its factor."""
+    monkeypatch.setattr(module, "load_space", lambda name: load_space(name).only(("compacter",)))
+    config = CONFIGS["bert"]()
+    usual = predict(config, "compacter", **ASKED).memory
+    for limit in (usual + usual // 50, usual - usual // 100):
+        largest = by_name(estimate(config, memory=limit, **ASKED))["compacter"].largest["bottleneck"]
+        assert largest % 4 == 0
+        assert predict(config, method("compacter", bottleneck=largest), **ASKED).memory <= limit

@@ -81,7 +81,9 @@ def test_costs_are_predicted_and_what_is_stored_is_what_is_saved(predictor, name
         attached.save(tmp_path)
         saved = load_file(tmp_path / "adapter_model.safetensors")
         assert sum(tensor.numel() * tensor.element_size() for tensor in saved.values()) == stored(attached)
+        merges = attached.parts[0].mergeable
     assert (predicted.trainable, predicted.stored) == (real.trainable, real.stored)
+    assert (predicted.overhead == 0) == merges
     assert predicted.memory == pytest.approx(real.memory, rel=0.005)
     assert predicted.flops == pytest.approx(real.flops, rel=0.15)
 

@@ -126,7 +126,7 @@ def require_whole(search: autopeft.Search) -> Mapping[Status, int]:
     return Counter(trial.status for trial in search.trials)
 
 
-def killed_drivers(place: Place, kills: int, workers: int, seed: int = 0, trials: int = 100) -> Survived:
+def killed_drivers(place: Place, kills: int, workers: int, seed: int = 0, trials: int = 60) -> Survived:
     """Kills a driver at a random moment, goes on, and so on; searches that end before enough kills are followed by
     others.
     """
@@ -145,7 +145,7 @@ def killed_drivers(place: Place, kills: int, workers: int, seed: int = 0, trials
             autopeft.resume(name, **place.resources(workers))
         else:
             process = _driver(place, name, known, trials, workers)
-            moment = rng.uniform(0.1, 2.0) * start_up if start_up else None
+            moment = rng.uniform(0.1, 1.3) * start_up if start_up else None
             start_up = max(start_up, _run_until(place, name, process, moment, len(before)))
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
@@ -314,14 +314,14 @@ HANGS = {"die": "the worker was lost", "hang": "no rung was reached within the t
 
 def every(folder: Path, kills: int, workers: int, seed: int) -> Iterator[Survived]:
     """All faults, the long form."""
-    yield killed_drivers(Place(folder / "driver"), kills, workers, seed)
-    yield killed_drivers(Place(folder / "driver-alone"), kills, 0, seed)
+    yield killed_drivers(Place(folder / "driver"), kills, 0, seed)
+    yield killed_drivers(Place(folder / "driver-and-workers"), kills, workers, seed)
     yield killed_workers(Place(folder / "worker"), max(1, kills // 4), workers, seed)
     yield full_disk(Place(folder / "disk"))
     yield locked_for_long(Place(folder / "locked"))
     yield locked_for_a_moment(Place(folder / "waited"))
     yield misbehaving(Place(folder / "raises"), 0, RAISES)
-    yield misbehaving(Place(folder / "hangs"), workers, RAISES | HANGS, timeout=20)
+    yield misbehaving(Place(folder / "hangs"), workers, RAISES | HANGS, timeout=60)
 
 
 def main() -> None:

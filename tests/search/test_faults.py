@@ -1,4 +1,6 @@
-"""A few of the faults of `faults.py`, which does many; Ray takes part in two of them."""
+"""A few of the faults of `faults.py`, without Ray. `test_on_ray.py` has workers that die and hang, `test_search.py` a
+driver that is killed with its workers.
+"""
 
 from pathlib import Path
 
@@ -6,7 +8,6 @@ import pytest
 
 from autopeft.trial import Status
 from tests.search.faults import (
-    HANGS,
     RAISES,
     Place,
     full_disk,
@@ -43,11 +44,5 @@ def test_a_search_waits_for_a_database_that_is_locked_for_a_moment(place: Path) 
 
 def test_methods_that_raise_or_diverge_cost_their_own_trials_only(place: Path) -> None:
     survived = misbehaving(Place(place / "raises"), 0, RAISES)
-    assert survived.trials[Status.FAILED] >= 2
-    assert survived.trials[Status.FINISHED] >= 1
-
-
-def test_methods_that_kill_or_hang_their_worker_cost_their_own_trials_only(place: Path) -> None:
-    survived = misbehaving(Place(place / "hangs"), 1, HANGS, timeout=10)
     assert survived.trials[Status.FAILED] >= 2
     assert survived.trials[Status.FINISHED] >= 1
