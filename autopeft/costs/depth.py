@@ -121,7 +121,8 @@ class Shallow:
 
     def __init__(self, skeleton: Skeleton) -> None:
         self._skeleton = skeleton
-        self._kinds = kinds_of_layers(skeleton.model, skeleton.sites)
+        self.kinds = kinds_of_layers(skeleton.model, skeleton.sites)
+        """Of the backbone's own layers; methods can only tell more of them apart."""
         self._made: dict[tuple[int, ...], Skeleton] = {}
 
     @property
@@ -131,7 +132,7 @@ class Shallow:
     @cached_property
     def shortest(self) -> tuple[int, ...]:
         """The layers of a model that has one of each run of the backbone's own layers."""
-        return tuple(run.start for run in runs_of(self._kinds))
+        return tuple(run.start for run in runs_of(self.kinds))
 
     def skeleton(self, kept: Sequence[int]) -> Skeleton:
         """The backbone with layers like these only."""
@@ -159,7 +160,7 @@ class Shallow:
         own: list[int] = []
         for number in kept:
             later = range(own[-1] + 1 if own else 0, self.depth)
-            own.append(next(each for each in later if self._kinds[each] == self._kinds[number]))
+            own.append(next(each for each in later if self.kinds[each] == self.kinds[number]))
         return tuple(own)
 
 

@@ -133,6 +133,8 @@ class Predictor:
 
     def _from_shallow(self, parts: Sequence[Configured], training: Training) -> Profile | None:
         """The profile as shallow models tell it; None where they do not, or where that is more work."""
+        if plan_of(self._shallow.kinds) is None:
+            return None
         kinds, counted = self._looked_at(parts)
         plan = plan_of(kinds)
         if plan is None:

@@ -98,10 +98,15 @@ def test_what_merges_costs_nothing_at_inference_and_what_does_not_costs_somethin
     assert longer.overhead > 10 / 16
 
 
-def test_what_only_training_needs_is_not_counted_at_inference() -> None:
-    made, free = (costs("bert", Part("prefix_tuning", {"hidden": hidden})) for hidden in (32, 0))
-    assert made.trainable > free.trainable
-    assert made.inference_flops == free.inference_flops
+@pytest.mark.parametrize(("made", "free"), [(("prefix_tuning", 32), ("prefix_tuning", 0)), (("p_tuning", 64), None)])
+def test_what_only_training_needs_is_not_counted_at_inference(
+    made: tuple[str, int], free: tuple[str, int] | None
+) -> None:
+    """An MLP or an encoder makes prefixes and prompts; what they made is what is shipped."""
+    encoded = costs("bert", Part(made[0], {"hidden": made[1], "length": 10}))
+    plain = costs("bert", Part(free[0], {"hidden": free[1], "length": 10}) if free else Part("prompt_tuning"))
+    assert encoded.trainable > plain.trainable
+    assert encoded.inference_flops == plain.inference_flops
 
 
 def test_a_hybrid_costs_at_inference_what_is_left_of_it_once_the_rest_was_merged() -> None:

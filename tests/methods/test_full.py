@@ -45,6 +45,6 @@ def test_merging_keeps_the_trained_values_and_detaching_alone_does_not():
 def test_parameters_that_peft_added_are_not_the_backbone_s_own():
     with attach(tiny("bert"), "full") as alone:
         names = {each.name for each in alone.tensors()}
-    with attach(tiny("bert"), ["full", "lora", "ia3"]) as attached:
+    with attach(tiny("bert"), ["full", "prompt_tuning", "adapter"]) as attached:
         assert {each.name for each in attached.tensors() if each.part == 0} == names
         attached.model(**batch()).last_hidden_state.pow(2).sum().backward()
