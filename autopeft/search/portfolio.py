@@ -4,8 +4,8 @@ The order follows from costs alone, and is decided before anything is trained. W
 scale of costs takes the best that fits it; nothing is expected of a candidate but that more trainable parameters learn
 more. First comes what serves most budgets best, then always what adds most to those before it: neither a second method
 at nearly the same costs nor one that is dear in every respect. Settings are those of the cards; where memory counts,
-with the smallest batch and gradient checkpointing, where they can be had, because these decide about memory more than
-methods do.
+with the smallest batch, because that decides about memory more than methods do and takes no time; with gradient
+checkpointing, which does, only where nothing else keeps a limit.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -40,11 +40,12 @@ def portfolio(
     most: int = MOST,
 ) -> tuple[Mapping[str, Any], ...]:
     """The draws that make the first candidates, in their order; none that breaks a limit."""
-    lean = _lean(space) if "memory" in objectives or "memory" in limits else {}
+    ways = _ways(space) if "memory" in objectives or "memory" in limits else [{}]
     known = []
     for kind in (*space.methods, *space.hybrids):
         defaults = default_params(space, kind)
-        for params in ({**defaults, **lean}, defaults):
+        for way in ways:
+            params = {**defaults, **way}
             try:
                 costs = predict(space.draw(Recalled(params)))
             except CannotAttach:
@@ -95,12 +96,12 @@ def _expected(costs: Sequence[Costs]) -> Array:
     return 1 - _BY_SIZE * behind
 
 
-def _lean(space: Space) -> Mapping[str, Any]:
-    """The draws that save memory, of those that the space leaves open."""
+def _ways(space: Space) -> Sequence[Mapping[str, Any]]:
+    """Draws that save memory, of those that the space leaves open, in the order in which to try them."""
     batch, checkpointing = space.training.get("batch_size"), space.training.get("gradient_checkpointing")
-    lean: dict[str, Any] = {}
+    small: dict[str, Any] = {}
     if batch is not None and batch.varies:
-        lean["training.batch_size"] = batch.low or min(int(str(value)) for value in batch.values)
+        small = {"training.batch_size": batch.low or min(int(str(value)) for value in batch.values)}
     if checkpointing is not None and True in checkpointing.values:
-        lean["training.gradient_checkpointing"] = True
-    return lean
+        return small, {**small, "training.gradient_checkpointing": True}, {}
+    return small, {}
