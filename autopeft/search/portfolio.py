@@ -52,7 +52,7 @@ def portfolio(
                 continue
             if not costs.excesses(limits):
                 known.append((params, costs))
-            break
+                break
     return tuple(known[at][0] for at in in_order([costs for _, costs in known], objectives, most))
 
 

@@ -95,24 +95,32 @@ def predict(candidate: Candidate) -> Costs:
 def test_where_memory_counts_the_first_candidates_are_lean_and_otherwise_at_their_defaults() -> None:
     lean = portfolio(SPACE, predict, OBJECTIVES, {})
     assert {params["method"] for params in lean} == set(SPACE.methods)
-    assert all(params["training.gradient_checkpointing"] for params in lean)
+    assert not any(params["training.gradient_checkpointing"] for params in lean)
     assert {params["training.batch_size"] for params in lean} == {16}
     plain = portfolio(SPACE, predict, ("accuracy", "trainable"), {})
     assert sorted(params["method"] for params in plain) == sorted(SPACE.methods)
     assert all(params == default_params(SPACE, params["method"]) for params in plain)
 
 
-def test_what_breaks_a_limit_is_left_out() -> None:
+def test_what_breaks_a_limit_is_left_out_unless_checkpointing_keeps_it() -> None:
     kept = portfolio(SPACE, predict, OBJECTIVES, {"trainable": 50_000, "memory": 90 * MIB})
     assert {params["method"] for params in kept} == {"bitfit"}
+    assert all(params["training.gradient_checkpointing"] for params in kept)
+    plain = portfolio(SPACE, predict, OBJECTIVES, {"memory": 170 * MIB})
+    assert {params["method"]: params["training.gradient_checkpointing"] for params in plain} == {
+        "bitfit": False,
+        "full": True,
+        "lora": False,
+        "prompt_tuning": True,
+    }
 
 
 def test_what_cannot_be_lean_is_tried_as_it_is_and_what_cannot_be_attached_is_not() -> None:
     def refusing(candidate: Candidate) -> Costs:
-        if candidate.name == "lora" or candidate.training.gradient_checkpointing:
+        if candidate.name == "lora" or candidate.training.batch_size < 32:
             raise CannotAttach("no")
         return predict(candidate)
 
     kept = portfolio(SPACE, refusing, OBJECTIVES, {})
     assert {params["method"] for params in kept} == {"bitfit", "full", "prompt_tuning"}
-    assert not any(params["training.gradient_checkpointing"] for params in kept)
+    assert {params["training.batch_size"] for params in kept} == {32}

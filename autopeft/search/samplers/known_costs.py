@@ -2,14 +2,14 @@
 
 Several hundred candidates, drawn at random or near good trials, are weighed by what they may add to the front at their
 costs (`improvement`), with their accuracy as a Gaussian process believes it to be (`accuracy`). Costs are estimated
-first; of the best few they are predicted, and the best of these is proposed, which therefore keeps all limits.
+first; of the best few they are predicted, one by one until none of the others seems better, and the best of these is
+proposed, which therefore keeps all limits.
 
 Compared with Optuna's samplers in `benchmarks/samplers.py`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ _ANEW, _NEAR = 200, 200
 _CHANGED = (0.1, 0.25)
 """Chances of a value to be drawn again near a good trial."""
 _PREDICTED, _MOST_PREDICTED = 4, 12
-"""Candidates that keep all limits and whose costs are predicted for one proposal; and those that may break one."""
+"""The most candidates that keep all limits and whose costs are predicted for one proposal; and that are tried."""
 _ROOM = 0.1
 """Estimated costs may exceed a limit by this fraction of it."""
 _LEAST, _MOST_RESULTS = 3, 300
@@ -95,9 +95,10 @@ class KnownCosts:
         def worth(points: Sequence[_Point]) -> Array:
             return improvement.of(self._aims(points), *accuracy.believed(self._sized(points)))
 
-        shortlist = [options[at] for at in np.argsort(-worth(options), kind="stable")]
-        predicted = list(islice(self._predicted(shortlist[:_MOST_PREDICTED]), _PREDICTED))
-        return predicted[int(np.argmax(worth(predicted)))].params if predicted else None
+        seeming = worth(options)
+        shortlist = np.argsort(-seeming, kind="stable")[:_MOST_PREDICTED]
+        best = self._best([options[at] for at in shortlist], seeming[shortlist], worth)
+        return None if best is None else best.params
 
     def _options(
         self, parents: Sequence[Mapping[str, Any]], tried: set[object], rng: np.random.Generator
@@ -125,12 +126,22 @@ class KnownCosts:
             draws = Drawn(rng, {**parents[0], "method": kind}, 0.0)
             yield draws.drawn, self._space.draw(draws)
 
-    def _predicted(self, points: Sequence[_Point]) -> Iterator[_Point]:
-        """The same with exact costs, without those that break a limit after all."""
-        for point in points:
+    def _best(
+        self, points: Sequence[_Point], seeming: Array, worth: Callable[[Sequence[_Point]], Array]
+    ) -> _Point | None:
+        """The one worth most at exact costs; `points` are in the order of what they seem worth at estimated ones."""
+        best, most, predicted = None, -np.inf, 0
+        for point, value in zip(points, seeming, strict=True):
+            if predicted == _PREDICTED or most >= value:
+                break
             costs = self._prices.exact(point.params)
-            if costs is not None and (costs <= self._limits + 1e-9).all():
-                yield _Point(point.params, point.described, costs)
+            if costs is None or (costs > self._limits + 1e-9).any():
+                continue
+            predicted += 1
+            exact = _Point(point.params, point.described, costs)
+            if (own := float(worth([exact])[0])) > most:
+                best, most = exact, own
+        return best
 
     def _point(self, params: Mapping[str, Any], costs: Array | None) -> _Point:
         assert costs is not None, "what was trained could be attached"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from statistics import mean
 from typing import Any
 
 import pytest
@@ -62,9 +63,10 @@ def searched(mine: Proposer, trials: int, first: int = 1) -> list[Trial]:
 
 
 def test_it_proposes_what_it_learned_to_be_good() -> None:
-    late = searched(proposer(), 24)[12:]
-    assert sum(each.candidate.parts[0].method == "lora" for each in late) >= 7
-    assert max(map(learned, (each.candidate for each in late))) > 0.86
+    done = [each.candidate for each in searched(proposer(), 24)]
+    early, late = done[:12], done[12:]
+    assert sum(each.parts[0].method == "lora" for each in late) >= 7
+    assert mean(map(learned, late)) > mean(map(learned, early)) + 0.04
 
 
 def test_the_same_seed_proposes_the_same_and_another_seed_does_not() -> None:
