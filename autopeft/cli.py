@@ -89,17 +89,24 @@ def _options(kind: type, *leave_out: str) -> Callable[[_Command], _Command]:
             if each.name in leave_out:
                 continue
             default = ",".join(each.default) if isinstance(each.default, tuple) else each.default
-            shown = "" if default in (None, "", MISSING) else f"  [default: {default}]"
+            silent = default in (None, "", MISSING) or isinstance(default, bool)
+            shown = "" if silent else f"  [default: {default}]"
             command = click.option(
                 f"--{each.name.replace('_', '-')}",
                 each.name,
-                type=str if each.name in _SIZES else _scalar(hints[each.name]),
-                metavar=_SIZES.get(each.name) or _metavar(hints[each.name]),
+                **_kind(each.name, hints[each.name]),
                 help=docs[each.name] + shown,
             )(command)
         return command
 
     return decorate
+
+
+def _kind(name: str, hint: Any) -> dict[str, Any]:
+    """How the option of a field is given: a flag, or with a value."""
+    if hint is bool:
+        return {"is_flag": True, "default": None}
+    return {"type": str if name in _SIZES else _scalar(hint), "metavar": _SIZES.get(name) or _metavar(hint)}
 
 
 def _scalar(hint: Any) -> type:
@@ -298,7 +305,9 @@ Examples:
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Examples in a training step.")
 @click.option("--length", type=click.IntRange(1), default=512, show_default=True, help="Tokens of every example.")
 @click.option("--gradient-checkpointing", is_flag=True, help="Recompute activations: less memory, more time.")
-@click.option("--dtype", default="float32", show_default=True, help="What the backbone's weights are held in.")
+@click.option(
+    "--dtype", default="float32", show_default=True, help="What the weights are held in; also nf4 or int8 (quantised)."
+)
 def estimate(model: str, memory: str | None, **options: Any) -> None:
     """Estimate what every method costs on a model, without training anything."""
     from autopeft.costs.estimate import estimate as estimate_all
@@ -333,7 +342,8 @@ Examples:
 @_storage
 def select(name: str | None, prefer: str, storage: str, **limits: Any) -> None:
     """Select the best trial of a search under limits. NAME is the most recent search when not given."""
-    from autopeft.reports.wording import describe_fully, heading, show
+    from autopeft.reports.costs import lines
+    from autopeft.reports.wording import describe_fully, heading
 
     opened = _open(name, storage)
     given = {key: value for key, value in limits.items() if value is not None}
@@ -343,8 +353,8 @@ def select(name: str | None, prefer: str, storage: str, **limits: Any) -> None:
     kept = f"of the finished trials that keep {among}" if given else "of all finished trials"
     click.echo(f"Trial {chosen.number} of {opened.name}: the {most} {heading(prefer)} {kept}.\n")
     click.echo(click.wrap_text(describe_fully(chosen.candidate), 100, "  ", "  ") + "\n")
-    for objective in OBJECTIVES:
-        click.echo(f"  {heading(objective):<16} {show(objective, chosen.value(objective))}")
+    for what, value in lines(chosen):
+        click.echo(f"  {what:<18} {value}")
     click.echo(
         f"\nExport it:  {shlex.join(['autopeft', 'export', opened.name, str(chosen.number), '--to', 'winner/'])}"
     )

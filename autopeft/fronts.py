@@ -1,7 +1,7 @@
 """Which trials are worth having: the front over some objectives, its knee and hypervolume, the best trial under limits.
 
-Pure and exact. Only finished trials count, and only with a finite accuracy where accuracy is asked for. Objectives are
-compared by `Trial.value`, whose costs are the predicted ones, because those are known of every trial.
+Pure and exact. Only finished trials count, and only those whose value of every objective is known and finite.
+Objectives are compared by `Trial.value`, whose costs are the predicted ones, because those are known of every trial.
 """
 
 import math
@@ -12,12 +12,22 @@ from operator import le
 
 from autopeft.errors import AutopeftError, unknown
 from autopeft.plan import OBJECTIVES, Budget
-from autopeft.sizes import parse_bytes, parse_count, show_bytes, show_count
-from autopeft.trial import Status, Trial
+from autopeft.sizes import (
+    parse_bytes,
+    parse_count,
+    parse_fraction,
+    parse_seconds,
+    show_bytes,
+    show_count,
+    show_fraction,
+    show_milliseconds,
+)
+from autopeft.trial import Status, Trial, excesses
 
 MARGIN = 1.1
 """Reference of a cost, as a multiple of the largest one; above 1, so that the most expensive trial counts, too."""
-_BYTES = ("memory", "stored")
+_SHOW = {"memory": show_bytes, "stored": show_bytes, "overhead": show_fraction, "latency": show_milliseconds}
+_PARSE = {"memory": parse_bytes, "stored": parse_bytes, "overhead": parse_fraction, "latency": parse_seconds}
 
 Point = tuple[float, ...]
 
@@ -82,11 +92,13 @@ def select(trials: Iterable[Trial], budget: Budget, *, prefer: str = "accuracy")
         raise unknown("objective", prefer, OBJECTIVES)
     order = (prefer, *(name for name in OBJECTIVES if name != prefer))
     trials = tuple(trials)
-    counted = [trial for trial in trials if _counts(trial, order)]
+    counted = [trial for trial in trials if _counts(trial, ("accuracy", prefer))]
     if not counted:
         those = ", ".join(f"{count} {status}" for status, count in Counter(trial.status for trial in trials).items())
         raise AutopeftError(f"there is no trial to select: none finished with an accuracy ({those or 'none began'}).")
-    limits: dict[str, float] = dict(budget.limits())
+    limits = budget.limits()
+    if budget.latency is not None:
+        limits["latency"] = budget.latency
     if budget.accuracy_at_least is not None:
         limits["accuracy"] = budget.accuracy_at_least
     kept = [trial for trial in counted if not _excesses(trial, limits)]
@@ -96,8 +108,8 @@ def select(trials: Iterable[Trial], budget: Budget, *, prefer: str = "accuracy")
 
 
 def _counts(trial: Trial, objectives: Iterable[str]) -> bool:
-    judged = "accuracy" not in objectives or (trial.accuracy is not None and math.isfinite(trial.accuracy))
-    return trial.status is Status.FINISHED and judged
+    judged = "accuracy" not in objectives or trial.accuracy is not None
+    return trial.status is Status.FINISHED and judged and all(math.isfinite(trial.value(name)) for name in objectives)
 
 
 def _more_is_better(objective: str) -> bool:
@@ -122,8 +134,8 @@ def _undominated(points: Iterable[Point]) -> list[Point]:
 
 
 def _felt(trial: Trial, objective: str) -> float:
-    """An objective on the scale on which differences matter, less being better; costs below 1 are no better than 1."""
-    return -trial.value(objective) if _more_is_better(objective) else math.log(max(trial.value(objective), 1.0))
+    """An objective on the scale on which differences matter, less being better."""
+    return -trial.value(objective) if _more_is_better(objective) else math.log1p(trial.value(objective))
 
 
 def _scaled(values: Sequence[float]) -> list[float]:
@@ -155,17 +167,25 @@ def _volume(points: Sequence[Point]) -> float:
     return total
 
 
-def _held(trial: Trial, objective: str) -> float:
-    """What is held against a limit: the accuracy, or the larger of the predicted and the measured cost."""
-    measured = trial.outcome.measured if trial.outcome else None
-    value = trial.value(objective)
-    return value if measured is None or OBJECTIVES[objective] else max(value, float(getattr(measured, objective)))
+def _held(trial: Trial, limited: str) -> float:
+    """What is held against a limit: the accuracy, the latency, or the larger of the predicted and the measured cost."""
+    if limited == "latency":
+        measured = trial.outcome.facts.get("latency") if trial.outcome else None
+        return math.inf if measured is None else float(measured)
+    costs = trial.outcome.measured if trial.outcome else None
+    value = trial.value(limited)
+    if costs is None or limited == "accuracy" or getattr(costs, limited) is None:
+        return value
+    return max(value, costs.value(limited))
 
 
 def _excesses(trial: Trial, limits: Mapping[str, float]) -> dict[str, float]:
     """By how much a trial breaks limits, as a fraction of each; empty when it keeps all."""
-    gaps = {name: (limit - _held(trial, name)) * (1 if OBJECTIVES[name] else -1) for name, limit in limits.items()}
-    return {name: gap / limits[name] for name, gap in gaps.items() if gap > 0}
+    held = {name: _held(trial, name) for name in limits}
+    broken = excesses({name: value for name, value in held.items() if name != "accuracy"}, limits)
+    if "accuracy" in held and held["accuracy"] < limits["accuracy"]:
+        broken["accuracy"] = 1 - held["accuracy"] / limits["accuracy"]
+    return broken
 
 
 def _refusal(trials: Sequence[Trial], limits: Mapping[str, float]) -> str:
@@ -178,11 +198,12 @@ def _refusal(trials: Sequence[Trial], limits: Mapping[str, float]) -> str:
         if not any(excess.keys().isdisjoint(names) for excess in excesses)
     )
     asked = _listed(
-        [f"{name} at {'least' if OBJECTIVES[name] else 'most'} {_show(name, limits[name])}" for name in together]
+        [f"{name} at {'least' if name == 'accuracy' else 'most'} {_show(name, limits[name])}" for name in together]
     )
     nearest, excess = min(zip(trials, excesses, strict=True), key=lambda pair: (sum(pair[1].values()), pair[0].number))
     needs = [
-        f"{'reaches' if OBJECTIVES[name] else 'needs'} {name} {_enough(name, _held(nearest, name))}" for name in excess
+        f"{'reaches' if name == 'accuracy' else 'needs'} {name} {_enough(name, _held(nearest, name))}"
+        for name in excess
     ]
     return (
         f"no finished trial keeps {asked}{' together' if len(together) > 1 else ''}. "
@@ -191,19 +212,20 @@ def _refusal(trials: Sequence[Trial], limits: Mapping[str, float]) -> str:
 
 
 def _show(objective: str, value: float) -> str:
-    if OBJECTIVES[objective]:
-        return f"{value:g}"
-    return (show_bytes if objective in _BYTES else show_count)(value)
+    if not math.isfinite(value):
+        return "that nobody measured"
+    return f"{value:g}" if objective == "accuracy" else _SHOW.get(objective, show_count)(value)
 
 
 def _enough(objective: str, value: float) -> str:
     """A value in few digits that is enough as a limit: costs are never rounded down, accuracies never up."""
-    if OBJECTIVES[objective]:
+    if objective == "accuracy":
         rounded = round(value, 3)
         return _show(objective, rounded if rounded <= value else round(rounded - 0.001, 3))
     shown = _show(objective, value)
-    parse = parse_bytes if objective in _BYTES else parse_count
-    return shown if parse(shown) >= value else _show(objective, value * 1.005)
+    if not math.isfinite(value) or _PARSE.get(objective, parse_count)(shown) >= value:
+        return shown
+    return _show(objective, value + 0.001 if objective == "overhead" else value * 1.005)
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Self
 import yaml
 
 from autopeft.errors import AutopeftError, unknown
-from autopeft.sizes import Share, parse_bytes, parse_count, parse_count_or_share, parse_seconds
+from autopeft.sizes import Share, parse_bytes, parse_count, parse_count_or_share, parse_fraction, parse_seconds
 
 OBJECTIVES: Mapping[str, bool] = {
     "accuracy": True,
@@ -25,6 +25,7 @@ OBJECTIVES: Mapping[str, bool] = {
     "trainable": False,
     "stored": False,
     "flops": False,
+    "overhead": False,
 }
 """Every objective by name, and whether more of it is better."""
 
@@ -41,6 +42,10 @@ class Budget:
     """Bytes that a trained method takes on disk without the task head, such as 10MiB."""
     flops: int | None = None
     """Floating-point operations of one training step, such as 2T."""
+    overhead: float | None = None
+    """Extra floating-point operations of inference after merging what merges, such as 5%; 0 where all must merge."""
+    latency: float | None = None
+    """Longest time for one text at inference, such as 20ms, as measured after training; used when selecting."""
     accuracy_at_least: float | None = None
     """Smallest acceptable value of the task's metric on validation data, between 0 and 1; used when selecting."""
 
@@ -50,6 +55,8 @@ class Budget:
             "trainable": parse_count_or_share,
             "stored": parse_bytes,
             "flops": parse_count,
+            "overhead": parse_fraction,
+            "latency": parse_seconds,
         }
         for name, parse in parsers.items():
             value = getattr(self, name)
@@ -59,6 +66,8 @@ class Budget:
                     raise AutopeftError(f"budget {name} must be more than 0%, not {value}.")
                 if isinstance(parsed, int) and parsed < 1:
                     raise AutopeftError(f"budget {name} must be at least 1, not {value}.")
+                if name == "latency" and parsed == 0:
+                    raise AutopeftError("budget latency must be more than 0 seconds.")
                 object.__setattr__(self, name, parsed)
         least = self.accuracy_at_least
         if least is not None and not (_is_number(least) and 0 <= least <= 1):
@@ -70,12 +79,14 @@ class Budget:
             return replace(self, trainable=self.trainable.of(backbone_parameters))
         return self
 
-    def limits(self) -> dict[str, int]:
-        """Limits on costs, by objective name. Raises ValueError for a share that is not resolved."""
+    def limits(self) -> dict[str, float]:
+        """Limits on costs that are known before training, by objective name. Raises ValueError for a share that is not
+        resolved.
+        """
         if isinstance(self.trainable, Share):
             raise ValueError(f"the share {self.trainable} is not resolved")
-        named = {"memory": self.memory, "trainable": self.trainable, "stored": self.stored, "flops": self.flops}
-        return {name: limit for name, limit in named.items() if isinstance(limit, int)}
+        named = {name: getattr(self, name) for name in OBJECTIVES if name != "accuracy"}
+        return {name: limit for name, limit in named.items() if limit is not None}
 
 
 @dataclass(frozen=True)
@@ -112,6 +123,8 @@ class Plan:
     """Fixes the validation split, the proposals and every trial's training."""
     confirm: int = 0
     """Seeds to train the front again with after the search, at full length; nothing else uses the test split."""
+    warm_start: bool = False
+    """Begin with what was best in past searches of this database on the same backbone, whatever their data."""
 
     def __post_init__(self) -> None:
         for name in ("model", "data", "task", "space", "sampler"):
@@ -136,6 +149,8 @@ class Plan:
                 raise AutopeftError("time must be more than 0 seconds.")
         if self.max_length < 8:
             raise AutopeftError(f"max_length must be at least 8 tokens, not {self.max_length}.")
+        if not isinstance(self.warm_start, bool):
+            raise AutopeftError(f"warm_start must be true or false, not '{self.warm_start}'.")
         if self.confirm < 0:
             raise AutopeftError(f"confirm must be 0 or more seeds, not {self.confirm}.")
         if not 0 <= self.seed < 2**32:
@@ -201,9 +216,11 @@ class Resources:
     """Where a search runs; not part of the plan, so that a search may be resumed elsewhere."""
 
     workers: int | None = None
-    """Trials trained at a time; 0 trains in this process without Ray. By default one per GPU, else one per core."""
+    """Trials trained at a time; 0 trains in this process without Ray. By default as many as the GPUs hold by predicted
+    memory (one per GPU where this machine has none itself), or one per core where there are no GPUs."""
     gpus_per_trial: float | None = None
-    """GPUs (or a fraction of one) for each trial; 1 where there are GPUs, 0 where there are none."""
+    """GPUs (or a fraction of one) for each trial. By default 1/8, 1/4, 1/2 or 1, the least that holds its predicted
+    memory; with --workers a whole one or an equal part; 0 where there are no GPUs."""
     address: str | None = None
     """Address of a running Ray cluster, or 'auto'; a local one is started when not given."""
     timeout: float | None = None

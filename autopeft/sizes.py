@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autopeft.errors import AutopeftError
@@ -10,7 +11,7 @@ _BYTES = {"": 1, "B": 1}
 _BYTES |= {f"{p}B": 1000**i for i, p in enumerate("kMGT", 1)}
 _BYTES |= {f"{p}iB": 1024**i for i, p in enumerate("KMGT", 1)}
 _COUNTS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
-_SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_SECONDS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _WHOLE = r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+(?:_[0-9]+)*"
 _NUMBER = re.compile(rf"\s*((?:{_WHOLE})(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([A-Za-z]*)\s*")
 
@@ -28,7 +29,7 @@ class Share:
         return f"{self.fraction * 100:.12g}%"
 
 
-def _parse(text: str | float, units: dict[str, int], what: str, examples: str) -> float:
+def _parse(text: str | float, units: Mapping[str, float], what: str, examples: str) -> float:
     match = _NUMBER.fullmatch(str(text))
     value = math.inf
     if match:
@@ -60,8 +61,15 @@ def parse_count_or_share(text: str | int | float | Share) -> int | Share:
     return Share(_parse(stripped[:-1], {"": 1}, "a share", "1% or 0.5%") / 100)
 
 
+def parse_fraction(text: str | int | float) -> float:
+    """`5%`, or a plain number such as 0.05. Raises AutopeftError."""
+    stripped = str(text).strip()
+    value = _parse(stripped.removesuffix("%"), {"": 1}, "a share", "5% or 0.05")
+    return value / 100 if stripped.endswith("%") else value
+
+
 def parse_seconds(text: str | int | float) -> float:
-    """`90s`, `10m`, `2h` or a plain number of seconds. Raises AutopeftError."""
+    """`20ms`, `90s`, `10m`, `2h` or a plain number of seconds. Raises AutopeftError."""
     return _parse(text, _SECONDS, "a duration", "90s, 10m or 2h")
 
 
@@ -73,6 +81,16 @@ def show_bytes(size: float) -> str:
 def show_count(count: float) -> str:
     """`295k`: three significant figures, decimal units."""
     return _show(count, 1000, ("", "k", "M", "G", "T"), "")
+
+
+def show_fraction(fraction: float) -> str:
+    """`4.2%`: of what is extra, in tenths of a percent."""
+    return f"{fraction:.1%}"
+
+
+def show_milliseconds(seconds: float) -> str:
+    """`8.31 ms`: three significant figures."""
+    return f"{1000 * seconds:.3g} ms"
 
 
 def show_seconds(seconds: float) -> str:

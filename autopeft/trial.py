@@ -2,6 +2,7 @@
 training.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -34,10 +35,21 @@ class Costs:
     """By how much that is more than the bare backbone needs, as a fraction: 0 where all merges; None where not known.
     """
 
-    def excesses(self, limits: Mapping[str, int]) -> dict[str, float]:
+    def value(self, name: str) -> float:
+        """One cost by its name; infinite where it is not known."""
+        value = getattr(self, name)
+        return math.inf if value is None else float(value)
+
+    def excesses(self, limits: Mapping[str, float]) -> dict[str, float]:
         """By how much limits are broken, as a fraction of each, by name of the cost; empty when all are kept."""
-        values = {name: float(getattr(self, name)) for name in limits}
-        return {name: values[name] / limit - 1 for name, limit in limits.items() if values[name] > limit}
+        return excesses({name: self.value(name) for name in limits}, limits)
+
+
+def excesses(values: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, float]:
+    """By how much values break their limits, as a fraction of each limit (of 1 where it is 0); empty when none does."""
+    return {
+        name: (value - limits[name]) / (limits[name] or 1) for name, value in values.items() if value > limits[name]
+    }
 
 
 @dataclass(frozen=True)
@@ -110,7 +122,7 @@ class Trial:
             if self.accuracy is None:
                 raise KeyError(f"trial {self.number} has no accuracy")
             return self.accuracy
-        return float(getattr(self.predicted, objective))
+        return self.predicted.value(objective)
 
     def save(self, to: str | Path, merge: bool = False) -> Path:
         """Writes the trained weights to a new folder; `merge` folds the method into the backbone's weights.

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,21 @@ def test_options_come_before_a_plan(tmp_path: Path) -> None:
     plan = Plan.from_yaml(file, {"data": "e", "budget": {"memory": "4GiB"}})
     assert (plan.data, plan.time, plan.trials) == ("e", 7200, None)
     assert plan.budget == Budget(memory="4GiB", trainable="1%")  # type: ignore[arg-type]
+
+
+def test_a_warm_start_is_a_flag_or_a_line_of_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plans: list[Plan] = []
+
+    def take(plan: Plan, **_: object) -> None:
+        plans.append(plan)
+        raise autopeft.AutopeftError("seen")
+
+    monkeypatch.setattr(import_module("autopeft.search.search"), "search", take)
+    file = tmp_path / "plan.yaml"
+    file.write_text("warm_start: true\n")
+    for options in ([], ["--warm-start"], ["--plan", file]):
+        assert run("search", "--model", "m", "--data", "d", *options).stderr.endswith("seen\n")
+    assert [plan.warm_start for plan in plans] == [False, True, True]
 
 
 @pytest.mark.parametrize(("line", "answer"), [("trials: many", "whole number"), ("budget: 8GiB", "must hold limits")])

@@ -26,13 +26,24 @@ def trial(
     trainable: int = 1000,
     stored: int = 4000,
     flops: int = 10**9,
+    overhead: float | None = 0.0,
     status: Status = Status.FINISHED,
     measured: int | None = None,
+    latency: float | None = None,
 ) -> Trial:
-    costs = Costs(trainable, memory, stored, flops)
+    costs = Costs(trainable, memory, stored, flops, overhead=overhead)
     seen = None if measured is None else replace(costs, memory=measured)
     curve = () if accuracy is None else (Rung(1, 1, accuracy, 0.5, 1.0),)
-    return Trial(number, LORA, costs, {}, number, status, curve, Outcome(status, measured=seen))
+    return Trial(
+        number,
+        LORA,
+        costs,
+        {},
+        number,
+        status,
+        curve,
+        Outcome(status, measured=seen, facts={} if latency is None else {"latency": latency}),
+    )
 
 
 def numbers(trials: tuple[Trial, ...]) -> list[int]:
@@ -52,6 +63,7 @@ def searches(draw: st.DrawFn) -> tuple[Trial, ...]:
             number,
             draw(accuracies),
             *(draw(small) for _ in range(4)),
+            draw(st.one_of(small, st.none())),
             status=draw(st.sampled_from([Status.FINISHED] * 4 + list(Status))),
         )
         for number in range(1, 1 + draw(st.integers(0, 12)))
@@ -60,7 +72,8 @@ def searches(draw: st.DrawFn) -> tuple[Trial, ...]:
 
 def counts(each: Trial, objectives: tuple[str, ...]) -> bool:
     known = each.accuracy is not None and math.isfinite(each.accuracy)
-    return each.status is Status.FINISHED and (known or "accuracy" not in objectives)
+    priced = each.predicted.overhead is not None or "overhead" not in objectives
+    return each.status is Status.FINISHED and priced and (known or "accuracy" not in objectives)
 
 
 def no_worse(one: Trial, other: Trial, objectives: tuple[str, ...]) -> bool:
@@ -163,7 +176,7 @@ def test_hypervolume_by_hand():
 
 @given(trials=searches(), objectives=some_objectives)
 def test_another_trial_never_lowers_the_hypervolume_and_a_dominated_one_leaves_it_as_it_is(trials, objectives):
-    reference = {"accuracy": -0.25, "memory": 4, "trainable": 4, "stored": 4, "flops": 4}
+    reference = {"accuracy": -0.25, "memory": 4, "trainable": 4, "stored": 4, "flops": 4, "overhead": 4}
     volumes = [hypervolume(trials[:count], objectives, reference) for count in range(len(trials) + 1)]
     assert all(0 <= one <= other + 1e-12 for one, other in pairwise(volumes))
     assert volumes[-1] <= 1
@@ -341,3 +354,22 @@ def test_what_the_nearest_trial_needs_is_enough_when_it_is_given(memory, trainab
 )
 def test_without_a_finished_trial_there_is_none_to_select(trials, told):
     assert refused(trials, Budget()) == f"there is no trial to select: none finished with an accuracy ({told})."
+
+
+def test_select_keeps_limits_on_latency_and_overhead_and_says_what_is_needed() -> None:
+    slow, quick = trial(1, 0.9, overhead=0.2, latency=0.030), trial(2, 0.8, overhead=0.0, latency=0.0105)
+    unmeasured = trial(3, 0.95, overhead=None)
+    trials = [slow, quick, unmeasured]
+    assert select(trials, Budget()).number == 3
+    assert select(trials, Budget(latency="20ms")).number == 2
+    assert select(trials, Budget(latency=0.03)).number == 1
+    assert select(trials, Budget(overhead="20%")).number == 1
+    assert select(trials, Budget(overhead=0)).number == 2
+    with pytest.raises(
+        AutopeftError, match=r"keeps latency at most 5 ms\. The nearest, trial 2 .* needs latency 10\.5 ms"
+    ):
+        select(trials, Budget(latency="5ms"))
+    with pytest.raises(
+        AutopeftError, match=r"keeps overhead at most 0\.0%\. The nearest, trial 1 .* needs overhead 20\.0%"
+    ):
+        select([slow], Budget(overhead="0%"))

@@ -17,14 +17,16 @@ def complaint(make, *arguments, **settings) -> str:
 
 
 def test_a_budget_reads_sizes_counts_and_shares():
-    budget = Budget(memory="8GiB", trainable="1%", stored="10MiB", flops="2T", accuracy_at_least=0.8)
-    assert budget == Budget(8 * 1024**3, Share(0.01), 10 * 1024**2, 2 * 10**12, 0.8)
+    budget = Budget("8GiB", "1%", "10MiB", "2T", overhead="5%", latency="20ms", accuracy_at_least=0.8)
+    assert budget == Budget(8 * 1024**3, Share(0.01), 10 * 1024**2, 2 * 10**12, 0.05, 0.02, 0.8)
     assert budget.resolved(22_000_000).limits() == {
         "memory": 8 * 1024**3,
         "trainable": 220_000,
         "stored": 10 * 1024**2,
         "flops": 2 * 10**12,
+        "overhead": 0.05,
     }
+    assert Budget(overhead=0).limits() == {"overhead": 0.0}
 
 
 def test_a_budget_without_limits_has_none():
@@ -39,7 +41,8 @@ def test_limits_of_an_unresolved_share_are_never_left_out_in_silence():
 
 
 def test_every_limit_on_costs_is_an_objective():
-    assert {field.name for field in fields(Budget)} - {"accuracy_at_least"} == set(OBJECTIVES) - {"accuracy"}
+    only_measured = {"accuracy_at_least", "latency"}
+    assert {field.name for field in fields(Budget)} - only_measured == set(OBJECTIVES) - {"accuracy"}
 
 
 @pytest.mark.parametrize(
@@ -49,6 +52,8 @@ def test_every_limit_on_costs_is_an_objective():
         ({"flops": "0.5"}, "budget flops must be at least 1, not 0.5."),
         ({"trainable": "0%"}, "budget trainable must be more than 0%, not 0%."),
         ({"memory": "much"}, "'much' is not a size in bytes; write it like 8GiB, 500MiB or 2GB."),
+        ({"latency": 0}, "budget latency must be more than 0 seconds."),
+        ({"overhead": "some"}, "'some' is not a share; write it like 5% or 0.05."),
         ({"memory": True}, "'True' is not a size in bytes; write it like 8GiB, 500MiB or 2GB."),
         ({"accuracy_at_least": 80}, "accuracy_at_least must be a number between 0 and 1, not 80."),
         ({"accuracy_at_least": "0.8"}, "accuracy_at_least must be a number between 0 and 1, not 0.8."),
@@ -102,6 +107,7 @@ def test_paths_and_column_numbers_are_taken_as_text():
         ({"seed": 2**32}, "seed must lie between 0 and 4294967295, not 4294967296."),
         ({"confirm": -1}, "confirm must be 0 or more seeds, not -1."),
         ({"confirm": 0.5}, "confirm must be a whole number, not '0.5'."),
+        ({"warm_start": "yes"}, "warm_start must be true or false, not 'yes'."),
         ({"time": 0}, "time must be more than 0 seconds."),
         ({"time": "soon"}, "'soon' is not a duration; write it like 90s, 10m or 2h."),
         ({"text": ("a", "b", "c")}, "at most two text columns can be used, not 3: a, b, c."),
@@ -155,6 +161,7 @@ plans = st.builds(
     max_length=st.integers(8, 4096),
     seed=st.integers(0, 2**32 - 1),
     confirm=st.integers(0, 9),
+    warm_start=st.booleans(),
 )
 
 

@@ -1,24 +1,27 @@
 """Costs of one method for people who write Python: `predict` without weights, and `measure` on a real model."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from autopeft.backbone.find import find_sites
-from autopeft.backbone.load import Skeleton, load_skeleton
+from autopeft.backbone.load import load_skeleton
 from autopeft.costs.measure import measure_batch, measure_inference
 from autopeft.costs.predict import Predictor
+from autopeft.costs.quantised import COMPUTED_IN, FORMATS
 from autopeft.costs.step import micro_batch_size as micro_batch_size_of
 from autopeft.errors import unknown
 from autopeft.methods.attached import Wanted, attach, parts_of
 from autopeft.space.candidate import Training
+from autopeft.space.cards import Card
 from autopeft.tasks.classification import TextClassification
 from autopeft.tasks.classifier import Bare, Classifier
 from autopeft.trial import Costs
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-DTYPES = tuple(_DTYPES)
+DTYPES = (*_DTYPES, *FORMATS)
 """What a backbone's weights may be held in."""
 
 
@@ -38,13 +41,12 @@ def predict(
     >>> predict("bert-base-uncased", method("lora", rank=8), batch_size=32).memory
 
     With `micro_batch_size`, gradients are accumulated over so many examples at a time. `dtype` is what the backbone's
-    weights are held in: float32, bfloat16 or float16; when not given that of a model, else float32. Of a model only
-    this and its configuration are used. Raises AutopeftError for a model that cannot be had, and CannotAttach with the
-    reason for a method that does not go on it.
+    weights are held in: float32, bfloat16, float16, or nf4 or int8 as bitsandbytes quantises them on CUDA; when not
+    given that of a model, else float32. Of a model only this and its configuration are used. Raises AutopeftError for a
+    model that cannot be had, and CannotAttach with the reason for a method that does not go on it.
     """
     training = _training(batch_size, micro_batch_size, gradient_checkpointing)
-    predictor = Predictor(skeleton_of(model, dtype), {}, labels, length)
-    return predictor.predict_parts(tuple(parts_of(method)), training)
+    return predictor_of(model, dtype, {}, labels, length).predict_parts(tuple(parts_of(method)), training)
 
 
 def measure(
@@ -87,13 +89,21 @@ def measure(
     return replace(costs, inference_flops=merged, overhead=merged / bare - 1)
 
 
-def skeleton_of(model: str | PretrainedConfig | PreTrainedModel, dtype: str | None) -> Skeleton:
-    """The skeleton of what was given, its weights held in `dtype`. Raises AutopeftError."""
-    if dtype is not None and dtype not in _DTYPES:
-        raise unknown("dtype", dtype, _DTYPES)
-    if isinstance(model, PreTrainedModel):
-        return load_skeleton(model.config, _DTYPES[dtype] if dtype else model.dtype)
-    return load_skeleton(model, _DTYPES[dtype or "float32"])
+def predictor_of(
+    model: str | PretrainedConfig | PreTrainedModel,
+    dtype: str | None,
+    cards: Mapping[str, Card],
+    labels: int,
+    length: int,
+) -> Predictor:
+    """A predictor for what was given, its weights held in `dtype`. Raises AutopeftError."""
+    if dtype is not None and dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
+    config = model.config if isinstance(model, PreTrainedModel) else model
+    if dtype in FORMATS:
+        return Predictor(load_skeleton(config, COMPUTED_IN), cards, labels, length, quantised=dtype)
+    held = model.dtype if dtype is None and isinstance(model, PreTrainedModel) else _DTYPES[dtype or "float32"]
+    return Predictor(load_skeleton(config, held), cards, labels, length)
 
 
 def _training(batch_size: int, micro_batch_size: int | None, gradient_checkpointing: bool) -> Training:

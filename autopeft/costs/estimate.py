@@ -14,7 +14,7 @@ from multiprocessing import get_context
 
 from transformers import PretrainedConfig, PreTrainedModel
 
-from autopeft.costs.api import skeleton_of
+from autopeft.costs.api import predictor_of
 from autopeft.costs.depth import Profile
 from autopeft.costs.predict import Predictor
 from autopeft.errors import AutopeftError
@@ -90,8 +90,7 @@ def _rows(
     dtype: str | None,
     limit: int | None,
 ) -> tuple[Estimate, ...]:
-    skeleton = skeleton_of(model, dtype)
-    predictor = Predictor(skeleton, space.cards, labels, length)
+    predictor = predictor_of(model, dtype, space.cards, labels, length)
     rows = []
     for name in names:
         parts = configured_parts(space.defaults(name).parts, space.cards)
@@ -108,7 +107,7 @@ def _rows(
             for number, size, default in _sizes(parts):
                 of_size = partial(_of_size, predictor, parts, training, number, size)
                 is_possible = partial(_is_possible, predictor, parts, number, size)
-                most = max(default, skeleton.sites.width)
+                most = max(default, predictor.width)
                 largest[prefixes[number] + size] = _largest(of_size, is_possible, default, most, limit)
         rows.append(Estimate(name, costs, largest=largest))
     return tuple(rows)

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from autopeft.backbone.load import Skeleton
 from autopeft.costs.depth import Profile, Shallow, extended, kinds_of_layers, plan_of
 from autopeft.costs.meter import Meter
+from autopeft.costs.quantised import packing_of, require_trainable
 from autopeft.costs.step import Reading, Step, micro_batch_size
 from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.methods.attached import Attached, attach
@@ -46,8 +47,11 @@ class Predictor:
         labels: int,
         batch_length: int,
         device: torch.device | None = None,
+        quantised: str | None = None,
     ) -> None:
+        """`quantised` names how a skeleton in bfloat16 is held in truth: nf4 or int8."""
         self._skeleton = skeleton
+        self._packing = packing_of(skeleton.model, quantised) if quantised else None
         self._shallow = Shallow(skeleton)
         self._cards = cards
         self._task = TextClassification([str(label) for label in range(labels)])
@@ -57,6 +61,11 @@ class Predictor:
         self._inferences: dict[Hashable, int] = {}
         self._last_look: tuple[Hashable, tuple[Hashable, ...], Mapping[str, int]] | None = None
         self._small: dict[Hashable, bool] = {}
+
+    @property
+    def width(self) -> int:
+        """Of the backbone's hidden states."""
+        return self._skeleton.sites.width
 
     def predict(self, candidate: Candidate) -> Costs:
         """Raises CannotAttach with the reason where the candidate's methods do not go on this backbone."""
@@ -70,7 +79,11 @@ class Predictor:
         """What costs follow from. Raises CannotAttach with the reason."""
         key = (self._skeleton.model, _key(parts), *_key_of_step(training))
         if key not in self._known:
-            self._known[key] = self._from_shallow(parts, training) or self._whole(parts, training)
+            if self._packing is not None:
+                with self._attached(self._skeleton, parts) as attached:
+                    require_trainable(attached, self._packing.format)
+            profile = self._from_shallow(parts, training) or self._whole(parts, training)
+            self._known[key] = profile if self._packing is None else self._packing.packed(profile)
         return self._known[key]
 
     def counts(self, candidate: Candidate) -> Mapping[str, int]:

@@ -27,6 +27,8 @@ Phase = tuple[str, int, int]
 """What happens, in which forward pass from 1 (0: in none), and in which layer (-1: in none)."""
 BEFORE: Phase = ("before", 0, -1)
 AFTER: Phase = ("after", 0, -1)
+FORWARD, BACKWARD = IN_LAYERS = ("forward", "backward")
+"""What happens in layers."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class _Progress:
     def _begins(self, number: int, *_: Any) -> None:
         if not self._back:
             self._pass += number == 0
-            self._meter.enter(("forward", self._pass, number))
+            self._meter.enter((FORWARD, self._pass, number))
 
     def _ends(self, number: int, _: nn.Module, __: Any, output: Any) -> None:
         if self._back:
@@ -138,7 +140,7 @@ class _Progress:
             self._meter.enter(("head", self._pass, -1))
 
     def _comes_back(self, number_of_pass: int, number: int, _: Tensor) -> None:
-        self._meter.enter(("backward", number_of_pass, number))
+        self._meter.enter((BACKWARD, number_of_pass, number))
 
 
 def micro_batch_size(training: Training) -> int:

@@ -9,7 +9,7 @@ from autopeft.confirmed import Confirmed, confirmed
 from autopeft.fronts import front, hypervolume, knee
 from autopeft.plan import OBJECTIVES, Plan
 from autopeft.reports.wording import heading, numbers, plural, show, show_setting, why
-from autopeft.sizes import show_seconds
+from autopeft.sizes import show_milliseconds, show_seconds
 from autopeft.trial import SearchRecord, Status, Trial
 
 
@@ -102,6 +102,18 @@ def turned_away(counts: Mapping[str, int]) -> str:
     return f"{plural(total, 'candidate')} turned away before training ({by_limit})"
 
 
+def correction(record: SearchRecord) -> str:
+    """What trials that ran out of memory taught the search; empty where none did."""
+    known = record.facts.get("memory_correction")
+    if not known:
+        return ""
+    counted = f"what is predicted counts {known['factor']:.3g} times, and " if known["factor"] > 1 else ""
+    return (
+        f"A trial predicted to need {show('memory', known['ran_out'])} ran out of memory; "
+        f"since then {counted}nothing predicted to need as much is trained."
+    )
+
+
 def failure_lines(found: Findings) -> tuple[str, ...]:
     """One line per reason of failure."""
     return tuple(f"{numbers(trials).capitalize()} failed: {reason}" for reason, trials in found.failures.items())
@@ -173,9 +185,11 @@ def plan_lines(plan: Plan) -> tuple[tuple[str, str], ...]:
     budget = plan.budget
     limits = [
         f"{heading(name)} at most {limit if name == 'trainable' and not isinstance(limit, int) else show(name, limit)}"
-        for name in ("memory", "trainable", "stored", "flops")
-        if (limit := getattr(budget, name)) is not None
+        for name in OBJECTIVES
+        if name != "accuracy" and (limit := getattr(budget, name)) is not None
     ]
+    if budget.latency is not None:
+        limits.append(f"latency at most {show_milliseconds(budget.latency)} when selecting")
     if budget.accuracy_at_least is not None:
         limits.append(f"accuracy at least {budget.accuracy_at_least:g} when selecting")
     ends = [plural(plan.trials, "trial")] if plan.trials is not None else []
@@ -200,6 +214,7 @@ def fact_lines(record: SearchRecord) -> tuple[tuple[str, str], ...]:
     facts = record.facts
     parameters = facts.get("backbone_parameters")
     count = f" ({show('trainable', parameters)} parameters)" if isinstance(parameters, int | float) else ""
+    begun = facts.get("warm_start")
     lines = {
         "backbone": f"{facts['backbone']}{count}" if "backbone" in facts else "",
         "rows": ", ".join(
@@ -208,6 +223,7 @@ def fact_lines(record: SearchRecord) -> tuple[tuple[str, str], ...]:
             if isinstance(facts.get(f"{split}_rows"), int)
         ),
         "costs predicted at": f"{facts['batch_length']} tokens" if facts.get("batch_length") is not None else "",
+        "warm start": f"{plural(len(begun), 'candidate')} of past searches" if begun is not None else "",
         "device": str(facts.get("device") or ""),
         "workers": str(facts["workers"]) if facts.get("workers") is not None else "",
         "versions": ", ".join(f"{name} {version}" for name, version in dict(facts.get("versions") or {}).items()),

@@ -4,12 +4,17 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from autopeft.sizes import show_bytes, show_count
+from autopeft.sizes import show_bytes, show_count, show_fraction
 from autopeft.space.candidate import Candidate, Part
 from autopeft.trial import Trial
 
-HEADINGS: Mapping[str, str] = {"memory": "peak memory", "flops": "FLOPs per step", "stored": "stored size"}
-_SHOW = {"memory": show_bytes, "stored": show_bytes}
+HEADINGS: Mapping[str, str] = {
+    "memory": "peak memory",
+    "flops": "FLOPs per step",
+    "stored": "stored size",
+    "overhead": "inference overhead",
+}
+_SHOW = {"memory": show_bytes, "stored": show_bytes, "overhead": show_fraction}
 _UNTOLD: tuple[Any, ...] = (None, False, 0, "", "all", "none")
 """Settings that leave something out of play; the short description does without them."""
 

@@ -6,12 +6,20 @@ from dataclasses import dataclass
 
 from autopeft.errors import AutopeftError
 
+_PARTS = (1 / 8, 1 / 4, 1 / 2)
+"""Parts of a GPU that several trials can share without leaving gaps."""
+_MARGIN = 1.25
+"""Memory set aside for each predicted byte: allocators round up and keep what they freed, predictions are not exact."""
+_CONTEXT = 768 * 1024**2
+"""Bytes of a GPU that every process takes for CUDA itself: its context, kernels and the libraries' workspaces."""
+
 
 @dataclass(frozen=True)
 class Allotment:
-    """What every worker gets; the same for all, so that workers can be kept from one trial to the next."""
+    """What every worker gets that trains trials of one size; a worker can be kept for trials of its size."""
 
     workers: int
+    """How many train at a time."""
     cpus: float
     """Cores of one worker; a fraction where there are more workers than cores."""
     gpus: float
@@ -43,6 +51,25 @@ def allot(nodes: Sequence[Mapping[str, float]], workers: int | None, gpus_per_tr
         raise AutopeftError("no machine has a core for a trial.")
     each = sum(usable) / workers
     return Allotment(workers, min(math.floor(each), math.floor(min(usable))) if each >= 1 else each, gpus_per_trial)
+
+
+def part_of_gpu(memory: int, device: int) -> float:
+    """The smallest of 1/8, 1/4, 1/2 and 1 of a GPU of `device` bytes that holds a trial predicted to take `memory`.
+
+    Counted are the prediction, a quarter on top of it and 768 MiB for CUDA itself. A trial that the whole GPU would
+    not hold is given the whole GPU.
+    """
+    needed = _MARGIN * memory + _CONTEXT
+    return next((part for part in _PARTS if needed <= part * device), 1.0)
+
+
+def pack(whole: Allotment, memory: int, device: int) -> Allotment:
+    """The part of `whole`, which is one GPU of `device` bytes for each worker, that a trial predicted to take `memory`
+    gets: a part of the GPU, the same part of its cores, and as many workers as there would be of this size.
+    """
+    part = part_of_gpu(memory, device)
+    cpus = whole.cpus * part
+    return Allotment(round(whole.workers / part), math.floor(cpus) if cpus >= 1 else cpus, part)
 
 
 def _gpus_each(gpus: float, workers: int | None) -> float:

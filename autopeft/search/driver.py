@@ -4,22 +4,27 @@ It joins the finder of candidates and the database, and tells everything to one 
 the `Ledger` protocol, from one thread.
 """
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from itertools import islice
 
 from autopeft.errors import AutopeftError
 from autopeft.events import Event, TrialBegan, TrialEnded, TrialReported, TurnedAway
 from autopeft.plan import Plan
+from autopeft.search.correction import Correction, corrected, ran_out_of_memory
 from autopeft.search.finder import Finder
 from autopeft.search.stopping import goes_on
+from autopeft.sizes import show_bytes
 from autopeft.storage.repository import Repository
-from autopeft.trial import Outcome, Rung, SearchRecord, Trial
+from autopeft.trial import Outcome, Rung, SearchRecord, Status, Trial
 
 MOST_TURNED_AWAY_IN_A_ROW = 1000
+NEEDS_TOO_MUCH = "not trained again: as predicted, it breaks the limit on memory that holds since trials ran out of it"
+"""The reason of an outcome where an earlier sitting left a trial unfinished, and trials like it ran out of memory."""
 
 
 class Driver:
@@ -47,21 +52,28 @@ class Driver:
         self._unfinished = deque(trial for trial in record.trials if trial.outcome is None)
         self._next_number = 1 + max((trial.number for trial in record.trials), default=0)
         self._given = len(record.trials) - len(self._unfinished)
+        self._correction: Correction | None = None
+        self._most_memory = math.inf
+        if known := record.facts.get("memory_correction"):
+            self._correct(Correction(**known))
 
     def next(self) -> Trial | None:
         """The next trial: first those that an earlier sitting left unfinished, then new ones."""
-        if self._out_of_time() or not self._more():
-            return None
-        trial = self._again(self._unfinished.popleft()) if self._unfinished else self._new()
-        if trial is None:
-            return None
-        self._given += 1
-        self._trials[trial.number] = trial
-        self._repository.record(self._name, trial)
-        self._tell(TrialBegan(trial))
-        if self._more() and not self._unfinished:
-            self._finder.go_ahead()
-        return trial
+        while not self._out_of_time() and self._more():
+            trial = self._again(self._unfinished.popleft()) if self._unfinished else self._new()
+            if trial is None:
+                return None
+            self._given += 1
+            self._trials[trial.number] = trial
+            if trial.predicted.memory > self._most_memory:
+                self.ended(trial.number, Outcome(Status.FAILED, NEEDS_TOO_MUCH))
+                continue
+            self._repository.record(self._name, trial)
+            self._tell(TrialBegan(trial))
+            if self._more() and not self._unfinished:
+                self._finder.go_ahead()
+            return trial
+        return None
 
     def rung(self, number: int, rung: Rung) -> bool:
         """Remembers a rung; says whether the trial is worth training on."""
@@ -77,6 +89,10 @@ class Driver:
         self._trials[number] = trial
         self._repository.record(self._name, trial)
         self._facts["seconds"] = self.seconds
+        if ran_out_of_memory(outcome):
+            predicted, budget = trial.predicted.memory, self._plan.budget.memory
+            allowed = min(budget or math.inf, outcome.facts.get("device_memory", predicted))
+            self._correct(corrected(self._correction, predicted, allowed))
         self._repository.update(self._name, facts=self._facts)
         if number in self._tickets:
             self._finder.tell(self._tickets.pop(number), trial)
@@ -98,6 +114,13 @@ class Driver:
     def _again(self, trial: Trial) -> Trial:
         return replace(trial, curve=(), started=datetime.now(UTC))
 
+    def _correct(self, correction: Correction) -> None:
+        """Predictions of memory count for so much more from now on, for trials that were begun earlier, too."""
+        self._correction = correction
+        self._most_memory = correction.limit
+        self._facts["memory_correction"] = asdict(correction)
+        self._finder.tighten({"memory": self._most_memory})
+
     def _new(self) -> Trial | None:
         for seen in islice(self._finder.find(), MOST_TURNED_AWAY_IN_A_ROW):
             if seen.costs is not None and not seen.excess:
@@ -113,7 +136,10 @@ class Driver:
             self._tell(TurnedAway(worst))
             if self._out_of_time():
                 return None
+        lowered = ""
+        if worst == "memory" and self._correction is not None:
+            lowered = f" ({show_bytes(self._most_memory)} since trials ran out of it)"
         raise AutopeftError(
-            f"{MOST_TURNED_AWAY_IN_A_ROW} candidates in a row broke the budget, the last one its limit on {worst}; "
-            "give more, or a space with smaller settings."
+            f"{MOST_TURNED_AWAY_IN_A_ROW} candidates in a row broke the budget, the last one its limit on {worst}"
+            f"{lowered}; give more, or a space with smaller settings."
         )

@@ -10,20 +10,20 @@ from collections.abc import Callable, Mapping
 
 from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.search.proposer import default_params
-from autopeft.sizes import show_bytes, show_count
+from autopeft.sizes import show_bytes, show_count, show_fraction
 from autopeft.space.candidate import Candidate, Value
 from autopeft.space.parameters import Parameter, Recalled, label
 from autopeft.space.space import Space
-from autopeft.trial import Costs
+from autopeft.trial import Costs, excesses
 
-_SHOW = {"memory": show_bytes, "stored": show_bytes}
+_SHOW = {"memory": show_bytes, "stored": show_bytes, "overhead": show_fraction}
 _TRAINING = "training."
 Params = Mapping[str, object]
 
 
 def require_something_fits(
     space: Space,
-    limits: Mapping[str, int],
+    limits: Mapping[str, float],
     predict: Callable[[Candidate], Costs],
     count: Callable[[Candidate], Mapping[str, int]],
     where: str = "the space",
@@ -38,10 +38,10 @@ def require_something_fits(
     def costs_of(candidate: Candidate) -> Mapping[str, float]:
         """Those that are limited; without the predicted ones where the others break their limits already."""
         counted = {name: value for name, value in count(candidate).items() if name in limits}
-        if len(counted) == len(limits) or _excess(counted, limits):
+        if len(counted) == len(limits) or excesses(counted, limits):
             return counted
         costs = predict(candidate)
-        return {name: getattr(costs, name) for name in limits}
+        return {name: costs.value(name) for name in limits}
 
     def size_of(candidate: Candidate) -> float:
         try:
@@ -50,30 +50,26 @@ def require_something_fits(
             return math.inf
 
     kinds = (*space.methods, *space.hybrids)
-    if any(not _excess(costs_of(space.defaults(kind)), limits) for kind in kinds):
+    if any(not excesses(costs_of(space.defaults(kind)), limits) for kind in kinds):
         return
     lean: Params | None = None
     smallest: list[tuple[float, str, Mapping[str, float]]] = []
     for kind in kinds:
         params = _fewest(space, default_params(space, kind), size_of)
         if lean is None:
-            lean = _leanest(space, params, lambda each: sum(_excess(costs_of(each), limits).values()))
+            lean = _leanest(space, params, lambda each: sum(excesses(costs_of(each), limits).values()))
         candidate = _draw(space, {**params, **lean})
         try:
             costs = costs_of(candidate)
         except CannotAttach:
             continue
-        excess = _excess(costs, limits)
+        excess = excesses(costs, limits)
         if not excess:
             return
         smallest.append((sum(excess.values()), candidate.name, costs))
     nearest = sorted(smallest, key=lambda each: each[0])[:3]
     shown = "; ".join(f"{name} needs {_told(costs)}" for _, name, costs in nearest)
     raise AutopeftError(f"nothing in {where} fits the budget ({_told(limits)}). The nearest: {shown}.")
-
-
-def _excess(costs: Mapping[str, float], limits: Mapping[str, int]) -> Mapping[str, float]:
-    return {name: value / limits[name] - 1 for name, value in costs.items() if value > limits[name]}
 
 
 def _fewest(space: Space, params: Params, size_of: Callable[[Candidate], float]) -> Params:

@@ -6,7 +6,7 @@ or a prediction. What is found ahead was proposed without the outcomes that arri
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from queue import SimpleQueue
 from threading import Event
@@ -32,11 +32,11 @@ class Finder:
     """Proposes and predicts; with `ahead`, in another thread than its callers'."""
 
     def __init__(
-        self, proposer: Proposer, predict: Callable[[Candidate], Costs], limits: Mapping[str, int], ahead: bool
+        self, proposer: Proposer, predict: Callable[[Candidate], Costs], limits: Mapping[str, float], ahead: bool
     ) -> None:
         self._proposer = proposer
         self._predict = predict
-        self._limits = limits
+        self._limits = self._limits_of_seeking = limits
         self._lessons: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._thread = ThreadPoolExecutor(1, "autopeft-finder") if ahead else None
         self._seen: SimpleQueue[Considered | Exception] = SimpleQueue()
@@ -54,6 +54,7 @@ class Finder:
             self._seeking = isinstance(seen, Considered) and bool(seen.excess)
             if isinstance(seen, Exception):
                 raise seen
+            seen = self._considered_again(seen)
             yield seen
             if not seen.excess:
                 return
@@ -72,6 +73,11 @@ class Finder:
         """What became of a trial that was not proposed in this sitting."""
         self._learn(partial(self._proposer.recall, trial))
 
+    def tighten(self, limits: Mapping[str, float]) -> None:
+        """Limits that hold from now on, also for what was found ahead; those of other names stay."""
+        self._limits = {**self._limits, **limits}
+        self._learn(partial(self._keep, self._limits))
+
     def close(self) -> None:
         """Stops looking for more."""
         self._closed.set()
@@ -79,11 +85,22 @@ class Finder:
             self._thread.shutdown(cancel_futures=True)
 
     def _learn(self, lesson: Callable[[], None]) -> None:
-        """The proposer is used in one thread only."""
+        """The proposer is used in one thread only, and that learns before it proposes."""
         if self._thread is None:
             lesson()
         else:
             self._lessons.put(lesson)
+
+    def _keep(self, limits: Mapping[str, float]) -> None:
+        self._limits_of_seeking = limits
+        self._proposer.keep(limits)
+
+    def _considered_again(self, seen: Considered) -> Considered:
+        """Under the limits of now; what was found ahead may break those that were tightened since."""
+        if seen.costs is None or seen.excess or not (excess := seen.costs.excesses(self._limits)):
+            return seen
+        self._learn(partial(self._proposer.turn_away, seen.proposal.ticket, excess))
+        return replace(seen, excess=excess)
 
     def _seek(self) -> None:
         try:
@@ -99,7 +116,7 @@ class Finder:
             proposal = self._proposer.propose()
             try:
                 costs = self._predict(proposal.candidate)
-                excess: Mapping[str, float] = costs.excesses(self._limits)
+                excess: Mapping[str, float] = costs.excesses(self._limits_of_seeking)
             except CannotAttach:
                 costs, excess = None, {"cannot attach": 1.0}
             if excess:

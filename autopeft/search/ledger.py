@@ -10,6 +10,8 @@ from autopeft.trial import Outcome, Rung, Trial
 
 STOPPED_EARLY = "not worth training on, compared with trials that cost no more"
 """The reason of an outcome where the ledger stopped the trial."""
+OUT_OF_MEMORY = "out of memory"
+"""How the reason of an outcome begins where the worker's memory was full."""
 
 
 class Ledger(Protocol):

@@ -1,9 +1,10 @@
 """Trains on Ray: Ray Tune keeps workers busy with the ledger's trials, on this machine or on a cluster.
 
-A worker is an actor that is reused from trial to trial, so that backbone and data are loaded once. Ray Tune neither
-chooses trials nor remembers them: its searcher and its scheduler only pass on what the ledger says. A worker that dies
-costs the one trial that it was training, and one that reports nothing for too long ends itself. Interrupts and faults
-of the ledger come out of `train_on_ray` unchanged.
+A worker is an actor that is reused from trial to trial, so that backbone and data are loaded once. Where trials get
+parts of a GPU by their predicted memory, it is reused for trials of the same part, and ends when only others wait. Ray
+Tune neither chooses trials nor remembers them: its searcher and its scheduler only pass on what the ledger says. A
+worker that dies costs the one trial that it was training, and one that reports nothing for too long ends itself.
+Interrupts and faults of the ledger come out of `train_on_ray` unchanged.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from autopeft.errors import AutopeftError
-from autopeft.search.allotment import allot
+from autopeft.search.allotment import Allotment, allot, pack
 from autopeft.search.ledger import STOPPED_EARLY, Ledger, Worker
 from autopeft.sizes import show_seconds
 from autopeft.trial import Outcome, Status, Trial
@@ -53,24 +54,29 @@ def train_on_ray(
     gpus_per_trial: float | None = None,
     address: str | None = None,
     timeout: float | None = None,
+    device_memory: int | None = None,
 ) -> None:
     """Trains whatever the ledger gives until it gives no more; no trial waits longer than `timeout` for its next rung.
 
     `new_worker` is pickled and called once in every worker process. Starts Ray here when no `address` of a cluster is
-    given and Ray does not run in this process already. Raises AutopeftError when workers cannot be had or cannot start.
+    given and Ray does not run in this process already. Where neither `workers` nor `gpus_per_trial` are given, trials
+    share GPUs by their predicted memory; `device_memory` is the bytes of every GPU, by default those of the smallest
+    GPU of this machine. Raises AutopeftError when workers cannot be had or cannot start.
     """
     with _environment(_QUIET), _quiet_logs(), _ray(address), tempfile.TemporaryDirectory(prefix="autopeft-") as folder:
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
-        mine = allot([node["Resources"] for node in nodes if node["Alive"]], workers, gpus_per_trial)
-        passing = _Passing(ledger, timeout)
-        trainable = tune.with_parameters(_Actor, new_worker=new_worker, threads=mine.threads, timeout=timeout)
+        whole = allot([node["Resources"] for node in nodes if node["Alive"]], workers, gpus_per_trial)
+        packed = whole.gpus > 0 and workers is None and gpus_per_trial is None
+        shares = _Shares(whole, (device_memory or _device_memory()) if packed else None)
+        passing = _Passing(ledger, timeout, shares)
+        trainable = tune.with_parameters(_Actor, new_worker=new_worker, shares=shares, timeout=timeout)
         tuner = tune.Tuner(
-            tune.with_resources(trainable, {"cpu": mine.cpus, "gpu": mine.gpus}),
+            tune.with_resources(trainable, shares.resources),
             tune_config=tune.TuneConfig(
                 search_alg=_Suggesting(passing),
                 scheduler=_Scheduling(passing),
                 num_samples=-1,
-                max_concurrent_trials=mine.workers,
+                max_concurrent_trials=shares.at_once,
                 reuse_actors=True,
                 trial_name_creator=_name,
                 trial_dirname_creator=_name,
@@ -80,12 +86,38 @@ def train_on_ray(
                 name="trials",
                 verbose=0,
                 stop=_Faulty(passing),
+                callbacks=[_Starting(passing)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
         tuner.fit()
         if passing.fault is not None:
             raise passing.fault
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """What each trial gets of the machines: as much as every other, or the part that it needs of a GPU."""
+
+    whole: Allotment
+    device: int | None
+    """Bytes of a GPU; None where all trials get the same."""
+
+    def of(self, trial: Trial) -> Allotment:
+        return self.whole if self.device is None else pack(self.whole, trial.predicted.memory, self.device)
+
+    @property
+    def at_once(self) -> int:
+        """Trials that train at a time, at most."""
+        return self.whole.workers if self.device is None else pack(self.whole, 0, self.device).workers
+
+    def portion(self, trial: Trial) -> float:
+        """Of what one worker gets where all get the same."""
+        return self.whole.workers / self.of(trial).workers
+
+    def resources(self, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        share = self.of(config["trial"])
+        return tune.PlacementGroupFactory([{"CPU": share.cpus, "GPU": share.gpus}])
 
 
 @dataclass(frozen=True)
@@ -101,13 +133,13 @@ class _Actor(tune.Trainable):
     """A worker process: each step is one rung of the trial, or its outcome."""
 
     def setup(  # type: ignore[override]
-        self, config: dict[str, Any], new_worker: Callable[[], Worker], threads: int, timeout: float | None
+        self, config: dict[str, Any], new_worker: Callable[[], Worker], shares: _Shares, timeout: float | None
     ) -> None:
         self._items: Iterator[Any] = iter(())
         self._timeout = timeout
         self._fault = ""
         try:
-            _set_threads(threads)
+            _set_threads(shares.of(config["trial"]).threads)
             self._worker = new_worker()
         except Exception as error:
             self._fault = f"{type(error).__name__}: {error}"
@@ -115,9 +147,15 @@ class _Actor(tune.Trainable):
             self._items = self._worker.train(config["trial"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.cleanup()
-        if not self._fault:
-            self._items = self._worker.train(new_config["trial"])
+        """Raises nothing: after an error between two trials Ray Tune would keep an idle worker, and its part of a GPU,
+        for ever. The next step raises it.
+        """
+        try:
+            self.cleanup()
+            if not self._fault:
+                self._items = self._worker.train(new_config["trial"])
+        except Exception as error:
+            self._items = _raising(error)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -132,10 +170,23 @@ class _Actor(tune.Trainable):
             close()
 
 
+def _raising(error: Exception) -> Iterator[Any]:
+    yield from ()
+    raise error
+
+
 def _set_threads(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+
+
+def _device_memory() -> int | None:
+    """Bytes of this machine's smallest GPU; None where it has none."""
+    import torch
+
+    devices = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    return min((torch.cuda.get_device_properties(device).total_memory for device in devices), default=None)
 
 
 @contextlib.contextmanager
@@ -152,9 +203,11 @@ def _ended_after(seconds: float | None) -> Iterator[None]:
 class _Passing:
     """Passes on between Ray Tune and the ledger. A fault of the ledger ends the run; Ray Tune would swallow it."""
 
-    def __init__(self, ledger: Ledger, timeout: float | None) -> None:
+    def __init__(self, ledger: Ledger, timeout: float | None, shares: _Shares) -> None:
         self._ledger = ledger
         self._timeout = timeout
+        self._shares = shares
+        self._portions: dict[int, float] = {}
         self._began: dict[int, float] = {}
         self._heard: dict[int, float] = {}
         self._facts: dict[int, Mapping[str, Any]] = {}
@@ -164,13 +217,25 @@ class _Passing:
         """Nothing: Ray Tune pickles a run so that it could be restored, and ours goes on from the database instead."""
         return {}
 
+    @property
+    def full(self) -> bool:
+        """Whether the trials at hand ask for all there is. If more were at hand, small ones would go on overtaking one
+        that waits for a whole GPU, and the sampler would propose trials long before they can train.
+        """
+        return sum(self._portions.values()) >= self._shares.whole.workers
+
     def next(self) -> Trial | None:
         trial = None
         with self._faults():
             trial = self._ledger.next()
             if trial is not None:
                 self._began[trial.number] = self._heard[trial.number] = time.perf_counter()
+                self._portions[trial.number] = self._shares.portion(trial)
         return trial
+
+    def started(self, number: int) -> None:
+        """Its worker is ready: what it waited for one does not count."""
+        self._began[number] = self._heard[number] = time.perf_counter()
 
     def heard(self, number: int, result: Mapping[str, Any]) -> bool:
         """A rung; says whether the trial goes on."""
@@ -200,6 +265,7 @@ class _Passing:
         with self._faults():
             self._ledger.ended(number, outcome)
             self._began.pop(number)
+            self._portions.pop(number)
 
     def _outcome(self, number: int, status: Status, reason: str) -> Outcome:
         """An outcome that the worker did not make; its facts are those that came with the last rung."""
@@ -219,6 +285,8 @@ class _Suggesting(Searcher):
         self._passing = passing
 
     def suggest(self, trial_id: str) -> Any:
+        if self._passing.fault is None and self._passing.full:
+            return None
         if self._passing.fault is not None or (trial := self._passing.next()) is None:
             return Searcher.FINISHED
         return {"trial": trial}
@@ -241,6 +309,14 @@ class _Scheduling(FIFOScheduler):
 
     def on_trial_error(self, controller: Any, trial: RayTrial) -> None:
         self._passing.lost(_number(trial), _why(trial))
+
+
+class _Starting(tune.Callback):
+    def __init__(self, passing: _Passing) -> None:
+        self._passing = passing
+
+    def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        self._passing.started(_number(trial))
 
 
 class _Faulty(tune.Stopper):

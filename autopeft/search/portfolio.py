@@ -36,7 +36,7 @@ def portfolio(
     space: Space,
     predict: Callable[[Candidate], Costs],
     objectives: Sequence[str],
-    limits: Mapping[str, int],
+    limits: Mapping[str, float],
     most: int = MOST,
 ) -> tuple[Mapping[str, Any], ...]:
     """The draws that make the first candidates, in their order; none that breaks a limit."""
@@ -56,19 +56,23 @@ def portfolio(
     return tuple(known[at][0] for at in in_order([costs for _, costs in known], objectives, most))
 
 
-def in_order(costs: Sequence[Costs], objectives: Sequence[str], most: int) -> tuple[int, ...]:
+def in_order(
+    costs: Sequence[Costs], objectives: Sequence[str], most: int, expected: Array | None = None
+) -> tuple[int, ...]:
     """Positions of at most so many candidates, each adding most to those before it. Pure.
 
     Budgets are all pairs, triples, … of costs that candidates have: costs count by their ranks, so that neither many
-    candidates at nearly one cost nor a single one far off decide.
+    candidates at nearly one cost nor a single one far off decide. What is `expected` of candidates, between 0 and 1,
+    follows from their sizes where it is not given.
     """
     if not costs:
         return ()
     names = [name for name in objectives if name != "accuracy"]
-    values: Array = np.array([[float(getattr(each, name)) for name in names] for each in costs])
+    values: Array = np.array([[each.value(name) for name in names] for each in costs])
     budgets = _budgets(values)
     serves: Array = np.all(values[:, None] <= budgets[None], axis=2).astype(float)
-    expected = _expected(costs)
+    if expected is None:
+        expected = _expected(costs)
     served = np.zeros(len(budgets))
     order: list[int] = []
     while len(order) < min(most, len(costs)):

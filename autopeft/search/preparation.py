@@ -32,7 +32,7 @@ class Prepared:
 
     space: Space
     """Fitted to the backbone."""
-    limits: Mapping[str, int]
+    limits: Mapping[str, float]
     """The budget's limits on costs, in numbers."""
     predict: Callable[[Candidate], Costs]
     baselines: Baselines

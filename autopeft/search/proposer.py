@@ -50,7 +50,7 @@ class Proposer:
         sampler: str,
         seed: int,
         predict: Callable[[Candidate], Costs] = _nothing_known,
-        limits: Mapping[str, int] = MappingProxyType({}),
+        limits: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """A sampler that goes by costs needs `predict`, and keeps `limits` by itself."""
         if sampler not in SAMPLERS:
@@ -87,6 +87,10 @@ class Proposer:
         for limit, violation in excess.items():
             asked.set_constraint(limit, violation)
         self.study.tell(asked, state=TrialState.PRUNED)
+
+    def keep(self, limits: Mapping[str, float]) -> None:
+        """All limits that hold from now on."""
+        self._sampler.keep(limits)
 
     def tell(self, ticket: int, trial: Trial) -> None:
         """What became of a proposal."""

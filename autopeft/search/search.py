@@ -19,9 +19,10 @@ from autopeft.search.driver import Driver
 from autopeft.search.finder import Finder
 from autopeft.search.here import train_here
 from autopeft.search.ledger import Ledger, Worker
-from autopeft.search.portfolio import portfolio
+from autopeft.search.portfolio import MOST, portfolio
 from autopeft.search.preparation import Prepared, prepare
 from autopeft.search.proposer import Proposer
+from autopeft.search.warm_start import past_searches, warm_start
 from autopeft.space.space import Space, load_space
 from autopeft.storage.repository import Repository
 from autopeft.trial import SearchRecord, Trial
@@ -170,6 +171,8 @@ def _run(
     if new:
         facts = {**prepared.facts, "workers": resources.workers}
         record = replace(record, facts=facts, baselines=prepared.baselines)
+        if plan.warm_start:
+            record = _warmed(record, prepared, repository, tell)
         repository.create(record)
     else:
         _require_same_data(record, prepared)
@@ -177,7 +180,9 @@ def _run(
     tell(BaselinesKnown(prepared.baselines))
     tell(Doing("predicting what known good candidates cost"))
     tried = [trial.params for trial in record.trials]
-    for params in portfolio(prepared.space, prepared.predict, plan.objectives, prepared.limits):
+    past = record.facts.get("warm_start", [])
+    known = portfolio(prepared.space, prepared.predict, plan.objectives, prepared.limits)
+    for params in [*past, *(each for each in known if each not in past)][:MOST]:
         if params not in tried:
             proposer.begin_with(params)
     tell(Doing("starting workers"))
@@ -193,6 +198,18 @@ def _run(
         tell(Ended(repository.load(record.name), interrupted=True))
         raise
     tell(Ended(repository.load(record.name)))
+
+
+def _warmed(
+    record: SearchRecord, prepared: Prepared, repository: Repository, tell: Callable[[Event], None]
+) -> SearchRecord:
+    """Remembers what to take over of past searches, so that a resumed search goes by the same."""
+    tell(Doing("looking for past searches on this backbone"))
+    past = past_searches(repository, record.plan.model)
+    begins = [dict(each) for each in warm_start(past, record, prepared.space, prepared.predict, prepared.limits)]
+    if not begins:
+        tell(Doing("no past search offers anything to begin with; going on with known good candidates alone"))
+    return replace(record, facts={**record.facts, "warm_start": begins})
 
 
 def _confirm(

@@ -3,8 +3,9 @@
 Runs in a worker process (or in the driver with `--workers 0`). It returns facts only; the driver remembers them.
 """
 
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,20 +13,23 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from autopeft.artifacts import Description, save_artifact
 from autopeft.backbone.load import Backbone, load_backbone
+from autopeft.costs.latency import measure_latency
 from autopeft.costs.measure import measure
 from autopeft.errors import AutopeftError
 from autopeft.methods.attached import Attached, attach
-from autopeft.methods.registry import configured_parts
+from autopeft.methods.registry import Configured, configured_parts
+from autopeft.search.ledger import OUT_OF_MEMORY
 from autopeft.space.cards import Card
 from autopeft.tasks.base import task_named
 from autopeft.tasks.classifier import Classifier
 from autopeft.tasks.tokenized import Tokenized, open_split
-from autopeft.training.loop import TrainingFailed, set_up, train
+from autopeft.training.loop import Pace, TrainingFailed, set_up, train
 from autopeft.training.probe import load_probe
 from autopeft.trial import Outcome, Rung, Status, Trial
 
@@ -72,26 +76,40 @@ class TrainingWorker:
         except (TrainingFailed, AutopeftError) as error:
             yield self._failed(str(error), began)
         except (MemoryError, torch.OutOfMemoryError) as error:
-            yield self._failed(f"out of memory: {error}", began)
+            yield self._failed(f"{OUT_OF_MEMORY}: {error}", began)
         except Exception as error:
-            kind = "out of memory" if _ON_CPU in str(error) else type(error).__name__
+            kind = OUT_OF_MEMORY if _ON_CPU in str(error) else type(error).__name__
             yield self._failed(f"{kind}: {error}", began)
 
     def _trained(self, trial: Trial, began: float) -> Iterator[Rung | Outcome]:
         candidate = trial.candidate
         folder = self._job.artifacts / f"{trial.number:04d}"
+        pace = Pace()
         with self._attached(trial) as (attached, head):
             classifier = self._classifier(trial, attached, head)
             measured = measure(classifier, attached, self._task, self._train, candidate, self._device)
-            yield from self._rungs(trial, attached, classifier)
+            yield from self._rungs(trial, attached, classifier, pace)
             save_artifact(folder, attached, head, self._job.description, candidate)
+            remaining = [each for each, part in zip(attached.chosen, attached.parts, strict=True) if not part.mergeable]
         yield Outcome(
             Status.FINISHED,
             seconds=time.perf_counter() - began,
             measured=measured,
             artifact=str(folder),
-            facts=self.facts,
+            facts={**self.facts, **self._speed(pace, remaining), "bytes_on_disk": _bytes_in(folder)},
         )
+
+    def _speed(self, pace: Pace, remaining: Sequence[Configured]) -> Mapping[str, float]:
+        """Of training, and of inference on one text of typical length."""
+        middle = np.argsort(self._train.lengths, kind="stable")[len(self._train) // 2]
+        inputs = {name: tensor.to(self._device) for name, tensor in self._train.batch(np.array([middle])).items()}
+        latency = measure_latency(self._backbone.model, self._backbone.sites, remaining, inputs)
+        return {
+            "seconds_per_step": pace.seconds / pace.steps,
+            "examples_per_second": pace.examples / pace.seconds,
+            "latency": latency.with_methods,
+            "latency_bare": latency.bare,
+        }
 
     def _classifier(self, trial: Trial, attached: Attached, head: nn.Module) -> Classifier:
         """What is trained; the attached methods have looked at training data."""
@@ -99,7 +117,9 @@ class TrainingWorker:
         set_up(classifier, attached, self._task, self._train, seed=trial.seed, device=self._device)
         return classifier
 
-    def _rungs(self, trial: Trial, attached: Attached, classifier: Classifier) -> Iterator[Rung]:
+    def _rungs(
+        self, trial: Trial, attached: Attached, classifier: Classifier, pace: Pace | None = None
+    ) -> Iterator[Rung]:
         return train(
             classifier,
             attached,
@@ -109,6 +129,7 @@ class TrainingWorker:
             trial.candidate,
             seed=trial.seed,
             device=self._device,
+            pace=pace,
         )
 
     @contextmanager
@@ -133,7 +154,20 @@ class TrainingWorker:
         name = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu"
         return {
             "device": name,
+            "device_memory": _memory_of(self._device),
             "threads": str(torch.get_num_threads()),
             "data": self._job.tokenized.name,
             "versions": self._versions,
         }
+
+
+def _bytes_in(folder: Path) -> int:
+    """Bytes of all files in a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _memory_of(device: torch.device) -> int:
+    """Bytes of all memory of a device; of a CPU, what the machine has."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -29,6 +30,15 @@ _LOOK_EVERY = 10
 """Steps between looks at the loss: each look waits for the device."""
 
 
+@dataclass
+class Pace:
+    """How fast a training went: its steps alone, without evaluation."""
+
+    steps: int = 0
+    examples: int = 0
+    seconds: float = 0.0
+
+
 class TrainingFailed(Exception):
     """Training cannot go on; the text says at which step and why."""
 
@@ -44,8 +54,13 @@ def train(
     seed: int,
     device: torch.device,
     rungs: Sequence[float] = RUNGS,
+    pace: Pace | None = None,
 ) -> Iterator[Rung]:
-    """Trains to the candidate's end; yields a Rung at each fraction of the steps. Raises TrainingFailed."""
+    """Trains to the candidate's end; yields a Rung at each fraction of the steps, and keeps `pace` until then.
+
+    Raises TrainingFailed.
+    """
+    pace = pace or Pace()
     training = candidate.training
     per_epoch = math.ceil(len(data) / training.batch_size)
     steps = max(1, training.least_steps, round(training.epochs * per_epoch))
@@ -62,6 +77,8 @@ def train(
                 group["lr"] = peak * factor
             total += _step(classifier, attached, task, data, indices, training.micro_batch_size, device)
             since += 1
+            pace.steps += 1
+            pace.examples += len(indices)
             torch.nn.utils.clip_grad_norm_(tensors, training.clip)
             optimizer.step()
             attached.stepped(step + 1, steps)
@@ -70,6 +87,7 @@ def train(
             if (at_rung or step % _LOOK_EVERY == 0) and not torch.isfinite(total):
                 raise TrainingFailed(_diverged(step + 1, steps, candidate))
             if at_rung:
+                pace.seconds += time.perf_counter() - began
                 accuracy, loss = evaluate(classifier, task, validation, device)
                 if not math.isfinite(loss):
                     raise TrainingFailed(_diverged(step + 1, steps, candidate))

@@ -96,6 +96,22 @@ def test_when_all_candidates_were_turned_away_the_report_says_by_what() -> None:
     assert said in text(away, 100, coloured=False)
 
 
+@pytest.mark.parametrize(
+    ("factor", "since"),
+    [
+        (1.6, "since then what is predicted counts 1.6 times, and nothing predicted to need as much is trained."),
+        (1.0, "since then nothing predicted to need as much is trained."),
+    ],
+)
+def test_what_running_out_of_memory_taught_is_told_where_it_happened(factor: float, since: str) -> None:
+    known = {"factor": factor, "ran_out": 500 * MIB}
+    taught = replace(record(), facts={**record().facts, "memory_correction": known})
+    said = f"A trial predicted to need 500 MiB ran out of memory; {since}"
+    for each, wanted in ((taught, 1), (record(), 0)):
+        assert text(each, 300, coloured=False).count(said) == wanted
+        assert render(each, "html").count(said) == wanted
+
+
 def test_a_running_search_is_not_reported_as_ended() -> None:
     running = replace(record(), ended=None, facts={**record().facts, "seconds": 61.0})
     assert "1 min 01 s of search; the search is running or was interrupted." in text(running, 300, coloured=False)

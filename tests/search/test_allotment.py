@@ -1,13 +1,16 @@
 """What each worker gets, as a table."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from autopeft.errors import AutopeftError
-from autopeft.search.allotment import Allotment, allot
+from autopeft.search.allotment import Allotment, allot, pack, part_of_gpu
 
 LAPTOP = {"CPU": 2.0}
 SERVER = {"CPU": 64.0, "GPU": 8.0}
 HEAD = {"CPU": 4.0}
+MIB, GIB = 1024**2, 1024**3
 
 
 @pytest.mark.parametrize(
@@ -54,3 +57,52 @@ def test_what_cannot_be_had_is_answered(
 ) -> None:
     with pytest.raises(AutopeftError, match=answer):
         allot(nodes, None, gpus_per_trial)
+
+
+@pytest.mark.parametrize(
+    ("memory", "device", "part"),
+    [
+        (0, 16 * GIB, 1 / 8),
+        (GIB, 16 * GIB, 1 / 8),
+        (GIB + 1, 16 * GIB, 1 / 4),
+        (2 * GIB, 16 * GIB, 1 / 4),
+        (4 * GIB, 16 * GIB, 1 / 2),
+        (6 * GIB, 16 * GIB, 1),
+        (12 * GIB, 16 * GIB, 1),
+        (100 * GIB, 16 * GIB, 1),
+        (6 * GIB, 80 * GIB, 1 / 8),
+        (0, 4 * GIB, 1 / 4),
+        (200 * MIB, 4 * GIB, 1 / 4),
+        (300 * MIB, 4 * GIB, 1 / 2),
+    ],
+)
+def test_a_trial_gets_the_smallest_part_of_a_gpu_that_holds_it(memory: int, device: int, part: float) -> None:
+    assert part_of_gpu(memory, device) == part
+
+
+@given(st.integers(0, 200 * GIB), st.integers(0, 200 * GIB), st.integers(GIB, 200 * GIB))
+def test_more_memory_never_gets_a_smaller_part(memory: int, more: int, device: int) -> None:
+    assert part_of_gpu(memory, device) <= part_of_gpu(memory + more, device)
+
+
+@given(st.integers(0, 200 * GIB), st.integers(GIB, 200 * GIB))
+def test_trials_of_one_size_fit_together_on_a_gpu(memory: int, device: int) -> None:
+    part = part_of_gpu(memory, device)
+    assert part in (1 / 8, 1 / 4, 1 / 2, 1)
+    assert part == 1 or memory / part < device
+
+
+@pytest.mark.parametrize(
+    ("node", "memory", "expected"),
+    [
+        (SERVER, GIB, Allotment(64, 1, 1 / 8)),
+        (SERVER, 2 * GIB, Allotment(32, 2, 1 / 4)),
+        (SERVER, 4 * GIB, Allotment(16, 4, 1 / 2)),
+        (SERVER, 100 * GIB, Allotment(8, 8, 1)),
+        ({"CPU": 4.0, "GPU": 1.0}, GIB, Allotment(8, 0.5, 1 / 8)),
+        ({"CPU": 6.0, "GPU": 1.0}, 2 * GIB, Allotment(4, 1, 1 / 4)),
+        ({"CPU": 1.0, "GPU": 2.0}, 4 * GIB, Allotment(4, 0.25, 1 / 2)),
+    ],
+)
+def test_cores_go_with_the_part_of_the_gpu(node: dict[str, float], memory: int, expected: Allotment) -> None:
+    assert pack(allot([node], None, None), memory, 16 * GIB) == expected

@@ -4,19 +4,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.events import Event, TrialBegan, TrialEnded, TurnedAway
-from autopeft.plan import Plan
-from autopeft.search.driver import Driver
+from autopeft.plan import Budget, Plan
+from autopeft.search.driver import NEEDS_TOO_MUCH, Driver
 from autopeft.search.finder import Finder
-from autopeft.search.proposer import Proposer
+from autopeft.search.ledger import OUT_OF_MEMORY
+from autopeft.search.proposer import Proposer, default_params
 from autopeft.space.candidate import Candidate
 from autopeft.space.space import load_space
 from autopeft.storage.repository import Repository
-from autopeft.trial import Costs, Outcome, Rung, SearchRecord, Status
+from autopeft.trial import Costs, Outcome, Rung, SearchRecord, Status, Trial
 
 SPACE = load_space("quick").only(("lora", "adapter"))
 PLAN = Plan("model", "data.csv", trials=4)
@@ -98,6 +100,81 @@ def test_a_failed_trial_is_remembered_and_the_proposer_hears_of_it(repository: R
     assert kept.outcome is not None
     assert (kept.status, kept.outcome.reason) == (Status.FAILED, "out of memory")
     assert sitting.proposer.study.trials[0].state.name == "FAIL"
+
+
+def _of_memory(sitting: Sitting, *needed: int) -> list[Trial]:
+    """The next trials, which need so much."""
+    for memory in needed:
+        sitting.proposer.begin_with({**default_params(SPACE, "lora"), "lora.rank": memory // 10})
+    trials = [trial for trial in (sitting.driver.next() for _ in needed) if trial is not None]
+    assert [trial.predicted.memory for trial in trials] == list(needed)
+    return trials
+
+
+def run_out(sitting: Sitting, trial: Trial, device_memory: int) -> None:
+    sitting.driver.ended(trial.number, Outcome(Status.FAILED, OUT_OF_MEMORY, facts={"device_memory": device_memory}))
+
+
+def test_where_a_trial_ran_out_of_memory_nothing_that_needs_as_much_is_trained_again(repository: Repository) -> None:
+    sitting = Sitting(repository, replace(PLAN, trials=20))
+    for trial in iter(sitting.driver.next, None):
+        if trial.predicted.memory >= 100:
+            break
+        sitting.finish(trial.number)
+    run_out(sitting, trial, 4000)
+    assert repository.load("mine").facts["memory_correction"] == {
+        "factor": 4000 / trial.predicted.memory,
+        "ran_out": trial.predicted.memory,
+    }
+    assert not repository.load("mine").turned_away
+    later = list(iter(sitting.driver.next, None))
+    assert len(later) == 20 - trial.number
+    assert all(each.predicted.memory < trial.predicted.memory for each in later)
+    assert repository.load("mine").turned_away["memory"] > 0
+
+
+def test_running_out_of_memory_lowers_the_limit_of_the_budget_after_a_resume_too(repository: Repository) -> None:
+    plan = replace(PLAN, trials=12, budget=Budget(memory=400))
+    first = Sitting(repository, plan, {"memory": 400})
+    dear, unfinished, cheap = _of_memory(first, 160, 80, 40)
+    run_out(first, dear, 640)
+    assert repository.load("mine").facts["memory_correction"]["factor"] == 2.5, "400 were allowed"
+
+    second = Sitting(repository, plan, {"memory": 400}, resumed=True)
+    later = list(iter(second.driver.next, None))
+    assert all(trial.predicted.memory < 160 for trial in later)
+    assert dear.number not in {trial.number for trial in later}, "what ran out is not retried"
+    assert {unfinished.number, cheap.number} <= {trial.number for trial in later}
+    assert repository.load("mine").facts["memory_correction"]["factor"] == 2.5
+
+
+def test_what_an_earlier_sitting_left_unfinished_is_not_trained_where_memory_will_not_do(
+    repository: Repository,
+) -> None:
+    plan = replace(PLAN, trials=12)
+    first = Sitting(repository, plan)
+    dear, dearer = _of_memory(first, 80, 160)
+    run_out(first, dear, 80)
+
+    second = Sitting(repository, plan, resumed=True)
+    assert all(trial.predicted.memory < 80 for trial in iter(second.driver.next, None))
+    kept = {trial.number: trial for trial in repository.load("mine").trials}
+    assert kept[dearer.number].outcome == Outcome(Status.FAILED, NEEDS_TOO_MUCH)
+    assert kept[dear.number].outcome is not None
+    assert kept[dear.number].outcome.reason == OUT_OF_MEMORY
+    assert len(kept) == 12
+
+
+def test_when_memory_never_does_the_search_says_what_limit_came_of_it(repository: Repository) -> None:
+    sitting = Sitting(repository)
+    (cheapest,) = _of_memory(sitting, 10)
+    run_out(sitting, cheapest, 4000)
+    patient = patch("autopeft.search.driver.MOST_TURNED_AWAY_IN_A_ROW", 20)
+    with (
+        patient,
+        pytest.raises(AutopeftError, match=r"its limit on memory \(9 B since trials ran out of it\); give more"),
+    ):
+        sitting.driver.next()
 
 
 def test_after_a_resume_unfinished_trials_come_first_and_no_finished_one_again(repository: Repository) -> None:

@@ -74,6 +74,33 @@ def test_what_is_found_ahead_was_predicted_in_another_thread_before_it_was_asked
         assert threads[0] != get_ident()
 
 
+def test_tightened_limits_hold_at_once_and_for_what_was_found_ahead(finder: Finder) -> None:
+    first = [list(finder.find())[-1] for _ in range(8)]
+    assert max(each.costs.memory for each in first if each.costs) == 40
+    finder.go_ahead()
+    finder.tighten({"memory": 30})
+    later = [list(finder.find())[-1] for _ in range(8)]
+    assert all(each.costs and each.costs.memory <= 30 and each.costs.trainable <= 4 for each in later)
+
+
+def test_what_was_found_ahead_and_breaks_a_tightened_limit_is_turned_away() -> None:
+    proposer = _proposer()
+    predicted = Event()
+
+    def noting(_: Candidate) -> Costs:
+        predicted.set()
+        return Costs(1, 9 if len(proposer.study.trials) == 1 else 3, 1, 1)
+
+    with closing(Finder(proposer, noting, {}, ahead=True)) as finder:
+        finder.go_ahead()
+        assert predicted.wait(10)
+        finder.tighten({"memory": 8})
+        away, kept = finder.find()
+    assert (away.excess, kept.excess) == ({"memory": 1 / 8}, {})
+    assert proposer.study.trials[away.proposal.ticket].state is TrialState.PRUNED
+    assert proposer.study.trials[kept.proposal.ticket].state is TrialState.RUNNING
+
+
 def test_a_fault_of_the_prediction_reaches_the_caller() -> None:
     def broken(_: Candidate) -> Costs:
         raise AutopeftError("no such model")

@@ -7,13 +7,17 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
+import numpy as np
 import pytest
 
 import autopeft
 from autopeft.errors import AutopeftError
 from autopeft.events import BaselinesKnown, Begun, Ended, Event
-from autopeft.plan import Budget
+from autopeft.plan import Budget, Plan
+from autopeft.search.preparation import prepare
+from autopeft.search.samplers.drawing import Drawn
 from autopeft.trial import Status, Trial
 from tests.user import user_folder
 
@@ -94,6 +98,41 @@ def test_an_optuna_study_holds_the_trials(searched: tuple[autopeft.Search, list[
     search, _ = searched
     study = search.study()
     assert [trial.values[0] for trial in study.trials] == [trial.accuracy for trial in search.trials]
+
+
+@pytest.fixture(scope="module")
+def median_memory(place: Path) -> int:
+    """Of candidates drawn from the space at random."""
+    settings = options(place, methods="bitfit,lora")
+    plan = Plan.from_dict({name: settings[name] for name in ("model", "data", "space", "max_length", "methods")})
+    prepared = prepare(plan, place / "runs", "drawn", lambda _: None)
+    rng = np.random.default_rng(0)
+    drawn = [prepared.predict(prepared.space.draw(Drawn(rng))).memory for _ in range(15)]
+    assert sum(memory > median(drawn) for memory in drawn) >= 5
+    return int(median(drawn))
+
+
+@pytest.mark.parametrize("sampler", ["known_costs", "random"])
+def test_under_the_median_of_the_costs_of_a_space_nothing_over_it_is_trained_or_selected(
+    place: Path, median_memory: int, sampler: str
+) -> None:
+    settings = options(place, methods="bitfit,lora", trials=6, sampler=sampler, name=f"median-{sampler}")
+    search = autopeft.search(**settings, budget=Budget(memory=median_memory))
+    assert len(search.trials) == 6
+    assert max(needed(trial) for trial in search.trials) <= median_memory
+    if sampler == "random":
+        assert search.record.turned_away["memory"] > 0
+    finished = sorted(needed(trial) for trial in search.trials if trial.status is Status.FINISHED)
+    for most in (*finished, median_memory, finished[0] + 1, 10 * median_memory):
+        assert needed(search.select(memory=most)) <= most
+    with pytest.raises(AutopeftError, match="no finished trial keeps memory at most"):
+        search.select(memory=finished[0] - 1)
+
+
+def needed(trial: Trial) -> int:
+    """The larger of the predicted and the measured memory."""
+    measured = trial.outcome.measured if trial.outcome else None
+    return max(trial.predicted.memory, measured.memory if measured else 0)
 
 
 def without_clock(trial: Trial) -> Trial:

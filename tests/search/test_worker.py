@@ -11,6 +11,7 @@ import torch
 
 from autopeft.artifacts import load
 from autopeft.plan import Plan
+from autopeft.search.correction import ran_out_of_memory
 from autopeft.search.preparation import prepare
 from autopeft.search.worker import TrainingWorker
 from autopeft.space.candidate import Candidate, Part, Training
@@ -93,6 +94,16 @@ def test_a_fault_is_an_outcome_with_its_reason_and_the_next_trial_trains(
     assert failed.reason.startswith(reason)
     assert failed.artifact == ""
     assert outcome(worker, trial(4)).status is Status.FINISHED
+
+
+@pytest.mark.parametrize("error", [MemoryError("no more"), torch.OutOfMemoryError("CUDA out of memory.")])
+def test_a_lack_of_memory_is_known_as_such_with_the_memory_of_the_device(
+    worker: TrainingWorker, error: Exception
+) -> None:
+    with patch("autopeft.search.worker.train", raising(error)):
+        failed = outcome(worker, trial())
+    assert ran_out_of_memory(failed)
+    assert failed.facts["device_memory"] > 2**28
 
 
 def test_a_divergence_is_an_outcome(worker: TrainingWorker) -> None:

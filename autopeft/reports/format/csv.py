@@ -17,6 +17,8 @@ from autopeft.space.candidate import Candidate
 from autopeft.trial import SearchRecord, Trial
 
 _COSTS = tuple(name for name in OBJECTIVES if name != "accuracy")
+_MEASURED = ("seconds_per_step", "examples_per_second", "latency", "latency_bare", "bytes_on_disk")
+"""Facts of an outcome that are numbers."""
 _CONFIRMED = (
     *("confirmed_seeds", "confirmed_validation", "confirmed_validation_deviation"),
     *("confirmed_test", "confirmed_test_deviation", "front_probability"),
@@ -48,7 +50,7 @@ def render(record: SearchRecord) -> str:
         *_COSTS,
         *(f"measured_{name}" for name in _COSTS),
     ]
-    first += [*_CONFIRMED, "seconds", "seed", "started", "finished", "reason"]
+    first += [*_MEASURED, *_CONFIRMED, "seconds", "seed", "started", "finished", "reason"]
     settings = sorted({name for row in rows for name in row} - set(first))
     file = StringIO()
     writer = csv.DictWriter(file, [*first, *settings], restval="", lineterminator="\n")
@@ -67,6 +69,7 @@ def _row(trial: Trial) -> dict[str, Any]:
         "accuracy": "" if trial.accuracy is None else trial.accuracy,
         **{name: getattr(trial.predicted, name) for name in _COSTS},
         **({f"measured_{name}": getattr(measured, name) for name in _COSTS} if measured else {}),
+        **({name: outcome.facts[name] for name in _MEASURED if name in outcome.facts} if outcome else {}),
         "seconds": round(outcome.seconds, 3) if outcome else "",
         "seed": trial.seed,
         "started": trial.started.isoformat() if trial.started else "",

@@ -13,10 +13,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from autopeft.reports import confirmations
+from autopeft.reports import confirmations, costs
 from autopeft.reports.findings import (
     Findings,
     baseline_rows,
+    correction,
     emptiness,
     fact_lines,
     failure_lines,
@@ -55,10 +56,13 @@ def render(record: SearchRecord) -> str:
         front=[_front_row(found, trial) for trial in found.front],
         headings=[heading(name) for name in found.objectives],
         baselines=[(name, _baseline_row(found, accuracy)) for name, accuracy in baseline_rows(record)],
+        cost_headings=costs.HEADINGS,
+        costs=[(trial.number, describe(trial.candidate), costs.cells(trial)) for trial in found.front],
         confirmed=_confirmed(record, found),
         emptiness=emptiness(record, found),
         tally=tally(record, found),
         failures=failure_lines(found),
+        correction=correction(record),
         notes=notes(record, found),
         methods=[
             (

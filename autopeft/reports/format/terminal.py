@@ -14,6 +14,7 @@ from autopeft.reports import confirmations
 from autopeft.reports.findings import (
     Findings,
     baseline_rows,
+    correction,
     emptiness,
     failure_lines,
     find,
@@ -80,6 +81,8 @@ def text(record: SearchRecord, width: int, coloured: bool) -> str:
     console.print(Text(tally(record, found)))
     for line in failure_lines(found):
         console.print(Text(line, style="red"))
+    if corrected := correction(record):
+        console.print(Text(corrected))
     for line in notes(record, found):
         console.print(Text(line, style="dim"))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"

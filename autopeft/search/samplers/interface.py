@@ -20,3 +20,6 @@ class Sampler(Protocol):
 
         `told` are the trials whose outcome is known, `pending` the draws of proposals without an answer yet.
         """
+
+    def keep(self, limits: Mapping[str, float]) -> None:
+        """All limits on costs that hold from now on; a sampler may leave keeping them to whoever turns away."""

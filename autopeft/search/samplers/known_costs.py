@@ -54,19 +54,26 @@ class KnownCosts:
         space: Space,
         objectives: Sequence[str],
         predict: Callable[[Candidate], Costs],
-        limits: Mapping[str, int],
+        limits: Mapping[str, float],
         seed: int,
     ) -> None:
         self.optuna: BaseSampler = RandomSampler(seed=seed)
         self._space = space
+        self._predict = predict
         self._seed = seed
         self._learns = "accuracy" in objectives
-        costs = [name for name in objectives if name != "accuracy"]
-        names = tuple(dict.fromkeys(("trainable", *costs, *limits)))
-        self._prices = Prices(space, names, predict)
+        self._costs = [name for name in objectives if name != "accuracy"]
+        self._prices = Prices(space, self._priced(limits), predict)
+        self.keep(limits)
+
+    def keep(self, limits: Mapping[str, float]) -> None:
+        """All limits on costs that hold from now on."""
+        names = self._priced(limits)
+        if names != self._prices.names:
+            self._prices = Prices(self._space, names, self._predict)
         self._size = names.index("trainable")
-        self._objectives = [names.index(name) for name in costs]
-        self._limits = np.log([limits.get(name, np.inf) for name in names])
+        self._objectives = [names.index(name) for name in self._costs]
+        self._limits = np.log1p([limits.get(name, np.inf) for name in names])
 
     def choose(self, told: Sequence[Trial], pending: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
         """None before there are enough results, or where nothing that was drawn may be trained."""
@@ -99,6 +106,10 @@ class KnownCosts:
         shortlist = np.argsort(-seeming, kind="stable")[:_MOST_PREDICTED]
         best = self._best([options[at] for at in shortlist], seeming[shortlist], worth)
         return None if best is None else best.params
+
+    def _priced(self, limits: Mapping[str, float]) -> tuple[str, ...]:
+        """The costs that matter."""
+        return tuple(dict.fromkeys(("trainable", *self._costs, *limits)))
 
     def _options(
         self, parents: Sequence[Mapping[str, Any]], tried: set[object], rng: np.random.Generator
@@ -135,7 +146,7 @@ class KnownCosts:
             if predicted == _PREDICTED or most >= value:
                 break
             costs = self._prices.exact(point.params)
-            if costs is None or (costs > self._limits + 1e-9).any():
+            if costs is None or (costs > self._limits).any():
                 continue
             predicted += 1
             exact = _Point(point.params, point.described, costs)

@@ -22,7 +22,7 @@ class Ground:
     space: Space
     objectives: tuple[str, ...]
     predict: Callable[[Candidate], Costs]
-    limits: Mapping[str, int]
+    limits: Mapping[str, float]
     seed: int
 
 
@@ -34,6 +34,9 @@ class _OfOptuna:
 
     def choose(self, told: Sequence[Trial], pending: Sequence[Mapping[str, Any]]) -> None:  # noqa: ARG002
         return None
+
+    def keep(self, limits: Mapping[str, float]) -> None:
+        """Optuna learns limits from what was turned away."""
 
 
 def _known_costs(ground: Ground) -> Sampler:

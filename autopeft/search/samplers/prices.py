@@ -65,7 +65,7 @@ class Prices:
         return np.stack([conditioned(within, each, lengths).predict(across)[0] for each, lengths in columns], axis=1)
 
     def _logs(self, costs: Costs) -> Array:
-        return np.log([max(1.0, float(getattr(costs, name))) for name in self.names])
+        return np.log1p([costs.value(name) for name in self.names])
 
 
 def key_of(params: Mapping[str, Any]) -> object:

@@ -92,6 +92,33 @@ def test_proposals_keep_all_limits_and_are_never_repeated() -> None:
     assert len({str(sorted(each.params.items())) for each in trials}) == len(trials)
 
 
+@pytest.mark.parametrize("limits", [{}, {"memory": 60_000_000}, {"trainable": 50_000}])
+@pytest.mark.parametrize("objectives", [OBJECTIVES, ("accuracy", "trainable")])
+def test_proposals_keep_limits_that_are_tightened_on_the_way(
+    limits: dict[str, int], objectives: tuple[str, ...]
+) -> None:
+    mine = proposer(limits=limits, objectives=objectives)
+    early = searched(mine, 12)
+    tightened = {**limits, "memory": 25_999_999}
+    assert any(each.predicted.memory > 25_999_999 for each in early)
+    mine.keep(tightened)
+    late = searched(mine, 12, first=13)
+    assert not any(each.predicted.excesses(tightened) for each in late)
+    assert len({str(sorted(each.params.items())) for each in (*early, *late)}) == 24
+
+
+def test_what_needs_a_byte_more_than_a_limit_is_not_proposed() -> None:
+    def predict_large(candidate: Candidate) -> Costs:
+        return Costs(predict(candidate).trainable, 40 * 2**30, 1, 1)
+
+    mine = Proposer(SPACE, OBJECTIVES, "known_costs", 1, predict_large)
+    for kind in SPACE.methods:
+        mine.begin_with(default_params(SPACE, kind))
+    searched(mine, 8)
+    mine.keep({"memory": 40 * 2**30 - 1})
+    assert mine._sampler.choose(mine._told, []) is None
+
+
 def test_pending_proposals_are_not_proposed_again() -> None:
     mine = proposer()
     searched(mine, 8)

@@ -1,0 +1,63 @@
+"""How long inference takes with a candidate's methods, beside the bare backbone in the same run.
+
+What merges into the weights takes no time, and is left off; the rest is attached with fresh values, which compute the
+same. Not covered: batches, and backbones that are compiled or exported first.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from autopeft.backbone.sites import Sites
+from autopeft.methods.attached import attach
+from autopeft.methods.passes import evaluating
+from autopeft.methods.registry import Configured
+from autopeft.space.candidate import Training
+from autopeft.tasks.classifier import Bare, Carrier, Classifier
+
+_REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Median seconds for one batch."""
+
+    with_methods: float
+    bare: float
+
+
+def measure_latency(
+    model: nn.Module, sites: Sites, remaining: Sequence[Configured], inputs: Mapping[str, Tensor]
+) -> Latency:
+    """Times a model that carries nothing, with the methods that do not merge; it is as before afterwards.
+
+    The backbone is timed before the methods and after them, so that a machine that slows down favours neither.
+    """
+    bare = _timed(Bare(model), inputs)
+    if not remaining:
+        return Latency(median(bare), median(bare))
+    with attach(model, remaining, sites) as attached:
+        attached.settle()
+        with_methods = _timed(attached, inputs)
+    bare += _timed(Bare(model), inputs)
+    return Latency(median(with_methods), median(bare))
+
+
+@torch.inference_mode()
+def _timed(carrier: Carrier, inputs: Mapping[str, Tensor]) -> list[float]:
+    """Seconds of each of several passes, after one that is not counted."""
+    features = Classifier(carrier, nn.Identity(), Training.pooling)
+    on_cuda = next(iter(inputs.values())).is_cuda
+    seconds = []
+    with evaluating(features):
+        for _ in range(1 + _REPEATS):
+            began = time.perf_counter()
+            features(inputs)
+            if on_cuda:
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - began)
+    return seconds[1:]

@@ -1,0 +1,55 @@
+"""What trials cost, predicted before training and measured in it, side by side."""
+
+from collections.abc import Sequence
+
+from autopeft.plan import OBJECTIVES
+from autopeft.reports.wording import heading, show
+from autopeft.sizes import show_bytes, show_milliseconds
+from autopeft.trial import Trial
+
+_COMPARED = ("trainable", "memory", "flops")
+HEADINGS = (
+    *(text for name in _COMPARED for text in (heading(name), "measured")),
+    *("stored size", "on disk with head", "training texts per second", "latency of one text", "of the bare backbone"),
+)
+
+
+def cells(trial: Trial) -> tuple[str, ...]:
+    """What stands below `HEADINGS`; a dash where nothing was measured."""
+    measured = trial.outcome.measured if trial.outcome else None
+    facts = trial.outcome.facts if trial.outcome else {}
+    compared = [
+        text
+        for name in _COMPARED
+        for text in (
+            show(name, trial.predicted.value(name)),
+            show(name, measured.value(name)) if measured else "-",
+        )
+    ]
+    rest = {
+        "bytes_on_disk": show_bytes,
+        "examples_per_second": "{:.0f}".format,
+        "latency": show_milliseconds,
+        "latency_bare": show_milliseconds,
+    }
+    told = [write(facts[name]) if name in facts else "-" for name, write in rest.items()]
+    return *compared, show("stored", trial.predicted.value("stored")), *told
+
+
+def lines(trial: Trial) -> Sequence[tuple[str, str]]:
+    """Every objective of one trial as name and value, with what was measured beside it, and what was only measured."""
+    measured = trial.outcome.measured if trial.outcome else None
+    facts = trial.outcome.facts if trial.outcome else {}
+    said = []
+    for name in OBJECTIVES:
+        text = show(name, trial.value(name))
+        own = None if measured is None or name == "accuracy" else getattr(measured, name)
+        said.append((heading(name), text if own is None else f"{text} (measured {show(name, own)})"))
+    if "latency" in facts and "latency_bare" in facts:
+        bare = show_milliseconds(facts["latency_bare"])
+        said.append(("latency", f"{show_milliseconds(facts['latency'])} for one text (bare backbone {bare})"))
+    if "examples_per_second" in facts:
+        said.append(("training speed", f"{facts['examples_per_second']:.0f} texts per second"))
+    if "bytes_on_disk" in facts:
+        said.append(("on disk", f"{show_bytes(facts['bytes_on_disk'])} with the head"))
+    return said
