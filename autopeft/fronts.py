@@ -107,8 +107,8 @@ def select(trials: Iterable[Trial], budget: Budget, *, prefer: str = "accuracy")
     return min(kept, key=lambda trial: (_point(trial, order), trial.number))
 
 
-def _counts(trial: Trial, objectives: Iterable[str]) -> bool:
-    judged = "accuracy" not in objectives or trial.accuracy is not None
+def _counts(trial: Trial, objectives: Sequence[str]) -> bool:
+    judged = all(not _more_is_better(name) or trial.accuracy is not None for name in objectives)
     return trial.status is Status.FINISHED and judged and all(math.isfinite(trial.value(name)) for name in objectives)
 
 

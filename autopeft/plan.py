@@ -216,11 +216,9 @@ class Resources:
     """Where a search runs; not part of the plan, so that a search may be resumed elsewhere."""
 
     workers: int | None = None
-    """Trials trained at a time; 0 trains in this process without Ray. By default as many as the GPUs hold by predicted
-    memory (one per GPU where this machine has none itself), or one per core where there are no GPUs."""
+    """Trials trained at a time; 0 trains in this process without Ray. By default all that GPUs hold, or cores."""
     gpus_per_trial: float | None = None
-    """GPUs (or a fraction of one) for each trial. By default 1/8, 1/4, 1/2 or 1, the least that holds its predicted
-    memory; with --workers a whole one or an equal part; 0 where there are no GPUs."""
+    """GPUs (or a fraction of one) for each trial; by default the part that its predicted memory asks for."""
     address: str | None = None
     """Address of a running Ray cluster, or 'auto'; a local one is started when not given."""
     timeout: float | None = None

@@ -285,7 +285,7 @@ def keeps(each: Trial, budget: Budget) -> bool:
 
 @given(trials=searches(), budget=limited, prefer=st.sampled_from(list(OBJECTIVES)))
 def test_the_selected_trial_keeps_all_limits_and_no_trial_that_does_is_better(trials, budget, prefer):
-    kept = [each for each in trials if counts(each, ("accuracy",)) and keeps(each, budget)]
+    kept = [each for each in trials if counts(each, ("accuracy", prefer)) and keeps(each, budget)]
     if not kept:
         with pytest.raises(AutopeftError, match=r"no finished trial keeps|no trial to select"):
             select(trials, budget, prefer=prefer)
@@ -293,7 +293,7 @@ def test_the_selected_trial_keeps_all_limits_and_no_trial_that_does_is_better(tr
     chosen = select(trials, budget, prefer=prefer)
     assert chosen in kept
     assert all(no_worse(chosen, each, (prefer,)) for each in kept)
-    assert chosen in front(kept, tuple(OBJECTIVES))
+    assert chosen in front(kept, tuple(OBJECTIVES)) or chosen.predicted.overhead is None
 
 
 def refused(trials: list[Trial], budget: Budget) -> str:
