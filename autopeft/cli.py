@@ -34,7 +34,8 @@ _SIZES = {
     "timeout": "DURATION",
 }
 """Options that the dataclasses read as text, and how to write them."""
-_DEMO: Mapping[str, Any] = {"space": "quick", "max_length": 32}
+_DEMO: Mapping[str, Any] = {"space": "quick", "max_length": 32, "sampler": "tpe"}
+"""A sampler that goes on trying all kinds: `known_costs` may narrow down to one within so few trials."""
 _DEMO_LIMITS: Mapping[str, Any] = {"trials": 16, "time": "6m"}
 _ESTIMATING = 4
 """Processes that share an estimate, at most: each begins with importing libraries, and reading the model's shape."""
