@@ -11,23 +11,11 @@ from itertools import combinations
 from operator import le
 
 from autopeft.errors import AutopeftError, unknown
-from autopeft.plan import OBJECTIVES, Budget
-from autopeft.sizes import (
-    parse_bytes,
-    parse_count,
-    parse_fraction,
-    parse_seconds,
-    show_bytes,
-    show_count,
-    show_fraction,
-    show_milliseconds,
-)
+from autopeft.plan import OBJECTIVES, PARSERS, Budget, show_cost
 from autopeft.trial import Status, Trial, excesses
 
 MARGIN = 1.1
 """Reference of a cost, as a multiple of the largest one; above 1, so that the most expensive trial counts, too."""
-_SHOW = {"memory": show_bytes, "stored": show_bytes, "overhead": show_fraction, "latency": show_milliseconds}
-_PARSE = {"memory": parse_bytes, "stored": parse_bytes, "overhead": parse_fraction, "latency": parse_seconds}
 
 Point = tuple[float, ...]
 
@@ -214,7 +202,7 @@ def _refusal(trials: Sequence[Trial], limits: Mapping[str, float]) -> str:
 def _show(objective: str, value: float) -> str:
     if not math.isfinite(value):
         return "that nobody measured"
-    return f"{value:g}" if objective == "accuracy" else _SHOW.get(objective, show_count)(value)
+    return f"{value:g}" if objective == "accuracy" else show_cost(objective, value)
 
 
 def _enough(objective: str, value: float) -> str:
@@ -223,7 +211,7 @@ def _enough(objective: str, value: float) -> str:
         rounded = round(value, 3)
         return _show(objective, rounded if rounded <= value else round(rounded - 0.001, 3))
     shown = _show(objective, value)
-    if not math.isfinite(value) or _PARSE.get(objective, parse_count)(shown) >= value:
+    if not math.isfinite(value) or PARSERS[objective](shown) >= value:
         return shown
     return _show(objective, value + 0.001 if objective == "overhead" else value * 1.005)
 

@@ -7,7 +7,7 @@ import ast
 import inspect
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,18 @@ from typing import Any, Self
 import yaml
 
 from autopeft.errors import AutopeftError, unknown
-from autopeft.sizes import Share, parse_bytes, parse_count, parse_count_or_share, parse_fraction, parse_seconds
+from autopeft.sizes import (
+    Share,
+    parse_bytes,
+    parse_count,
+    parse_count_or_share,
+    parse_fraction,
+    parse_seconds,
+    show_bytes,
+    show_count,
+    show_fraction,
+    show_milliseconds,
+)
 
 OBJECTIVES: Mapping[str, bool] = {
     "accuracy": True,
@@ -28,6 +39,21 @@ OBJECTIVES: Mapping[str, bool] = {
     "overhead": False,
 }
 """Every objective by name, and whether more of it is better."""
+PARSERS: Mapping[str, Callable[[Any], Any]] = {
+    "memory": parse_bytes,
+    "trainable": parse_count_or_share,
+    "stored": parse_bytes,
+    "flops": parse_count,
+    "overhead": parse_fraction,
+    "latency": parse_seconds,
+}
+"""How limits on costs are read; `show_cost` writes what they read."""
+_SHOW = {"memory": show_bytes, "stored": show_bytes, "overhead": show_fraction, "latency": show_milliseconds}
+
+
+def show_cost(name: str, value: float) -> str:
+    """A cost, or a limit on it, with its unit; a count where it has none."""
+    return _SHOW.get(name, show_count)(value)
 
 
 @dataclass(frozen=True)
@@ -50,15 +76,7 @@ class Budget:
     """Smallest acceptable value of the task's metric on validation data, between 0 and 1; used when selecting."""
 
     def __post_init__(self) -> None:
-        parsers = {
-            "memory": parse_bytes,
-            "trainable": parse_count_or_share,
-            "stored": parse_bytes,
-            "flops": parse_count,
-            "overhead": parse_fraction,
-            "latency": parse_seconds,
-        }
-        for name, parse in parsers.items():
+        for name, parse in PARSERS.items():
             value = getattr(self, name)
             if value is not None:
                 parsed = parse(value)

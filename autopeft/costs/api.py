@@ -80,7 +80,7 @@ def measure(
             classifier = Classifier(attached, task.new_head(sites.width).to(device), training.pooling)
             targets = torch.arange(rows) % labels
             costs = measure_batch(classifier, attached, task, inputs, targets, training, device)
-            left = [part for part, own in zip(parts, attached.parts, strict=True) if not own.mergeable]
+            left = attached.remaining
         merged = bare
         if left:
             with attach(model, left, sites) as attached:

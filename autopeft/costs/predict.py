@@ -220,7 +220,7 @@ class Predictor:
                 return None
             reading = self._step(skeleton, attached, training)
             counted = _counted(attached)
-            left = [part for part, own in zip(parts, attached.parts, strict=True) if not own.mergeable]
+            left = attached.remaining
         totals = {
             **counted,
             "flops": reading.flops,

@@ -94,6 +94,11 @@ class Attached:
         """Trainable parameters, without the head."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    @property
+    def remaining(self) -> tuple[Configured, ...]:
+        """The methods that would be left if those that merge were merged."""
+        return tuple(each for each, part in zip(self.chosen, self.parts, strict=True) if not part.mergeable)
+
     def set_up(self, losses: Losses) -> None:
         """Lets every part make its pass over training data; called once, before training, where there is data."""
         for part in self.parts:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from autopeft.sizes import show_bytes, show_count, show_fraction
+from autopeft.plan import show_cost
 from autopeft.space.candidate import Candidate, Part
 from autopeft.trial import Trial
 
@@ -14,7 +14,6 @@ HEADINGS: Mapping[str, str] = {
     "stored": "stored size",
     "overhead": "inference overhead",
 }
-_SHOW = {"memory": show_bytes, "stored": show_bytes, "overhead": show_fraction}
 _UNTOLD: tuple[Any, ...] = (None, False, 0, "", "all", "none")
 """Settings that leave something out of play; the short description does without them."""
 
@@ -28,7 +27,7 @@ def show(objective: str, value: float | None) -> str:
     """An objective's value with its unit; a dash where there is none."""
     if value is None or not math.isfinite(value):
         return "-"
-    return f"{value:.3f}" if objective == "accuracy" else _SHOW.get(objective, show_count)(value)
+    return f"{value:.3f}" if objective == "accuracy" else show_cost(objective, value)
 
 
 def show_setting(value: Any) -> str:

@@ -53,7 +53,6 @@ class Driver:
         self._next_number = 1 + max((trial.number for trial in record.trials), default=0)
         self._given = len(record.trials) - len(self._unfinished)
         self._correction: Correction | None = None
-        self._most_memory = math.inf
         if known := record.facts.get("memory_correction"):
             self._correct(Correction(**known))
 
@@ -65,7 +64,7 @@ class Driver:
                 return None
             self._given += 1
             self._trials[trial.number] = trial
-            if trial.predicted.memory > self._most_memory:
+            if self._correction is not None and trial.predicted.memory > self._correction.limit:
                 self.ended(trial.number, Outcome(Status.FAILED, NEEDS_TOO_MUCH))
                 continue
             self._repository.record(self._name, trial)
@@ -117,9 +116,8 @@ class Driver:
     def _correct(self, correction: Correction) -> None:
         """Predictions of memory count for so much more from now on, for trials that were begun earlier, too."""
         self._correction = correction
-        self._most_memory = correction.limit
         self._facts["memory_correction"] = asdict(correction)
-        self._finder.tighten({"memory": self._most_memory})
+        self._finder.tighten({"memory": correction.limit})
 
     def _new(self) -> Trial | None:
         for seen in islice(self._finder.find(), MOST_TURNED_AWAY_IN_A_ROW):
@@ -138,7 +136,7 @@ class Driver:
                 return None
         lowered = ""
         if worst == "memory" and self._correction is not None:
-            lowered = f" ({show_bytes(self._most_memory)} since trials ran out of it)"
+            lowered = f" ({show_bytes(self._correction.limit)} since trials ran out of it)"
         raise AutopeftError(
             f"{MOST_TURNED_AWAY_IN_A_ROW} candidates in a row broke the budget, the last one its limit on {worst}"
             f"{lowered}; give more, or a space with smaller settings."

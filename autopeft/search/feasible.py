@@ -9,14 +9,13 @@ import math
 from collections.abc import Callable, Mapping
 
 from autopeft.errors import AutopeftError, CannotAttach
+from autopeft.plan import show_cost
 from autopeft.search.proposer import default_params
-from autopeft.sizes import show_bytes, show_count, show_fraction
 from autopeft.space.candidate import Candidate, Value
 from autopeft.space.parameters import Parameter, Recalled, label
 from autopeft.space.space import Space
 from autopeft.trial import Costs, excesses
 
-_SHOW = {"memory": show_bytes, "stored": show_bytes, "overhead": show_fraction}
 _TRAINING = "training."
 Params = Mapping[str, object]
 
@@ -117,4 +116,4 @@ class _Options:
 
 
 def _told(costs: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {_SHOW.get(name, show_count)(value)}" for name, value in costs.items())
+    return ", ".join(f"{name} {show_cost(name, value)}" for name, value in costs.items())

@@ -36,7 +36,7 @@ class Finder:
     ) -> None:
         self._proposer = proposer
         self._predict = predict
-        self._limits = self._limits_of_seeking = limits
+        self._limits = limits
         self._lessons: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._thread = ThreadPoolExecutor(1, "autopeft-finder") if ahead else None
         self._seen: SimpleQueue[Considered | Exception] = SimpleQueue()
@@ -76,7 +76,7 @@ class Finder:
     def tighten(self, limits: Mapping[str, float]) -> None:
         """Limits that hold from now on, also for what was found ahead; those of other names stay."""
         self._limits = {**self._limits, **limits}
-        self._learn(partial(self._keep, self._limits))
+        self._learn(partial(self._proposer.keep, self._limits))
 
     def close(self) -> None:
         """Stops looking for more."""
@@ -90,10 +90,6 @@ class Finder:
             lesson()
         else:
             self._lessons.put(lesson)
-
-    def _keep(self, limits: Mapping[str, float]) -> None:
-        self._limits_of_seeking = limits
-        self._proposer.keep(limits)
 
     def _considered_again(self, seen: Considered) -> Considered:
         """Under the limits of now; what was found ahead may break those that were tightened since."""
@@ -116,7 +112,7 @@ class Finder:
             proposal = self._proposer.propose()
             try:
                 costs = self._predict(proposal.candidate)
-                excess: Mapping[str, float] = costs.excesses(self._limits_of_seeking)
+                excess: Mapping[str, float] = costs.excesses(self._limits)
             except CannotAttach:
                 costs, excess = None, {"cannot attach": 1.0}
             if excess:

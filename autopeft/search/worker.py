@@ -90,7 +90,7 @@ class TrainingWorker:
             measured = measure(classifier, attached, self._task, self._train, candidate, self._device)
             yield from self._rungs(trial, attached, classifier, pace)
             save_artifact(folder, attached, head, self._job.description, candidate)
-            remaining = [each for each, part in zip(attached.chosen, attached.parts, strict=True) if not part.mergeable]
+            remaining = attached.remaining
         yield Outcome(
             Status.FINISHED,
             seconds=time.perf_counter() - began,
