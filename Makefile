@@ -14,7 +14,7 @@ demo: $(VENV)/.runtime  ## Searches on a packaged model and data set, without a 
 	@$(BIN)/autopeft report --html $(DEMO_REPORT)
 
 test: $(VENV)/.development  ## Runs the tests
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 check: lint types wheel test  ## Runs everything that CI runs
 

@@ -5,7 +5,8 @@ arXiv:2012.13255, section 3.1).
 is 1 (DID, after Li et al. 2018, arXiv:1804.08838). P_i is a Fastfood transform H G Π H B of the next power of two, cut
 to the tensor's size and divided so that its columns have length 1; B are random signs, Π is a permutation, G are normal
 numbers and H is the Walsh-Hadamard matrix. They are drawn on the CPU from `seed` and the tensor's name, so that they
-are the same everywhere and need not be saved.
+are the same everywhere and need not be saved. Where t is shorter than the transform, H B of t and the zeros after it
+only repeats H B of t alone, so Π picks from that, and one transform of full size remains.
 
 The changed weights exist while their module runs, and as long as the backward pass needs them. A weight that a model
 uses without calling the module it belongs to stays as it is.
@@ -59,7 +60,7 @@ class Said(Method):
         space = Subspace(self.dimensions - scales, scales).to(device)
         for (name, weight), group in zip(chosen.items(), groups, strict=True):
             seed = zlib.crc32(f"{self.seed} {name}".encode())
-            space.projections.append(Projection(weight, group if scales else None, seed))
+            space.projections.append(Projection(weight, len(space.vector), group if scales else None, seed))
         with undone_on_error(Projected(model, space, list(chosen.values()))) as attached:
             return attached
 
@@ -83,15 +84,17 @@ class Projection(nn.Module):
     order: Tensor
     normal: Tensor
 
-    def __init__(self, weight: Tensor, group: int | None, seed: int) -> None:
+    def __init__(self, weight: Tensor, dimensions: int, group: int | None, seed: int) -> None:
         super().__init__()
         self.group = group
-        size = 1 << (weight.numel() - 1).bit_length()
+        size = _power_of_two(weight.numel())
+        short = min(size, _power_of_two(dimensions))
         generator = torch.Generator("cpu").manual_seed(seed)
         where: dict[str, Any] = {"device": "meta"} if weight.is_meta else {"device": "cpu", "generator": generator}
-        signs = torch.randint(2, (size,), dtype=torch.int8, **where) * 2 - 1
+        signs = torch.randint(2, (short,), dtype=torch.int8, **where) * 2 - 1
         self.register_buffer("signs", signs.to(weight.device))
-        self.register_buffer("order", torch.randperm(size, dtype=torch.int32, **where).to(weight.device))
+        order = torch.randperm(size, dtype=torch.int32, **where) % short
+        self.register_buffer("order", order.to(weight.device))
         normal = torch.randn(size, dtype=torch.float32, **where)
         normal /= (weight.numel() * normal.square().sum()).sqrt()
         self.register_buffer("normal", normal.to(weight.device))
@@ -100,6 +103,11 @@ class Projection(nn.Module):
         x = transformed(pad(t, (0, len(self.signs) - len(t))) * self.signs, hadamard)
         x = transformed(x.index_select(0, self.order) * self.normal, hadamard)
         return x[: shape.numel()].view(shape)
+
+
+def _power_of_two(least: int) -> int:
+    """The smallest power of two that is not less."""
+    return 1 << (least - 1).bit_length()
 
 
 class Subspace(nn.Module):
@@ -128,11 +136,13 @@ class Subspace(nn.Module):
 
 def transformed(x: Tensor, hadamard: Tensor) -> Tensor:
     """The Walsh-Hadamard transform, not normalised, of a vector whose length is a power of two."""
-    left = len(x)
-    while left > 1:
-        size = min(left, len(hadamard))
-        x = (x.view(-1, size) @ hadamard[:size, :size]).T.reshape(-1)
-        left //= size
+    length, within = len(x), 1
+    while within < length:
+        size = min(length // within, len(hadamard))
+        matrix = hadamard[:size, :size]
+        x = x.view(-1, size) @ matrix if within == 1 else matrix @ x.view(-1, size, within)
+        x = x.view(-1)
+        within *= size
     return x
 
 

@@ -16,11 +16,13 @@ from tests.tiny import CONFIGS, batch, tiny
 
 
 def dense(projection, dimensions, shape):
-    """P as a matrix (elements, dimensions), in double precision, from its definition."""
-    h = torch.from_numpy(walsh_hadamard(len(projection.signs))).double()
+    """P as a matrix (elements, dimensions), in double precision, from its definition: H G Π H B of full size."""
     normal = projection.normal.double()
     assert normal.square().sum().item() == pytest.approx(1 / shape.numel(), rel=1e-4)
-    columns = (h * projection.signs)[:, :dimensions]
+    size, short = len(normal), len(projection.signs)
+    h = torch.from_numpy(walsh_hadamard(size)).double()
+    columns = (h[:, :short] * projection.signs)[:, :dimensions]
+    assert torch.equal(columns, columns[torch.arange(size) % short]), "any permutation with this order is the same"
     columns = h[: shape.numel()] @ (normal[:, None] * columns[projection.order.long()])
     return torch.nn.functional.pad(columns, (0, dimensions - columns.shape[1]))
 
@@ -36,7 +38,7 @@ def test_the_transform_multiplies_with_the_walsh_hadamard_matrix(size):
 @pytest.mark.parametrize("dimensions", [7, 100])
 def test_a_projection_is_linear_and_its_columns_have_about_length_1(shape, dimensions):
     weight = torch.zeros(shape)
-    projection = Projection(weight, None, seed=3)
+    projection = Projection(weight, dimensions, None, seed=3)
     matrix = dense(projection, dimensions, weight.shape).float()
     t, hadamard = torch.randn(dimensions), Subspace(1, 0).hadamard
     assert torch.allclose(projection(t, hadamard, weight.shape).flatten(), matrix @ t, atol=1e-4)
