@@ -22,7 +22,8 @@ class Costs:
     trainable: int
     """Parameters that receive a gradient, without the task head."""
     memory: int
-    """Peak bytes alive during a training step: weights, activations, gradients, optimizer state, temporary."""
+    """Peak bytes alive in a training step, or before the first where methods look at data: weights, activations,
+    gradients, optimizer state, temporary."""
     stored: int
     """Bytes that have to be shipped, without the task head."""
     flops: int
@@ -34,6 +35,8 @@ class Costs:
     overhead: float | None = None
     """By how much that is more than the bare backbone needs, as a fraction: 0 where all merges; None where not known.
     """
+    set_up_flops: int | None = None
+    """Floating-point operations on training data before the first step, once; None where not known."""
 
     def value(self, name: str) -> float:
         """One cost by its name; infinite where it is not known."""

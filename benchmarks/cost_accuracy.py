@@ -4,11 +4,11 @@
 
 Models have random weights (cost does not depend on values) and 12 layers of width 256, so that predictions come from
 shallow models of their layers. The first table tells whether the simulated step is the real one; both are read by the
-same meter, so it cannot tell whether the meter is right. The second table trusts no meter. In a fresh process for each
-case, it compares the predicted peak, without the weights, with two others: what torch's profiler saw allocated at its
-worst moment, and the growth of resident memory, once with an allocator that gives freed memory back at once, so that
-what is resident is what is alive, and once with glibc's defaults, which keep much of it: what a CPU really needs. Linux
-with glibc only.
+same meter, so it cannot tell whether the meter is right. Then it is told how long predictions take. The second table
+trusts no meter. In a fresh process for each case, it compares the predicted peak, without the weights, with two others:
+what torch's profiler saw allocated at its worst moment, and the growth of resident memory, once with an allocator that
+gives freed memory back at once, so that what is resident is what is alive, and once with glibc's defaults, which keep
+much of it: what a CPU really needs. Linux with glibc only.
 """
 
 import ctypes
@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 from transformers import (
+    AutoConfig,
     BertConfig,
     GPT2Config,
     LlamaConfig,
@@ -43,7 +44,8 @@ from transformers.utils import logging
 
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.load import Skeleton, load_skeleton
-from autopeft.costs.measure import measure_batch
+from autopeft.costs.look import with_looks
+from autopeft.costs.measure import measure_batch, measure_looks
 from autopeft.costs.meter import WEIGHTS
 from autopeft.costs.predict import Predictor
 from autopeft.errors import CannotAttach
@@ -54,6 +56,7 @@ from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.space.cards import load_cards
 from autopeft.tasks.classification import TextClassification
 from autopeft.tasks.classifier import Classifier
+from autopeft.tasks.demo import demo_model
 from autopeft.training import precision
 from autopeft.trial import Costs
 
@@ -91,6 +94,10 @@ METHODS: Mapping[str, tuple[Part, ...]] = {
     "norm_tuning": (Part("norm_tuning"),),
     "top_layers": (Part("top_layers"),),
     "fishmask": (Part("fishmask"),),
+    "far": (Part("far"),),
+    "ladder": (Part("ladder", {"reduction": 4}),),
+    "sparse_adapter": (Part("sparse_adapter"),),
+    "krona": (Part("krona"),),
     "full": (Part("full"),),
     "lora_parallel": (Part("lora"), Part("adapter", {"placement": "parallel"})),
     "mam": (
@@ -126,17 +133,20 @@ def predicted(case: Case, skeleton: Skeleton) -> Costs:
 
 
 def metered(case: Case, model: PreTrainedModel, rows: int, length: int) -> Costs:
-    """One real step on a batch in which every second text is shorter."""
+    """One real step, and a batch of each look before it, on texts of which every second one is shorter."""
     task, sites = TextClassification(["no", "yes"]), find_sites(model)
-    ids = torch.randint(2, SHAPE["vocab_size"], (rows, length))
-    mask = torch.ones_like(ids)
-    mask[1::2, -length // 4 :] = 0
-    inputs = {"input_ids": ids, "attention_mask": mask}
-    labels = torch.arange(rows) % 2
+
+    def texts(rows: int) -> tuple[Mapping[str, torch.Tensor], torch.Tensor]:
+        ids = torch.randint(2, SHAPE["vocab_size"], (rows, length))
+        mask = torch.ones_like(ids)
+        mask[1::2, -length // 4 :] = 0
+        return {"input_ids": ids, "attention_mask": mask}, torch.arange(rows) % 2
+
     bf16 = patch.object(precision, "has_bf16", lambda _: case.mode == "bf16")
     with bf16, attach(model, configured_parts(case.candidate.parts, CARDS), sites) as attached:
         classifier = Classifier(attached, task.new_head(sites.width), "mean")
-        return measure_batch(classifier, attached, task, inputs, labels, case.candidate.training, CPU)
+        step = measure_batch(classifier, attached, task, *texts(rows), case.candidate.training, CPU)
+        return with_looks(step, measure_looks(classifier, attached, task, texts, CPU))
 
 
 def real(name: str) -> tuple[Skeleton, PreTrainedModel]:
@@ -183,6 +193,29 @@ def against_the_meter(console: Console, models: Sequence[str]) -> Iterator[float
             )
     console.print(table)
     console.print(f"A prediction took {median(seconds):.2f} s (median), {max(seconds):.2f} s at most.")
+
+
+def how_long(console: Console) -> None:
+    """Prints how long predictions take that nothing is remembered for: with the backbone's skeleton at hand."""
+    deep = {**SHAPE, "vocab_size": 30522, "hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096}
+    models = {
+        "MiniLM": AutoConfig.from_pretrained(str(demo_model())),
+        "BERT of 24 layers": BertConfig(**{**deep, "num_hidden_layers": 24}),
+        "Llama of 24 layers": LlamaConfig(**{**deep, "num_hidden_layers": 24}, num_key_value_heads=8),
+    }
+    for name, config in models.items():
+        skeleton, seconds = load_skeleton(config), []
+        predicted(Case(name, "lora", "plain", 16, 128), skeleton)
+        for method in METHODS:
+            began = time.perf_counter()
+            try:
+                predicted(Case(name, method, "plain", 16, 128), skeleton)
+            except CannotAttach:
+                continue
+            seconds.append(time.perf_counter() - began)
+        console.print(
+            f"{name}: {median(seconds):.2f} s a prediction (median of {len(seconds)}), {max(seconds):.2f} at most."
+        )
 
 
 def grown(case: Case, profiled: bool) -> tuple[int, int]:
@@ -260,6 +293,7 @@ def main() -> None:
     console.print(
         f"{share:.1%} of {len(errors)} predictions are within {WITHIN:.0%} of the meter; worst {max(errors):.3%}."
     )
+    how_long(console)
     against_others(console, models)
 
 

@@ -8,7 +8,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.load import load_skeleton
-from autopeft.costs.measure import measure_batch, measure_inference
+from autopeft.costs.look import with_looks
+from autopeft.costs.measure import measure_batch, measure_inference, measure_looks
 from autopeft.costs.predict import Predictor
 from autopeft.costs.quantised import COMPUTED_IN, FORMATS
 from autopeft.costs.step import micro_batch_size as micro_batch_size_of
@@ -68,25 +69,28 @@ def measure(
     device = model.device
     sites = find_sites(model)
     parts = tuple(parts_of(method))
-    rows = micro_batch_size_of(training)
     with torch.random.fork_rng():
-        ids = torch.randint(model.config.get_text_config().vocab_size, (rows, length))
-        mask = torch.ones_like(ids)
-        mask[0, -1] = 0
-        inputs = {"input_ids": ids, "attention_mask": mask}
+
+        def texts(rows: int) -> tuple[Mapping[str, torch.Tensor], torch.Tensor]:
+            ids = torch.randint(model.config.get_text_config().vocab_size, (rows, length))
+            mask = torch.ones_like(ids)
+            mask[0, -1] = 0
+            return {"input_ids": ids, "attention_mask": mask}, torch.arange(rows) % labels
+
+        inputs, targets = texts(micro_batch_size_of(training))
         one = {name: tensor[-1:].to(device) for name, tensor in inputs.items()}
         bare = measure_inference(Bare(model), one)
         with attach(model, parts, sites) as attached:
             classifier = Classifier(attached, task.new_head(sites.width).to(device), training.pooling)
-            targets = torch.arange(rows) % labels
             costs = measure_batch(classifier, attached, task, inputs, targets, training, device)
             left = attached.remaining
+            looks = measure_looks(classifier, attached, task, texts, device)
         merged = bare
         if left:
             with attach(model, left, sites) as attached:
                 attached.settle()
                 merged = measure_inference(attached, one)
-    return replace(costs, inference_flops=merged, overhead=merged / bare - 1)
+    return replace(with_looks(costs, looks), inference_flops=merged, overhead=merged / bare - 1)
 
 
 def predictor_of(

@@ -33,12 +33,13 @@ FIRST, MIDDLE, LAST = 0, 1, 2
 
 @dataclass(frozen=True)
 class Profile:
-    """What one step and one inference showed."""
+    """What one step, the looks at data before it and one inference showed."""
 
     phases: Mapping[Any, Mapping[str, int]]
     """By phase, the bytes alive at its worst moment, by what they were used for."""
     totals: Mapping[str, int]
-    """Costs that are sums over layers, by name: trainable, stored, flops, inference_flops, bare_flops, weights."""
+    """Costs that are sums over layers, by name: trainable, stored, flops, set_up_flops, inference_flops, bare_flops,
+    weights."""
 
     @cached_property
     def costs(self) -> Costs:
@@ -52,6 +53,7 @@ class Profile:
             by_part,
             self.totals["inference_flops"],
             self.totals["inference_flops"] / self.totals["bare_flops"] - 1,
+            self.totals["set_up_flops"],
         )
 
     def towards(self, *others: tuple[float, "Profile"]) -> "Profile | None":

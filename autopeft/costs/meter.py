@@ -21,6 +21,7 @@ from torch.utils.flop_counter import flop_registry
 PARTS = ("weights", "activations", "gradients", "optimizer", "temporary")
 WEIGHTS, ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARY = PARTS
 
+_CPU = torch.device("cpu")
 _aten = torch.ops.aten
 _FLOPS = {
     **flop_registry,
@@ -42,8 +43,10 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     optimizer), until a tensor given to `watch_gradients` takes them as its gradient.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device = _CPU) -> None:
+        """Bytes are counted on this device only."""
         super().__init__()  # type: ignore[no-untyped-call]
+        self._device = device.type
         self.live = 0
         """Bytes alive now."""
         self.flops = 0
@@ -80,7 +83,7 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             storage = tensor.untyped_storage()
             known = self._part_of.get(id(storage))
             if known is None:
-                self._count(storage, part)
+                self._count(tensor, storage, part)
             elif known != part:
                 self._part_of[id(storage)] = part
                 self._by_part[known] -= storage.nbytes()
@@ -110,7 +113,7 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if isinstance(value, Tensor):
                 for storage in _storages(value):
                     if id(storage) not in self._part_of:
-                        self._count(storage, part)
+                        self._count(value, storage, part)
         self._note_peak()
         return result
 
@@ -123,7 +126,9 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._watching.clear()
         self._references.clear()
 
-    def _count(self, storage: torch.UntypedStorage, part: str) -> None:
+    def _count(self, tensor: Tensor, storage: torch.UntypedStorage, part: str) -> None:
+        if (getattr(tensor, "fake_device", None) or tensor.device).type != self._device:
+            return
         size = storage.nbytes()
         self._part_of[id(storage)] = part
         self._by_part[part] += size

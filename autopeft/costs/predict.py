@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from autopeft.backbone.load import Skeleton
 from autopeft.costs.depth import Profile, Shallow, extended, kinds_of_layers, plan_of
+from autopeft.costs.look import LookStep
 from autopeft.costs.meter import Meter
 from autopeft.costs.quantised import packing_of, require_trainable
 from autopeft.costs.step import Reading, Step, micro_batch_size
@@ -221,13 +222,20 @@ class Predictor:
             reading = self._step(skeleton, attached, training)
             counted = _counted(attached)
             left = attached.remaining
+            looks = list(self._looks(skeleton, attached, training))
         totals = {
             **counted,
             "flops": reading.flops,
+            "set_up_flops": sum(look.flops for look in looks),
             "inference_flops": self._inference(skeleton, left),
             "bare_flops": self._inference(skeleton, ()),
         }
-        return Profile(reading.phases, totals)
+        of_looks = {
+            (what, (number, number_of_pass), layer): parts
+            for number, look in enumerate(looks)
+            for (what, number_of_pass, layer), parts in look.phases.items()
+        }
+        return Profile({**reading.phases, **of_looks}, totals)
 
     def _inference(self, skeleton: Skeleton, parts: Sequence[Configured]) -> int:
         """Floating-point operations on one text, with what of the methods does not serve training only."""
@@ -242,18 +250,31 @@ class Predictor:
         return self._inferences[key]
 
     def _step(self, skeleton: Skeleton, attached: Attached, training: Training) -> Reading:
-        head = self._task.new_head(skeleton.sites.width)
-        classifier = Classifier(attached, head, training.pooling)
-        layers = [skeleton.model.get_submodule(path) for path in skeleton.sites.layers]
+        classifier = self._classifier(skeleton, attached, training)
+        layers = _layers(skeleton)
         step = Step(classifier, attached.extra_loss, self._task, training, self._device, layers)
+        trained = [*attached.parameters(), *classifier.head.parameters()]
+        return self._read(step, trained, micro_batch_size(training))
+
+    def _looks(self, skeleton: Skeleton, attached: Attached, training: Training) -> Iterator[Reading]:
+        """What methods look at before they are trained, one after the other; they are not trained afterwards."""
+        classifier = self._classifier(skeleton, attached, training).train()
+        for part in attached.parts:
+            with part.looking() as look:
+                if look is not None:
+                    step = LookStep(classifier, look, self._task, self._device, _layers(skeleton))
+                    yield self._read(step, look.tensors, look.batch_size)
+
+    def _classifier(self, skeleton: Skeleton, attached: Attached, training: Training) -> Classifier:
+        return Classifier(attached, self._task.new_head(skeleton.sites.width), training.pooling)
+
+    def _read(self, step: nn.Module, tensors: Sequence[Tensor], rows: int) -> Reading:
+        """What a step shows on so many texts, with fake tensors for its own and for those that it is given."""
         with self._faked(step) as (slots, fakes):
-            trained = [fakes[tensor] for tensor in (*attached.parameters(), *head.parameters())]
-            rows = micro_batch_size(training)
+            given = [fakes[tensor] for tensor in tensors]
             labels = torch.zeros(rows, dtype=torch.long)
             try:
-                reading: Reading = functional_call(
-                    step, slots, (trained, self._inputs(rows), labels), tie_weights=False
-                )
+                reading: Reading = functional_call(step, slots, (given, self._inputs(rows), labels), tie_weights=False)
             except (AutopeftError, Warning):
                 raise
             except Exception as error:
@@ -262,7 +283,7 @@ class Predictor:
 
     def _forward(self, carrier: Carrier) -> int:
         features = Classifier(carrier, nn.Identity(), Training.pooling).eval()
-        with self._faked(features) as (slots, _), torch.no_grad(), Meter() as meter:
+        with self._faked(features) as (slots, _), torch.no_grad(), Meter(self._device) as meter:
             functional_call(features, slots, (self._inputs(1),), tie_weights=False)
         flops: int = meter.flops
         return flops
@@ -306,6 +327,10 @@ def _unmasked(indices: Sequence[Tensor | None]) -> Iterator[Tensor | None]:
             yield from (index.new_zeros(index.numel(), dtype=torch.long) for _ in range(index.ndim))
         else:
             yield index
+
+
+def _layers(skeleton: Skeleton) -> list[nn.Module]:
+    return [skeleton.model.get_submodule(path) for path in skeleton.sites.layers]
 
 
 def _key(parts: Sequence[Configured]) -> Hashable:

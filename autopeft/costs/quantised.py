@@ -69,11 +69,15 @@ def packing_of(model: nn.Module, name: str) -> Packing:
 
 
 def require_trainable(attached: Attached, name: str) -> None:
-    """Raises CannotAttach where a method trains entries of matrices that would be packed."""
+    """Raises CannotAttach where a method needs gradients of matrices that would be packed."""
     packed = {id(weight) for weight in _matrices(attached.model)}
     for chosen, part in zip(attached.chosen, attached.parts, strict=True):
-        if any(id(parameter) in packed for parameter in part.selects()):
-            raise CannotAttach(f"'{chosen.name}' trains matrices of the backbone, which {name} would quantise.")
+        with part.looking() as look:
+            needed = [*part.selects(), *(look.tensors if look else ())]
+        if any(id(parameter) in packed for parameter in needed):
+            raise CannotAttach(
+                f"'{chosen.name}' needs gradients of the backbone's matrices, which {name} would quantise."
+            )
 
 
 def _matrices(model: nn.Module) -> Iterator[torch.Tensor]:

@@ -75,7 +75,7 @@ class Step(nn.Module):
         accumulates = micro_batch_size(training) < training.batch_size
         if not accumulates:
             optimizer.zero_grad(set_to_none=True)
-        meter = Meter()
+        meter = Meter(self._device)
         meter.enter(BEFORE)
         meter.register([*self.classifier.parameters(), *self.classifier.buffers()], WEIGHTS)
         meter.register((value for state in optimizer.state.values() for value in state.values()), OPTIMIZER)
@@ -84,7 +84,7 @@ class Step(nn.Module):
         meter.watch_gradients(trained)
         share = micro_batch_size(training) / training.batch_size
         self.classifier.train()
-        progress = _Progress(meter, self._layers)
+        progress = Progress(meter, self._layers)
         with checkpointing(self.classifier.model, training.gradient_checkpointing), progress, meter:
             again = partial(forward, self.classifier, inputs, self._device)
             logits = again()
@@ -102,7 +102,7 @@ class Step(nn.Module):
         return Reading(meter.peak, meter.peak_by_part, flops, meter.peaks)
 
 
-class _Progress:
+class Progress:
     """Tells a meter when each layer begins, in every forward pass and on the way back."""
 
     def __init__(self, meter: Meter, layers: Sequence[nn.Module]) -> None:

@@ -6,9 +6,13 @@ trainable tensors, its extra loss, its state, and to leave the model exactly as 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,6 +22,28 @@ from autopeft.errors import CannotMerge
 Losses = Callable[[int, int], Iterator[Callable[[], Tensor]]]
 """(examples, batch size) -> one function per batch of that many training examples at most, which runs the model and
 returns the batch's mean loss with its graph."""
+Batches = Callable[[], Iterator[Callable[[], Tensor]]]
+"""Every time it is called, the losses of the same batches."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A look at training data before training begins: what a method does with it, and what it makes of it."""
+
+    examples: int
+    """Training examples, at most, that it is taken at."""
+    batch_size: int
+    tensors: Sequence[nn.Parameter]
+    """What losses are differentiated by."""
+    take: Callable[[Sequence[Tensor], Batches], Any]
+    """(tensors, batches) -> what was seen. A simulation gives other tensors in the place of `tensors`."""
+    use: Callable[[Any], None]
+    """Changes what is trained, or where it begins, by what was seen."""
+
+    @property
+    def batches(self) -> int:
+        """Batches, at most, that it goes through."""
+        return -(-self.examples // self.batch_size)
 
 
 class Stage(IntEnum):
@@ -80,11 +106,19 @@ class Attachment(ABC):
         """Names out of `trainable` that weight decay must leave alone (scales, gates, norms, biases)."""
         return frozenset(name for name, t in self.trainable().items() if t.numel() == max(t.shape, default=1))
 
+    @contextmanager
+    def looking(self) -> Iterator[Look | None]:
+        """While it lasts, the method is ready for its look at training data; None where it needs none."""
+        yield None
+
     def set_up(self, losses: Losses) -> None:
-        """A pass over training data before training begins, of a cost that the method's settings bound.
+        """Looks at training data before training begins, at a cost that the method's settings bound.
 
         Leaves no gradients, and changes no values but those of `trainable`.
         """
+        with self.looking() as look:
+            if look is not None:
+                look.use(look.take(look.tensors, partial(losses, look.examples, look.batch_size)))
 
     def extra_loss(self, logits: Tensor, again: Callable[[], Tensor]) -> Tensor | None:
         """A term to add to the loss of the forward pass that gave `logits` (batch, classes), or None.

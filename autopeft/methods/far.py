@@ -15,7 +15,8 @@ Whether training goes on from the primed values, and what it covers beside the f
 paper: both are settings.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -26,7 +27,7 @@ from transformers.pytorch_utils import Conv1D
 
 from autopeft.backbone.sites import Layers, Sites
 from autopeft.errors import AutopeftError, CannotAttach, unknown
-from autopeft.methods.base import Attachment, Losses, Method
+from autopeft.methods.base import Attachment, Batches, Look, Method
 from autopeft.methods.hooked import WEIGHTS, Hooked, copy_into, read_tensors, undone_on_error
 from autopeft.methods.in_place import kept, unadapted_parameters
 from autopeft.methods.passes import gradients_given
@@ -117,9 +118,9 @@ class Learners(nn.Module):
         order = change.sort(descending=True, stable=True).indices
         self.rows.copy_(order[: len(self.rows)].sort().values)
 
-    def found(self, linear: nn.Module) -> Mapping[str, Tensor]:
-        """What the Linear holds in these rows."""
-        return {name: whole.index_select(0, self.rows) for name, whole in _by_row(linear).items()}
+    def picked(self, whole: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """These rows of a Linear's tensors."""
+        return {name: tensor.index_select(0, self.rows.to(tensor.device)) for name, tensor in whole.items()}
 
     @torch.no_grad()
     def assign(self, values: Mapping[str, Tensor]) -> None:
@@ -156,7 +157,7 @@ class Reconfigured(Hooked):
         self._others_before = {name: kept(tensor) for name, tensor in others.items()}
         for path, linear in linears.items():
             learners[path].choose(_by_row(linear)["weight"].abs().sum(1))
-            learners[path].assign(learners[path].found(linear))
+            learners[path].assign(learners[path].picked(_by_row(linear)))
             self._hook(linear, learners[path])
         self._remember()
 
@@ -180,7 +181,7 @@ class Reconfigured(Hooked):
     def _remember(self) -> None:
         """Keeps what the backbone holds where the learners will be written."""
         for path, learners in self._learners.items():
-            found = learners.found(self._linears[path])
+            found = learners.picked(_by_row(self._linears[path]))
             self._before[path] = {name: kept(tensor) for name, tensor in found.items()}
 
     def _put_back(self) -> None:
@@ -188,27 +189,33 @@ class Reconfigured(Hooked):
             self._learners[path].write(self._linears[path], values)
         self._before.clear()
 
-    def set_up(self, losses: Losses) -> None:
-        """Primes, and chooses the learners anew, by how far that moved the rows."""
+    @contextmanager
+    def looking(self) -> Iterator[Look]:
+        """At how far priming moves the rows: by that learners are chosen anew. Afterwards all values are back."""
         self._put_back()
-        tensors = {path: _by_row(linear) for path, linear in self._linears.items()}
-        before = {path: {name: kept(each) for name, each in own.items()} for path, own in tensors.items()}
+        whole = {path: _by_row(linear) for path, linear in self._linears.items()}
+        before = {path: {name: kept(each) for name, each in own.items()} for path, own in whole.items()}
+        others_stay = False
+
+        def choose(_: None) -> None:
+            nonlocal others_stay
+            others_stay = self._settings.resume_from == "primed"
+            start = whole if others_stay else before
+            for path, learners in self._learners.items():
+                learners.choose((kept(whole[path]["weight"]) - before[path]["weight"]).abs().sum(1))
+                learners.assign(learners.picked(start[path]))
+
         self._priming = True
         try:
-            _fine_tune(self.selects(), losses(self._settings.samples, _BATCH))
-            for path, learners in self._learners.items():
-                learners.choose((kept(tensors[path]["weight"]) - before[path]["weight"]).abs().sum(1))
-                learners.assign(learners.found(self._linears[path]))
+            yield Look(self._settings.samples, _BATCH, self.selects(), _fine_tune, choose)
         finally:
             self._priming = False
-            for path, own in tensors.items():
+            for path, own in whole.items():
                 for name, tensor in own.items():
                     tensor.copy_(before[path][name])
             self._remember()
-        if self._settings.resume_from == "base":
-            for path, learners in self._learners.items():
-                learners.assign(self._before[path])
-            self._put_others_back()
+            if not others_stay:
+                self._put_others_back()
 
     def _put_others_back(self) -> None:
         for name, value in self._others_before.items():
@@ -267,18 +274,18 @@ def _by_row(linear: nn.Module) -> Mapping[str, Tensor]:
     return {**tensors, "weight": tensors["weight"].T} if isinstance(linear, Conv1D) else tensors
 
 
-def _fine_tune(tensors: Sequence[nn.Parameter], losses: Iterator[Callable[[], Tensor]]) -> None:
+def _fine_tune(tensors: Sequence[Tensor], batches: Batches) -> None:
     """One step of AdamW on each loss; every tensor takes its step as soon as its gradient is there."""
     steps = {tensor: _Step(tensor) for tensor in tensors}
     with gradients_given(tensors, lambda tensor, gradient: steps[tensor].take(gradient)):
-        for loss in losses:
+        for loss in batches():
             loss().backward(inputs=list(tensors))  # type: ignore[no-untyped-call]
 
 
 class _Step:
     """AdamW of one tensor, in fp32 on the CPU, so that nothing but the tensor itself takes memory of its device."""
 
-    def __init__(self, tensor: nn.Parameter) -> None:
+    def __init__(self, tensor: Tensor) -> None:
         self._tensor = tensor
         self._values = nn.Parameter(kept(tensor).float())
         self._optimizer = torch.optim.AdamW([self._values], lr=_LEARNING_RATE, weight_decay=0.0)

@@ -6,11 +6,12 @@ a task head and weights that one of peft's methods adapts do not. Until `set_up`
 share of the mask for its entries of largest magnitude, so that costs are those of entries everywhere.
 
 Memory: gradients and the optimizer's moments exist for the selected entries only, beside one tensor's whole gradient
-while it is computed; layers keep their inputs as in full fine-tuning. `set_up` keeps the Fisher information on the CPU,
-where it is as large as the weights in fp32.
+while it is computed; layers keep their inputs as in full fine-tuning. While it is estimated, the Fisher information
+lies on the CPU, as large as the weights in fp32.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from autopeft.backbone.sites import Sites
 from autopeft.errors import AutopeftError, CannotAttach
-from autopeft.methods.base import Attachment, Losses, Method
+from autopeft.methods.base import Attachment, Batches, Look, Method
 from autopeft.methods.entries import POSITIONS, Entries, checked, highest, shares
 from autopeft.methods.hooked import WEIGHTS, Hooked, read_tensors, undone_on_error
 from autopeft.methods.in_place import kept, unadapted_parameters
@@ -141,20 +142,16 @@ class Masked(Hooked):
         self._handles.append(module.register_forward_pre_hook(before))
         self._handles.append(module.register_forward_hook(after, prepend=True, always_call=True))
 
-    def set_up(self, losses: Losses) -> None:
-        """Selects the entries anew, by their Fisher information on training data, with dropout off."""
+    @contextmanager
+    def looking(self) -> Iterator[Look]:
+        """At the Fisher information of all entries on training data, with dropout off: by that they are selected."""
         self._select({})
-        sizes = list(self._sizes.values())
-        fisher = torch.zeros(sum(sizes), device="cpu")
-        sums = dict(zip(self._tensors.values(), torch.split(fisher, sizes), strict=True))
+        with evaluating(self.model):
+            yield Look(self._samples, 1, tuple(self._tensors.values()), _fisher, self._select_highest)
 
-        def add(tensor: nn.Parameter, gradient: Tensor) -> None:
-            sums[tensor].add_(gradient.flatten().float().square().cpu())
-
-        with gradients_given(list(sums), add), evaluating(self.model):
-            for loss in losses(self._samples, 1):
-                loss().backward(inputs=list(sums))  # type: ignore[no-untyped-call]
-        self._select(dict(zip(self._tensors, highest(fisher, sizes, self._count), strict=True)))
+    def _select_highest(self, fisher: Tensor) -> None:
+        chosen = highest(fisher, list(self._sizes.values()), self._count)
+        self._select(dict(zip(self._tensors, chosen, strict=True)))
 
     def selects(self) -> Iterable[nn.Parameter]:
         return self._tensors.values()
@@ -185,6 +182,21 @@ class Masked(Hooked):
     def detach(self) -> None:
         super().detach()
         self._put_back()
+
+
+def _fisher(tensors: Sequence[Tensor], batches: Batches) -> Tensor:
+    """(entries of all tensors in turn,): sums of squared gradients of single examples, in fp32 on the CPU."""
+    sizes = [tensor.numel() for tensor in tensors]
+    fisher = torch.zeros(sum(sizes), device="cpu")
+    sums = dict(zip(tensors, torch.split(fisher, sizes), strict=True))
+
+    def add(tensor: Tensor, gradient: Tensor) -> None:
+        sums[tensor].add_(gradient.flatten().float().square().cpu())
+
+    with gradients_given(tensors, add):
+        for loss in batches():
+            loss().backward(inputs=list(tensors))  # type: ignore[no-untyped-call]
+    return fisher
 
 
 def _write(tensor: Tensor, values: Tensor, indices: Tensor) -> None:

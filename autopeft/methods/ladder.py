@@ -11,8 +11,8 @@ The backbone runs without a graph and without dropout, whoever calls it in which
 kept but the states that a D reads, and no other method can be trained in it meanwhile. Texts are read whole: no cache.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from transformers import Cache
 
 from autopeft.backbone.sites import Layers, Sites, layer_numbers
 from autopeft.errors import AutopeftError, CannotAttach, unknown
-from autopeft.methods.base import Attachment, Losses, Method
+from autopeft.methods.base import Attachment, Batches, Look, Method
 from autopeft.methods.hooked import WEIGHTS, Hooked, copy_into, host, read_tensors, undone_on_error
 from autopeft.methods.observed import Call, Observed, are_rotary, is_by_head, observed
 from autopeft.methods.passes import evaluating, gradients_given
@@ -227,23 +227,21 @@ class LadderAttachment(Hooked):
         self._running.close()
         self._z = None
 
-    def set_up(self, losses: Losses) -> None:
-        """Selects weights anew, by their Fisher information for the bare backbone's loss, with dropout off."""
+    @contextmanager
+    def looking(self) -> Iterator[Look | None]:
+        """At the Fisher information for the bare backbone's loss, with dropout off: by that weights are selected."""
         if self._settings.score != "fisher":
+            yield None
             return
-        linear_of = {linear.weight: linear for linear in self._narrowing.linears()}
-        fisher = {linear: torch.zeros_like(_magnitude(linear)) for linear in linear_of.values()}
-
-        def add(weight: nn.Parameter, gradient: Tensor) -> None:
-            fisher[linear_of[weight]] += summed(linear_of[weight], gradient.float().square())
-
+        linears = list(self._narrowing.linears())
+        weights = [linear.weight for linear in linears]
         self._bare = True
         try:
-            with gradients_given(list(linear_of), add):
-                for loss in losses(self._settings.samples, 1):
-                    loss().backward(inputs=list(linear_of))  # type: ignore[no-untyped-call]
+            yield Look(self._settings.samples, 1, weights, partial(_fisher, linears), self._select)
         finally:
             self._bare = False
+
+    def _select(self, fisher: Mapping[nn.Module, Tensor]) -> None:
         if any(each.any() for each in fisher.values()):
             self._prune(self._narrowing.kept(fisher.__getitem__))
 
@@ -266,6 +264,20 @@ class LadderAttachment(Hooked):
 
     def load(self, folder: Path) -> None:
         copy_into(self.shipped(), read_tensors(folder / WEIGHTS), folder)
+
+
+def _fisher(linears: Sequence[nn.Module], weights: Sequence[Tensor], batches: Batches) -> Mapping[nn.Module, Tensor]:
+    """(features given,) of every map: sums of squared gradients of single examples, over the rows of its weight."""
+    linear_of = dict(zip(weights, linears, strict=True))
+    fisher = {linear: torch.zeros_like(summed(linear, weight.detach())) for weight, linear in linear_of.items()}
+
+    def add(weight: Tensor, gradient: Tensor) -> None:
+        fisher[linear_of[weight]] += summed(linear_of[weight], gradient.float().square())
+
+    with gradients_given(weights, add):
+        for loss in batches():
+            loss().backward(inputs=list(weights))  # type: ignore[no-untyped-call]
+    return fisher
 
 
 def _magnitude(linear: Any) -> Tensor:

@@ -7,12 +7,11 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def gradients_given(tensors: Sequence[nn.Parameter], use: Callable[[nn.Parameter, Tensor], None]) -> Iterator[None]:
-    """While it lasts, the parameters require gradients, and each is given to `use` as it arrives and then dropped."""
+def gradients_given(tensors: Sequence[Tensor], use: Callable[[Tensor, Tensor], None]) -> Iterator[None]:
+    """While it lasts, the tensors require gradients, and each is given to `use` as it arrives and then dropped."""
     required = [tensor.requires_grad for tensor in tensors]
 
     def hand_over(tensor: Tensor) -> None:
-        assert isinstance(tensor, nn.Parameter)
         assert tensor.grad is not None
         use(tensor, tensor.grad)
         tensor.grad = None

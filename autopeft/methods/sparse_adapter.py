@@ -21,8 +21,8 @@ its gradient while the vector's is taken from it, in the pass through its layer.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,11 @@ from torch.nn.functional import linear
 from autopeft.backbone.sites import Sites
 from autopeft.errors import AutopeftError, unknown
 from autopeft.methods.adapter import Adapter, Bottleneck
-from autopeft.methods.base import Attachment, Losses
+from autopeft.methods.base import Attachment, Batches, Look
 from autopeft.methods.entries import POSITIONS, Entries, checked, highest, shares
 from autopeft.methods.hooked import WEIGHTS, Hooked, copy_into, host, read_tensors, undone_on_error
 from autopeft.methods.passes import evaluating
 
-Batches = Callable[[], Iterator[Callable[[], Tensor]]]
-"""Every time it is called, the losses of the same batches."""
 _SPREAD = 0.02
 _BATCH = 8
 """Examples in a pass of `snip` and `grasp`, which differentiates twice."""
@@ -83,59 +81,64 @@ class SparseLinear(Entries):
         return linear(x, self.weight(), self.bias)
 
 
-def _random(matrices: Sequence[SparseLinear], _: Batches) -> list[Tensor]:
-    return [torch.rand_like(each.values) for each in matrices]
+Score = Callable[[Sequence[Tensor], Sequence["SparseLinear"], Batches], list[Tensor]]
+"""(all weights of D and U of every adapter in turn, their matrices, batches) -> how much each weight matters."""
 
 
-def _magnitude(matrices: Sequence[SparseLinear], _: Batches) -> list[Tensor]:
-    return [each.values.abs() for each in matrices]
+def _random(weights: Sequence[Tensor], _: Sequence[SparseLinear], __: Batches) -> list[Tensor]:
+    return [torch.rand_like(each) for each in weights]
 
 
-def _snip(matrices: Sequence[SparseLinear], batches: Batches) -> list[Tensor]:
-    values = [each.values for each in matrices]
-    return [(gradient * each).abs() for gradient, each in zip(_gradient(values, batches), values, strict=True)]
+def _magnitude(weights: Sequence[Tensor], _: Sequence[SparseLinear], __: Batches) -> list[Tensor]:
+    return [each.abs() for each in weights]
 
 
-def _grasp(matrices: Sequence[SparseLinear], batches: Batches) -> list[Tensor]:
+def _snip(weights: Sequence[Tensor], _: Sequence[SparseLinear], batches: Batches) -> list[Tensor]:
+    return [(gradient * each).abs() for gradient, each in zip(_gradient(weights, batches), weights, strict=True)]
+
+
+def _grasp(weights: Sequence[Tensor], _: Sequence[SparseLinear], batches: Batches) -> list[Tensor]:
     """Attention is computed step by step here, because fused kernels cannot be differentiated twice."""
-    values = [each.values for each in matrices]
-    gradients = _gradient(values, batches)
-    products = [torch.zeros_like(each) for each in values]
+    gradients = _gradient(weights, batches)
+    products = [torch.zeros_like(each) for each in weights]
     with sdpa_kernel(SDPBackend.MATH):
         for loss in batches():
-            along = torch.autograd.grad(loss(), values, create_graph=True, materialize_grads=True)
+            along = torch.autograd.grad(loss(), weights, create_graph=True, materialize_grads=True)
             slope = torch.stack([(one * other).sum() for one, other in zip(along, gradients, strict=True)]).sum()
-            for product, each in zip(products, torch.autograd.grad(slope, values, materialize_grads=True), strict=True):
+            for product, each in zip(
+                products, torch.autograd.grad(slope, weights, materialize_grads=True), strict=True
+            ):
                 product.add_(each)
-    return [each * product for each, product in zip(values, products, strict=True)]
+    return [each * product for each, product in zip(weights, products, strict=True)]
 
 
-def _synflow(matrices: Sequence[SparseLinear], _: Batches) -> list[Tensor]:
+def _synflow(weights: Sequence[Tensor], matrices: Sequence[SparseLinear], _: Batches) -> list[Tensor]:
+    whole = [each.view(matrix.shape).abs() for each, matrix in zip(weights, matrices, strict=True)]
     scores = []
-    for down, up in zip(matrices[::2], matrices[1::2], strict=True):
-        from_ones, to_ones = down.weight().abs(), up.weight().abs()
+    for from_ones, to_ones in zip(whole[::2], whole[1::2], strict=True):
         scores.append((from_ones * to_ones.sum(0)[:, None]).flatten())
         scores.append((to_ones * from_ones.sum(1)).flatten())
     return scores
 
 
-def _gradient(values: Sequence[Tensor], batches: Batches) -> list[Tensor]:
+def _gradient(weights: Sequence[Tensor], batches: Batches) -> list[Tensor]:
     """Of the sum of the batches' losses."""
-    sums = [torch.zeros_like(each) for each in values]
+    sums = [torch.zeros_like(each) for each in weights]
     for loss in batches():
-        for total, each in zip(sums, torch.autograd.grad(loss(), values, materialize_grads=True), strict=True):
+        for total, each in zip(sums, torch.autograd.grad(loss(), weights, materialize_grads=True), strict=True):
             total.add_(each)
     return sums
 
 
-SCORES: Mapping[str, Callable[[Sequence[SparseLinear], Batches], list[Tensor]]] = {
+SCORES: Mapping[str, Score] = {
     "random": _random,
     "magnitude": _magnitude,
     "snip": _snip,
     "grasp": _grasp,
     "synflow": _synflow,
 }
-"""Of D and U of every adapter in turn, with all their weights: how much each weight matters."""
+_ON_DATA = ("snip", "grasp")
+"""Scores that look at training data."""
 
 
 @dataclass(frozen=True)
@@ -202,15 +205,26 @@ class Pruned(Hooked):
         for each, share in zip(self._matrices.values(), shares(self._sizes, self._count), strict=True):
             each.draw(share)
 
-    def set_up(self, losses: Losses) -> None:
-        """Draws the weights anew, scores all of them with dropout off, and leaves those that score best."""
+    @contextmanager
+    def looking(self) -> Iterator[Look]:
+        """At how much each weight matters, all of them drawn anew, with dropout off: those that score best are left."""
         matrices = list(self._matrices.values())
         for each, size in zip(matrices, self._sizes, strict=True):
             each.draw(size)
+        score = SCORES[self._settings.score]
+        examples = self._settings.samples if self._settings.score in _ON_DATA else 0
         with evaluating(self.model):
-            scores = SCORES[self._settings.score](matrices, partial(losses, self._settings.samples, _BATCH))
-        best = highest(torch.cat(scores).detach(), self._sizes, self._count)
-        for each, indices in zip(matrices, best, strict=True):
+            yield Look(
+                examples,
+                _BATCH,
+                [each.values for each in matrices],
+                lambda weights, batches: score(weights, matrices, batches),
+                self._select,
+            )
+
+    def _select(self, scores: Sequence[Tensor]) -> None:
+        best = highest(torch.cat(list(scores)).detach(), self._sizes, self._count)
+        for each, indices in zip(self._matrices.values(), best, strict=True):
             each.select(indices, each.values.detach().take(indices))
 
     def trainable(self) -> Mapping[str, nn.Parameter]:

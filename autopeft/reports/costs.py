@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from autopeft.plan import OBJECTIVES
 from autopeft.reports.wording import heading, show
-from autopeft.sizes import show_bytes, show_milliseconds
+from autopeft.sizes import show_bytes, show_milliseconds, show_seconds
 from autopeft.trial import Trial
 
 _COMPARED = ("trainable", "memory", "flops")
@@ -45,6 +45,8 @@ def lines(trial: Trial) -> Sequence[tuple[str, str]]:
         text = show(name, trial.value(name))
         own = None if measured is None or name == "accuracy" else getattr(measured, name)
         said.append((heading(name), text if own is None else f"{text} (measured {show(name, own)})"))
+    if trial.predicted.set_up_flops and "set_up_seconds" in facts:
+        said.append(("set-up", f"{show_seconds(facts['set_up_seconds'])} on training data before the first step"))
     if "latency" in facts and "latency_bare" in facts:
         bare = show_milliseconds(facts["latency_bare"])
         said.append(("latency", f"{show_milliseconds(facts['latency'])} for one text (bare backbone {bare})"))

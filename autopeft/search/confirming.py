@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from autopeft.search.worker import Job, TrainingWorker
+from autopeft.tasks.classifier import Classifier
 from autopeft.tasks.tokenized import open_split
 from autopeft.training.loop import answers
 from autopeft.trial import Answers, Outcome, Rung, Status, Trial
@@ -46,7 +47,8 @@ class ConfirmingWorker(TrainingWorker):
 
     def _trained(self, trial: Trial, began: float) -> Iterator[Rung | Outcome]:
         with self._attached(trial) as (attached, head):
-            classifier = self._classifier(trial, attached, head)
+            classifier = Classifier(attached, head, trial.candidate.training.pooling)
+            self._set_up(trial, attached, classifier)
             tensors = [*attached.parameters(), *head.parameters()]
             best: Rung | None = None
             kept: list[torch.Tensor] = []

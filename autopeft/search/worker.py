@@ -20,7 +20,8 @@ from torch import nn
 from autopeft.artifacts import Description, save_artifact
 from autopeft.backbone.load import Backbone, load_backbone
 from autopeft.costs.latency import measure_latency
-from autopeft.costs.measure import measure
+from autopeft.costs.look import with_looks
+from autopeft.costs.measure import longest, measure, measure_looks
 from autopeft.errors import AutopeftError
 from autopeft.methods.attached import Attached, attach
 from autopeft.methods.registry import Configured, configured_parts
@@ -86,17 +87,26 @@ class TrainingWorker:
         folder = self._job.artifacts / f"{trial.number:04d}"
         pace = Pace()
         with self._attached(trial) as (attached, head):
-            classifier = self._classifier(trial, attached, head)
-            measured = measure(classifier, attached, self._task, self._train, candidate, self._device)
+            classifier = Classifier(attached, head, candidate.training.pooling)
+            looks = measure_looks(classifier, attached, self._task, longest(self._train), self._device)
+            set_up_began = time.perf_counter()
+            self._set_up(trial, attached, classifier)
+            set_up_seconds = time.perf_counter() - set_up_began
+            step = measure(classifier, attached, self._task, self._train, candidate, self._device)
             yield from self._rungs(trial, attached, classifier, pace)
             save_artifact(folder, attached, head, self._job.description, candidate)
             remaining = attached.remaining
         yield Outcome(
             Status.FINISHED,
             seconds=time.perf_counter() - began,
-            measured=measured,
+            measured=with_looks(step, looks),
             artifact=str(folder),
-            facts={**self.facts, **self._speed(pace, remaining), "bytes_on_disk": _bytes_in(folder)},
+            facts={
+                **self.facts,
+                **self._speed(pace, remaining),
+                "set_up_seconds": set_up_seconds,
+                "bytes_on_disk": _bytes_in(folder),
+            },
         )
 
     def _speed(self, pace: Pace, remaining: Sequence[Configured]) -> Mapping[str, float]:
@@ -111,11 +121,9 @@ class TrainingWorker:
             "latency_bare": latency.bare,
         }
 
-    def _classifier(self, trial: Trial, attached: Attached, head: nn.Module) -> Classifier:
-        """What is trained; the attached methods have looked at training data."""
-        classifier = Classifier(attached, head, trial.candidate.training.pooling)
+    def _set_up(self, trial: Trial, attached: Attached, classifier: Classifier) -> None:
+        """Lets the attached methods look at training data."""
         set_up(classifier, attached, self._task, self._train, seed=trial.seed, device=self._device)
-        return classifier
 
     def _rungs(
         self, trial: Trial, attached: Attached, classifier: Classifier, pace: Pace | None = None

@@ -240,6 +240,7 @@ class CostsRow(_OfTrial, Base):
     memory_by_part: Mapped[dict[str, int]] = mapped_column(Plain)
     inference_flops: Mapped[int | None] = mapped_column(BigInteger)
     overhead: Mapped[float | None] = mapped_column(Double)
+    set_up_flops: Mapped[int | None] = mapped_column(BigInteger)
 
     @classmethod
     def of(cls, key: dict[str, int], kind: str, costs: Costs) -> Self:
@@ -253,6 +254,7 @@ class CostsRow(_OfTrial, Base):
             memory_by_part=dict(costs.memory_by_part),
             inference_flops=costs.inference_flops,
             overhead=costs.overhead,
+            set_up_flops=costs.set_up_flops,
         )
 
     def costs(self) -> Costs:
@@ -264,6 +266,7 @@ class CostsRow(_OfTrial, Base):
             self.memory_by_part,
             self.inference_flops,
             self.overhead,
+            self.set_up_flops,
         )
 
 

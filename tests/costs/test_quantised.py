@@ -45,7 +45,7 @@ def test_a_packed_backbone_takes_less_than_the_same_in_bfloat16_by_what_packing_
     assert (packed.trainable, packed.flops) == (plain.trainable, plain.flops)
 
 
-@pytest.mark.parametrize("method", ["full", "top_layers", "fishmask"])
+@pytest.mark.parametrize("method", ["full", "top_layers", "fishmask", "far", "ladder"])
 def test_what_trains_packed_matrices_is_refused(method: str) -> None:
-    with pytest.raises(CannotAttach, match=f"'{method}' trains matrices of the backbone, which nf4 would quantise"):
+    with pytest.raises(CannotAttach, match=f"'{method}' needs gradients of the backbone's matrices, which nf4"):
         autopeft.predict(tiny("llama").config, autopeft.method(method), dtype="nf4", length=16)

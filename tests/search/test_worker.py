@@ -106,6 +106,16 @@ def test_a_lack_of_memory_is_known_as_such_with_the_memory_of_the_device(
     assert failed.facts["device_memory"] > 2**28
 
 
+@pytest.mark.parametrize("name", ["fishmask", "far", "sparse_adapter", "lora"])
+def test_a_look_at_data_before_training_is_timed_and_counted(worker: TrainingWorker, name: str) -> None:
+    candidate = Candidate(name, (Part(name, learning_rate=1e-3),), Training(batch_size=16, epochs=0.2))
+    last = outcome(worker, trial(candidate=candidate))
+    assert last.status is Status.FINISHED
+    assert last.measured is not None
+    assert (last.measured.set_up_flops or 0) > 0 or name == "lora"
+    assert 0 <= last.facts["set_up_seconds"] < last.seconds
+
+
 def test_a_divergence_is_an_outcome(worker: TrainingWorker) -> None:
     wild = replace(LORA, parts=(replace(LORA.parts[0], learning_rate=1e38),))
     failed = outcome(worker, trial(candidate=wild))

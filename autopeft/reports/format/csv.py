@@ -17,7 +17,7 @@ from autopeft.space.candidate import Candidate
 from autopeft.trial import SearchRecord, Trial
 
 _COSTS = tuple(name for name in OBJECTIVES if name != "accuracy")
-_MEASURED = ("seconds_per_step", "examples_per_second", "latency", "latency_bare", "bytes_on_disk")
+_MEASURED = ("set_up_seconds", "seconds_per_step", "examples_per_second", "latency", "latency_bare", "bytes_on_disk")
 """Facts of an outcome that are numbers."""
 _CONFIRMED = (
     *("confirmed_seeds", "confirmed_validation", "confirmed_validation_deviation"),

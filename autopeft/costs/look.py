@@ -1,0 +1,59 @@
+"""One batch of a method's look at training data, before it is trained, on real or fake tensors, watched by a meter.
+
+Prediction and measurement run the same, as with a step. What a look keeps on the CPU counts where training is there.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from autopeft.costs.meter import ACTIVATIONS, WEIGHTS, Meter
+from autopeft.costs.step import BEFORE, Progress, Reading
+from autopeft.methods.base import Look
+from autopeft.tasks.base import Task
+from autopeft.tasks.classifier import Classifier
+from autopeft.training.precision import forward
+from autopeft.trial import Costs
+
+
+class LookStep(nn.Module):
+    """A batch of a look as a module, so that `functional_call` can run it on other tensors."""
+
+    def __init__(
+        self, classifier: Classifier, look: Look, task: Task, device: torch.device, layers: Sequence[nn.Module] = ()
+    ) -> None:
+        """`layers` are modules of the classifier's model whose work the reading is to tell apart."""
+        super().__init__()
+        self.classifier = classifier
+        self._look = look
+        self._task = task
+        self._device = device
+        self._layers = tuple(layers)
+
+    def forward(self, tensors: Sequence[Tensor], inputs: Mapping[str, Tensor], labels: Tensor) -> Reading:
+        """Looks at these inputs, `tensors` in the place of those that the look differentiates by.
+
+        Operations are those of all of its batches.
+        """
+
+        def loss() -> Tensor:
+            return self._task.loss(forward(self.classifier, inputs, self._device), labels)
+
+        meter = Meter(self._device)
+        meter.enter(BEFORE)
+        meter.register([*self.classifier.parameters(), *self.classifier.buffers()], WEIGHTS)
+        meter.register([*inputs.values(), labels], ACTIVATIONS)
+        with Progress(meter, self._layers), meter:
+            self._look.take(tensors, lambda: iter([loss]))
+        return Reading(meter.peak, meter.peak_by_part, meter.flops * self._look.batches, meter.peaks)
+
+
+def with_looks(costs: Costs, looks: Sequence[Reading]) -> Costs:
+    """The costs of a step and of the looks before it: the larger memory, and the operations of all looks."""
+    costs = replace(costs, set_up_flops=sum(look.flops for look in looks))
+    most = max(looks, key=lambda look: look.memory, default=None)
+    if most is None or most.memory <= costs.memory:
+        return costs
+    return replace(costs, memory=most.memory, memory_by_part=most.by_part)
