@@ -1,10 +1,11 @@
 """Records what random candidates of a space achieve, for `samplers.py` to replay: one row for each, with three rungs.
 
-    python benchmarks/record.py --data ../shared/data/sst2 --count 400 --table benchmarks/recorded/sst2.csv
+    python benchmarks/record.py --data ../shared/data/sst2 --table benchmarks/recorded/sst2.csv
+    python benchmarks/record.py --data headlines --table benchmarks/recorded/headlines.csv
 
 The backbone is the packaged MiniLM, trained on a part of the data: few rows and short texts, so that a candidate takes
-seconds. Candidates follow from the seed; what the table holds already is not trained again, so that a recording can be
-interrupted and gone on with at any time, with the same options.
+some twenty seconds. The space is the folder `recording`. Candidates follow from the seed; what the table holds already
+is not trained again, so that a recording can be interrupted and gone on with at any time, with the same options.
 """
 
 import argparse
@@ -26,10 +27,12 @@ from autopeft.search.on_ray import train_on_ray
 from autopeft.search.preparation import prepare
 from autopeft.search.proposer import Proposer
 from autopeft.space.candidate import Candidate
-from autopeft.tasks.demo import demo_model
+from autopeft.tasks.demo import demo_data, demo_model
 from autopeft.trial import Costs, Outcome, Rung, Trial
 
 SEED = 0
+SPACE = Path(__file__).parent / "recording"
+HEADLINES = "headlines"
 COSTS = ("trainable", "memory", "stored", "flops")
 COLUMNS = ("number", "name", "params", "validation_rows", *COSTS, "status", "reason", "seconds", "curve")
 
@@ -93,12 +96,20 @@ class Recorder:
         print(f"{number} {trial.candidate.name}: {reached} {outcome.reason} ({outcome.seconds:.0f} s)", flush=True)
 
 
-def part_of(data: Path, folder: Path, rows: int, validation_rows: int) -> Path:
-    """A folder with the first rows of the data's splits, shuffled by the seed."""
+def part_of(data: str, folder: Path, rows: int, validation_rows: int) -> Path:
+    """A folder with the first rows of the data's splits, shuffled by the seed; `headlines` are the demo's, split so."""
     folder.mkdir(parents=True, exist_ok=True)
-    for split, count in (("train", rows), ("validation", validation_rows)):
-        whole = pd.read_csv(data / f"{split}.csv")
-        whole.sample(n=min(count, len(whole)), random_state=SEED).to_csv(folder / f"{split}.csv", index=False)
+    if data == HEADLINES:
+        whole = pd.read_csv(demo_data(folder.parent)).sample(frac=1, random_state=SEED)
+        parts = {"validation": whole[:validation_rows], "train": whole[validation_rows:][:rows]}
+    else:
+        counts = {"train": rows, "validation": validation_rows}
+        frames = {split: pd.read_csv(Path(data) / f"{split}.csv") for split in counts}
+        parts = {
+            split: frame.sample(n=min(counts[split], len(frame)), random_state=SEED) for split, frame in frames.items()
+        }
+    for split, part in parts.items():
+        part.to_csv(folder / f"{split}.csv", index=False)
     return folder
 
 
@@ -110,20 +121,19 @@ def recorded(table: Path) -> set[int]:
 def main() -> None:
     """Trains what has not been trained yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data" / "sst2")
+    parser.add_argument("--data", default=HEADLINES, help=f"a folder of train.csv and validation.csv, or {HEADLINES}")
     parser.add_argument("--table", type=Path, required=True)
     parser.add_argument("--count", type=int, default=400)
-    parser.add_argument("--rows", type=int, default=600, help="rows to train on")
-    parser.add_argument("--validation-rows", type=int, default=600)
-    parser.add_argument("--max-length", type=int, default=24, help="tokens of a text")
-    parser.add_argument("--space", default="default")
+    parser.add_argument("--rows", type=int, default=480, help="rows to train on")
+    parser.add_argument("--validation-rows", type=int, default=500)
+    parser.add_argument("--max-length", type=int, default=16, help="tokens of a text")
     parser.add_argument("--workers", type=int, default=0, help="0 trains in this process")
     parser.add_argument("--folder", type=Path, default=Path("recording"), help="folder for prepared data")
     options = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
     options.table.parent.mkdir(parents=True, exist_ok=True)
-    data = part_of(options.data, options.folder / options.data.name, options.rows, options.validation_rows)
-    plan = Plan(str(demo_model()), str(data), space=options.space, max_length=options.max_length, seed=SEED)
+    data = part_of(options.data, options.folder / Path(options.data).name, options.rows, options.validation_rows)
+    plan = Plan(str(demo_model()), str(data), space=str(SPACE), max_length=options.max_length, seed=SEED)
     prepared = prepare(plan, options.folder.absolute(), options.table.stem, print)
     proposer = Proposer(prepared.space, plan.objectives, "random", SEED)
     rows = int(prepared.facts["validation_rows"])

@@ -3,19 +3,21 @@
     python benchmarks/samplers.py                                          # synthetic surfaces, another for every seed
     python benchmarks/samplers.py --table benchmarks/recorded/sst2.csv     # real candidates, see record.py
     python benchmarks/samplers.py --seeds 5 --trials 50 --plot samplers.html
+    python benchmarks/samplers.py --samplers known_costs,moasha,qnehvi     # other tools, see rivals.py
 
 Objectives are accuracy, peak memory and trainable parameters. Searches are as autopeft runs them: a portfolio first,
-early stopping, and any number of workers, whose clock is simulated. `random alone` has neither, and its hypervolume
-after all trials is 1 in every column. The hypervolume is an average: the accuracy of the best finished trial within a
-budget, over budgets spread evenly between the least and the largest costs; on logarithmic scales (`log`), where halving
-a cost is worth the same everywhere, or on plain ones (`plain`), as in reports.
+early stopping, and any number of workers, whose clock is simulated; other tools have no portfolio, and their own
+stopping or none. `random alone` has neither, and its hypervolume after all trials is 1 in every column. The hypervolume
+is an average: the accuracy of the best finished trial within a budget, over budgets spread evenly between the least and
+the largest costs; on logarithmic scales (`log`), where halving a cost is worth the same everywhere, or on plain ones
+(`plain`), as in reports.
 """
 
 import argparse
 import heapq
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rivals import RIVALS, Moasha, Random, rival
 from surfaces import Recorded, Surface, Synthetic
 
 from autopeft.search.portfolio import MOST, portfolio
@@ -63,10 +66,16 @@ class Replayed:
 
     def __init__(self, surface: Surface, sampler: str, seed: int, begin: int, stops: bool) -> None:
         self._surface = surface
-        self._stops = stops
-        self._proposer = Proposer(surface.space, OBJECTIVES, sampler, seed, surface.costs)
-        for params in portfolio(surface.space, surface.costs, OBJECTIVES, {}, begin):
-            self._proposer.begin_with(params)
+        self._goes_on: Callable[[int], bool] = self._ours if stops and sampler not in RIVALS else lambda _: True
+        self._proposer: Proposer | Random
+        if sampler in RIVALS:
+            self._proposer = other = rival(sampler, surface, seed, OBJECTIVES)
+            if isinstance(other, Moasha):
+                self._goes_on = lambda number: other.goes_on(self._trials[number])
+        else:
+            self._proposer = Proposer(surface.space, OBJECTIVES, sampler, seed, surface.costs)
+            for params in portfolio(surface.space, surface.costs, OBJECTIVES, {}, begin):
+                self._proposer.begin_with(params)
         self._trials: dict[int, Trial] = {}
         self._tickets: dict[int, int] = {}
         self._reaching: list[tuple[float, int]] = []
@@ -103,10 +112,9 @@ class Replayed:
     def _reaches_a_rung(self, number: int, now: float) -> bool:
         """Whether that was its end."""
         trial = self._trials[number]
-        rows = self._surface.validation_rows
         if trial.curve[-1].step == trial.curve[-1].steps:
             status = Status.FINISHED
-        elif self._stops and not goes_on(trial, self._visible(number), OBJECTIVES, rows):
+        elif not self._goes_on(number):
             status = Status.STOPPED
         else:
             self._train_on(number, now)
@@ -116,6 +124,10 @@ class Replayed:
         self._found.trials.append(trial)
         self._found.clock.append(now)
         return True
+
+    def _ours(self, number: int) -> bool:
+        """Whether our early stopping lets a trial at a rung go on."""
+        return goes_on(self._trials[number], self._visible(number), OBJECTIVES, self._surface.validation_rows)
 
     def _visible(self, number: int) -> list[Trial]:
         """What is known now: of other trials under way, the rungs but for the one that they are on their way to."""

@@ -183,7 +183,7 @@ class Recorded:
     def __init__(self, table: Path) -> None:
         rows = [row for row in _rows(table) if row["status"] == Status.FINISHED.value]
         self.validation_rows = int(rows[0]["validation_rows"])
-        whole = load_space("default")
+        whole = load_space(str(Path(__file__).parent / "recording"))
         candidates = [whole.draw(Recalled(json.loads(row["params"]))) for row in rows]
         kinds = {json.loads(row["params"])["method"] for row in rows}
         self.space = whole.only(tuple(kind for kind in whole.kinds() if kind in kinds))
