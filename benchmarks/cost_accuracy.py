@@ -1,6 +1,6 @@
 """How well costs are predicted: beside the meter's reading of a real step, and beside what is not our own meter.
 
-    python benchmarks/cost_accuracy.py [MODEL …]
+    python benchmarks/cost_accuracy.py [--models BERT,T5] [--parts meter,time,others]
 
 Models have random weights (cost does not depend on values) and 12 layers of width 256, so that predictions come from
 shallow models of their layers. The first table tells whether the simulated step is the real one; both are read by the
@@ -11,13 +11,13 @@ gives freed memory back at once, so that what is resident is what is alive, and 
 much of it: what a CPU really needs. Linux with glibc only.
 """
 
+import argparse
 import ctypes
 import gc
 import multiprocessing
 import os
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate, product
@@ -160,42 +160,64 @@ def real(name: str) -> tuple[Skeleton, PreTrainedModel]:
     return skeleton, model
 
 
-def against_the_meter(console: Console, models: Sequence[str]) -> Iterator[float]:
-    """Prints the table; yields each case's error as a fraction."""
-    table = Table("model", "method", "mode", "batch", "predicted", "metered", "error", "seconds", "trainable", "flops")
-    seconds = []
-    for name in models:
-        skeleton, model = real(name)
-        for method, mode, (rows, length) in product(METHODS, MODES, BATCHES):
-            case = Case(name, method, mode, rows, length)
-            began = time.perf_counter()
-            try:
-                costs = predicted(case, skeleton)
-            except CannotAttach:
-                continue
-            seconds.append(time.perf_counter() - began)
-            reading = metered(case, model, rows, length)
-            error = costs.memory / reading.memory - 1
-            yield abs(error)
-            table.add_row(
-                name,
-                method,
-                mode,
-                f"{rows} x {length}",
-                show_bytes(costs.memory),
-                show_bytes(reading.memory),
-                f"{error:+.3%}",
-                f"{seconds[-1]:.2f}",
-                *(
-                    "same" if ours == seen else f"{ours / seen - 1:+.2%}"
-                    for ours, seen in ((costs.trainable, reading.trainable), (costs.flops, reading.flops))
-                ),
+@dataclass(frozen=True)
+class Compared:
+    """A case as predicted and as metered."""
+
+    case: Case
+    predicted: Costs
+    metered: Costs
+
+    @property
+    def error(self) -> float:
+        """Of the peak, as a fraction."""
+        return self.predicted.memory / self.metered.memory - 1
+
+
+def against_the_meter(console: Console, models: Sequence[str]) -> None:
+    """Prints every case, and what is left of it all."""
+    compared = [each for name in models for each in _compared(name)]
+    table = Table("model", "method", "mode", "batch", "predicted", "metered", "error", "trainable", "flops", "set-up")
+    for each in compared:
+        case, ours, seen = each.case, each.predicted, each.metered
+        counts = [
+            "same" if mine == theirs else f"{mine} / {theirs}"
+            for mine, theirs in (
+                (ours.trainable, seen.trainable),
+                (ours.flops, seen.flops),
+                (ours.set_up_flops, seen.set_up_flops),
             )
+        ]
+        sizes = show_bytes(ours.memory), show_bytes(seen.memory), f"{each.error:+.3%}"
+        table.add_row(case.model, case.method, case.mode, f"{case.rows} x {case.length}", *sizes, *counts)
     console.print(table)
-    console.print(f"A prediction took {median(seconds):.2f} s (median), {max(seconds):.2f} s at most.")
+    summary = Table("model", *(f"{mode}: worst of cases" for mode in MODES), title="Error of the predicted peak")
+    for name in models:
+        errors = {
+            mode: [abs(each.error) for each in compared if (each.case.model, each.case.mode) == (name, mode)]
+            for mode in MODES
+        }
+        summary.add_row(name, *(f"{max(own):.3%} of {len(own)}" for own in errors.values()))
+    console.print(summary)
+    within = sum(abs(each.error) <= WITHIN for each in compared) / len(compared)
+    exact = sum(each.predicted.trainable == each.metered.trainable for each in compared)
+    worst = max(abs(each.error) for each in compared)
+    console.print(f"{within:.1%} of {len(compared)} peaks are within {WITHIN:.0%} of the meter; worst {worst:.3%}.")
+    console.print(f"Trainable parameters are exact in {exact} of {len(compared)} cases.")
 
 
-def how_long(console: Console) -> None:
+def _compared(name: str) -> Iterator[Compared]:
+    skeleton, model = real(name)
+    for method, mode, (rows, length) in product(METHODS, MODES, BATCHES):
+        case = Case(name, method, mode, rows, length)
+        try:
+            costs = predicted(case, skeleton)
+        except CannotAttach:
+            continue
+        yield Compared(case, costs, metered(case, model, rows, length))
+
+
+def how_long(console: Console, _: Sequence[str]) -> None:
     """Prints how long predictions take that nothing is remembered for: with the backbone's skeleton at hand."""
     deep = {**SHAPE, "vocab_size": 30522, "hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096}
     models = {
@@ -285,16 +307,19 @@ def against_others(console: Console, models: Sequence[str]) -> None:
 
 
 def main() -> None:
-    console = Console(width=160)
+    """Prints what was asked for."""
+    parts: Mapping[str, Callable[[Console, Sequence[str]], None]] = {
+        "meter": against_the_meter,
+        "time": how_long,
+        "others": against_others,
+    }
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default=",".join(MODELS), help="names with commas")
+    parser.add_argument("--parts", default=",".join(parts), help="names with commas")
+    options = parser.parse_args()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    models = sys.argv[1:] or list(MODELS)
-    errors = list(against_the_meter(console, models))
-    share = sum(error <= WITHIN for error in errors) / len(errors)
-    console.print(
-        f"{share:.1%} of {len(errors)} predictions are within {WITHIN:.0%} of the meter; worst {max(errors):.3%}."
-    )
-    how_long(console)
-    against_others(console, models)
+    for part in options.parts.split(","):
+        parts[part](Console(width=160), options.models.split(","))
 
 
 if __name__ == "__main__":
