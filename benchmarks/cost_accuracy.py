@@ -2,7 +2,7 @@
 
     python benchmarks/cost_accuracy.py [--models BERT,T5] [--parts meter,time,others]
 
-Models have random weights (cost does not depend on values) and 12 layers of width 256, so that predictions come from
+Models have random weights (cost does not depend on values) and 12 layers, so that predictions come from
 shallow models of their layers. The first table tells whether the simulated step is the real one; both are read by the
 same meter, so it cannot tell whether the meter is right. Then it is told how long predictions take. The second table
 trusts no meter. In a fresh process for each case, it compares the predicted peak, without the weights, with two others:
@@ -62,42 +62,61 @@ from autopeft.trial import Costs
 
 CARDS = load_cards()
 CPU = torch.device("cpu")
-SHAPE: Mapping[str, Any] = {
-    "vocab_size": 8000,
-    "hidden_size": 256,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 4,
-    "intermediate_size": 1024,
+LAYERS, VOCABULARY = 12, 4000
+SMALL, LARGE = 128, 256
+"""Widths: of the models that are metered, and of those that are compared with the process."""
+
+
+def shape(width: int, layers: int = LAYERS, vocabulary: int = VOCABULARY) -> dict[str, Any]:
+    """How most configurations call it."""
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": width // 64,
+        "intermediate_size": 4 * width,
+    }
+
+
+def gpt2(width: int) -> GPT2Config:
+    """Named as that family does."""
+    heads = width // 64
+    return GPT2Config(vocab_size=VOCABULARY, n_embd=width, n_layer=LAYERS, n_head=heads, bos_token_id=0, eos_token_id=0)
+
+
+def t5(width: int) -> T5Config:
+    """Named as that family does."""
+    return T5Config(
+        vocab_size=VOCABULARY, d_model=width, d_kv=64, num_heads=width // 64, num_layers=LAYERS, d_ff=4 * width
+    )
+
+
+MODELS: Mapping[str, Callable[[int], PretrainedConfig]] = {
+    "BERT": lambda width: BertConfig(**shape(width)),
+    "RoBERTa": lambda width: RobertaConfig(**shape(width), max_position_embeddings=514),
+    "Llama": lambda width: LlamaConfig(**shape(width), num_key_value_heads=width // 128),
+    "GPT-2": gpt2,
+    "T5": t5,
 }
-MODELS: Mapping[str, PretrainedConfig] = {
-    "BERT": BertConfig(**SHAPE),
-    "RoBERTa": RobertaConfig(**SHAPE, max_position_embeddings=514),
-    "Llama": LlamaConfig(**SHAPE, num_key_value_heads=2),
-    "GPT-2": GPT2Config(vocab_size=8000, n_embd=256, n_layer=12, n_head=4, bos_token_id=0, eos_token_id=0),
-    "T5": T5Config(vocab_size=8000, d_model=256, d_kv=64, num_heads=4, num_layers=12, d_ff=1024),
-}
+"""Width -> configuration."""
 METHODS: Mapping[str, tuple[Part, ...]] = {
     "lora": (Part("lora"),),
     "lora r32 everywhere": (Part("lora", {"rank": 32, "sites": ("q", "k", "v", "o", "ffn.up", "ffn.down")}),),
     "lora in the last half": (Part("lora", {"layers": "last 50%"}),),
-    "dora": (Part("lora", {"dora": True}),),
     "vera": (Part("vera"),),
     "ia3": (Part("ia3"),),
     "prompt_tuning": (Part("prompt_tuning"),),
     "prefix_tuning": (Part("prefix_tuning"),),
     "adapter houlsby": (Part("adapter", {"placement": "houlsby"}),),
-    "adapter pfeiffer": (Part("adapter", {"placement": "pfeiffer"}),),
     "compacter": (Part("compacter"),),
     "adamix": (Part("adamix"),),
     "unipelt": (Part("unipelt"),),
     "bitfit": (Part("bitfit"),),
-    "norm_tuning": (Part("norm_tuning"),),
     "top_layers": (Part("top_layers"),),
     "fishmask": (Part("fishmask"),),
     "far": (Part("far"),),
     "ladder": (Part("ladder", {"reduction": 4}),),
     "sparse_adapter": (Part("sparse_adapter"),),
-    "krona": (Part("krona"),),
     "full": (Part("full"),),
     "lora_parallel": (Part("lora"), Part("adapter", {"placement": "parallel"})),
     "mam": (
@@ -106,7 +125,7 @@ METHODS: Mapping[str, tuple[Part, ...]] = {
     ),
 }
 MODES = ("plain", "checkpointing", "bf16")
-BATCHES = ((4, 64), (8, 128))
+BATCHES = ((4, 32), (8, 64))
 LARGEST = (64, 128)
 WITHIN = 0.03
 GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_MMAP_MAX_": "1000000"}
@@ -137,7 +156,7 @@ def metered(case: Case, model: PreTrainedModel, rows: int, length: int) -> Costs
     task, sites = TextClassification(["no", "yes"]), find_sites(model)
 
     def texts(rows: int) -> tuple[Mapping[str, torch.Tensor], torch.Tensor]:
-        ids = torch.randint(2, SHAPE["vocab_size"], (rows, length))
+        ids = torch.randint(2, VOCABULARY, (rows, length))
         mask = torch.ones_like(ids)
         mask[1::2, -length // 4 :] = 0
         return {"input_ids": ids, "attention_mask": mask}, torch.arange(rows) % 2
@@ -149,11 +168,12 @@ def metered(case: Case, model: PreTrainedModel, rows: int, length: int) -> Costs
         return with_looks(step, measure_looks(classifier, attached, task, texts, CPU))
 
 
-def real(name: str) -> tuple[Skeleton, PreTrainedModel]:
+def real(name: str, width: int) -> tuple[Skeleton, PreTrainedModel]:
     """A skeleton and the same model with weights."""
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    skeleton = load_skeleton(MODELS[name])
-    model: Any = type(skeleton.model)._from_config(MODELS[name], dtype=torch.float32)  # type: ignore[no-untyped-call]
+    config = MODELS[name](width)
+    skeleton = load_skeleton(config)
+    model: Any = type(skeleton.model)._from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
     model.eval()
@@ -207,7 +227,7 @@ def against_the_meter(console: Console, models: Sequence[str]) -> None:
 
 
 def _compared(name: str) -> Iterator[Compared]:
-    skeleton, model = real(name)
+    skeleton, model = real(name, SMALL)
     for method, mode, (rows, length) in product(METHODS, MODES, BATCHES):
         case = Case(name, method, mode, rows, length)
         try:
@@ -219,11 +239,11 @@ def _compared(name: str) -> Iterator[Compared]:
 
 def how_long(console: Console, _: Sequence[str]) -> None:
     """Prints how long predictions take that nothing is remembered for: with the backbone's skeleton at hand."""
-    deep = {**SHAPE, "vocab_size": 30522, "hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096}
+    deep = shape(1024, layers=24, vocabulary=30522)
     models = {
         "MiniLM": AutoConfig.from_pretrained(str(demo_model())),
-        "BERT of 24 layers": BertConfig(**{**deep, "num_hidden_layers": 24}),
-        "Llama of 24 layers": LlamaConfig(**{**deep, "num_hidden_layers": 24}, num_key_value_heads=8),
+        "BERT of 24 layers": BertConfig(**deep),
+        "Llama of 24 layers": LlamaConfig(**deep, num_key_value_heads=8),
     }
     for name, config in models.items():
         skeleton, seconds = load_skeleton(config), []
@@ -246,7 +266,7 @@ def grown(case: Case, profiled: bool) -> tuple[int, int]:
     As torch's profiler saw it, or as the kernel says of what is resident.
     """
     torch.set_num_threads(1)
-    skeleton, model = real(case.model)
+    skeleton, model = real(case.model, LARGE)
     costs = predicted(case, skeleton)
     expected = costs.memory - costs.memory_by_part[WEIGHTS]
     metered(case, model, 1, 8)
