@@ -118,7 +118,9 @@ def test_each_phase_grows_by_itself() -> None:
     """By hand: with two layers the step peaks in the end, with ten in its head."""
 
     def profile(head: int, end: int) -> Profile:
-        totals = dict.fromkeys(("trainable", "stored", "flops", "inference_flops", "bare_flops", "weights"), 1)
+        totals = dict.fromkeys(
+            ("trainable", "stored", "flops", "set_up_flops", "inference_flops", "bare_flops", "weights"), 1
+        )
         return Profile({("head", 1, -1): {"weights": head}, ("after", 0, -1): {"weights": end}}, totals)
 
     run = Run(0, 10)
