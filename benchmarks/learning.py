@@ -4,7 +4,7 @@
 
 The backbone is the packaged MiniLM, the data by default SST-2 (6,920 sentences to train, 872 to validate), training
 that of the space `default` without early stopping: one epoch of batches of 32. One seed; the standard error of an
-accuracy is in the table's title. What has been trained is kept in `--kept` and not trained again.
+accuracy stands above the table. What has been trained is kept in `--kept` and not trained again.
 """
 
 import argparse
@@ -74,13 +74,20 @@ def read(kept: Path) -> Mapping[str, Mapping[str, Any]]:
     return {result["method"]: result for result in results}
 
 
-def table(results: Mapping[str, Mapping[str, Any]], space: Space, baselines: Baselines, rows: int, data: str) -> Table:
-    """Results from the most accurate method to the least, the baselines among them."""
+def heading(baselines: Baselines, rows: int, data: str) -> str:
+    """What the table is of, and how uncertain its accuracies are."""
     error = math.sqrt(baselines.probe * (1 - baselines.probe) / rows)
-    title = f"{data}: {rows} validation rows, standard error {error:.3f}, seed {SEED}"
-    shown = Table(title=title, box=box.MARKDOWN)
-    for heading in ("method", "accuracy", "over majority", "trainable", "peak memory", "seconds"):
-        shown.add_column(heading, justify="left" if heading == "method" else "right")
+    return (
+        f"What every method learns at its defaults: MiniLM on {data}, one epoch, {rows} validation rows, standard "
+        f"error {error:.3f}, seed {SEED}. Made by `python benchmarks/learning.py --table benchmarks/learning.md`."
+    )
+
+
+def table(results: Mapping[str, Mapping[str, Any]], space: Space, baselines: Baselines) -> Table:
+    """Results from the most accurate method to the least, the baselines among them."""
+    shown = Table(box=box.MARKDOWN)
+    for column in ("method", "accuracy", "over majority", "trainable", "peak memory", "seconds"):
+        shown.add_column(column, justify="left" if column == "method" else "right")
     lines = [
         (
             result["accuracy"],
@@ -124,11 +131,14 @@ def main() -> None:
     if trials:
         train_on_ray(Ledger(trials, file), prepared.job, workers=options.workers)
     rows = int(prepared.facts["validation_rows"])
-    shown = table(read(file), space, prepared.baselines, rows, Path(options.data).name)
-    Console(width=120).print(shown)
+    console = Console(width=120)
+    with console.capture() as printed:
+        console.print(table(read(file), space, prepared.baselines))
+    lines = [line.rstrip() for line in printed.get().splitlines() if line.strip()]
+    text = "\n".join([heading(prepared.baselines, rows, Path(options.data).name), "", *lines, ""])
+    print(text)
     if options.table is not None:
-        with options.table.open("w", encoding="utf-8") as stream:
-            Console(width=120, file=stream).print(shown)
+        options.table.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
