@@ -61,6 +61,7 @@ COUNTS = [
     ),
     ("s4", {}, 537_760),
     ("p_tuning", {"length": 20, "hidden": 768}, 1_787_136),
+    ("p_tuning_v2", {"length": 10}, 184_320),
     ("prefix_tuning", {"length": 10}, 184_320),
     ("prefix_tuning", {"length": 20}, 368_640),
     ("prefix_tuning", {"length": 30, "hidden": 512}, 9_872_384),

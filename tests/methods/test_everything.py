@@ -23,7 +23,7 @@ CARDS = load_cards()
 DEFAULT, EVERYTHING = load_space("default"), load_space("everything")
 FURTHER = tuple(name for name in EVERYTHING.methods if name not in DEFAULT.methods)
 GUIDE = {
-    *("adapter", "adamix", "prompt_tuning", "p_tuning", "prefix_tuning", "ladder", "ia3"),
+    *("adapter", "adamix", "prompt_tuning", "p_tuning", "p_tuning_v2", "prefix_tuning", "ladder", "ia3"),
     *("bitfit", "far", "fishmask", "top_layers", "norm_tuning", "full"),
     *("lora", "adalora", "vera", "krona", "krona_b", "said", "compacter"),
     *("unipelt", "sparse_adapter"),
