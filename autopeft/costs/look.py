@@ -1,6 +1,7 @@
 """One batch of a method's look at training data, before it is trained, on real or fake tensors, watched by a meter.
 
 Prediction and measurement run the same, as with a step. What a look keeps on the CPU counts where training is there.
+Looks at one text at a time are predicted a little high: without padding, real attention may need no mask.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """Predictions against the meter on real steps, counts from the literature, and what must always hold."""
 
 from collections.abc import Mapping
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -90,7 +90,10 @@ def measured(model: PreTrainedModel, wanted: Candidate) -> Costs:
 
 
 def texts(rows: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    return batch(rows, LENGTH), torch.arange(rows) % 2
+    """Some of them are padded, also one alone: what real attention leaves out without padding is predicted."""
+    inputs = batch(rows, LENGTH)
+    inputs["attention_mask"][-1, -1] = 0
+    return inputs, torch.arange(rows) % 2
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +118,13 @@ def on_bert_base(bert_base: Skeleton) -> Predictor:
     return Predictor(bert_base, CARDS, 2, 32)
 
 
-@pytest.mark.parametrize("mode", ["plain", "checkpointing", "bf16"])
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("architecture", CONFIGS)
+@pytest.mark.parametrize(
+    ("architecture", "method", "mode"),
+    [
+        *product(("bert", "t5"), METHODS, ("plain", "checkpointing", "bf16")),
+        *product(sorted(set(CONFIGS) - {"bert", "t5"}), METHODS, ("plain",)),
+    ],
+)
 def test_a_prediction_equals_the_meter_on_a_real_step(
     skeletons: Mapping[str, Skeleton], architecture: str, method: str, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

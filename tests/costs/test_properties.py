@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 import torch
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from transformers import BertConfig
 
@@ -27,6 +27,10 @@ SIZES: Mapping[str, str] = {
     "prompt_tuning": "length",
     "prefix_tuning": "length",
 }
+
+
+NARROWEST = 24
+"""Features that the tiny models' projections have at least; LoRA's rank is no larger."""
 
 
 @cache
@@ -50,6 +54,7 @@ few = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck
 @few
 @given(st.sampled_from(sorted(CONFIGS)), st.sampled_from(sorted(SIZES)), st.integers(1, 30), st.integers(0, 16))
 def test_costs_do_not_fall_when_a_size_grows(architecture: str, name: str, size: int, more: int) -> None:
+    assume(name != "lora" or size + more <= NARROWEST)
     smaller, larger = (costs(architecture, Part(name, {SIZES[name]: each})) for each in (size, size + more))
     require_no_less(larger, smaller)
 
