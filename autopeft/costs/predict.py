@@ -27,6 +27,7 @@ from autopeft.costs.quantised import packing_of, require_trainable
 from autopeft.costs.step import Reading, Step, micro_batch_size
 from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.methods.attached import Attached, attach
+from autopeft.methods.base import Look
 from autopeft.methods.registry import Configured, configured_parts
 from autopeft.space.candidate import Candidate, Training
 from autopeft.space.cards import Card
@@ -60,6 +61,7 @@ class Predictor:
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._known: dict[object, Profile] = {}
         self._inferences: dict[Hashable, int] = {}
+        self._looked: dict[Hashable, Sequence[Reading]] = {}
         self._last_look: tuple[Hashable, tuple[Hashable, ...], Mapping[str, int]] | None = None
         self._small: dict[Hashable, bool] = {}
 
@@ -222,7 +224,7 @@ class Predictor:
             reading = self._step(skeleton, attached, training)
             counted = _counted(attached)
             left = attached.remaining
-            looks = list(self._looks(skeleton, attached, training))
+            looks = self._looks(skeleton, attached, parts, training)
         totals = {
             **counted,
             "flops": reading.flops,
@@ -256,14 +258,18 @@ class Predictor:
         trained = [*attached.parameters(), *classifier.head.parameters()]
         return self._read(step, trained, micro_batch_size(training))
 
-    def _looks(self, skeleton: Skeleton, attached: Attached, training: Training) -> Iterator[Reading]:
-        """What methods look at before they are trained, one after the other; they are not trained afterwards."""
-        classifier = self._classifier(skeleton, attached, training).train()
-        for part in attached.parts:
-            with part.looking() as look:
-                if look is not None:
-                    step = LookStep(classifier, look, self._task, self._device, _layers(skeleton))
-                    yield self._read(step, look.tensors, look.batch_size)
+    def _looks(
+        self, skeleton: Skeleton, attached: Attached, parts: Sequence[Configured], training: Training
+    ) -> Sequence[Reading]:
+        """What methods look at before they are trained, whatever the batch then; they are not trained afterwards."""
+        key = (skeleton.model, _key(parts), training.pooling)
+        if key not in self._looked:
+            classifier = self._classifier(skeleton, attached, training).train()
+            self._looked[key] = [
+                self._read(LookStep(classifier, look, self._task, self._device, _layers(skeleton)), look.tensors, rows)
+                for look, rows in _ready(attached)
+            ]
+        return self._looked[key]
 
     def _classifier(self, skeleton: Skeleton, attached: Attached, training: Training) -> Classifier:
         return Classifier(attached, self._task.new_head(skeleton.sites.width), training.pooling)
@@ -327,6 +333,14 @@ def _unmasked(indices: Sequence[Tensor | None]) -> Iterator[Tensor | None]:
             yield from (index.new_zeros(index.numel(), dtype=torch.long) for _ in range(index.ndim))
         else:
             yield index
+
+
+def _ready(attached: Attached) -> Iterator[tuple[Look, int]]:
+    """The look of every part that takes one, and its texts at a time; the part is ready for it until the next."""
+    for part in attached.parts:
+        with part.looking() as look:
+            if look is not None:
+                yield look, look.batch_size
 
 
 def _layers(skeleton: Skeleton) -> list[nn.Module]:
