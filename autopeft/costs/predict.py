@@ -27,7 +27,6 @@ from autopeft.costs.quantised import packing_of, require_trainable
 from autopeft.costs.step import Reading, Step, micro_batch_size
 from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.methods.attached import Attached, attach
-from autopeft.methods.base import Look
 from autopeft.methods.registry import Configured, configured_parts
 from autopeft.space.candidate import Candidate, Training
 from autopeft.space.cards import Card
@@ -265,10 +264,13 @@ class Predictor:
         key = (skeleton.model, _key(parts), training.pooling)
         if key not in self._looked:
             classifier = self._classifier(skeleton, attached, training).train()
-            self._looked[key] = [
-                self._read(LookStep(classifier, look, self._task, self._device, _layers(skeleton)), look.tensors, rows)
-                for look, rows in _ready(attached)
-            ]
+            readings = []
+            for part in attached.parts:
+                with part.looking() as look:
+                    if look is not None:
+                        step = LookStep(classifier, look, self._task, self._device, _layers(skeleton))
+                        readings.append(self._read(step, look.tensors, look.batch_size))
+            self._looked[key] = readings
         return self._looked[key]
 
     def _classifier(self, skeleton: Skeleton, attached: Attached, training: Training) -> Classifier:
@@ -333,14 +335,6 @@ def _unmasked(indices: Sequence[Tensor | None]) -> Iterator[Tensor | None]:
             yield from (index.new_zeros(index.numel(), dtype=torch.long) for _ in range(index.ndim))
         else:
             yield index
-
-
-def _ready(attached: Attached) -> Iterator[tuple[Look, int]]:
-    """The look of every part that takes one, and its texts at a time; the part is ready for it until the next."""
-    for part in attached.parts:
-        with part.looking() as look:
-            if look is not None:
-                yield look, look.batch_size
 
 
 def _layers(skeleton: Skeleton) -> list[nn.Module]:

@@ -30,7 +30,7 @@ from autopeft.errors import AutopeftError, CannotAttach, unknown
 from autopeft.methods.base import Attachment, Batches, Look, Method
 from autopeft.methods.hooked import WEIGHTS, Hooked, copy_into, read_tensors, undone_on_error
 from autopeft.methods.in_place import kept, unadapted_parameters
-from autopeft.methods.passes import gradients_given
+from autopeft.methods.passes import use_gradients
 
 Start = Literal["primed", "base"]
 _BATCH = 16
@@ -277,9 +277,7 @@ def _by_row(linear: nn.Module) -> Mapping[str, Tensor]:
 def _fine_tune(tensors: Sequence[Tensor], batches: Batches) -> None:
     """One step of AdamW on each loss; every tensor takes its step as soon as its gradient is there."""
     steps = {tensor: _Step(tensor) for tensor in tensors}
-    with gradients_given(tensors, lambda tensor, gradient: steps[tensor].take(gradient)):
-        for loss in batches():
-            loss().backward(inputs=list(tensors))  # type: ignore[no-untyped-call]
+    use_gradients(tensors, batches, lambda tensor, gradient: steps[tensor].take(gradient))
 
 
 class _Step:

@@ -25,7 +25,7 @@ from autopeft.methods.base import Attachment, Batches, Look, Method
 from autopeft.methods.entries import POSITIONS, Entries, checked, highest, shares
 from autopeft.methods.hooked import WEIGHTS, Hooked, read_tensors, undone_on_error
 from autopeft.methods.in_place import kept, unadapted_parameters
-from autopeft.methods.passes import evaluating, gradients_given
+from autopeft.methods.passes import evaluating, use_gradients
 
 
 @dataclass(frozen=True)
@@ -193,9 +193,7 @@ def _fisher(tensors: Sequence[Tensor], batches: Batches) -> Tensor:
     def add(tensor: Tensor, gradient: Tensor) -> None:
         sums[tensor].add_(gradient.flatten().float().square().cpu())
 
-    with gradients_given(tensors, add):
-        for loss in batches():
-            loss().backward(inputs=list(tensors))  # type: ignore[no-untyped-call]
+    use_gradients(tensors, batches, add)
     return fisher
 
 

@@ -28,7 +28,7 @@ from autopeft.errors import AutopeftError, CannotAttach, unknown
 from autopeft.methods.base import Attachment, Batches, Look, Method
 from autopeft.methods.hooked import WEIGHTS, Hooked, copy_into, host, read_tensors, undone_on_error
 from autopeft.methods.observed import Call, Observed, are_rotary, is_by_head, observed
-from autopeft.methods.passes import evaluating, gradients_given
+from autopeft.methods.passes import evaluating, use_gradients
 from autopeft.methods.pruned import Kept, Narrowing, summed
 
 Scored = Literal["fisher", "magnitude"]
@@ -274,9 +274,7 @@ def _fisher(linears: Sequence[nn.Module], weights: Sequence[Tensor], batches: Ba
     def add(weight: Tensor, gradient: Tensor) -> None:
         fisher[linear_of[weight]] += summed(linear_of[weight], gradient.float().square())
 
-    with gradients_given(weights, add):
-        for loss in batches():
-            loss().backward(inputs=list(weights))  # type: ignore[no-untyped-call]
+    use_gradients(weights, batches, add)
     return fisher
 
 

@@ -5,10 +5,14 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
+from autopeft.methods.base import Batches
 
-@contextmanager
-def gradients_given(tensors: Sequence[Tensor], use: Callable[[Tensor, Tensor], None]) -> Iterator[None]:
-    """While it lasts, the tensors require gradients, and each is given to `use` as it arrives and then dropped."""
+
+def use_gradients(tensors: Sequence[Tensor], batches: Batches, use: Callable[[Tensor, Tensor], None]) -> None:
+    """Differentiates the loss of every batch by the tensors, which need not require gradients before or afterwards.
+
+    Each gradient is given to `use`, after its tensor, as it arrives, and then dropped.
+    """
     required = [tensor.requires_grad for tensor in tensors]
 
     def hand_over(tensor: Tensor) -> None:
@@ -21,7 +25,8 @@ def gradients_given(tensors: Sequence[Tensor], use: Callable[[Tensor, Tensor], N
         for tensor in tensors:
             tensor.requires_grad_(True)
             handles.append(tensor.register_post_accumulate_grad_hook(hand_over))  # type: ignore[no-untyped-call]
-        yield
+        for loss in batches():
+            loss().backward(inputs=list(tensors))  # type: ignore[no-untyped-call]
     finally:
         for handle in handles:
             handle.remove()

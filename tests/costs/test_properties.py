@@ -30,7 +30,7 @@ SIZES: Mapping[str, str] = {
 
 
 NARROWEST = 24
-"""Features that the tiny models' projections have at least; LoRA's rank is no larger."""
+"""Features that the tiny Llama's v has; LoRA's rank is no larger."""
 
 
 @cache
@@ -54,7 +54,7 @@ few = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck
 @few
 @given(st.sampled_from(sorted(CONFIGS)), st.sampled_from(sorted(SIZES)), st.integers(1, 30), st.integers(0, 16))
 def test_costs_do_not_fall_when_a_size_grows(architecture: str, name: str, size: int, more: int) -> None:
-    assume(name != "lora" or size + more <= NARROWEST)
+    assume((architecture, name) != ("llama", "lora") or size + more <= NARROWEST)
     smaller, larger = (costs(architecture, Part(name, {SIZES[name]: each})) for each in (size, size + more))
     require_no_less(larger, smaller)
 
