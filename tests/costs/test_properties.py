@@ -1,6 +1,6 @@
 """What must hold of costs whatever the settings are."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 
@@ -8,15 +8,16 @@ import pytest
 import torch
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
-from transformers import BertConfig
+from transformers import BertConfig, GPT2Config, LlamaConfig, PreTrainedConfig, T5Config
 
+from autopeft.backbone.find import find_sites
 from autopeft.backbone.load import load_skeleton
 from autopeft.costs.predict import Predictor
 from autopeft.methods.registry import configured_parts
 from autopeft.space.candidate import Part, Training
 from autopeft.space.cards import load_cards
 from autopeft.trial import Costs
-from tests.tiny import CONFIGS
+from tests.tiny import CONFIGS, batch, tiny
 
 CARDS = load_cards()
 SIZES: Mapping[str, str] = {
@@ -31,6 +32,20 @@ SIZES: Mapping[str, str] = {
 
 NARROWEST = 24
 """Features that the tiny Llama's v has; LoRA's rank is no larger."""
+
+
+WIDE: Mapping[str, Callable[[], PreTrainedConfig]] = {
+    "bert": lambda: BertConfig(num_hidden_layers=3),
+    "llama": lambda: LlamaConfig(hidden_size=768, intermediate_size=2048, num_hidden_layers=3, num_attention_heads=12),
+    "gpt2": lambda: GPT2Config(n_layer=3),
+    "t5": lambda: T5Config(num_layers=3),
+}
+"""Three layers of an ordinary width."""
+
+
+@cache
+def wide_predictor(architecture: str) -> Predictor:
+    return Predictor(load_skeleton(WIDE[architecture]()), CARDS, 2, 64, torch.device("cpu"))
 
 
 @cache
@@ -66,16 +81,48 @@ def test_costs_do_not_fall_when_batches_grow(architecture: str, name: str, rows:
     require_no_less(larger, smaller)
 
 
+def with_and_without_checkpointing(on: Predictor, name: str, rows: int) -> tuple[Costs, Costs]:
+    parts = configured_parts((Part(name),), CARDS)
+    spared, plain = (
+        on.predict_parts(parts, Training(batch_size=rows, gradient_checkpointing=wanted)) for wanted in (True, False)
+    )
+    return spared, plain
+
+
+@few
+@given(st.sampled_from(sorted(WIDE)), st.sampled_from(["full", *sorted(SIZES)]), st.integers(1, 8))
+def test_gradient_checkpointing_never_raises_the_peak(architecture: str, name: str, rows: int) -> None:
+    spared, plain = with_and_without_checkpointing(wide_predictor(architecture), name, rows)
+    assert spared.memory <= plain.memory
+    assert spared.flops >= plain.flops
+
+
 @few
 @given(st.sampled_from(sorted(CONFIGS)), st.sampled_from(["full", *sorted(SIZES)]), st.integers(1, 8))
-@example("gpt2", "full", 1)
-def test_gradient_checkpointing_never_raises_the_peak(architecture: str, name: str, rows: int) -> None:
-    """But for the positions and masks (a few numbers for each token) that are kept to call a layer again."""
-    plain, spared = (
-        costs(architecture, Part(name), batch_size=rows, gradient_checkpointing=wanted) for wanted in (False, True)
-    )
-    assert spared.memory <= plain.memory + 16 * (rows + 1) * 8
+@example("gpt2", "adapter", 8)
+@example("llama", "full", 1)
+@example("t5", "adapter", 1)
+def test_in_a_tiny_model_it_raises_it_by_what_is_kept_to_call_a_layer_again_at_most(
+    architecture: str, name: str, rows: int
+) -> None:
+    """Masks and positions are as large as a tiny model's hidden states; without checkpointing the forward pass drops
+    them.
+    """
+    spared, plain = with_and_without_checkpointing(predictor(architecture), name, rows)
+    assert spared.memory <= plain.memory + bytes_beside_hidden_states(architecture, rows, length=16)
     assert spared.flops >= plain.flops
+
+
+def bytes_beside_hidden_states(architecture: str, rows: int, length: int) -> int:
+    """Of the tensors that a layer is called with, at most: a row more, so that some are padded and there is a mask."""
+    called: list[tuple[object, ...]] = []
+    model = tiny(architecture)
+    layer = model.get_submodule(find_sites(model).layers[-1])
+    layer.register_forward_pre_hook(lambda _, args, kwargs: called.append((*args, *kwargs.values())), with_kwargs=True)
+    model(**batch(rows + 1, length))
+    _, *beside = called[0]
+    given = [each for value in beside for each in (value if isinstance(value, tuple) else (value,))]
+    return sum(each.nbytes for each in given if isinstance(each, torch.Tensor))
 
 
 def test_a_longer_text_costs_no_less() -> None:
