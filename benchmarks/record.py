@@ -6,6 +6,7 @@
 The backbone is the packaged MiniLM, trained on a part of the data: few rows and short texts, so that a candidate takes
 some twenty seconds. The space is the folder `recording`. Candidates follow from the seed; what the table holds already
 is not trained again, so that a recording can be interrupted and gone on with at any time, with the same options.
+Seconds are the processor's, on one thread: other work does not lengthen them, and two tables can be recorded at once.
 """
 
 import argparse
@@ -13,17 +14,18 @@ import csv
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from autopeft.errors import CannotAttach
 from autopeft.plan import Plan
 from autopeft.search.here import train_here
-from autopeft.search.on_ray import train_on_ray
 from autopeft.search.preparation import prepare
 from autopeft.search.proposer import Proposer
 from autopeft.space.candidate import Candidate
@@ -50,6 +52,8 @@ class Recorder:
     under_way: dict[int, Trial] = field(default_factory=dict)
     curves: dict[int, list[Rung]] = field(default_factory=dict)
     number: int = 0
+    began: float = 0.0
+    """Processor seconds when the trial under way began."""
 
     def next(self) -> Trial | None:
         while self.number < self.count:
@@ -65,15 +69,16 @@ class Recorder:
             self.curves[self.number] = []
             trial = Trial(self.number, proposal.candidate, costs, proposal.params, seed=self.number)
             self.under_way[self.number] = trial
+            self.began = time.process_time()
             return trial
         return None
 
     def rung(self, number: int, rung: Rung) -> bool:
-        self.curves[number].append(rung)
+        self.curves[number].append(replace(rung, seconds=time.process_time() - self.began))
         return True
 
     def ended(self, number: int, outcome: Outcome) -> None:
-        trial, curve = self.under_way.pop(number), self.curves.pop(number)
+        trial, curve, seconds = self.under_way.pop(number), self.curves.pop(number), time.process_time() - self.began
         shutil.rmtree(outcome.artifact, ignore_errors=True) if outcome.artifact else None
         row: Mapping[str, Any] = {
             "number": number,
@@ -83,7 +88,7 @@ class Recorder:
             **{name: getattr(trial.predicted, name) for name in COSTS},
             "status": outcome.status.value,
             "reason": outcome.reason,
-            "seconds": round(outcome.seconds, 1),
+            "seconds": round(seconds, 1),
             "curve": json.dumps([[r.step, r.steps, round(r.accuracy, 4), round(r.seconds, 2)] for r in curve]),
         }
         new = not self.table.exists()
@@ -93,7 +98,7 @@ class Recorder:
                 writer.writeheader()
             writer.writerow(row)
         reached = ", ".join(f"{rung.accuracy:.3f}" for rung in curve)
-        print(f"{number} {trial.candidate.name}: {reached} {outcome.reason} ({outcome.seconds:.0f} s)", flush=True)
+        print(f"{number} {trial.candidate.name}: {reached} {outcome.reason} ({seconds:.0f} s)", flush=True)
 
 
 def part_of(data: str, folder: Path, rows: int, validation_rows: int) -> Path:
@@ -127,10 +132,10 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=480, help="rows to train on")
     parser.add_argument("--validation-rows", type=int, default=500)
     parser.add_argument("--max-length", type=int, default=16, help="tokens of a text")
-    parser.add_argument("--workers", type=int, default=0, help="0 trains in this process")
     parser.add_argument("--folder", type=Path, default=Path("recording"), help="folder for prepared data")
     options = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
+    torch.set_num_threads(1)
     options.table.parent.mkdir(parents=True, exist_ok=True)
     data = part_of(options.data, options.folder / Path(options.data).name, options.rows, options.validation_rows)
     plan = Plan(str(demo_model()), str(data), space=str(SPACE), max_length=options.max_length, seed=SEED)
@@ -142,10 +147,7 @@ def main() -> None:
     print(
         f"{len(done)} of {options.count} are recorded; the linear probe has {prepared.baselines.probe:.3f}", flush=True
     )
-    if options.workers:
-        train_on_ray(recorder, prepared.job, workers=options.workers)
-    else:
-        train_here(recorder, prepared.job)
+    train_here(recorder, prepared.job)
 
 
 if __name__ == "__main__":
