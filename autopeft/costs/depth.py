@@ -1,17 +1,17 @@
 """Deep models stand for themselves in part only: equal layers cost the same, so two and three of them tell of all.
 
-Layers next to each other that are equal, in the backbone and in what a method does to them, make a run. Of a long run a
-shallow model keeps two layers, and another one three; what a step shows in each of its phases, extended by the
-difference, is what the deep model would show. Only phases are extended in this way, never the peak itself: with more
-layers the worst moment may lie elsewhere. The layers in the middle of a run are between its second and its last but
-one: whatever is linear in their number is largest at one of these two.
+Layers next to each other that are equal, in the backbone and in what a method does to them, make a run; so does a
+block of different layers that comes again and again, as where every fourth layer is passed by. Of a long run a shallow
+model keeps two blocks, and another one three; what a step shows in each of its phases, extended by the difference, is
+what the deep model would show. Only phases are extended in this way, never the peak itself: with more layers the worst
+moment may lie elsewhere. The blocks in the middle of a run are between its second and its last but one: whatever is
+linear in their number is largest at one of these two.
 """
 
 import copy
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import groupby
 from typing import Any
 
 from torch import nn
@@ -22,13 +22,13 @@ from autopeft.methods.registry import Configured
 from autopeft.trial import Costs
 
 _FEW, _MORE = 2, 3
-"""Layers of a long run that the two shallow models keep."""
+"""Blocks of a long run that the two shallow models keep."""
 _BESIDE = 2
 """What a simulation costs beside its layers, in layers."""
 _LAYERS = "layers"
 """The setting by which a method is told its layers."""
 FIRST, MIDDLE, LAST = 0, 1, 2
-"""Where a layer lies in a long run."""
+"""Where a block lies in a long run."""
 
 
 @dataclass(frozen=True)
@@ -73,27 +73,39 @@ def _towards(start: Mapping[str, int], ends: Sequence[tuple[float, Mapping[str, 
 
 @dataclass(frozen=True)
 class Run:
-    """Equal layers next to each other."""
+    """A block of layers that comes again, next to itself."""
 
     start: int
-    length: int
+    period: int
+    """Layers of a block."""
+    count: int
+    """How often it comes."""
 
     def kept(self, few: bool) -> range:
         """The layers that a shallow model keeps of it."""
-        return range(self.start, self.start + min(self.length, _FEW if few else _MORE))
+        blocks = self.count if not self.is_long else _FEW if few else _MORE
+        return range(self.start, self.start + self.period * blocks)
 
     @property
     def is_long(self) -> bool:
-        return self.length > _MORE
+        return self.count > _MORE
 
 
 def runs_of(kinds: Sequence[Hashable]) -> tuple[Run, ...]:
     """The runs of layers of these kinds."""
     found, start = [], 0
-    for _, equal in groupby(kinds):
-        found.append(Run(start, len(list(equal))))
-        start += found[-1].length
+    while start < len(kinds):
+        periods = range(1, (len(kinds) - start) // (_MORE + 1) + 1)
+        long = (run for run in (Run(start, each, _times(kinds[start:], each)) for each in periods) if run.is_long)
+        found.append(max(long, key=lambda run: (run.count - _MORE) * run.period, default=Run(start, 1, 1)))
+        start += found[-1].period * found[-1].count
     return tuple(found)
+
+
+def _times(kinds: Sequence[Hashable], period: int) -> int:
+    """How often the first so many kinds come before something else does."""
+    blocks = range(0, len(kinds), period)
+    return next((n for n, at in enumerate(blocks) if kinds[at : at + period] != kinds[:period]), len(blocks))
 
 
 def kinds_of_layers(model: nn.Module, sites: Sites, parts: Sequence[Configured] = ()) -> tuple[Hashable, ...]:
@@ -167,12 +179,12 @@ class Shallow:
 
 
 def extended(runs: Sequence[Run], few: Profile, more: Mapping[Run, Profile]) -> Profile | None:
-    """The deep model's profile: `few` is of the model with two layers of every long run, `more` of those with three of
+    """The deep model's profile: `few` is of the model with two blocks of every long run, `more` of those with three of
     one of them. None where the shallow models' phases do not correspond.
     """
     few = _placed(few, runs, None)
     placed = {run: _placed(profile, runs, run) for run, profile in more.items()}
-    every = [(run.length - _FEW, placed[run]) for run in placed]
+    every = [(run.count - _FEW, placed[run]) for run in placed]
     whole = few.towards(*every)
     if whole is None:
         return None
@@ -191,19 +203,22 @@ def extended(runs: Sequence[Run], few: Profile, more: Mapping[Run, Profile]) -> 
 
 
 def _at(phase: Any, end: int) -> Any:
-    """The same phase in the first or last layer of the run in whose middle it is."""
+    """The same phase in the first or last block of the run in whose middle it is."""
     what, number_of_pass, place = phase
-    return what, number_of_pass, place and (place[0], end)
+    return what, number_of_pass, place and (*place[:-1], end)
 
 
 def _placed(profile: Profile, runs: Sequence[Run], longer: Run | None) -> Profile:
-    """Phases by a layer's run and where it lies in that, instead of by its number in the shallow model."""
+    """Phases by a layer's run, its place in a block and where that lies, instead of by its number in the shallow
+    model.
+    """
     places: dict[int, Hashable] = {}
     for number, run in enumerate(runs):
         kept = run.kept(few=run != longer)
-        ends = {0: FIRST, len(kept) - 1: LAST} if run.is_long else {}
+        ends = {0: FIRST, len(kept) // run.period - 1: LAST}
         for each in range(len(kept)):
-            places[len(places)] = number, ends.get(each, MIDDLE) if run.is_long else each
+            block, place = divmod(each, run.period)
+            places[len(places)] = number, place, ends.get(block, MIDDLE)
     phases: dict[Any, Mapping[str, int]] = {}
     for phase, parts in profile.phases.items():
         what, number_of_pass, layer = phase
@@ -212,7 +227,8 @@ def _placed(profile: Profile, runs: Sequence[Run], longer: Run | None) -> Profil
 
 
 def plan_of(kinds: Sequence[Hashable]) -> tuple[tuple[Run, ...], Mapping[Run | None, tuple[int, ...]]] | None:
-    """The runs, and the layers kept by each shallow model: None -> two of every long run, a run -> three of that.
+    """The runs, and the layers kept by each shallow model: None -> two blocks of every long run, a run -> three of
+    that.
 
     None where simulating the whole model is less work.
     """

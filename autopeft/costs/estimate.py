@@ -1,15 +1,15 @@
 """What every method would cost on one backbone, and how large it may be under a limit of memory; nothing is trained.
 
-Each method and hybrid is predicted at its defaults. With a limit, one or two predictions more tell the largest batch
-that fits, and as many the largest size of each of its methods: between two predictions what a step shows in one of its
-phases grows linearly, or slower at first, so that what is said to fit does fit. A size is searched up to the backbone's
-width.
+Each method and hybrid is predicted at its defaults. With a limit that the bare backbone keeps, one or two predictions
+more tell the largest batch that fits, and as many the largest size of each of its methods: between two predictions what
+a step shows in one of its phases grows linearly, or slower at first, so that what is said to fit does fit. A size is
+searched up to the backbone's width.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from multiprocessing import get_context
 
 from transformers import PretrainedConfig, PreTrainedModel
@@ -70,47 +70,65 @@ def estimate(
         model = model.config
     training = Training(batch_size=batch_size, gradient_checkpointing=gradient_checkpointing)
     limit = None if memory is None else parse_bytes(memory)
-    rows_of = partial(_rows, model, drawn, training=training, length=length, labels=labels, dtype=dtype, limit=limit)
+    estimator = _Estimator(model, drawn, training, length, labels, dtype, limit)
     if processes < 2:
-        return rows_of(names)
-    shares = [names[start::processes] for start in range(processes)]
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        rows = {row.name: row for share in pool.map(rows_of, shares) for row in share}
-    return tuple(rows[name] for name in names)
+        return tuple(map(estimator.estimate, names))
+    with ProcessPoolExecutor(processes, get_context("spawn"), _share, (estimator,)) as pool:
+        return tuple(pool.map(_estimate, names))
 
 
-def _rows(
-    model: str | PretrainedConfig,
-    space: Space,
-    names: Sequence[str],
-    *,
-    training: Training,
-    length: int,
-    labels: int,
-    dtype: str | None,
-    limit: int | None,
-) -> tuple[Estimate, ...]:
-    predictor = predictor_of(model, dtype, space.cards, labels, length)
-    rows = []
-    for name in names:
-        parts = configured_parts(space.defaults(name).parts, space.cards)
-        prefixes = [f"{part.name}." for part in space.hybrids[name].parts] if name in space.hybrids else [""]
+@dataclass(frozen=True)
+class _Estimator:
+    """All that the methods of one space are asked, whichever process asks."""
+
+    model: str | PretrainedConfig
+    space: Space
+    training: Training
+    length: int
+    labels: int
+    dtype: str | None
+    limit: int | None
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """For every method of the space; each process makes its own."""
+        return predictor_of(self.model, self.dtype, self.space.cards, self.labels, self.length)
+
+    def estimate(self, name: str) -> Estimate:
+        """Raises AutopeftError for a model that cannot be had."""
+        predictor, training, limit = self.predictor, self.training, self.limit
+        parts = configured_parts(self.space.defaults(name).parts, self.space.cards)
+        hybrid = self.space.hybrids.get(name)
+        prefixes = [f"{part.name}." for part in hybrid.parts] if hybrid else [""]
         try:
             costs = predictor.predict_parts(parts, training)
         except AutopeftError as error:
-            rows.append(Estimate(name, None, str(error)))
-            continue
-        largest: dict[str, int] = {}
-        if limit is not None:
-            by_rows = partial(_of_rows, predictor, parts, training)
-            largest["batch_size"] = _largest(by_rows, _always, training.batch_size, _MOST_ROWS, limit)
-            for number, size, default in _sizes(parts):
-                of_size = partial(_of_size, predictor, parts, training, number, size)
-                is_possible = partial(_is_possible, predictor, parts, number, size)
-                most = max(default, predictor.width)
-                largest[prefixes[number] + size] = _largest(of_size, is_possible, default, most, limit)
-        rows.append(Estimate(name, costs, largest=largest))
-    return tuple(rows)
+            return Estimate(name, None, str(error))
+        if limit is None:
+            return Estimate(name, costs)
+        sizes = {prefixes[number] + size: (number, size, default) for number, size, default in _sizes(parts)}
+        if predictor.weights > limit:
+            return Estimate(name, costs, largest=dict.fromkeys(("batch_size", *sizes), 0))
+        by_rows = partial(_of_rows, predictor, parts, training)
+        largest = {"batch_size": _largest(by_rows, _always, training.batch_size, _MOST_ROWS, limit)}
+        for label, (number, size, default) in sizes.items():
+            of_size = partial(_of_size, predictor, parts, training, number, size)
+            is_possible = partial(_is_possible, predictor, parts, number, size)
+            largest[label] = _largest(of_size, is_possible, default, max(default, predictor.width), limit)
+        return Estimate(name, costs, largest=largest)
+
+
+_shared: _Estimator
+"""In a process that shares the work."""
+
+
+def _share(estimator: _Estimator) -> None:
+    global _shared
+    _shared = estimator
+
+
+def _estimate(name: str) -> Estimate:
+    return _shared.estimate(name)
 
 
 def _sizes(parts: Sequence[Configured]) -> Iterator[tuple[int, str, int]]:

@@ -69,6 +69,11 @@ class Predictor:
         """Of the backbone's hidden states."""
         return self._skeleton.sites.width
 
+    @property
+    def weights(self) -> int:
+        """Bytes of the backbone as it is held."""
+        return _bytes(self._skeleton.model) - (self._packing.saved if self._packing else 0)
+
     def predict(self, candidate: Candidate) -> Costs:
         """Raises CannotAttach with the reason where the candidate's methods do not go on this backbone."""
         return self.predict_parts(configured_parts(candidate.parts, self._cards), candidate.training)

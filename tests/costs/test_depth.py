@@ -60,6 +60,25 @@ def test_shallow_models_tell_exactly_what_the_whole_one_does(architecture: str, 
     assert shallow.totals == whole.totals
 
 
+def test_blocks_that_come_again_tell_exactly_what_the_whole_model_does() -> None:
+    """Every sixth layer of Gemma 3 attends to all tokens, the others to near ones."""
+    shallow, whole = both(gemma(36), (Part("lora"),), Training(batch_size=2, gradient_checkpointing=True))
+    assert shallow is not None
+    assert shallow.costs == whole.costs
+    assert shallow.totals == whole.totals
+
+
+def gemma(layers: int) -> Gemma3TextConfig:
+    return Gemma3TextConfig(
+        **{**_SHAPE, "num_hidden_layers": layers},
+        intermediate_size=96,
+        num_key_value_heads=2,
+        head_dim=12,
+        max_position_embeddings=64,
+        sliding_window=8,
+    )
+
+
 def test_layers_that_a_method_leaves_alone_are_a_run_of_their_own() -> None:
     config = BertConfig(**{**_SHAPE, "num_hidden_layers": 24}, intermediate_size=96, max_position_embeddings=64)
     shallow, whole = both(config, (Part("lora", {"layers": "last 25%"}),), Training(batch_size=2))
@@ -77,12 +96,9 @@ def test_the_worst_moment_may_lie_elsewhere_in_a_deep_model() -> None:
 
 
 def test_layers_of_several_kinds_are_simulated_whole_where_no_run_is_long() -> None:
-    shape = {**_SHAPE, "num_hidden_layers": 12}
-    config = Gemma3TextConfig(
-        **shape, intermediate_size=96, num_key_value_heads=2, head_dim=12, max_position_embeddings=64, sliding_window=8
-    )
-    shallow, _ = both(config, (Part("lora"),), Training(batch_size=1))
-    kinds = kinds_of_layers(load_skeleton(config).model, load_skeleton(config).sites)
+    shallow, _ = both(gemma(12), (Part("lora"),), Training(batch_size=1))
+    skeleton = load_skeleton(gemma(12))
+    kinds = kinds_of_layers(skeleton.model, skeleton.sites)
     longest = max(len(list(equal)) for _, equal in groupby(kinds))
     assert (shallow is None) == (plan_of(kinds) is None)
     assert longest < len(kinds)
@@ -97,17 +113,19 @@ def test_a_method_that_makes_something_else_of_a_shallow_model_is_simulated_whol
 @pytest.mark.parametrize(
     ("kinds", "runs", "shallow"),
     [
-        ("aaaaaaaaaaaa", ((0, 12),), ((0, 1), (0, 1, 2))),
-        ("a" + "b" * 23, ((0, 1), (1, 23)), ((0, 1, 2), (0, 1, 2, 3))),
-        ("a" * 18 + "b" * 6, ((0, 18), (18, 6)), ((0, 1, 18, 19), (0, 1, 2, 18, 19), (0, 1, 18, 19, 20))),
+        ("aaaaaaaaaaaa", ((0, 1, 12),), ((0, 1), (0, 1, 2))),
+        ("a" + "b" * 23, ((0, 1, 1), (1, 1, 23)), ((0, 1, 2), (0, 1, 2, 3))),
+        ("a" * 18 + "b" * 6, ((0, 1, 18), (18, 1, 6)), ((0, 1, 18, 19), (0, 1, 2, 18, 19), (0, 1, 18, 19, 20))),
+        ("ab" * 9, ((0, 2, 9),), ((0, 1, 2, 3), (0, 1, 2, 3, 4, 5))),
+        ("c" + "abb" * 9, ((0, 1, 1), (1, 3, 9)), (tuple(range(7)), tuple(range(10)))),
         ("aaaaaa", None, None),
         ("abababababab", None, None),
     ],
 )
 def test_long_runs_are_shortened_where_that_saves_work(
-    kinds: str, runs: tuple[tuple[int, int], ...] | None, shallow: tuple[tuple[int, ...], ...] | None
+    kinds: str, runs: tuple[tuple[int, int, int], ...] | None, shallow: tuple[tuple[int, ...], ...] | None
 ) -> None:
-    assert sum(run.length for run in runs_of(kinds)) == len(kinds)
+    assert sum(run.period * run.count for run in runs_of(kinds)) == len(kinds)
     plan = plan_of(kinds)
     assert (plan is None) == (runs is None)
     if plan is not None:
@@ -124,7 +142,7 @@ def test_each_phase_grows_by_itself() -> None:
         )
         return Profile({("head", 1, -1): {"weights": head}, ("after", 0, -1): {"weights": end}}, totals)
 
-    run = Run(0, 10)
+    run = Run(0, 1, 10)
     whole = extended([run], profile(10, 15), {run: profile(13, 16)})
     assert whole is not None
     assert whole.costs.memory == 10 + 8 * 3
