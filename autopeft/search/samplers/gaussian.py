@@ -17,7 +17,12 @@ Array = NDArray[np.float64]
 _SPREAD_OF_LENGTHS = 1.0
 _SPREAD_OF_SIGNAL = 0.5
 _NOISE, _SPREAD_OF_NOISE = math.log(0.1), 1.0
+_FARTHEST = 8.0
+"""Spreads between what priors expect and all that is tried: farther off, covariances are not positive definite any more
+for rounding errors.
+"""
 _JITTER = 1e-6
+"""What is added to a variance, as a fraction of the signal's."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,9 @@ def fitted(distances: Array, values: Array, lengths: Array) -> Array:
 
     def loss(logs: Array) -> tuple[float, Array]:
         kernel, slope = _kernel(distances, logs)
+        kernel += _JITTER * np.exp(logs[-2]) * np.eye(len(values))
         noise = np.exp(logs[-1])
-        factor = cholesky(kernel + (noise + _JITTER) * np.eye(len(values)), lower=True)
+        factor = cholesky(kernel + noise * np.eye(len(values)), lower=True)
         weights = cho_solve((factor, True), values)
         inverse = cho_solve((factor, True), np.eye(len(values)))
         pull = inverse - np.outer(weights, weights)
@@ -63,7 +69,8 @@ def fitted(distances: Array, values: Array, lengths: Array) -> Array:
         fit = 0.5 * values @ weights + np.log(np.diag(factor)).sum()
         return float(fit + 0.5 * off @ off), gradient + off / spreads
 
-    best = minimize(loss, expected, jac=True, method="L-BFGS-B", options={"maxiter": 60})
+    within = np.stack([expected - _FARTHEST * spreads, expected + _FARTHEST * spreads], axis=1)
+    best = minimize(loss, expected, jac=True, method="L-BFGS-B", bounds=within, options={"maxiter": 60})
     return np.asarray(best.x)
 
 
@@ -71,7 +78,7 @@ def conditioned(distances: Array, values: Array, logs: Array) -> Gaussian:
     """The process that has seen these values."""
     values, mean, spread = _standard(values)
     kernel, _ = _kernel(distances, logs)
-    factor = cholesky(kernel + (np.exp(logs[-1]) + _JITTER) * np.eye(len(values)), lower=True)
+    factor = cholesky(kernel + (np.exp(logs[-1]) + _JITTER * np.exp(logs[-2])) * np.eye(len(values)), lower=True)
     return Gaussian(logs, cho_solve((factor, True), values), factor, mean, spread)
 
 

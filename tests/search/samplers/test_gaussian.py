@@ -1,5 +1,6 @@
 """The Gaussian process: its gradient is right, it interpolates, and it learns which group matters."""
 
+from itertools import product
 from unittest.mock import patch
 
 import numpy as np
@@ -31,6 +32,25 @@ def test_the_gradient_is_that_of_the_loss() -> None:
         fitted(distances(POINTS, POINTS), VALUES, EXPECTED)
     for at in (np.zeros(4), np.array([0.5, -0.3, 0.2, -2.0])):
         assert check_grad(lambda x: seen["loss"](x)[0], lambda x: seen["loss"](x)[1], at) < 1e-3
+
+
+def test_wherever_the_most_probable_is_looked_for_covariances_are_positive_definite() -> None:
+    """Also where points are the same and distances are off by rounding errors."""
+    seen = {}
+
+    def noting(loss, *_, bounds, **__):  # type: ignore[no-untyped-def]
+        seen.update(loss=loss, bounds=bounds)
+        raise StopIteration
+
+    points = 10 * np.concatenate([POINTS, POINTS, POINTS[:, ::-1]])
+    sums = points**2
+    rounded = np.maximum(sums[:, None] + sums[None] - 2 * points[:, None] * points[None], 0.0)
+    with patch.object(gaussian, "minimize", noting), pytest.raises(StopIteration):
+        fitted(np.moveaxis(rounded, 2, 0), np.tile(VALUES, 3), EXPECTED)
+    for corner in product(*seen["bounds"]):
+        loss, slope = seen["loss"](np.array(corner))
+        assert np.isfinite(loss)
+        assert np.isfinite(slope).all()
 
 
 def test_it_predicts_between_observations_and_is_sure_only_near_them() -> None:
