@@ -320,6 +320,7 @@ def against_others(console: Console, models: Sequence[str]) -> None:
         for environment, profiled in (({}, True), (GIVES_BACK, False), ({}, False)):
             expected, seen = in_fresh_process(case, environment, profiled)
             shown += [show_bytes(seen), f"{expected / seen - 1:+.1%}"]
+        console.print(f"{name}, {method}, {mode}: predicted {show_bytes(expected)}; {', '.join(shown)}")
         table.add_row(name, method, mode, show_bytes(expected), *shown)
     console.print(table)
     console.print(f"Batches are {rows} x {length}.")

@@ -117,6 +117,8 @@ class Replayed:
         elif not self._goes_on(number):
             status = Status.STOPPED
         else:
+            if isinstance(self._proposer, Proposer):
+                self._proposer.reach(self._tickets[number], trial)
             self._train_on(number, now)
             return False
         self._trials[number] = trial = replace(trial, status=status, outcome=Outcome(status))

@@ -4,9 +4,10 @@ It watches storages, each counted once however many views it has, from the opera
 freed. So it gives the same numbers on real tensors and on fake ones, which have no memory. Operations are counted by
 torch's own formulas (matrix products, convolutions, attention), but not by its `FlopCounterMode`, which keeps
 checkpointed activations alive. Whoever runs a step may tell when a phase of it begins; the peak is kept for each. Not
-covered: workspaces that a kernel takes and gives back inside one operation (a few tiles in CPU attention), torch
-itself, and what an allocator keeps of freed memory: on a CPU, glibc's defaults can make a step with checkpointing
-occupy more than twice what is alive (`benchmarks/cost_accuracy.py`).
+covered: workspaces that a kernel takes and gives back inside one operation (on a CPU, attention takes a few tiles, and
+in the backward pass one copy of the gradient that it is given), torch itself, and what an allocator keeps of freed
+memory: on a CPU, glibc's defaults can make a step with checkpointing occupy more than twice what is alive
+(`benchmarks/cost_accuracy.py`).
 """
 
 import weakref

@@ -79,6 +79,8 @@ class Driver:
         trial = self._trials[number]
         self._trials[number] = trial = replace(trial, curve=(*trial.curve, rung))
         self._repository.record(self._name, trial)
+        if number in self._tickets:
+            self._finder.reach(self._tickets[number], trial)
         self._tell(TrialReported(trial))
         return goes_on(trial, self._trials.values(), self._plan.objectives, self._validation_rows)
 

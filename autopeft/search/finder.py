@@ -65,6 +65,10 @@ class Finder:
             self._seeking = True
             self._thread.submit(self._seek)
 
+    def reach(self, ticket: int, trial: Trial) -> None:
+        """What training a proposal has shown so far."""
+        self._learn(partial(self._proposer.reach, ticket, trial))
+
     def tell(self, ticket: int, trial: Trial) -> None:
         """What became of a proposal."""
         self._learn(partial(self._proposer.tell, ticket, trial))

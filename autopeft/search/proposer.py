@@ -63,6 +63,7 @@ class Proposer:
         self.study = optuna.create_study(directions=directions, sampler=self._sampler.optuna)
         self._asked: dict[int, optuna.trial.Trial] = {}
         self._told: list[Trial] = []
+        self._under_way: dict[int, Trial] = {}
         self._first = 0
 
     def begin_with(self, params: Mapping[str, Any]) -> None:
@@ -74,7 +75,9 @@ class Proposer:
         """The next candidate; answer it by `turn_away` or `tell`."""
         if self._first:
             self._first -= 1
-        elif chosen := self._sampler.choose(self._told, [asked.params for asked in self._asked.values()]):
+        elif chosen := self._sampler.choose(
+            [*self._told, *self._under_way.values()], [asked.params for asked in self._asked.values()]
+        ):
             self.study.enqueue_trial(dict(chosen))
         asked = self.study.ask()
         self._asked[asked.number] = asked
@@ -92,9 +95,14 @@ class Proposer:
         """All limits that hold from now on."""
         self._sampler.keep(limits)
 
+    def reach(self, ticket: int, trial: Trial) -> None:
+        """A proposal is being trained and has reached a rung."""
+        self._under_way[ticket] = trial
+
     def tell(self, ticket: int, trial: Trial) -> None:
         """What became of a proposal."""
         asked = self._asked.pop(ticket)
+        self._under_way.pop(ticket, None)
         self._told.append(trial)
         values = self._values(trial)
         self.study.tell(asked, values, state=TrialState.FAIL if values is None else TrialState.COMPLETE)

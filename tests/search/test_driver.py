@@ -224,3 +224,22 @@ def test_a_candidate_that_cannot_be_attached_is_turned_away(repository: Reposito
     sitting = Sitting(repository, predict=refuse_adapters)
     given = [sitting.driver.next() for _ in range(4)]
     assert all(trial is not None and trial.candidate.name == "lora" for trial in given)
+
+
+def test_rungs_teach_the_proposer_but_for_those_of_trials_that_an_earlier_sitting_proposed(
+    repository: Repository,
+) -> None:
+    first, rung = Sitting(repository), Rung(1, 9, 0.5, 0.5, 1.0)
+    with patch.object(first.proposer, "reach") as reach:
+        begun = first.driver.next()
+        assert begun is not None
+        first.driver.rung(begun.number, rung)
+        ((_, seen), _) = reach.call_args
+        assert (seen.params, seen.curve) == (begun.params, (rung,))
+    second = Sitting(repository, resumed=True)
+    with patch.object(second.proposer, "reach") as reach:
+        again = second.driver.next()
+        assert again is not None
+        assert again.number == begun.number
+        second.driver.rung(again.number, rung)
+        reach.assert_not_called()

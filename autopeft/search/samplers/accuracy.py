@@ -1,10 +1,10 @@
 """What is believed of the accuracy of candidates, from the trials so far.
 
-What was stopped early counts with the accuracy and the fraction of its training that it reached: the model learns how
-much more training brings. On ten synthetic surfaces that could not be told apart from taking the accuracy so far for
-the final one, from taking in every rung, or from adding what finished trials gained after the same rung. Trainings that
-failed to learn are all the same to it, however low they fell; and proposals without an answer count as if they had
-turned out as believed, so that nobody proposes the like of them again.
+What was stopped early, or is being trained, counts with the accuracy and the fraction of its training that it reached:
+the model learns how much more training brings. On ten synthetic surfaces that could not be told apart from taking the
+accuracy so far for the final one, from taking in every rung, or from adding what finished trials gained after the same
+rung. Trainings that failed to learn are all the same to it, however low they fell; and proposals without an outcome
+count as if they had turned out as believed, so that nobody proposes the like of them again.
 """
 
 import math

@@ -18,7 +18,8 @@ class Sampler(Protocol):
     def choose(self, told: Sequence[Trial], pending: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
         """The draws of the next candidate, or None: Optuna's sampler decides.
 
-        `told` are the trials whose outcome is known, `pending` the draws of proposals without an answer yet.
+        `told` are the trials whose outcome is known and those that have reached a rung so far, `pending` the draws of
+        proposals without an outcome yet.
         """
 
     def keep(self, limits: Mapping[str, float]) -> None:

@@ -126,6 +126,19 @@ def test_pending_proposals_are_not_proposed_again() -> None:
     assert len({str(sorted(each.params.items())) for each in pending}) == 4
 
 
+def test_rungs_of_trials_under_way_teach_it() -> None:
+    """Of all trials that are being trained, prompt tuning shows by far the most."""
+    mine = proposer(objectives=("accuracy",))
+    searched(mine, 3)
+    begun = [mine.propose() for _ in SPACE.methods[3:]]
+    for number, proposal in enumerate(begun, 4):
+        accuracy = 0.99 if proposal.candidate.name == "prompt_tuning" else 0.6
+        costs, curve = predict(proposal.candidate), (Rung(3, 9, accuracy, 1.0, 3.0),)
+        mine.reach(proposal.ticket, Trial(number, proposal.candidate, costs, proposal.params, 0, curve=curve))
+    names = [mine.propose().candidate.name for _ in range(8)]
+    assert names.count("prompt_tuning") >= 6
+
+
 def test_where_trials_failed_it_proposes_less() -> None:
     mine = proposer()
     for number in range(1, 21):
