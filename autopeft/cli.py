@@ -30,6 +30,8 @@ _SIZES = {
     "stored": "SIZE",
     "trainable": "COUNT|SHARE",
     "flops": "COUNT",
+    "overhead": "SHARE",
+    "latency": "DURATION",
     "time": "DURATION",
     "timeout": "DURATION",
 }

@@ -39,6 +39,8 @@ OBJECTIVES: Mapping[str, bool] = {
     "overhead": False,
 }
 """Every objective by name, and whether more of it is better."""
+SAMPLERS = ("known_costs", "tpe", "nsga2", "gp", "random")
+"""Every sampler by name; `search/samplers/named.py` makes them."""
 PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "memory": parse_bytes,
     "trainable": parse_count_or_share,
@@ -175,6 +177,8 @@ class Plan:
             raise AutopeftError(f"seed must lie between 0 and {2**32 - 1}, not {self.seed}.")
         if len(self.text) > 2:
             raise AutopeftError(f"at most two text columns can be used, not {len(self.text)}: {', '.join(self.text)}.")
+        if self.sampler not in SAMPLERS:
+            raise unknown("sampler", self.sampler, SAMPLERS)
         for name in self.objectives:
             if name not in OBJECTIVES:
                 raise unknown("objective", name, OBJECTIVES)

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 import autopeft
 from autopeft.cli import main
-from autopeft.plan import Budget, Plan, Resources, field_docs
+from autopeft.plan import PARSERS, Budget, Plan, Resources, field_docs
 from tests.user import user_folder
 
 
@@ -101,6 +101,24 @@ def test_a_front_is_confirmed_and_reported_with_what_that_says(place: Path) -> N
     assert "training" not in again.stderr
 
 
+WRITTEN = {
+    "memory": "8GiB",
+    "trainable": "90%",
+    "stored": "500MB",
+    "flops": "900T",
+    "overhead": "500%",
+    "latency": "9000ms",
+}
+
+
+@pytest.mark.usefixtures("searched")
+@pytest.mark.parametrize("limit", PARSERS)
+def test_every_limit_is_written_with_its_unit(place: Path, limit: str) -> None:
+    told = run("select", f"--{limit}", WRITTEN[limit], *where(place))
+    assert told.exit_code == 0, told.stderr
+    assert " finished trials" in told.stdout
+
+
 @pytest.mark.usefixtures("searched")
 def test_limits_that_exclude_every_trial_are_answered(place: Path) -> None:
     result = run("select", "--trainable", 1, *where(place))
@@ -135,6 +153,7 @@ def test_a_slip_after_a_search_is_answered(place: Path, arguments: list[str], an
         (["search", "--model", "m", "--data", "d", "--memory", "8Gib0"], "'8Gib0' is not a size in bytes"),
         (["search", "--model", "m", "--data", "d", "--trials", "0"], "trials must be at least 1"),
         (["search", "--model", "m", "--data", "d", "--objectives", "acuracy"], "Did you mean 'accuracy'?"),
+        (["search", "--model", "m", "--data", "d", "--sampler", "known"], "Did you mean 'known_costs'?"),
         (["search", "--model", "m", "--data", "d", "--workers", "-1"], "workers must be 0 or more"),
         (["search", "--plan", "no-plan.yaml"], "cannot read the plan 'no-plan.yaml'"),
         (["report"], "there is no search in"),

@@ -14,7 +14,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from autopeft.errors import CannotAttach, unknown
+from autopeft.errors import CannotAttach
 from autopeft.plan import OBJECTIVES
 from autopeft.search.samplers.named import SAMPLERS, Ground
 from autopeft.space.candidate import Candidate, Value
@@ -53,8 +53,6 @@ class Proposer:
         limits: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """A sampler that goes by costs needs `predict`, and keeps `limits` by itself."""
-        if sampler not in SAMPLERS:
-            raise unknown("sampler", sampler, SAMPLERS)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = space
         self._objectives = objectives
