@@ -112,7 +112,10 @@ def test_paths_and_column_numbers_are_taken_as_text():
         ({"time": "soon"}, "'soon' is not a duration; write it like 90s, 10m or 2h."),
         ({"text": ("a", "b", "c")}, "at most two text columns can be used, not 3: a, b, c."),
         ({"text": 3}, "text must be names such as 'a,b', not '3'."),
-        ({"sampler": "tpee"}, "unknown sampler 'tpee'. Did you mean 'tpe'? Known: gp, known_costs, nsga2, random, tpe."),
+        (
+            {"sampler": "tpee"},
+            "unknown sampler 'tpee'. Did you mean 'tpe'? Known: gp, known_costs, nsga2, random, tpe.",
+        ),
         ({"objectives": ()}, "objectives must be distinct and at least one, not ''."),
         ({"objectives": "memory,memory"}, "objectives must be distinct and at least one, not 'memory,memory'."),
         ({"budget": "8GiB"}, "budget must hold limits such as 'memory: 8GiB', not '8GiB'."),
