@@ -91,6 +91,7 @@ def with_and_without_checkpointing(on: Predictor, name: str, rows: int) -> tuple
 
 @few
 @given(st.sampled_from(sorted(WIDE)), st.sampled_from(["full", *sorted(SIZES)]), st.integers(1, 8))
+@example("gpt2", "full", 1)
 def test_gradient_checkpointing_never_raises_the_peak(architecture: str, name: str, rows: int) -> None:
     spared, plain = with_and_without_checkpointing(wide_predictor(architecture), name, rows)
     assert spared.memory <= plain.memory
@@ -99,6 +100,7 @@ def test_gradient_checkpointing_never_raises_the_peak(architecture: str, name: s
 
 @few
 @given(st.sampled_from(sorted(CONFIGS)), st.sampled_from(["full", *sorted(SIZES)]), st.integers(1, 8))
+@example("gpt2", "full", 1)
 @example("gpt2", "adapter", 8)
 @example("llama", "full", 1)
 @example("t5", "adapter", 1)

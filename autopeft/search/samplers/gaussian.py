@@ -53,10 +53,7 @@ def fitted(distances: Array, values: Array, lengths: Array) -> Array:
     spreads = np.array([_SPREAD_OF_LENGTHS] * len(lengths) + [_SPREAD_OF_SIGNAL, _SPREAD_OF_NOISE])
 
     def loss(logs: Array) -> tuple[float, Array]:
-        kernel, slope = _kernel(distances, logs)
-        kernel += _JITTER * np.exp(logs[-2]) * np.eye(len(values))
-        noise = np.exp(logs[-1])
-        factor = cholesky(kernel + noise * np.eye(len(values)), lower=True)
+        kernel, slope, factor = _observed(distances, logs)
         weights = cho_solve((factor, True), values)
         inverse = cho_solve((factor, True), np.eye(len(values)))
         pull = inverse - np.outer(weights, weights)
@@ -64,7 +61,7 @@ def fitted(distances: Array, values: Array, lengths: Array) -> Array:
         shared = pull * slope
         gradient[:-2] = 0.5 * np.einsum("ij,gij->g", shared, distances) * np.exp(-2 * logs[:-2])
         gradient[-2] = 0.5 * (pull * kernel).sum()
-        gradient[-1] = 0.5 * noise * np.trace(pull)
+        gradient[-1] = 0.5 * np.exp(logs[-1]) * np.trace(pull)
         off = (logs - expected) / spreads
         fit = 0.5 * values @ weights + np.log(np.diag(factor)).sum()
         return float(fit + 0.5 * off @ off), gradient + off / spreads
@@ -77,9 +74,16 @@ def fitted(distances: Array, values: Array, lengths: Array) -> Array:
 def conditioned(distances: Array, values: Array, logs: Array) -> Gaussian:
     """The process that has seen these values."""
     values, mean, spread = _standard(values)
-    kernel, _ = _kernel(distances, logs)
-    factor = cholesky(kernel + (np.exp(logs[-1]) + _JITTER * np.exp(logs[-2])) * np.eye(len(values)), lower=True)
+    _, _, factor = _observed(distances, logs)
     return Gaussian(logs, cho_solve((factor, True), values), factor, mean, spread)
+
+
+def _observed(distances: Array, logs: Array) -> tuple[Array, Array, Array]:
+    """Of observations: the kernel with its jitter, its derivative, and the lower Cholesky factor of the covariance."""
+    kernel, slope = _kernel(distances, logs)
+    one = np.eye(len(kernel))
+    kernel += _JITTER * np.exp(logs[-2]) * one
+    return kernel, slope, cholesky(kernel + np.exp(logs[-1]) * one, lower=True)
 
 
 def _kernel(distances: Array, logs: Array) -> tuple[Array, Array]:

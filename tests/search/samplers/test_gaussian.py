@@ -1,5 +1,6 @@
 """The Gaussian process: its gradient is right, it interpolates, and it learns which group matters."""
 
+from collections.abc import Callable
 from itertools import product
 from unittest.mock import patch
 
@@ -9,6 +10,8 @@ from scipy.optimize import check_grad
 
 from autopeft.search.samplers import gaussian
 from autopeft.search.samplers.gaussian import conditioned, fitted
+
+Loss = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 RNG = np.random.default_rng(0)
 POINTS = RNG.uniform(-1, 1, (30, 2))
@@ -21,35 +24,28 @@ def distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.moveaxis((one[:, None] - other[None]) ** 2, 2, 0)
 
 
+def minimized(within: np.ndarray, values: np.ndarray) -> tuple[Loss, np.ndarray]:
+    """The loss that `fitted` looks for the least of, with its gradient, and the bounds within which it does."""
+    with patch.object(gaussian, "minimize", side_effect=StopIteration) as minimize, pytest.raises(StopIteration):
+        fitted(within, values, EXPECTED)
+    return minimize.call_args.args[0], minimize.call_args.kwargs["bounds"]
+
+
 def test_the_gradient_is_that_of_the_loss() -> None:
-    seen = {}
-
-    def noting(loss, *_, **__):  # type: ignore[no-untyped-def]
-        seen["loss"] = loss
-        raise StopIteration
-
-    with patch.object(gaussian, "minimize", noting), pytest.raises(StopIteration):
-        fitted(distances(POINTS, POINTS), VALUES, EXPECTED)
+    loss, _ = minimized(distances(POINTS, POINTS), VALUES)
     for at in (np.zeros(4), np.array([0.5, -0.3, 0.2, -2.0])):
-        assert check_grad(lambda x: seen["loss"](x)[0], lambda x: seen["loss"](x)[1], at) < 1e-3
+        assert check_grad(lambda x: loss(x)[0], lambda x: loss(x)[1], at) < 1e-3
 
 
 def test_wherever_the_most_probable_is_looked_for_covariances_are_positive_definite() -> None:
     """Also where points are the same and distances are off by rounding errors."""
-    seen = {}
-
-    def noting(loss, *_, bounds, **__):  # type: ignore[no-untyped-def]
-        seen.update(loss=loss, bounds=bounds)
-        raise StopIteration
-
     points = 10 * np.concatenate([POINTS, POINTS, POINTS[:, ::-1]])
     sums = points**2
     rounded = np.maximum(sums[:, None] + sums[None] - 2 * points[:, None] * points[None], 0.0)
-    with patch.object(gaussian, "minimize", noting), pytest.raises(StopIteration):
-        fitted(np.moveaxis(rounded, 2, 0), np.tile(VALUES, 3), EXPECTED)
-    for corner in product(*seen["bounds"]):
-        loss, slope = seen["loss"](np.array(corner))
-        assert np.isfinite(loss)
+    loss, bounds = minimized(np.moveaxis(rounded, 2, 0), np.tile(VALUES, 3))
+    for corner in product(*bounds):
+        value, slope = loss(np.array(corner))
+        assert np.isfinite(value)
         assert np.isfinite(slope).all()
 
 
