@@ -15,11 +15,12 @@ CONFIGS = {
 }
 
 
-def tiny(architecture: str, seed: int = 0) -> PreTrainedModel:
+def tiny(architecture: str, seed: int = 0, layers: int = 2) -> PreTrainedModel:
     """A tiny model without a head (of T5 the encoder), in eval mode; norms and biases are not 1 and 0 any more."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         config = CONFIGS[architecture]()
+        config.num_hidden_layers = layers
         model = T5EncoderModel(config) if isinstance(config, T5Config) else AutoModel.from_config(config)
         with torch.no_grad():
             for parameter in model.parameters():

@@ -73,6 +73,11 @@ ROUNDED = {"randlora": 1e-3}
 pytestmark = [pytest.mark.parametrize("name", NAMES), pytest.mark.parametrize("architecture", CONFIGS)]
 
 
+def model_for(name, architecture):
+    """S4 needs four groups of layers."""
+    return tiny(architecture, layers=6 if name == "s4" else 2)
+
+
 def attached_or_skipped(model, name):
     """A method that refuses an architecture says why; that it says so is tested below."""
     try:
@@ -107,7 +112,7 @@ def values(model):
 
 
 def test_detaching_after_training_leaves_the_model_as_it_was_bit_for_bit(name, architecture):
-    model = tiny(architecture)
+    model = model_for(name, architecture)
     before, attributes = values(model), set(vars(model))
     flags = {n: p.requires_grad for n, p in model.named_parameters()}
     modules = [type(module) for module in model.modules()]
@@ -126,7 +131,7 @@ def test_detaching_after_training_leaves_the_model_as_it_was_bit_for_bit(name, a
 
 
 def test_nothing_but_the_declared_tensors_is_trained_even_with_weight_decay(name, architecture):
-    model = tiny(architecture)
+    model = model_for(name, architecture)
     attached = attached_or_skipped(model, name)
     declared = {id(tensor) for tensor in attached.parameters()}
     before = {id(p): p.detach().clone() for p in model.parameters() if id(p) not in declared}
@@ -137,7 +142,7 @@ def test_nothing_but_the_declared_tensors_is_trained_even_with_weight_decay(name
 
 
 def test_every_trained_tensor_that_is_used_receives_a_gradient(name, architecture):
-    attached = trained(attached_or_skipped(tiny(architecture), name), steps=2)
+    attached = trained(attached_or_skipped(model_for(name, architecture), name), steps=2)
     loss_of(attached).backward()
     silent = [each.name for each in attached.tensors() if each.tensor.grad is None or not each.tensor.grad.any()]
     unused = {"pooler.dense.bias", "pooler.dense.weight"}
@@ -146,7 +151,7 @@ def test_every_trained_tensor_that_is_used_receives_a_gradient(name, architectur
 
 
 def test_the_output_is_unchanged_at_step_0_where_the_method_promises_it(name, architecture):
-    model = tiny(architecture)
+    model = model_for(name, architecture)
     with torch.no_grad():
         bare = model(**batch()).last_hidden_state
         attached = attached_or_skipped(model, name)
@@ -155,7 +160,7 @@ def test_the_output_is_unchanged_at_step_0_where_the_method_promises_it(name, ar
 
 
 def test_training_changes_the_output(name, architecture):
-    attached = attached_or_skipped(tiny(architecture), name)
+    attached = attached_or_skipped(model_for(name, architecture), name)
     with torch.no_grad():
         before = hidden(attached)
     trained(attached)
@@ -164,30 +169,30 @@ def test_training_changes_the_output(name, architecture):
 
 
 def test_saved_and_loaded_again_gives_equal_output(name, architecture, tmp_path):
-    attached = trained(attached_or_skipped(tiny(architecture), name))
+    attached = trained(attached_or_skipped(model_for(name, architecture), name))
     with torch.no_grad():
         expected = hidden(attached)
     attached.save(tmp_path)
-    again = attach_saved(tiny(architecture), tmp_path)
+    again = attach_saved(model_for(name, architecture), tmp_path)
     assert stored(again) == stored(attached)
     with torch.no_grad():
         assert torch.equal(hidden(again), expected)
 
 
 def test_peft_itself_loads_what_is_peft_s(name, architecture, tmp_path):
-    attached = trained(attached_or_skipped(tiny(architecture), name))
+    attached = trained(attached_or_skipped(model_for(name, architecture), name))
     attached.save(tmp_path)
     if not (tmp_path / "adapter_config.json").exists():
         assert not all(each.implementation.startswith("peft.") for each in attached.chosen) or len(attached.chosen) > 1
         return
-    theirs = peft.PeftModel.from_pretrained(tiny(architecture), str(tmp_path)).eval()
+    theirs = peft.PeftModel.from_pretrained(model_for(name, architecture), str(tmp_path)).eval()
     with torch.no_grad():
         output = theirs(**batch()).last_hidden_state[:, attached.prepended :]
         assert torch.allclose(output, hidden(attached), atol=1e-5)
 
 
 def test_merged_weights_give_equal_output_or_a_clear_refusal(name, architecture):
-    model = tiny(architecture)
+    model = model_for(name, architecture)
     attached = trained(attached_or_skipped(model, name))
     with torch.no_grad():
         expected = hidden(attached)
@@ -204,8 +209,8 @@ def test_merged_weights_give_equal_output_or_a_clear_refusal(name, architecture)
 
 
 def test_gradients_are_the_same_with_gradient_checkpointing(name, architecture):
-    plain = attached_or_skipped(tiny(architecture), name)
-    checkpointed = attached_or_skipped(tiny(architecture), name)
+    plain = attached_or_skipped(model_for(name, architecture), name)
+    checkpointed = attached_or_skipped(model_for(name, architecture), name)
     checkpointed.modules.load_state_dict(plain.modules.state_dict())
     with torch.no_grad():
         for one, other in zip(plain.parameters(), checkpointed.parameters(), strict=True):
@@ -226,7 +231,7 @@ def test_gradients_are_the_same_with_gradient_checkpointing(name, architecture):
 
 
 def test_it_works_under_bf16_autocast(name, architecture):
-    attached = attached_or_skipped(tiny(architecture), name)
+    attached = attached_or_skipped(model_for(name, architecture), name)
     with torch.autocast("cpu", torch.bfloat16):
         loss = loss_of(attached)
     loss.backward()
@@ -236,7 +241,7 @@ def test_it_works_under_bf16_autocast(name, architecture):
 
 @pytest.mark.parametrize("padding_side", ["left", "right"])
 def test_padding_tokens_do_not_change_real_ones(name, architecture, padding_side):
-    attached = trained(attached_or_skipped(tiny(architecture), name))
+    attached = trained(attached_or_skipped(model_for(name, architecture), name))
     inputs = batch(padding_side=padding_side)
     real = inputs["attention_mask"].bool()
 
@@ -257,13 +262,13 @@ def test_padding_tokens_do_not_change_real_ones(name, architecture, padding_side
 def test_two_attachments_under_one_seed_are_equal(name, architecture):
     def parameters():
         torch.manual_seed(11)
-        return [p.detach().clone() for p in attached_or_skipped(tiny(architecture), name).parameters()]
+        return [p.detach().clone() for p in attached_or_skipped(model_for(name, architecture), name).parameters()]
 
     assert all(torch.equal(one, other) for one, other in zip(parameters(), parameters(), strict=True))
 
 
 def test_a_refused_method_leaves_the_model_as_it_was(name, architecture):
-    model = tiny(architecture)
+    model = model_for(name, architecture)
     before = values(model)
     nowhere = Sites("Nothing", 48, (), {})
     with contextlib.suppress(CannotAttach):
