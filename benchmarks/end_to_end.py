@@ -148,7 +148,7 @@ def fine_tune(config: dict[str, Any]) -> None:
     trainable = sum(each.numel() for name, each in trained.items() if "classifier" not in name)
 
     class Reporting(TrainerCallback):
-        def on_evaluate(self, *_: Any, metrics: dict[str, float], **__: Any) -> None:
+        def on_evaluate(self, *_: object, metrics: dict[str, float], **__: object) -> None:
             tune.report({"accuracy": metrics["eval_accuracy"], "trainable": trainable, "at": time.time()})
 
     Trainer(

@@ -129,7 +129,7 @@ class Replayed:
 
     def _ours(self, number: int) -> bool:
         """Whether our early stopping lets a trial at a rung go on."""
-        return goes_on(self._trials[number], self._visible(number), OBJECTIVES, self._surface.validation_rows)
+        return goes_on(self._trials[number], self._visible(number), OBJECTIVES)
 
     def _visible(self, number: int) -> list[Trial]:
         """What is known now: of other trials under way, the rungs but for the one that they are on their way to."""

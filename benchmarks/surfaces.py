@@ -54,7 +54,6 @@ class Surface(Protocol):
     """Answers for candidates of its space."""
 
     space: Space
-    validation_rows: int
 
     def costs(self, candidate: Candidate) -> Costs:
         """What it costs, known before training."""
@@ -76,8 +75,6 @@ class _Taste:
 
 class Synthetic:
     """Another surface for every seed."""
-
-    validation_rows = VALIDATION_ROWS
 
     def __init__(self, seed: int) -> None:
         self.space = load_space("default").only(METHODS)
@@ -182,7 +179,6 @@ class Recorded:
 
     def __init__(self, table: Path) -> None:
         rows = [row for row in _rows(table) if row["status"] == Status.FINISHED.value]
-        self.validation_rows = int(rows[0]["validation_rows"])
         whole = load_space(str(Path(__file__).parent / "recording"))
         candidates = [whole.draw(Recalled(json.loads(row["params"]))) for row in rows]
         kinds = {json.loads(row["params"])["method"] for row in rows}

@@ -46,7 +46,6 @@ class Driver:
         self._earlier_seconds = float(record.facts.get("seconds", 0))
         self._facts = dict(record.facts)
         self._turned_away = Counter(record.turned_away)
-        self._validation_rows = int(record.facts.get("validation_rows", 0))
         self._trials = {trial.number: trial for trial in record.trials if trial.outcome is not None}
         self._tickets: dict[int, int] = {}
         self._unfinished = deque(trial for trial in record.trials if trial.outcome is None)
@@ -82,7 +81,7 @@ class Driver:
         if number in self._tickets:
             self._finder.reach(self._tickets[number], trial)
         self._tell(TrialReported(trial))
-        return goes_on(trial, self._trials.values(), self._plan.objectives, self._validation_rows)
+        return goes_on(trial, self._trials.values(), self._plan.objectives)
 
     def ended(self, number: int, outcome: Outcome) -> None:
         """Remembers an outcome before anything else happens, then teaches the proposer."""

@@ -1,48 +1,42 @@
-"""Which trials are worth training on: asynchronous successive halving that respects costs. Pure.
+"""Which trials are worth training on: asynchronous early stopping that respects costs. Pure.
 
-At a rung a trial is compared only with trials that cost no more than it does in every objective known before training:
-a dearer one may be better for its price, and a cheaper one is on the front whatever its accuracy. Of those it must be
-among the best third, or behind them by no more than chance explains (Li et al. 2020, arXiv:1810.05934, Algorithm 2,
-with promotion decided on arrival; the comparison by costs and the allowance for chance are ours).
+At a rung a trial is compared only with finished trials that cost no more than it does in every objective known before
+training: a dearer one may be better for its price, and what nothing cheaper beats is on the front whatever its
+accuracy. It goes on as long as it may still end above the most accurate of them, as far as finished trials tell what
+training beyond a rung brings: each of those that were nearest to it in accuracy at that rung says one end that it may
+have.
+
+Asynchronous successive halving (Li et al. 2020, arXiv:1810.05934) has the same rungs and promotes a fixed part of what
+reaches them. That goes by ranks, which among trials of equal costs say who is best but not whether it matters: it stops
+too few where most are beaten, and the future best where all are close. `benchmarks/samplers.py` compares a search with
+and without this rule.
 """
 
-import math
 from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 from autopeft.trial import Status, Trial
 
-REDUCTION = 3
-"""One trial in so many goes on."""
+CHANCE = 0.25
+"""A trial is stopped where fewer than so many of its possible ends are above what it has to beat."""
+_LEAST, _NEAREST = 3, 8
+"""Finished trials before anybody is stopped; and those of them that tell what training on may bring."""
 
 
-def goes_on(trial: Trial, others: Iterable[Trial], objectives: Sequence[str], rows: int) -> bool:
-    """Whether a trial that has just reached a rung is trained on.
-
-    `rows` is the size of the validation split, which says how much of a difference may be chance. The last rung is an
-    end, not a decision, and what failed is no measure.
-    """
+def goes_on(trial: Trial, others: Iterable[Trial], objectives: Sequence[str]) -> bool:
+    """Whether a trial that has just reached a rung is trained on; the last rung is an end, not a decision."""
     here = len(trial.curve) - 1
     last = trial.curve[here]
-    if last.step >= last.steps:
+    finished = [other for other in others if other.status is Status.FINISHED and other.number != trial.number]
+    rivals = [other.curve[-1].accuracy for other in finished if _costs_no_more(other, trial, objectives)]
+    curves = [[rung.accuracy for rung in other.curve] for other in finished if len(other.curve) > here]
+    if last.step >= last.steps or len(curves) < _LEAST or not rivals:
         return True
-    peers = [
-        other.curve[here].accuracy
-        for other in others
-        if other.number != trial.number
-        and other.status is not Status.FAILED
-        and len(other.curve) > here
-        and _costs_no_more(other, trial, objectives)
-    ]
-    kept = (len(peers) + 1) // REDUCTION
-    if kept == 0:
-        return True
-    cutoff = sorted([*peers, last.accuracy], reverse=True)[kept - 1]
-    return last.accuracy >= cutoff - by_chance(cutoff, rows)
-
-
-def by_chance(accuracy: float, rows: int) -> float:
-    """The standard error of the difference between two accuracies near this one, sqrt(2 p (1 - p) / n)."""
-    return math.sqrt(max(0.0, 2 * accuracy * (1 - accuracy)) / max(rows, 1))
+    then = np.array([curve[here] for curve in curves])
+    gains = np.array([curve[-1] for curve in curves]) - then
+    nearest = np.argsort(np.abs(then - last.accuracy), kind="stable")[:_NEAREST]
+    return bool(last.accuracy + np.quantile(gains[nearest], 1 - CHANCE) >= max(rivals))
 
 
 def _costs_no_more(one: Trial, other: Trial, objectives: Sequence[str]) -> bool:

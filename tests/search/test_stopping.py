@@ -1,4 +1,4 @@
-"""Who is trained on, as a table: trials are (accuracies at rungs, trainable parameters)."""
+"""Who is trained on, as a table: trials are (accuracies at rungs, costs); what has all three rungs is finished."""
 
 from dataclasses import replace
 
@@ -6,61 +6,98 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopeft.search.stopping import by_chance, goes_on
+from autopeft.search.stopping import goes_on
 from autopeft.trial import Costs, Rung, Status, Trial
 from tests.search.toys import trial
 
 OBJECTIVES = ("accuracy", "memory", "trainable")
-MANY = 1_000_000
+RUNGS = 3
 
 
-def at(number: int, accuracies: list[float], trainable: int = 10, memory: int = 100, rungs: int = 3) -> Trial:
-    curve = tuple(Rung(step, rungs, value, 1.0, float(step)) for step, value in enumerate(accuracies, 1))
-    return replace(trial(number), curve=curve, predicted=Costs(trainable, memory, 4 * trainable, 1))
+def at(number: int, accuracies: list[float], trainable: int = 10, memory: int = 100) -> Trial:
+    curve = tuple(Rung(step, RUNGS, value, 1.0, float(step)) for step, value in enumerate(accuracies, 1))
+    status = Status.FINISHED if len(curve) == RUNGS else Status.TRAINING
+    return replace(trial(number), status=status, curve=curve, predicted=Costs(trainable, memory, 4 * trainable, 1))
+
+
+def gaining(*gains: float, trainable: int = 10, memory: int = 100, start: float = 0.6) -> list[Trial]:
+    """Finished trials that gained so much after the first rung, half of it by the second."""
+    return [
+        at(number, [start, start + gain / 2, start + gain], trainable, memory) for number, gain in enumerate(gains, 2)
+    ]
 
 
 @pytest.mark.parametrize(
     ("mine", "others", "expected"),
     [
-        (at(1, [0.1]), [], True),
-        (at(1, [0.1]), [at(2, [0.9])], True),
-        (at(1, [0.1]), [at(2, [0.9]), at(3, [0.8])], False),
-        (at(1, [0.9]), [at(2, [0.9]), at(3, [0.8])], True),
-        (at(1, [0.85]), [at(n, [0.8 + n / 100]) for n in range(2, 9)], False),
-        (at(1, [0.88]), [at(n, [0.8 + n / 100]) for n in range(2, 10)], True),
-        (at(1, [0.1], trainable=9), [at(2, [0.9]), at(3, [0.8])], True),
-        (at(1, [0.1], memory=99), [at(2, [0.9]), at(3, [0.8])], True),
-        (at(1, [0.1], trainable=11), [at(2, [0.9]), at(3, [0.8], memory=101)], True),
-        (at(1, [0.9, 0.1]), [at(2, [0.5, 0.9]), at(3, [0.5, 0.8])], False),
-        (at(1, [0.9, 0.1]), [at(2, [0.95]), at(3, [0.94])], True),
-        (at(1, [0.1, 0.1, 0.1]), [at(2, [0.9] * 3), at(3, [0.8] * 3)], True),
-        (at(1, [0.1]), [replace(at(n, [0.9]), status=Status.FAILED) for n in (2, 3)], True),
-        (at(1, [0.1]), [replace(at(n, [0.9]), status=Status.STOPPED) for n in (2, 3)], False),
+        pytest.param(at(1, [0.1]), [], True, id="alone"),
+        pytest.param(at(1, [0.1]), gaining(0.2, 0.2), True, id="two ends tell too little"),
+        pytest.param(at(1, [0.1]), gaining(0.2, 0.2, 0.2), False, id="hopeless"),
+        pytest.param(at(1, [0.6]), gaining(0.2, 0.2, 0.2), True, id="as good as the best"),
+        pytest.param(at(1, [0.55]), gaining(0.1, 0.1, 0.2, 0.2), False, id="what the quickest gained is not enough"),
+        pytest.param(at(1, [0.66]), gaining(0.1, 0.1, 0.1, 0.2), False, id="one in four gained enough"),
+        pytest.param(at(1, [0.66]), gaining(0.0, 0.0, 0.2, 0.2), True, id="one in two gained enough"),
+        pytest.param(at(1, [0.1], trainable=9), gaining(0.2, 0.2, 0.2), True, id="smaller"),
+        pytest.param(at(1, [0.1], memory=99), gaining(0.2, 0.2, 0.2), True, id="needs less memory"),
+        pytest.param(at(1, [0.1], memory=99, trainable=99), gaining(0.2, 0.2, 0.2), True, id="larger, less memory"),
+        pytest.param(at(1, [0.1], memory=101), gaining(0.2, 0.2, 0.2), False, id="dearer"),
+        pytest.param(at(1, [0.65, 0.65]), gaining(0.2, 0.2, 0.2), False, id="fell behind at the second rung"),
+        pytest.param(at(1, [0.5, 0.7]), gaining(0.2, 0.2, 0.2), True, id="caught up at the second rung"),
+        pytest.param(at(1, [0.1, 0.1, 0.1]), gaining(0.2, 0.2, 0.2), True, id="at its end"),
     ],
 )
-def test_the_best_third_among_trials_that_cost_no_more_goes_on(
+def test_a_trial_goes_on_while_it_may_end_above_all_that_cost_no_more(
     mine: Trial, others: list[Trial], expected: bool
 ) -> None:
-    assert goes_on(mine, others, OBJECTIVES, MANY) is expected
-    assert goes_on(mine, [*others[::-1], mine], OBJECTIVES, MANY) is expected
+    assert goes_on(mine, others, OBJECTIVES) is expected
+    assert goes_on(mine, [*others[::-1], mine], OBJECTIVES) is expected
 
 
-def test_what_chance_explains_stops_nobody() -> None:
-    others = [at(2, [0.80]), at(3, [0.80])]
-    assert by_chance(0.8, 200) == pytest.approx(0.04)
-    assert goes_on(at(1, [0.77]), others, OBJECTIVES, 200)
-    assert not goes_on(at(1, [0.75]), others, OBJECTIVES, 200)
+@pytest.mark.parametrize("status", [Status.TRAINING, Status.STOPPED, Status.FAILED])
+def test_only_what_finished_is_a_measure(status: Status) -> None:
+    others = [replace(each, status=status) for each in gaining(0.2, 0.2, 0.2)]
+    assert goes_on(at(1, [0.1]), others, OBJECTIVES)
 
 
-@given(st.lists(st.tuples(st.floats(0, 1), st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=30))
-def test_the_most_accurate_and_the_cheapest_always_go_on(drawn: list[tuple[float, int, int]]) -> None:
-    trials = [at(number, [accuracy], cost, memory) for number, (accuracy, cost, memory) in enumerate(drawn)]
-    best = max(trials, key=lambda each: each.curve[0].accuracy)
-    cheapest = min(trials, key=lambda each: (each.predicted.trainable, each.predicted.memory))
-    assert goes_on(best, trials, OBJECTIVES, MANY)
-    alone = [each for each in trials if each.number == cheapest.number or each.predicted != cheapest.predicted]
-    assert goes_on(cheapest, alone, OBJECTIVES, MANY)
+def test_gains_are_those_of_the_eight_that_were_nearest_at_the_rung() -> None:
+    slow = gaining(*[0.4] * 8, start=0.3)
+    quick = [replace(each, number=each.number + 10) for each in gaining(*[0.02] * 8, start=0.7)]
+    assert goes_on(at(1, [0.33]), [*slow, *quick], OBJECTIVES)
+    assert not goes_on(at(1, [0.68]), [*slow, *quick], OBJECTIVES)
+
+
+def test_trainings_too_short_for_all_rungs_are_rivals_but_tell_nothing_of_gains() -> None:
+    short = Rung(2, 2, 0.9, 1.0, 2.0)
+    others = [replace(at(number, []), status=Status.FINISHED, curve=(short,)) for number in range(2, 9)]
+    assert goes_on(at(1, [0.1, 0.2]), others, OBJECTIVES)
+    dearer = [replace(each, number=each.number + 10) for each in gaining(0.1, 0.1, 0.1, trainable=11)]
+    assert not goes_on(at(1, [0.1, 0.2]), [*others, *dearer], OBJECTIVES)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.integers(1, 5), st.integers(1, 5)), max_size=30),
+    st.floats(0, 1),
+    st.integers(1, 5),
+    st.integers(1, 5),
+)
+def test_what_nothing_cheaper_has_beaten_is_never_stopped(
+    drawn: list[tuple[float, float, int, int]], accuracy: float, cost: int, memory: int
+) -> None:
+    others = [at(number, [first, first, last], *costs) for number, (first, last, *costs) in enumerate(drawn, 2)]
+    mine = at(1, [accuracy], cost, memory)
+    dearer = [each for each in others if each.predicted.trainable > cost or each.predicted.memory > memory]
+    assert goes_on(mine, dearer, OBJECTIVES)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=30), st.floats(0, 1), st.floats(0, 1))
+def test_a_higher_accuracy_never_stops_a_trial_among_equal_gains(
+    drawn: list[tuple[float, float]], one: float, other: float
+) -> None:
+    others = [at(number, [first, first, first + 0.1]) for number, (first, _) in enumerate(drawn, 2)]
+    low, high = sorted((one, other))
+    if goes_on(at(1, [low]), others, OBJECTIVES):
+        assert goes_on(at(1, [high]), others, OBJECTIVES)
 
 
 def test_without_cheap_objectives_all_trials_are_compared() -> None:
-    assert not goes_on(at(1, [0.1], trainable=1), [at(2, [0.9]), at(3, [0.8])], ("accuracy",), MANY)
+    assert not goes_on(at(1, [0.1], trainable=1), gaining(0.2, 0.2, 0.2), ("accuracy",))
