@@ -1,19 +1,20 @@
 """Records what random candidates of a space achieve, for `samplers.py` to replay: one row for each, with three rungs.
 
-    python benchmarks/record.py --data ../shared/data/sst2 --table benchmarks/recorded/sst2.csv
-    python benchmarks/record.py --data headlines --table benchmarks/recorded/headlines.csv
+    python benchmarks/record.py --data path/to/sst2 --table benchmarks/recorded/sst2.csv
+    python benchmarks/record.py --data path/to/sick-nli --table benchmarks/recorded/sick-nli.csv
 
-The backbone is the packaged MiniLM, trained on a part of the data: few rows and short texts, so that a candidate takes
-some twenty seconds. The space is the folder `recording`. Candidates follow from the seed; what the table holds already
-is not trained again, so that a recording can be interrupted and gone on with at any time, with the same options.
-Seconds are the processor's, on one thread: other work does not lengthen them, and two tables can be recorded at once.
+The folder has train.csv, validation.csv and test.csv. The backbone is the packaged MiniLM, trained on a part of the
+data: few rows, so that a candidate takes some twenty seconds. The space is the folder `recording`. Every candidate is
+trained to its end; its best checkpoint on validation data answers the test rows, once. Candidates follow from the seed;
+what the table holds already is not trained again, so that a recording can be interrupted and gone on with at any time,
+with the same options. Seconds are the processor's, on one thread: other work does not lengthen them, and two tables can
+be recorded at once.
 """
 
 import argparse
 import csv
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,18 +26,18 @@ import torch
 
 from autopeft.errors import CannotAttach
 from autopeft.plan import Plan
+from autopeft.search.confirming import Again, Answered
 from autopeft.search.here import train_here
 from autopeft.search.preparation import prepare
 from autopeft.search.proposer import Proposer
 from autopeft.space.candidate import Candidate
-from autopeft.tasks.demo import demo_data, demo_model
+from autopeft.tasks.demo import demo_model
 from autopeft.trial import Costs, Outcome, Rung, Trial
 
 SEED = 0
 SPACE = Path(__file__).parent / "recording"
-HEADLINES = "headlines"
 COSTS = ("trainable", "memory", "stored", "flops")
-COLUMNS = ("number", "name", "params", "validation_rows", *COSTS, "status", "reason", "seconds", "curve")
+COLUMNS = ("number", "name", "params", *COSTS, "status", "reason", "seconds", "curve", "test")
 
 
 @dataclass
@@ -47,7 +48,6 @@ class Recorder:
     predict: Callable[[Candidate], Costs]
     table: Path
     count: int
-    validation_rows: int
     done: set[int] = field(default_factory=set)
     under_way: dict[int, Trial] = field(default_factory=dict)
     curves: dict[int, list[Rung]] = field(default_factory=dict)
@@ -79,17 +79,17 @@ class Recorder:
 
     def ended(self, number: int, outcome: Outcome) -> None:
         trial, curve, seconds = self.under_way.pop(number), self.curves.pop(number), time.process_time() - self.began
-        shutil.rmtree(outcome.artifact, ignore_errors=True) if outcome.artifact else None
+        test = outcome.test.accuracy if isinstance(outcome, Answered) and outcome.test else None
         row: Mapping[str, Any] = {
             "number": number,
             "name": trial.candidate.name,
             "params": json.dumps(dict(trial.params)),
-            "validation_rows": self.validation_rows,
             **{name: getattr(trial.predicted, name) for name in COSTS},
             "status": outcome.status.value,
             "reason": outcome.reason,
             "seconds": round(seconds, 1),
             "curve": json.dumps([[r.step, r.steps, round(r.accuracy, 4), round(r.seconds, 2)] for r in curve]),
+            "test": "" if test is None else round(test, 4),
         }
         new = not self.table.exists()
         with self.table.open("a", encoding="utf-8", newline="") as stream:
@@ -98,23 +98,15 @@ class Recorder:
                 writer.writeheader()
             writer.writerow(row)
         reached = ", ".join(f"{rung.accuracy:.3f}" for rung in curve)
-        print(f"{number} {trial.candidate.name}: {reached} {outcome.reason} ({seconds:.0f} s)", flush=True)
+        print(f"{number} {trial.candidate.name}: {reached}, test {test} {outcome.reason} ({seconds:.0f} s)", flush=True)
 
 
-def part_of(data: str, folder: Path, rows: int, validation_rows: int) -> Path:
-    """A folder with the first rows of the data's splits, shuffled by the seed; `headlines` are the demo's, split so."""
+def part_of(data: Path, folder: Path, counts: Mapping[str, int]) -> Path:
+    """A folder with so many rows of each split, chosen by the seed."""
     folder.mkdir(parents=True, exist_ok=True)
-    if data == HEADLINES:
-        whole = pd.read_csv(demo_data(folder.parent)).sample(frac=1, random_state=SEED)
-        parts = {"validation": whole[:validation_rows], "train": whole[validation_rows:][:rows]}
-    else:
-        counts = {"train": rows, "validation": validation_rows}
-        frames = {split: pd.read_csv(Path(data) / f"{split}.csv") for split in counts}
-        parts = {
-            split: frame.sample(n=min(counts[split], len(frame)), random_state=SEED) for split, frame in frames.items()
-        }
-    for split, part in parts.items():
-        part.to_csv(folder / f"{split}.csv", index=False)
+    for split, count in counts.items():
+        rows = pd.read_csv(data / f"{split}.csv")
+        rows.sample(n=min(count, len(rows)), random_state=SEED).to_csv(folder / f"{split}.csv", index=False)
     return folder
 
 
@@ -126,28 +118,29 @@ def recorded(table: Path) -> set[int]:
 def main() -> None:
     """Trains what has not been trained yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default=HEADLINES, help=f"a folder of train.csv and validation.csv, or {HEADLINES}")
+    parser.add_argument("--data", type=Path, required=True, help="a folder of train.csv, validation.csv and test.csv")
     parser.add_argument("--table", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=400)
-    parser.add_argument("--rows", type=int, default=480, help="rows to train on")
+    parser.add_argument("--count", type=int, default=210)
+    parser.add_argument("--rows", type=int, default=960, help="rows to train on")
     parser.add_argument("--validation-rows", type=int, default=500)
-    parser.add_argument("--max-length", type=int, default=16, help="tokens of a text")
+    parser.add_argument("--test-rows", type=int, default=1000)
+    parser.add_argument("--max-length", type=int, default=32, help="tokens of a text")
     parser.add_argument("--folder", type=Path, default=Path("recording"), help="folder for prepared data")
     options = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
     torch.set_num_threads(1)
     options.table.parent.mkdir(parents=True, exist_ok=True)
-    data = part_of(options.data, options.folder / Path(options.data).name, options.rows, options.validation_rows)
+    counts = {"train": options.rows, "validation": options.validation_rows, "test": options.test_rows}
+    data = part_of(options.data, options.folder / options.data.name, counts)
     plan = Plan(str(demo_model()), str(data), space=str(SPACE), max_length=options.max_length, seed=SEED)
     prepared = prepare(plan, options.folder.absolute(), options.table.stem, print)
     proposer = Proposer(prepared.space, plan.objectives, "random", SEED)
-    rows = int(prepared.facts["validation_rows"])
     done = recorded(options.table)
-    recorder = Recorder(proposer, prepared.predict, options.table, options.count, rows, done)
+    recorder = Recorder(proposer, prepared.predict, options.table, options.count, done)
     print(
         f"{len(done)} of {options.count} are recorded; the linear probe has {prepared.baselines.probe:.3f}", flush=True
     )
-    train_here(recorder, prepared.job)
+    train_here(recorder, Again(prepared.job))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,10 @@ class Surface(Protocol):
         """What it costs, known before training."""
 
     def curve(self, candidate: Candidate) -> Sequence[Rung]:
-        """What training it would show."""
+        """What training it would show, on validation data."""
+
+    def worth(self, candidate: Candidate) -> float:
+        """Its accuracy on new data after the whole training."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +102,12 @@ class Synthetic:
         flops = batch * 2e9 * (1.3 if training.gradient_checkpointing else 1.0) * max(activations, 0.5)
         return Costs(int(trainable), int(WEIGHTS + held + 16 * trainable), int(4 * trainable), int(flops))
 
+    def worth(self, candidate: Candidate) -> float:
+        return self._final(candidate, _steps(candidate.training))[0]
+
     def curve(self, candidate: Candidate) -> Sequence[Rung]:
         training = candidate.training
-        steps = max(LEAST_STEPS, round(training.epochs * ROWS / training.batch_size))
+        steps = _steps(training)
         final, speed = self._final(candidate, steps)
         start = self._probe if training.head_start == "probe" else 0.5
         costs = self.costs(candidate)
@@ -174,6 +180,10 @@ class Synthetic:
         return float(np.random.default_rng(int.from_bytes(digest[:8])).normal())
 
 
+def _steps(training: Training) -> int:
+    return max(LEAST_STEPS, round(training.epochs * ROWS / training.batch_size))
+
+
 class Recorded:
     """Costs and curves of the nearest candidate in a table."""
 
@@ -194,6 +204,9 @@ class Recorded:
     def curve(self, candidate: Candidate) -> Sequence[Rung]:
         curve = json.loads(self._nearest(candidate)["curve"])
         return [Rung(step, steps, accuracy, 1.0, seconds) for step, steps, accuracy, seconds in curve]
+
+    def worth(self, candidate: Candidate) -> float:
+        return float(self._nearest(candidate)["test"])
 
     def _nearest(self, candidate: Candidate) -> Mapping[str, str]:
         flat = _flat(candidate)

@@ -16,27 +16,22 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from autopeft.search.extrapolation import ends
 from autopeft.trial import Status, Trial
 
 CHANCE = 0.25
 """A trial is stopped where fewer than so many of its possible ends are above what it has to beat."""
-_LEAST, _NEAREST = 3, 8
-"""Finished trials before anybody is stopped; and those of them that tell what training on may bring."""
 
 
 def goes_on(trial: Trial, others: Iterable[Trial], objectives: Sequence[str]) -> bool:
     """Whether a trial that has just reached a rung is trained on; the last rung is an end, not a decision."""
-    here = len(trial.curve) - 1
-    last = trial.curve[here]
+    last = trial.curve[-1]
     finished = [other for other in others if other.status is Status.FINISHED and other.number != trial.number]
     rivals = [other.curve[-1].accuracy for other in finished if _costs_no_more(other, trial, objectives)]
-    curves = [[rung.accuracy for rung in other.curve] for other in finished if len(other.curve) > here]
-    if last.step >= last.steps or len(curves) < _LEAST or not rivals:
+    possible = ends(trial.curve, (other.curve for other in finished))
+    if last.step >= last.steps or len(possible) == 0 or not rivals:
         return True
-    then = np.array([curve[here] for curve in curves])
-    gains = np.array([curve[-1] for curve in curves]) - then
-    nearest = np.argsort(np.abs(then - last.accuracy), kind="stable")[:_NEAREST]
-    return bool(last.accuracy + np.quantile(gains[nearest], 1 - CHANCE) >= max(rivals))
+    return bool(np.quantile(possible, 1 - CHANCE) >= max(rivals))
 
 
 def _costs_no_more(one: Trial, other: Trial, objectives: Sequence[str]) -> bool:

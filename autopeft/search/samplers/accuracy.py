@@ -1,10 +1,8 @@
 """What is believed of the accuracy of candidates, from the trials so far.
 
-What was stopped early, or is being trained, counts with the accuracy and the fraction of its training that it reached:
-the model learns how much more training brings. On ten synthetic surfaces that could not be told apart from taking the
-accuracy so far for the final one, from taking in every rung, or from adding what finished trials gained after the same
-rung. Trainings that failed to learn are all the same to it, however low they fell; and proposals without an outcome
-count as if they had turned out as believed, so that nobody proposes the like of them again.
+What was stopped early, or is being trained, counts with the accuracy at which it may end and how unsure that is
+(`extrapolation`). Trainings that failed to learn are all the same to it, however low they fell; and proposals without
+an outcome count as if they had turned out as believed, so that nobody proposes the like of them again.
 """
 
 import math
@@ -24,7 +22,6 @@ _MATTERS = {
     "head": 1.5,
     "schedule": 1.5,
     "settings": 2.0,
-    "trained": 1.5,
 }
 """Differences in each group's coordinates that are expected to matter."""
 _LOWEST = 3.0
@@ -34,14 +31,15 @@ _LEAST_SPREAD = 0.01
 
 @dataclass(frozen=True)
 class Result:
-    """An accuracy that was seen."""
+    """What a trial showed."""
 
     candidate: Described
     size: float
     """Logarithm of its trainable parameters."""
-    trained: float
-    """Fraction of the whole training that it was seen after."""
     accuracy: float
+    """At the end of training, or where that may be; -inf where it failed."""
+    doubt: float
+    """Standard deviation of that end; 0 where it was seen."""
 
 
 class Accuracy:
@@ -51,28 +49,31 @@ class Accuracy:
         """`pending` candidates come with the logarithms of their sizes."""
         values = _without_depths(np.array([result.accuracy for result in results]))
         self.worst = float(values.min())
-        self._seen = [_point(each.candidate, each.size, each.trained) for each in results]
+        doubts = np.array([result.doubt for result in results])
+        self._seen = [_point(each.candidate, each.size) for each in results]
         within = squared_distances(self._seen, self._seen, GROUPS)
-        lengths = fitted(within, values, np.array([_MATTERS[group] for group in GROUPS]))
-        self._model: Gaussian = conditioned(within, values, lengths)
+        lengths = fitted(within, values, np.array([_MATTERS[group] for group in GROUPS]), doubts)
+        self._model: Gaussian = conditioned(within, values, lengths, doubts)
         if pending:
             believed, _ = self.believed(pending)
-            self._seen = [*self._seen, *(_point(each, size, 1.0) for each, size in pending)]
+            self._seen = [*self._seen, *(_point(each, size) for each, size in pending)]
             within = squared_distances(self._seen, self._seen, GROUPS)
-            self._model = conditioned(within, np.concatenate([values, believed]), lengths)
+            doubts = np.concatenate([doubts, np.zeros(len(pending))])
+            self._model = conditioned(within, np.concatenate([values, believed]), lengths, doubts)
 
     def believed(self, candidates: Sequence[tuple[Described, float]]) -> tuple[Array, Array]:
         """Means and standard deviations after the whole training, of candidates with the logarithms of their sizes."""
-        points = [_point(each, size, 1.0) for each, size in candidates]
+        points = [_point(each, size) for each, size in candidates]
         return self._model.predict(squared_distances(self._seen, points, GROUPS))
 
 
-def _point(candidate: Described, size: float, trained: float) -> Described:
-    more = {"size": {"decades": size / math.log(10)}, "trained": {"trained": math.log(trained) / 2}}
-    return Described({**candidate.groups, **more})
+def _point(candidate: Described, size: float) -> Described:
+    return Described({**candidate.groups, "size": {"decades": size / math.log(10)}})
 
 
 def _without_depths(values: Array) -> Array:
-    median = float(np.median(values))
-    spread = max(float(values.max()) - median, _LEAST_SPREAD)
-    return np.maximum(values, median - _LOWEST * spread)
+    """Failures as bad as the worst that did not fail, and that not too low."""
+    shown = values[np.isfinite(values)]
+    median = float(np.median(shown))
+    spread = max(float(shown.max()) - median, _LEAST_SPREAD)
+    return np.maximum(values, max(float(shown.min()), median - _LOWEST * spread))

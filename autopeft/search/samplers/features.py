@@ -19,8 +19,8 @@ from autopeft.space.cards import Card
 
 Array = NDArray[np.float64]
 
-GROUPS = ("form", "place", "size", "speed", "head", "schedule", "settings", "trained")
-"""What accuracy depends on; `trained` is the fraction of the training that a result was seen after."""
+GROUPS = ("form", "place", "size", "speed", "head", "schedule", "settings")
+"""What accuracy depends on."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Described:
 
 
 def describe(candidate: Candidate, cards: Mapping[str, Card]) -> Described:
-    """All groups of a candidate but `size` and `trained`, which are not its own."""
+    """All groups of a candidate but `size`, which depends on the backbone."""
     training = candidate.training
     groups: dict[str, dict[str, float]] = defaultdict(dict)
     for part in candidate.parts:

@@ -46,14 +46,18 @@ class Gaussian:
         return self.mean + self.spread * (kernel.T @ self.weights), self.spread * np.sqrt(variance)
 
 
-def fitted(distances: Array, values: Array, lengths: Array) -> Array:
-    """The most probable logarithms of lengths, signal and noise; `lengths` are where the priors expect the first."""
-    values, _, _ = _standard(values)
+def fitted(distances: Array, values: Array, lengths: Array, doubts: Array | float = 0.0) -> Array:
+    """The most probable logarithms of lengths, signal and noise; `lengths` are where the priors expect the first.
+
+    `doubts` are standard deviations of single values beside the noise that all have.
+    """
+    values, _, spread = _standard(values)
+    doubted = _doubted(doubts, spread, len(values))
     expected = np.array([*np.log(lengths), 0.0, _NOISE])
     spreads = np.array([_SPREAD_OF_LENGTHS] * len(lengths) + [_SPREAD_OF_SIGNAL, _SPREAD_OF_NOISE])
 
     def loss(logs: Array) -> tuple[float, Array]:
-        kernel, slope, factor = _observed(distances, logs)
+        kernel, slope, factor = _observed(distances, logs, doubted)
         weights = cho_solve((factor, True), values)
         inverse = cho_solve((factor, True), np.eye(len(values)))
         pull = inverse - np.outer(weights, weights)
@@ -71,19 +75,24 @@ def fitted(distances: Array, values: Array, lengths: Array) -> Array:
     return np.asarray(best.x)
 
 
-def conditioned(distances: Array, values: Array, logs: Array) -> Gaussian:
+def conditioned(distances: Array, values: Array, logs: Array, doubts: Array | float = 0.0) -> Gaussian:
     """The process that has seen these values."""
     values, mean, spread = _standard(values)
-    _, _, factor = _observed(distances, logs)
+    _, _, factor = _observed(distances, logs, _doubted(doubts, spread, len(values)))
     return Gaussian(logs, cho_solve((factor, True), values), factor, mean, spread)
 
 
-def _observed(distances: Array, logs: Array) -> tuple[Array, Array, Array]:
+def _observed(distances: Array, logs: Array, doubted: Array) -> tuple[Array, Array, Array]:
     """Of observations: the kernel with its jitter, its derivative, and the lower Cholesky factor of the covariance."""
     kernel, slope = _kernel(distances, logs)
     one = np.eye(len(kernel))
     kernel += _JITTER * np.exp(logs[-2]) * one
-    return kernel, slope, cholesky(kernel + np.exp(logs[-1]) * one, lower=True)
+    return kernel, slope, cholesky(kernel + np.exp(logs[-1]) * one + doubted, lower=True)
+
+
+def _doubted(doubts: Array | float, spread: float, count: int) -> Array:
+    """A covariance, in units of the observations' spread."""
+    return np.diag(np.broadcast_to((np.asarray(doubts) / spread) ** 2, count))
 
 
 def _kernel(distances: Array, logs: Array) -> tuple[Array, Array]:

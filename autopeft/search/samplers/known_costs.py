@@ -8,6 +8,7 @@ proposed, which therefore keeps all limits.
 Compared with Optuna's samplers in `benchmarks/samplers.py`.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from optuna.samplers import BaseSampler, RandomSampler
 
+from autopeft.search.extrapolation import ends
 from autopeft.search.samplers.accuracy import Accuracy, Result
 from autopeft.search.samplers.drawing import Drawn
 from autopeft.search.samplers.features import Array, Described, describe
@@ -23,7 +25,7 @@ from autopeft.search.samplers.prices import Prices, key_of
 from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Recalled
 from autopeft.space.space import Space
-from autopeft.trial import Costs, Status, Trial
+from autopeft.trial import Costs, Rung, Status, Trial
 
 _ANEW, _NEAR = 200, 200
 """Candidates drawn at random, and near good trials."""
@@ -33,6 +35,8 @@ _PREDICTED, _MOST_PREDICTED = 4, 12
 """The most candidates that keep all limits and whose costs are predicted for one proposal; and that are tried."""
 _ROOM = 0.1
 """Estimated costs may exceed a limit by this fraction of it."""
+_UNSURE = 0.05
+"""Standard deviation of an end where no others tell."""
 _LEAST, _MOST_RESULTS = 3, 300
 """Trials before there is anything to model, and the latest ones that a model takes in without becoming slow."""
 
@@ -85,7 +89,8 @@ class KnownCosts:
         awaited = [
             self._point(params, costs) for params in pending if (costs := self._prices.exact(params)) is not None
         ]
-        results = [self._result(*both) for both in zip(trials, seen, strict=True)][-_MOST_RESULTS:]
+        ended = [trial.curve for trial in trials if trial.status is Status.FINISHED]
+        results = [self._result(*both, ended) for both in zip(trials, seen, strict=True)][-_MOST_RESULTS:]
         accuracy = Accuracy(results, self._sized(awaited))
         tried = {key_of(params) for params in (*(trial.params for trial in told), *pending)}
         options = self._options(_by_rank(trials, seen), tried, rng)
@@ -158,13 +163,19 @@ class KnownCosts:
         assert costs is not None, "what was trained could be attached"
         return _Point(params, describe(self._space.draw(Recalled(params)), self._space.cards), costs)
 
-    def _result(self, trial: Trial, point: _Point) -> Result:
-        """What a trial showed last; one that failed learned nothing."""
+    def _result(self, trial: Trial, point: _Point, ended: Sequence[Sequence[Rung]]) -> Result:
+        """What a trial showed, beside trainings that have ended."""
         size = float(point.costs[self._size])
         if trial.status is Status.FAILED:
+            return Result(point.described, size, -math.inf, 0.0)
+        if not self._learns:
             return Result(point.described, size, 1.0, 0.0)
-        last = trial.curve[-1]
-        return Result(point.described, size, last.step / last.steps, last.accuracy if self._learns else 1.0)
+        if trial.status is Status.FINISHED:
+            return Result(point.described, size, trial.curve[-1].accuracy, 0.0)
+        possible = ends(trial.curve, ended)
+        if len(possible) == 0:
+            return Result(point.described, size, trial.curve[-1].accuracy, _UNSURE)
+        return Result(point.described, size, float(possible.mean()), float(possible.std()))
 
     def _sized(self, points: Sequence[_Point]) -> list[tuple[Described, float]]:
         return [(point.described, float(point.costs[self._size])) for point in points]
