@@ -4,7 +4,7 @@
     python benchmarks/record.py --data path/to/sick-nli --table benchmarks/recorded/sick-nli.csv
 
 The folder has train.csv, validation.csv and test.csv. The backbone is the packaged MiniLM, trained on a part of the
-data: few rows, so that a candidate takes some twenty seconds. The space is the folder `recording`. Every candidate is
+data: few rows, so that a candidate takes some twenty seconds. The space is that of `recording.py`. Every candidate is
 trained to its end; its best checkpoint on validation data answers the test rows, once. Candidates follow from the seed;
 what the table holds already is not trained again, so that a recording can be interrupted and gone on with at any time,
 with the same options. Seconds are the processor's, on one thread: other work does not lengthen them, and two tables can
@@ -23,6 +23,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from recording import BASE, VARYING, recording_space
 
 from autopeft.errors import CannotAttach
 from autopeft.plan import Plan
@@ -35,7 +36,6 @@ from autopeft.tasks.demo import demo_model
 from autopeft.trial import Costs, Outcome, Rung, Trial
 
 SEED = 0
-SPACE = Path(__file__).parent / "recording"
 COSTS = ("trainable", "memory", "stored", "flops")
 COLUMNS = ("number", "name", "params", *COSTS, "status", "reason", "seconds", "curve", "test")
 
@@ -132,9 +132,11 @@ def main() -> None:
     options.table.parent.mkdir(parents=True, exist_ok=True)
     counts = {"train": options.rows, "validation": options.validation_rows, "test": options.test_rows}
     data = part_of(options.data, options.folder / options.data.name, counts)
-    plan = Plan(str(demo_model()), str(data), space=str(SPACE), max_length=options.max_length, seed=SEED)
+    plan = Plan(
+        str(demo_model()), str(data), space=BASE, methods=tuple(VARYING), max_length=options.max_length, seed=SEED
+    )
     prepared = prepare(plan, options.folder.absolute(), options.table.stem, print)
-    proposer = Proposer(prepared.space, plan.objectives, "random", SEED)
+    proposer = Proposer(recording_space(), plan.objectives, "random", SEED)
     done = recorded(options.table)
     recorder = Recorder(proposer, prepared.predict, options.table, options.count, done)
     print(

@@ -31,7 +31,7 @@ from rich.table import Table
 from rivals import RIVALS, Moasha, Random, rival
 from surfaces import Recorded, Surface, Synthetic
 
-from autopeft.search.portfolio import MOST, portfolio
+from autopeft.search.portfolio import portfolio
 from autopeft.search.proposer import Proposer
 from autopeft.search.samplers.drawing import Drawn
 from autopeft.search.samplers.named import SAMPLERS
@@ -65,7 +65,7 @@ class Found:
 class Replayed:
     """A search whose training takes no time."""
 
-    def __init__(self, surface: Surface, sampler: str, seed: int, begin: int, stops: bool) -> None:
+    def __init__(self, surface: Surface, sampler: str, seed: int, begin: int | None, stops: bool) -> None:
         self._surface = surface
         self._goes_on: Callable[[int], bool] = self._ours if stops and sampler not in RIVALS else lambda _: True
         self._proposer: Proposer | Random
@@ -75,7 +75,8 @@ class Replayed:
                 self._goes_on = lambda number: other.goes_on(self._trials[number])
         else:
             self._proposer = Proposer(surface.space, OBJECTIVES, sampler, seed, surface.costs)
-            for params in portfolio(surface.space, surface.costs, OBJECTIVES, {}, begin):
+            most = self._proposer.begins_with if begin is None else begin
+            for params in portfolio(surface.space, surface.costs, OBJECTIVES, {}, most):
                 self._proposer.begin_with(params)
         self._trials: dict[int, Trial] = {}
         self._tickets: dict[int, int] = {}
@@ -221,7 +222,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--begin", type=int, default=MOST, help="candidates of the portfolio")
+    parser.add_argument("--begin", type=int, help="candidates of the portfolio, where it is not the sampler's choice")
     parser.add_argument("--no-stopping", action="store_true", help="train everything to its end")
     parser.add_argument("--plot", type=Path, help="an HTML file for the curves")
     options = parser.parse_args()

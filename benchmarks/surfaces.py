@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from recording import recording_space
 
 from autopeft.search.samplers.features import fraction
 from autopeft.space.candidate import Candidate, Part, Training, Value
 from autopeft.space.parameters import Recalled
-from autopeft.space.space import MIXTURE, Space, load_space
+from autopeft.space.space import Space, load_space
 from autopeft.training.loop import RUNGS
 from autopeft.trial import Costs, Rung, Status
 
@@ -189,13 +190,11 @@ class Recorded:
 
     def __init__(self, table: Path) -> None:
         rows = [row for row in _rows(table) if row["status"] == Status.FINISHED.value]
-        whole = load_space(str(Path(__file__).parent / "recording"))
-        candidates = [whole.draw(Recalled(json.loads(row["params"]))) for row in rows]
-        kinds = {json.loads(row["params"])["method"] for row in rows}
-        self.space = whole.only(tuple(kind for kind in whole.kinds() if kind in kinds))
+        self.space = recording_space()
+        candidates = [self.space.draw(Recalled(json.loads(row["params"]))) for row in rows]
         self._rows: dict[str, list[tuple[Mapping[str, Value], Mapping[str, str]]]] = {}
         for candidate, row in zip(candidates, rows, strict=True):
-            self._rows.setdefault(_kind(candidate), []).append((_flat(candidate), row))
+            self._rows.setdefault(candidate.name, []).append((_flat(candidate), row))
 
     def costs(self, candidate: Candidate) -> Costs:
         row = self._nearest(candidate)
@@ -210,17 +209,12 @@ class Recorded:
 
     def _nearest(self, candidate: Candidate) -> Mapping[str, str]:
         flat = _flat(candidate)
-        return min(self._rows[_kind(candidate)], key=lambda known: _distance(flat, known[0]))[1]
+        return min(self._rows[candidate.name], key=lambda known: _distance(flat, known[0]))[1]
 
 
 def _rows(table: Path) -> list[dict[str, str]]:
     with table.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
-
-
-def _kind(candidate: Candidate) -> str:
-    """The method's or hybrid's name; all mixtures are one kind, because few of each were drawn."""
-    return MIXTURE if "+" in candidate.name else candidate.name
 
 
 def _flat(candidate: Candidate) -> Mapping[str, Value]:

@@ -64,6 +64,11 @@ class Proposer:
         self._under_way: dict[int, Trial] = {}
         self._first = 0
 
+    @property
+    def begins_with(self) -> int:
+        """Known good candidates that the sampler wants first."""
+        return self._sampler.begins_with
+
     def begin_with(self, params: Mapping[str, Any]) -> None:
         """Proposes this next; used for the portfolio of known good candidates."""
         self._first += 1

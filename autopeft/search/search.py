@@ -19,7 +19,7 @@ from autopeft.search.driver import Driver
 from autopeft.search.finder import Finder
 from autopeft.search.here import train_here
 from autopeft.search.ledger import Ledger, Worker
-from autopeft.search.portfolio import MOST, portfolio
+from autopeft.search.portfolio import portfolio
 from autopeft.search.preparation import Prepared, prepare
 from autopeft.search.proposer import Proposer
 from autopeft.search.warm_start import past_searches, warm_start
@@ -182,7 +182,8 @@ def _run(
     tried = [trial.params for trial in record.trials]
     past = record.facts.get("warm_start", [])
     known = portfolio(prepared.space, prepared.predict, plan.objectives, prepared.limits)
-    for params in [*past, *(each for each in known if each not in past)][:MOST]:
+    first = [*past, *(each for each in known if each not in past)]
+    for params in first[: max(proposer.begins_with, len(past))]:
         if params not in tried:
             proposer.begin_with(params)
     tell(Doing("starting workers"))

@@ -15,6 +15,10 @@ class Sampler(Protocol):
     def optuna(self) -> BaseSampler:
         """Draws in the study what `choose` leaves open."""
 
+    @property
+    def begins_with(self) -> int:
+        """Known good candidates that a search begins with, before the sampler chooses."""
+
     def choose(self, told: Sequence[Trial], pending: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
         """The draws of the next candidate, or None: Optuna's sampler decides.
 

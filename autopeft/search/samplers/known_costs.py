@@ -70,6 +70,9 @@ class KnownCosts:
         self._prices = Prices(space, self._priced(limits), predict)
         self.keep(limits)
 
+    begins_with = _LEAST
+    """Whether further known good candidates would add most is for the model to say."""
+
     def keep(self, limits: Mapping[str, float]) -> None:
         """All limits on costs that hold from now on."""
         names = self._priced(limits)

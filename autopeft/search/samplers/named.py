@@ -31,6 +31,8 @@ class _OfOptuna:
     """Chooses nothing itself."""
 
     optuna: BaseSampler
+    begins_with: int = 8
+    """Enough to span the front, of which these samplers know nothing."""
 
     def choose(self, told: Sequence[Trial], pending: Sequence[Mapping[str, Any]]) -> None:  # noqa: ARG002
         return None

@@ -70,6 +70,18 @@ def test_equal_values_are_believed_everywhere() -> None:
     assert model.predict(distances(POINTS, POINTS[:3]))[0] == pytest.approx(1.0)
 
 
+def test_what_is_doubted_pulls_less() -> None:
+    points = np.array([[0.0, 0.0], [1.0, 1.0], [0.1, 0.1]])
+    within, values, logs = distances(points, points), np.array([0.8, 0.8, 0.5]), np.array([0.0, 0.0, 0.0, -4.0])
+    at = distances(points, points[2:])
+    means = [
+        conditioned(within, values, logs, np.array([0.0, 0.0, doubt])).predict(at)[0].item() for doubt in (0.0, 0.1, 10)
+    ]
+    assert means[0] == pytest.approx(0.5, abs=0.02)
+    assert means[0] < means[1] < means[2]
+    assert means[2] == pytest.approx(0.8, abs=0.02)
+
+
 def test_nothing_asked_is_nothing_answered() -> None:
     within = distances(POINTS, POINTS)
     means, deviations = conditioned(within, VALUES, np.zeros(4)).predict(distances(POINTS, POINTS[:0]))
