@@ -71,15 +71,14 @@ def test_equal_values_are_believed_everywhere() -> None:
 
 
 def test_what_is_doubted_pulls_less() -> None:
-    points = np.array([[0.0, 0.0], [1.0, 1.0], [0.1, 0.1]])
+    points = np.array([[0.0, 0.0], [0.5, 0.0], [1.0, 0.0]])
     within, values, logs = distances(points, points), np.array([0.8, 0.8, 0.5]), np.array([0.0, 0.0, 0.0, -4.0])
     at = distances(points, points[2:])
     means = [
         conditioned(within, values, logs, np.array([0.0, 0.0, doubt])).predict(at)[0].item() for doubt in (0.0, 0.1, 10)
     ]
-    assert means[0] == pytest.approx(0.5, abs=0.02)
-    assert means[0] < means[1] < means[2]
-    assert means[2] == pytest.approx(0.8, abs=0.02)
+    assert means[0] == pytest.approx(0.5, abs=0.03)
+    assert means[0] + 0.1 < means[1] < means[2] - 0.05
 
 
 def test_nothing_asked_is_nothing_answered() -> None:

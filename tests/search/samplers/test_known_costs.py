@@ -139,6 +139,25 @@ def test_rungs_of_trials_under_way_teach_it() -> None:
     assert names.count("prompt_tuning") >= 6
 
 
+def test_what_is_stopped_early_again_and_again_is_given_up() -> None:
+    """One LoRA was lucky and ended at 0.9; all others are at 0.7 after a rung that adds 0.1 until the end."""
+    mine, names = proposer(objectives=("accuracy", "trainable")), list[str]()
+    for number in range(1, 31):
+        proposal = mine.propose()
+        name, costs = proposal.candidate.name, predict(proposal.candidate)
+        stopped = name == "lora" and name in names
+        first = 0.7 if stopped else 0.8 if name == "lora" else 0.76
+        curve = (Rung(1, 9, first, 1.0, 1.0), Rung(3, 9, first + 0.05, 1.0, 3.0), Rung(9, 9, first + 0.1, 1.0, 9.0))
+        status = Status.STOPPED if stopped else Status.FINISHED
+        shown = curve[:1] if stopped else curve
+        names.append(name)
+        mine.tell(
+            proposal.ticket,
+            Trial(number, proposal.candidate, costs, proposal.params, 0, status, shown, Outcome(status)),
+        )
+    assert names[20:].count("lora") <= 5
+
+
 def test_where_trials_failed_it_proposes_less() -> None:
     mine = proposer()
     for number in range(1, 21):
