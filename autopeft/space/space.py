@@ -171,6 +171,8 @@ def load_space(name: str) -> Space:
     if name in named_spaces():
         cards = load_cards()
         return _read_space(name, shipped("search_spaces") / f"{name}.yaml", cards, load_hybrids(cards))
+    if folder.is_file():
+        raise AutopeftError(f"'{name}' is a file; a space of your own is the folder that holds its space.yaml.")
     if not folder.is_dir():
         raise unknown("space", name, named_spaces())
     own = load_cards(folder)

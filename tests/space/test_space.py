@@ -81,6 +81,14 @@ def test_a_space_in_which_nothing_can_be_attached_is_refused_with_a_reason():
         load_space("default").only(("bitfit",)).fitted(lambda _: "no biases")
 
 
+def test_a_file_is_not_a_space_but_its_folder(tmp_path):
+    file = tmp_path / "space.yaml"
+    file.write_text("methods: [lora]\n", encoding="utf-8")
+    with pytest.raises(AutopeftError, match=r"is a file; .* the folder that holds its space\.yaml"):
+        load_space(str(file))
+    assert load_space(str(tmp_path)).methods == ("lora",)
+
+
 def test_an_unknown_space_or_method_is_answered_with_the_nearest():
     with pytest.raises(AutopeftError, match="Did you mean 'default'"):
         load_space("defualt")
