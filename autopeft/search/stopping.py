@@ -19,7 +19,7 @@ import numpy as np
 from autopeft.search.extrapolation import ends
 from autopeft.trial import Status, Trial
 
-CHANCE = 0.25
+CHANCE = 0.1
 """A trial is stopped where fewer than so many of its possible ends are above what it has to beat."""
 
 
