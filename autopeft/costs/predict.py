@@ -321,14 +321,20 @@ class Predictor:
 class _EverythingPicked(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Lets a mask that picks entries pick them all: without values nobody knows which, and these are the most.
 
-    A sparse mask picks as many as it has, which fake tensors take for none.
+    A sparse mask picks as many as it has, and a sparse tensor without duplicates keeps as many; fake tensors take both
+    for none.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.sparse_mask.default:
-            dense, mask = args
-            values = dense.new_zeros(mask._nnz())
+            picked, mask = args
+            values = mask._values().new_zeros(mask._nnz(), dtype=picked.dtype)
             return torch.sparse_coo_tensor(mask._indices(), values, mask.shape, check_invariants=False)
+        if func is torch.ops.aten._coalesce.default:
+            (loose,) = args
+            return torch.sparse_coo_tensor(
+                loose._indices(), loose._values(), loose.shape, check_invariants=False, is_coalesced=True
+            )
         if func is torch.ops.aten.index.Tensor:
             args = (args[0], list(_unmasked(args[1])))
         return func(*args, **(kwargs or {}))

@@ -403,7 +403,8 @@ def test_predicted_memory_is_the_measured_one_and_far_below_that_of_full_fine_tu
         step = measured_step(attached, **given)
     weights = 4 * size(model)
     assert full.memory > 3.9 * weights
-    assert step.memory < full.memory - 2 * weights
+    kept_by_itself = 3 * measured.stored
+    assert step.memory < full.memory - 2 * weights + kept_by_itself
 
 
 def test_with_data_the_memory_is_at_most_the_one_predicted_without():

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from autopeft.tasks.classifier import Bare, Classifier
+from autopeft.training import precision
 from autopeft.training.loop import evaluate
 from autopeft.training.probe import fit_probe, load_probe, pooled
 from tests.tiny import tiny
@@ -25,7 +26,8 @@ def test_a_head_from_the_probe_is_as_good_as_the_probe(tmp_path: Path, pooling: 
     assert accuracy == probe.accuracy > 0.5
 
 
-def test_features_are_in_the_order_of_the_rows() -> None:
+def test_features_are_in_the_order_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bf16", lambda _: False)
     model = tiny("gpt2")
     features = pooled(model, TRAIN, "mean")
     with torch.no_grad():
