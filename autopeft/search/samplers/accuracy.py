@@ -74,6 +74,8 @@ def _point(candidate: Described, size: float) -> Described:
 def _without_depths(values: Array) -> Array:
     """Failures as bad as the worst that did not fail, and that not too low."""
     shown = values[np.isfinite(values)]
+    if len(shown) == 0:
+        return np.zeros(len(values))
     median = float(np.median(shown))
     spread = max(float(shown.max()) - median, _LEAST_SPREAD)
     return np.maximum(values, max(float(shown.min()), median - _LOWEST * spread))

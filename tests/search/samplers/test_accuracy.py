@@ -1,0 +1,42 @@
+"""What is believed of accuracies."""
+
+import math
+
+import numpy as np
+import pytest
+
+from autopeft.search.samplers.accuracy import Accuracy, Result
+from autopeft.search.samplers.features import Described
+
+RATES = (-1.0, -0.5, 0.0, 0.5, 1.0)
+
+
+def at(rate: float) -> Described:
+    return Described({"speed": {"mean": rate}})
+
+
+def seen(accuracies: dict[float, float], doubt: float = 0.0) -> list[Result]:
+    return [Result(at(rate), 10.0, accuracy, doubt) for rate, accuracy in accuracies.items()]
+
+
+def believed(results: list[Result], rate: float) -> float:
+    return float(Accuracy(results, []).believed([(at(rate), 10.0)])[0][0])
+
+
+def test_a_failure_counts_as_the_worst_that_did_not_fail() -> None:
+    shown = {-1.0: 0.7, -0.5: 0.8, 0.0: 0.85}
+    failed = seen({**shown, 1.0: -math.inf})
+    assert Accuracy(failed, []).worst == pytest.approx(0.7)
+    assert believed(failed, 1.0) == pytest.approx(believed(seen({**shown, 1.0: 0.7}), 1.0))
+
+
+def test_where_all_failed_nothing_is_better_than_anything() -> None:
+    means, deviations = Accuracy(seen(dict.fromkeys(RATES, -math.inf)), []).believed([(at(0.2), 10.0), (at(2.0), 10.0)])
+    assert means[0] == means[1]
+    assert np.isfinite(deviations).all()
+
+
+def test_what_may_have_ended_so_counts_less_than_what_did() -> None:
+    known = seen({-1.0: 0.8, -0.9: 0.81, -0.8: 0.79, -0.7: 0.8, 0.5: 0.8, 0.6: 0.8})
+    sure, unsure = (believed([*known, *seen({1.5: 0.9}, doubt)], 1.5) for doubt in (0.0, 0.1))
+    assert unsure < sure - 0.02
