@@ -16,6 +16,7 @@ from autopeft.methods.registry import method
 from autopeft.space.candidate import Training
 from autopeft.tasks.classification import TextClassification
 from autopeft.tasks.classifier import Classifier
+from autopeft.training import precision
 from tests.backbone.architectures import new
 from tests.methods.by_hand import disturbed
 from tests.tiny import CONFIGS, VOCABULARY, batch, tiny
@@ -390,7 +391,9 @@ def measured_step(attached, *, batch_size, length, gradient_checkpointing=False)
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("architecture", CONFIGS)
-def test_predicted_memory_is_the_measured_one_and_far_below_that_of_full_fine_tuning(architecture, checkpointing):
+def test_predicted_memory_is_the_measured_one_and_far_below_that_of_full_fine_tuning(
+    architecture, checkpointing, monkeypatch
+):
     model = tiny(architecture)
     if hasattr(model, "pooler"):
         model.pooler = None
@@ -398,13 +401,13 @@ def test_predicted_memory_is_the_measured_one_and_far_below_that_of_full_fine_tu
     predicted, measured = predict(model, "fishmask", **given), measure(model, "fishmask", **given)
     assert predicted.memory == pytest.approx(measured.memory, rel=0.002)
     assert predicted.stored == measured.stored == 8 * predicted.trainable
+    monkeypatch.setattr(precision, "has_bf16", lambda _: False)
     full = measure(model, "full", **given)
     with attach(model, "fishmask") as attached:
         step = measured_step(attached, **given)
     weights = 4 * size(model)
     assert full.memory > 3.9 * weights
-    kept_by_itself = 3 * measured.stored
-    assert step.memory < full.memory - 2 * weights + kept_by_itself
+    assert step.memory < full.memory - 2 * weights
 
 
 def test_with_data_the_memory_is_at_most_the_one_predicted_without():
