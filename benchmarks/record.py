@@ -1,14 +1,15 @@
-"""Records what random candidates of a space achieve, for `samplers.py` to replay: one row for each, with three rungs.
+"""Records what random candidates of a space achieve, for `samplers.py` to replay: one row for each, with three rungs;
+and what every combination of settings costs, in a second table.
 
     python benchmarks/record.py --data path/to/sst2 --table benchmarks/recorded/sst2.csv
     python benchmarks/record.py --data path/to/sick-nli --table benchmarks/recorded/sick-nli.csv
 
 The folder has train.csv, validation.csv and test.csv. The backbone is the packaged MiniLM, trained on a part of the
 data: few rows, so that a candidate takes some twenty seconds. The space is that of `recording.py`. Every candidate is
-trained to its end; its best checkpoint on validation data answers the test rows, once. Candidates follow from the seed;
-what the table holds already is not trained again, so that a recording can be interrupted and gone on with at any time,
-with the same options. Seconds are the processor's, on one thread: other work does not lengthen them, and two tables can
-be recorded at once.
+trained to its end; its best checkpoint on validation data answers the test rows, once. Candidates follow from the seed.
+Costs depend on settings alone, and are predicted for all of them (`sst2.costs.csv`). What the tables hold already is
+not done again, so that a recording can be interrupted and gone on with at any time, with the same options. Seconds are
+the processor's, on one thread: other work does not lengthen them, and two tables can be recorded at once.
 """
 
 import argparse
@@ -16,14 +17,14 @@ import csv
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from recording import BASE, VARYING, recording_space
+from recording import BASE, VARYING, combinations, costs_beside, recording_space, settings_of
 
 from autopeft.errors import CannotAttach
 from autopeft.plan import Plan
@@ -32,12 +33,14 @@ from autopeft.search.here import train_here
 from autopeft.search.preparation import prepare
 from autopeft.search.proposer import Proposer
 from autopeft.space.candidate import Candidate
+from autopeft.space.space import Space
 from autopeft.tasks.demo import demo_model
 from autopeft.trial import Costs, Outcome, Rung, Trial
 
 SEED = 0
 COSTS = ("trainable", "memory", "stored", "flops")
 COLUMNS = ("number", "name", "params", *COSTS, "status", "reason", "seconds", "curve", "test")
+COLUMNS_OF_COSTS = ("settings", *COSTS)
 
 
 @dataclass
@@ -91,14 +94,34 @@ class Recorder:
             "curve": json.dumps([[r.step, r.steps, round(r.accuracy, 4), round(r.seconds, 2)] for r in curve]),
             "test": "" if test is None else round(test, 4),
         }
-        new = not self.table.exists()
-        with self.table.open("a", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, COLUMNS)
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        add(self.table, COLUMNS, row)
         reached = ", ".join(f"{rung.accuracy:.3f}" for rung in curve)
         print(f"{number} {trial.candidate.name}: {reached}, test {test} {outcome.reason} ({seconds:.0f} s)", flush=True)
+
+
+def record_costs(space: Space, predict: Callable[[Candidate], Costs], table: Path) -> None:
+    """One row for every combination of settings that can be attached."""
+    known = set(pd.read_csv(table)["settings"]) if table.exists() else set()
+    for candidate in combinations(space):
+        settings = settings_of(candidate)
+        if settings in known:
+            continue
+        try:
+            costs = predict(candidate)
+        except CannotAttach as reason:
+            print(f"{settings}: {reason}", flush=True)
+            continue
+        add(table, COLUMNS_OF_COSTS, {"settings": settings, **{name: getattr(costs, name) for name in COSTS}})
+
+
+def add(table: Path, columns: Sequence[str], row: Mapping[str, Any]) -> None:
+    """Appends a row, below a heading where the table is new."""
+    new = not table.exists()
+    with table.open("a", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, columns)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
 
 
 def part_of(data: Path, folder: Path, counts: Mapping[str, int]) -> Path:
@@ -142,6 +165,7 @@ def main() -> None:
     print(
         f"{len(done)} of {options.count} are recorded; the linear probe has {prepared.baselines.probe:.3f}", flush=True
     )
+    record_costs(recording_space(), prepared.predict, costs_beside(options.table))
     train_here(recorder, Again(prepared.job))
 
 

@@ -2,10 +2,14 @@
 two hundred candidates lie close enough together for the nearest one to answer for any (`record.py`, `surfaces.py`).
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import product
+from pathlib import Path
 
-from autopeft.space.parameters import Parameter
+from autopeft.space.candidate import Candidate
+from autopeft.space.parameters import Parameter, Recalled, label
 from autopeft.space.space import Space, load_space
 
 VARYING: Mapping[str, tuple[str, ...]] = {
@@ -45,6 +49,25 @@ def recording_space() -> Space:
     }
     training = {**_held(whole.training, ()), **TRAINING}
     return replace(whole, cards=cards, training=training, mixture_size=0)
+
+
+def combinations(space: Space) -> Iterator[Candidate]:
+    """A candidate for every combination of settings, at default learning rates: costs do not depend on these."""
+    for method, names in VARYING.items():
+        for values in product(*(space.cards[method].settings[name].labels() for name in names)):
+            settings = {f"{method}.{name}": value for name, value in zip(names, values, strict=True)}
+            yield space.draw(Recalled({"method": method, **settings}))
+
+
+def settings_of(candidate: Candidate) -> str:
+    """What the costs of a candidate of this space depend on."""
+    (part,) = candidate.parts
+    return json.dumps({"method": part.method, **{name: label(part.settings[name]) for name in VARYING[part.method]}})
+
+
+def costs_beside(table: Path) -> Path:
+    """The table of costs that belongs to a table of candidates."""
+    return table.with_suffix(".costs.csv")
 
 
 def _held(parameters: Mapping[str, Parameter], varying: tuple[str, ...]) -> Mapping[str, Parameter]:

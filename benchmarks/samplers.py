@@ -65,7 +65,8 @@ class Found:
 class Replayed:
     """A search whose training takes no time."""
 
-    def __init__(self, surface: Surface, sampler: str, seed: int, begin: int | None, stops: bool) -> None:
+    def __init__(self, surface: Surface, sampler: str, seed: int, *, knows: bool = True, stops: bool = True) -> None:
+        """It `knows` good candidates to begin with, and `stops` trials early, where the tool does so at all."""
         self._surface = surface
         self._goes_on: Callable[[int], bool] = self._ours if stops and sampler not in RIVALS else lambda _: True
         self._proposer: Proposer | Random
@@ -75,9 +76,8 @@ class Replayed:
                 self._goes_on = lambda number: other.goes_on(self._trials[number])
         else:
             self._proposer = Proposer(surface.space, OBJECTIVES, sampler, seed, surface.costs)
-            most = self._proposer.begins_with if begin is None else begin
-            for params in portfolio(surface.space, surface.costs, OBJECTIVES, {}, most):
-                self._proposer.begin_with(params)
+            if knows:
+                self._proposer.begin(portfolio(surface.space, surface.costs, OBJECTIVES, {}))
         self._trials: dict[int, Trial] = {}
         self._tickets: dict[int, int] = {}
         self._reaching: list[tuple[float, int]] = []
@@ -222,7 +222,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--begin", type=int, help="candidates of the portfolio, where it is not the sampler's choice")
     parser.add_argument("--no-stopping", action="store_true", help="train everything to its end")
     parser.add_argument("--plot", type=Path, help="an HTML file for the curves")
     options = parser.parse_args()
@@ -238,8 +237,8 @@ def main() -> None:
                 surface,
                 "random" if alone else name,
                 FIRST_SEED + seed,
-                0 if alone else options.begin,
-                not (alone or options.no_stopping),
+                knows=not alone,
+                stops=not (alone or options.no_stopping),
             )
             found = replayed.run(options.trials, options.workers)
             seconds = found.clock[-1] if alone else seconds

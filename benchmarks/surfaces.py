@@ -4,7 +4,8 @@
 rates have an optimum of their own for every method, near the card's default but not at it; sites, placements and the
 like have small effects of their own; larger is better, less and less; and too high a learning rate fails.
 
-`Recorded` answers from a table of real candidates (see `record.py`) with the nearest one of the same method.
+`Recorded` answers from a table of real candidates (see `record.py`) with the nearest one of the same method; costs are
+those of the candidate itself.
 """
 
 import csv
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from recording import recording_space
+from recording import costs_beside, recording_space, settings_of
 
 from autopeft.search.samplers.features import fraction
 from autopeft.space.candidate import Candidate, Part, Training, Value
@@ -186,7 +187,7 @@ def _steps(training: Training) -> int:
 
 
 class Recorded:
-    """Costs and curves of the nearest candidate in a table."""
+    """A candidate's own costs, and the curve of the nearest one in a table."""
 
     def __init__(self, table: Path) -> None:
         rows = [row for row in _rows(table) if row["status"] == Status.FINISHED.value]
@@ -195,10 +196,10 @@ class Recorded:
         self._rows: dict[str, list[tuple[Mapping[str, Value], Mapping[str, str]]]] = {}
         for candidate, row in zip(candidates, rows, strict=True):
             self._rows.setdefault(candidate.name, []).append((_flat(candidate), row))
+        self._costs = {row["settings"]: _costs(row) for row in _rows(costs_beside(table))}
 
     def costs(self, candidate: Candidate) -> Costs:
-        row = self._nearest(candidate)
-        return Costs(*(int(row[name]) for name in ("trainable", "memory", "stored", "flops")))
+        return self._costs[settings_of(candidate)]
 
     def curve(self, candidate: Candidate) -> Sequence[Rung]:
         curve = json.loads(self._nearest(candidate)["curve"])
@@ -215,6 +216,10 @@ class Recorded:
 def _rows(table: Path) -> list[dict[str, str]]:
     with table.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
+
+
+def _costs(row: Mapping[str, str]) -> Costs:
+    return Costs(*(int(row[name]) for name in ("trainable", "memory", "stored", "flops")))
 
 
 def _flat(candidate: Candidate) -> Mapping[str, Value]:

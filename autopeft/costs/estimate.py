@@ -21,11 +21,10 @@ from autopeft.errors import AutopeftError
 from autopeft.methods.registry import Configured, configured_parts
 from autopeft.sizes import parse_bytes
 from autopeft.space.candidate import Training
+from autopeft.space.cards import size_among
 from autopeft.space.space import Space, load_space
 from autopeft.trial import Costs
 
-SIZES = ("bottleneck", "rank", "length", "dimensions", "count")
-"""Settings that say how large a method is; the first that a method has counts."""
 _MOST_ROWS = 1024
 
 
@@ -134,7 +133,7 @@ def _estimate(name: str) -> Estimate:
 def _sizes(parts: Sequence[Configured]) -> Iterator[tuple[int, str, int]]:
     """Each part that has a size: its number, the size's name, and its value."""
     for number, part in enumerate(parts):
-        size = next((name for name in SIZES if name in part.settings), "")
+        size = size_among(part.settings)
         default = part.settings.get(size)
         if isinstance(default, int):
             yield number, size, default

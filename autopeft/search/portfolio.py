@@ -24,8 +24,6 @@ from autopeft.trial import Costs
 
 Array = NDArray[np.float64]
 
-MOST = 8
-"""Enough to span the front; what follows is for a sampler that has seen them."""
 _BY_SIZE = 0.6
 """How much of what is expected is due to size, between the smallest candidate and the largest."""
 _BUDGETS = 4000
@@ -37,9 +35,10 @@ def portfolio(
     predict: Callable[[Candidate], Costs],
     objectives: Sequence[str],
     limits: Mapping[str, float],
-    most: int = MOST,
 ) -> tuple[Mapping[str, Any], ...]:
-    """The draws that make the first candidates, in their order; none that breaks a limit."""
+    """The draws that make every method and hybrid as it is known to be good, in the order in which to try them; none
+    that breaks a limit.
+    """
     ways = _ways(space) if "memory" in objectives or "memory" in limits else [{}]
     known = []
     for kind in (*space.methods, *space.hybrids):
@@ -53,7 +52,7 @@ def portfolio(
             if not costs.excesses(limits):
                 known.append((params, costs))
                 break
-    return tuple(known[at][0] for at in in_order([costs for _, costs in known], objectives, most))
+    return tuple(known[at][0] for at in in_order([costs for _, costs in known], objectives, len(known)))
 
 
 def in_order(

@@ -5,7 +5,7 @@ holds, and goes on. Candidates that break a hard limit are told as constraint vi
 sampler either chooses a whole candidate or lets Optuna draw it; both become trials of the study alike.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -64,13 +64,22 @@ class Proposer:
         self._under_way: dict[int, Trial] = {}
         self._first = 0
 
-    @property
-    def begins_with(self) -> int:
-        """Known good candidates that the sampler wants first."""
-        return self._sampler.begins_with
+    def begin(
+        self,
+        known_good: Sequence[Mapping[str, Any]],
+        least: int = 0,
+        tried: Container[Mapping[str, Any]] = (),
+    ) -> None:
+        """Proposes next those of the first few that were not tried before: as many as the sampler wants, and at
+        `least` so many. All are made known to the sampler.
+        """
+        for params in known_good[: max(self._sampler.begins_with, least)]:
+            if params not in tried:
+                self.begin_with(params)
+        self._sampler.consider(known_good)
 
     def begin_with(self, params: Mapping[str, Any]) -> None:
-        """Proposes this next; used for the portfolio of known good candidates."""
+        """Proposes this next."""
         self._first += 1
         self.study.enqueue_trial(dict(params))
 

@@ -179,13 +179,13 @@ def _run(
     tell(Begun(record))
     tell(BaselinesKnown(prepared.baselines))
     tell(Doing("predicting what known good candidates cost"))
-    tried = [trial.params for trial in record.trials]
     past = record.facts.get("warm_start", [])
-    known = portfolio(prepared.space, prepared.predict, plan.objectives, prepared.limits)
-    first = [*past, *(each for each in known if each not in past)]
-    for params in first[: max(proposer.begins_with, len(past))]:
-        if params not in tried:
-            proposer.begin_with(params)
+    known_good = portfolio(prepared.space, prepared.predict, plan.objectives, prepared.limits)
+    proposer.begin(
+        [*past, *(each for each in known_good if each not in past)],
+        least=len(past),
+        tried=[trial.params for trial in record.trials],
+    )
     tell(Doing("starting workers"))
     finder = Finder(proposer, prepared.predict, prepared.limits, ahead=resources.workers != 0)
     try:

@@ -28,10 +28,10 @@ def goes_on(trial: Trial, others: Iterable[Trial], objectives: Sequence[str]) ->
     last = trial.curve[-1]
     finished = [other for other in others if other.status is Status.FINISHED and other.number != trial.number]
     rivals = [other.curve[-1].accuracy for other in finished if _costs_no_more(other, trial, objectives)]
-    possible = ends(trial.curve, (other.curve for other in finished))
-    if last.step >= last.steps or len(possible) == 0 or not rivals:
+    if last.step >= last.steps or not rivals:
         return True
-    return bool(np.quantile(possible, 1 - CHANCE) >= max(rivals))
+    possible = ends(trial.curve, (other.curve for other in finished))
+    return len(possible) == 0 or bool(np.quantile(possible, 1 - CHANCE) >= max(rivals))
 
 
 def _costs_no_more(one: Trial, other: Trial, objectives: Sequence[str]) -> bool:

@@ -14,7 +14,8 @@ import numpy as np
 
 from autopeft.errors import CannotAttach
 from autopeft.fronts import front
-from autopeft.search.portfolio import MOST, in_order
+from autopeft.search.portfolio import in_order
+from autopeft.search.samplers.interface import SPANNING
 from autopeft.search.samplers.prices import key_of
 from autopeft.space.candidate import Candidate, Value
 from autopeft.space.parameters import Parameter, Recalled, label
@@ -49,10 +50,10 @@ def warm_start(
     space: Space,
     predict: Callable[[Candidate], Costs],
     limits: Mapping[str, float],
-    most: int = MOST // 2,
+    most: int = SPANNING // 2,
 ) -> tuple[Mapping[str, Any], ...]:
     """The draws of at most so many members of past fronts, over the objectives of `record`, in the order in which to
-    try them; by default they leave half of the portfolio's places. Pure, but for what `predict` does.
+    try them; by default half as many as span a front. Pure, but for what `predict` does.
     """
     objectives = record.plan.objectives
     members: dict[object, _Member] = {}

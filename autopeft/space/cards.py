@@ -7,7 +7,7 @@ constructed with the settings themselves. Settings and config fields must exist 
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,6 +20,8 @@ from autopeft.shipped import shipped
 from autopeft.space.parameters import Parameter, read_parameter
 
 FAMILIES = ("additive", "selective", "reparameterised", "hybrid")
+SIZES = ("bottleneck", "rank", "length", "dimensions", "count")
+"""Settings that say how large a method is; the first that a method has counts."""
 _METHOD_FIELDS = {"summary", "family", "paper", "implementation", "config", "settings", "training"}
 _HYBRID_FIELDS = {"summary", "paper", "parts"}
 _TRAINING = ("learning_rate", "weight_decay")
@@ -42,6 +44,11 @@ class Card:
     """Hyperparameters."""
     training: Mapping[str, Parameter]
     """learning_rate and weight_decay of the method's tensors."""
+
+
+def size_among(settings: Container[str]) -> str:
+    """The name of the setting that says how large a method is; empty where none does."""
+    return next((name for name in SIZES if name in settings), "")
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,6 @@ class Accuracy:
     def __init__(self, results: Sequence[Result], pending: Sequence[tuple[Described, float]]) -> None:
         """`pending` candidates come with the logarithms of their sizes."""
         values = _without_depths(np.array([result.accuracy for result in results]))
-        self.worst = float(values.min())
         doubts = np.array([result.doubt for result in results])
         self._seen = [_point(each.candidate, each.size) for each in results]
         within = squared_distances(self._seen, self._seen, GROUPS)

@@ -7,6 +7,7 @@ another. Gradient checkpointing changes no result and is left out.
 """
 
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopeft.space.candidate import Candidate, Part, Value
-from autopeft.space.cards import Card
+from autopeft.space.cards import Card, size_among
 
 Array = NDArray[np.float64]
 
@@ -39,10 +40,14 @@ def describe(candidate: Candidate, cards: Mapping[str, Card]) -> Described:
         for name, value in part.settings.items():
             _setting(groups, part, name, value, cards[part.method])
     rates = [math.log10(part.learning_rate / _default_rate(cards[part.method])) for part in candidate.parts]
-    groups["speed"] = {"mean": sum(rates) / len(rates), "spread": (max(rates) - min(rates)) / 2}
+    groups["speed"] = {"mean": statistics.fmean(rates), "spread": (max(rates) - min(rates)) / 2}
     groups["head"] = {"speed": math.log10(training.head_learning_rate), f"start {training.head_start}": 0.5}
     groups["schedule"] = {"batch": math.log2(training.batch_size) / 2, "epochs": math.log2(training.epochs) / 2}
     groups["batch"] = {"rows": math.log2(training.micro_batch_size or training.batch_size)}
+    groups["scale"] = {
+        "layers": statistics.fmean(_layers_left(part) for part in candidate.parts),
+        "size": statistics.fmean(_enlarged(part, cards[part.method]) for part in candidate.parts),
+    }
     groups["checkpointing"] = {"checkpointing": float(training.gradient_checkpointing)}
     return Described(groups)
 
@@ -52,18 +57,20 @@ def squared_distances(one: Sequence[Described], other: Sequence[Described], grou
     return np.stack([_squared(one, other, group) for group in groups])
 
 
-def _squared(one: Sequence[Described], other: Sequence[Described], group: str) -> Array:
-    names = sorted({name for each in (*one, *other) for name in each.groups.get(group, {})})
+def coordinates(described: Sequence[Described], group: str) -> tuple[Array, list[str]]:
+    """All that the group names anywhere: (candidates, names), and the names."""
+    names = sorted({name for each in described for name in each.groups.get(group, {})})
     column = {name: at for at, name in enumerate(names)}
+    values = np.zeros((len(described), len(names)))
+    for row, each in enumerate(described):
+        for name, value in each.groups.get(group, {}).items():
+            values[row, column[name]] = value
+    return values, names
 
-    def table(described: Sequence[Described]) -> Array:
-        values = np.zeros((len(described), len(names)))
-        for row, each in enumerate(described):
-            for name, value in each.groups.get(group, {}).items():
-                values[row, column[name]] = value
-        return values
 
-    a, b = table(one), table(other)
+def _squared(one: Sequence[Described], other: Sequence[Described], group: str) -> Array:
+    values, _ = coordinates([*one, *other], group)
+    a, b = values[: len(one)], values[len(one) :]
     squared: Array = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2 * a @ b.T
     return np.maximum(squared, 0.0)
 
@@ -78,6 +85,19 @@ def _setting(groups: dict[str, dict[str, float]], part: Part, name: str, value: 
         groups["settings"][f"{part.method}.{name}"] = math.log2(float(str(value)) / float(str(default))) / 4
     elif value != default:
         groups["settings"][f"{part.method}.{name} {value}"] = 0.5
+
+
+def _layers_left(part: Part) -> float:
+    """The logarithm of the fraction of layers that a part adapts."""
+    return math.log(fraction(part.settings.get("layers", "all")))
+
+
+def _enlarged(part: Part, card: Card) -> float:
+    """The logarithm of how many times as large as its card says a part is."""
+    size = size_among(part.settings)
+    if not size or not _is_number(part.settings[size]):
+        return 0.0
+    return math.log(float(str(part.settings[size])) / float(str(card.settings[size].default)))
 
 
 def fraction(layers: Value) -> float:

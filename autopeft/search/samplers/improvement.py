@@ -19,11 +19,11 @@ _BUDGETS = 512
 class Improvement:
     """The expected improvement over trials, given by costs (trials, costs) and accuracies (trials,)."""
 
-    def __init__(self, costs: Array, accuracies: Array, budgets: Array, floor: float) -> None:
-        """A budget (one row of `budgets` each) that nothing fits has an accuracy of `floor`."""
+    def __init__(self, costs: Array, accuracies: Array, budgets: Array) -> None:
+        """A budget (one row of `budgets` each) that nothing fits has an accuracy of 0."""
         fits = (costs[:, None] <= budgets[None]).all(axis=2)
         self._budgets = budgets
-        self._have = np.where(fits, accuracies[:, None], floor).max(axis=0, initial=floor)
+        self._have = np.where(fits, accuracies[:, None], 0.0).max(axis=0, initial=0.0)
 
     def of(self, costs: Array, means: Array, deviations: Array) -> Array:
         """Of candidates: their costs (candidates, costs), and what is believed of their accuracies (candidates,)."""

@@ -7,6 +7,9 @@ from optuna.samplers import BaseSampler
 
 from autopeft.trial import Trial
 
+SPANNING = 8
+"""Known good candidates: enough to span the front."""
+
 
 class Sampler(Protocol):
     """Chooses whole candidates, or leaves them to Optuna, draw by draw. Seeded: the same twice gives the same."""
@@ -25,6 +28,9 @@ class Sampler(Protocol):
         `told` are the trials whose outcome is known and those that have reached a rung so far, `pending` the draws of
         proposals without an outcome yet.
         """
+
+    def consider(self, known_good: Sequence[Mapping[str, Any]]) -> None:
+        """The draws of candidates that are known to be good elsewhere; a sampler may make nothing of them."""
 
     def keep(self, limits: Mapping[str, float]) -> None:
         """All limits on costs that hold from now on; a sampler may leave keeping them to whoever turns away."""

@@ -1,9 +1,9 @@
 """A sampler for searches in which only accuracy is unknown: it believes in accuracy, and knows all costs.
 
-Several hundred candidates, drawn at random or near good trials, are weighed by what they may add to the front at their
-costs (`improvement`), with their accuracy as a Gaussian process believes it to be (`accuracy`). Costs are estimated
-first; of the best few they are predicted, one by one until none of the others seems better, and the best of these is
-proposed, which therefore keeps all limits.
+Several hundred candidates, drawn at random, near good trials or known to be good, are weighed by what they may add to
+the front at their costs (`improvement`), with their accuracy as a Gaussian process believes it to be (`accuracy`).
+Costs are estimated first (`prices`); of the best few they are predicted, one by one until none of the others seems
+better, and the best of these is proposed, which therefore keeps all limits.
 
 Compared with Optuna's samplers in `benchmarks/samplers.py`.
 """
@@ -33,8 +33,6 @@ _CHANGED = (0.1, 0.25)
 """Chances of a value to be drawn again near a good trial."""
 _PREDICTED, _MOST_PREDICTED = 4, 12
 """The most candidates that keep all limits and whose costs are predicted for one proposal; and that are tried."""
-_ROOM = 0.1
-"""Estimated costs may exceed a limit by this fraction of it."""
 _UNSURE = 0.05
 """Standard deviation of an end where no others tell."""
 _LEAST, _MOST_RESULTS = 3, 300
@@ -68,10 +66,15 @@ class KnownCosts:
         self._learns = "accuracy" in objectives
         self._costs = [name for name in objectives if name != "accuracy"]
         self._prices = Prices(space, self._priced(limits), predict)
+        self._known_good: Sequence[Mapping[str, Any]] = ()
         self.keep(limits)
 
     begins_with = _LEAST
     """Whether further known good candidates would add most is for the model to say."""
+
+    def consider(self, known_good: Sequence[Mapping[str, Any]]) -> None:
+        """They are among what is weighed each time, and their costs tell of others'."""
+        self._known_good = known_good
 
     def keep(self, limits: Mapping[str, float]) -> None:
         """All limits on costs that hold from now on."""
@@ -94,6 +97,8 @@ class KnownCosts:
         ]
         ended = [trial.curve for trial in trials if trial.status is Status.FINISHED]
         results = [self._result(*both, ended) for both in zip(trials, seen, strict=True)][-_MOST_RESULTS:]
+        for params in self._known_good:
+            self._prices.exact(params)
         accuracy = Accuracy(results, self._sized(awaited))
         tried = {key_of(params) for params in (*(trial.params for trial in told), *pending)}
         options = self._options(_by_rank(trials, seen), tried, rng)
@@ -104,7 +109,6 @@ class KnownCosts:
             self._aims(front),
             accuracy.believed(self._sized(front))[0],
             budgets_between(self._aims([*front, *options]), rng),
-            accuracy.worst,
         )
 
         def worth(points: Sequence[_Point]) -> Array:
@@ -129,7 +133,7 @@ class KnownCosts:
         ]
         costs = self._prices.estimated([described for _, described in kept])
         points = [_Point(params, described, row) for (params, described), row in zip(kept, costs, strict=True)]
-        return [point for point in points if (point.costs <= self._limits + _ROOM).all()]
+        return [point for point in points if (point.costs <= self._limits).all()]
 
     def _drawn(
         self, parents: Sequence[Mapping[str, Any]], rng: np.random.Generator
@@ -144,6 +148,8 @@ class KnownCosts:
         for kind in (*self._space.methods, *self._space.hybrids):
             draws = Drawn(rng, {**parents[0], "method": kind}, 0.0)
             yield draws.drawn, self._space.draw(draws)
+        for params in self._known_good:
+            yield params, self._space.draw(Recalled(params))
 
     def _best(
         self, points: Sequence[_Point], seeming: Array, worth: Callable[[Sequence[_Point]], Array]

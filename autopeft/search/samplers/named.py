@@ -8,7 +8,7 @@ from typing import Any
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
-from autopeft.search.samplers.interface import Sampler
+from autopeft.search.samplers.interface import SPANNING, Sampler
 from autopeft.search.samplers.known_costs import KnownCosts
 from autopeft.space.candidate import Candidate
 from autopeft.space.space import Space
@@ -31,11 +31,14 @@ class _OfOptuna:
     """Chooses nothing itself."""
 
     optuna: BaseSampler
-    begins_with: int = 8
-    """Enough to span the front, of which these samplers know nothing."""
+    begins_with: int = SPANNING
+    """These samplers know nothing of the front before."""
 
     def choose(self, told: Sequence[Trial], pending: Sequence[Mapping[str, Any]]) -> None:  # noqa: ARG002
         return None
+
+    def consider(self, known_good: Sequence[Mapping[str, Any]]) -> None:
+        """What a search begins with is all that Optuna learns of them."""
 
     def keep(self, limits: Mapping[str, float]) -> None:
         """Optuna learns limits from what was turned away."""

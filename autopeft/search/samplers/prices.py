@@ -1,7 +1,9 @@
 """What candidates cost: exactly where it was predicted, and roughly, at once, for hundreds of others.
 
 A prediction simulates a training step and takes a second; of the candidates that a sampler looks at only the best few
-are worth that. The rest is estimated from all that was predicted before, by a model of logarithmic costs.
+are worth that. The rest is estimated from all that was predicted before, by a model of logarithmic costs: what a part
+brings with it multiplies them, and trainable parameters are expected to grow with layers and sizes until predictions
+say otherwise. Estimates are hopeful: costs that are hardly known yet are told low, so that they are predicted next.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from autopeft.errors import CannotAttach
-from autopeft.search.samplers.features import Array, Described, describe, squared_distances
+from autopeft.search.samplers.features import Array, Described, coordinates, describe, squared_distances
 from autopeft.search.samplers.gaussian import conditioned, fitted
 from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Recalled
@@ -18,7 +20,12 @@ from autopeft.space.space import Space
 from autopeft.trial import Costs
 
 _MATTERS = {"form": 1.0, "place": 2.0, "settings": 2.0, "batch": 3.0, "checkpointing": 1.5}
-"""Groups of coordinates that costs depend on, and the differences in them that are expected to matter."""
+"""Groups of coordinates that what multiplies costs depends on, and the differences in them that are expected to matter.
+"""
+_MULTIPLY = (*_MATTERS, "scale")
+"""Groups of coordinates by which costs are multiplied."""
+_RIDGE = 0.02
+"""Observations of no effect that each coordinate begins with."""
 _MOST = 300
 """Predictions that an estimate rests on, the latest ones."""
 _GROWN = 1.3
@@ -50,19 +57,35 @@ class Prices:
         return None if known is None else known[1]
 
     def estimated(self, candidates: Sequence[Described]) -> Array:
-        """Of every candidate (candidates, names); something must be known."""
+        """Of every candidate (candidates, names), a standard deviation lower than believed; something must be known."""
         known = [each for each in self._known.values() if each is not None][-_MOST:]
         described = [each for each, _ in known]
         values = np.array([logs for _, logs in known])
+        trend = self._trend([*described, *candidates], values)
+        left = values - trend[: len(known)]
         groups = tuple(_MATTERS)
         within = squared_distances(described, described, groups)
         across = squared_distances(described, candidates, groups)
         if not self._lengths or len(known) >= _GROWN * self._fitted_on:
             expected = np.array(list(_MATTERS.values()))
-            self._lengths = [fitted(within, column, expected) for column in values.T]
+            self._lengths = [fitted(within, column, expected) for column in left.T]
             self._fitted_on = len(known)
-        columns = zip(values.T, self._lengths, strict=True)
-        return np.stack([conditioned(within, each, lengths).predict(across)[0] for each, lengths in columns], axis=1)
+        columns = zip(left.T, self._lengths, strict=True)
+        believed = [conditioned(within, column, lengths).predict(across) for column, lengths in columns]
+        return trend[len(known) :] + np.stack([mean - deviation for mean, deviation in believed], axis=1)
+
+    def _trend(self, described: Sequence[Described], values: Array) -> Array:
+        """Linear in all coordinates, of every candidate (candidates, names); the first of them have these values."""
+        grouped = [coordinates(described, group) for group in _MULTIPLY]
+        points = np.concatenate([columns for columns, _ in grouped], axis=1)
+        scale = len(grouped[-1][1])
+        slopes = np.zeros((points.shape[1], values.shape[1]))
+        slopes[-scale:, [name == "trainable" for name in self.names]] = 1.0
+        seen = points[: len(values)]
+        off = seen - seen.mean(axis=0)
+        left = values - values.mean(axis=0) - off @ slopes
+        slopes += np.linalg.solve(off.T @ off + _RIDGE * np.eye(len(slopes)), off.T @ left)
+        return np.asarray(values.mean(axis=0) + (points - seen.mean(axis=0)) @ slopes)
 
     def _logs(self, costs: Costs) -> Array:
         return np.log1p([costs.value(name) for name in self.names])

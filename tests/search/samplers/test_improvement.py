@@ -9,7 +9,7 @@ SURE = np.array([0.0])
 COSTS = np.array([[1.0, 3.0], [3.0, 1.0]])
 ACCURACIES = np.array([0.8, 0.9])
 BUDGETS = np.array([[2.0, 4.0], [4.0, 2.0], [4.0, 4.0], [0.5, 0.5]])
-IMPROVEMENT = Improvement(COSTS, ACCURACIES, BUDGETS, floor=0.5)
+IMPROVEMENT = Improvement(COSTS, ACCURACIES, BUDGETS)
 
 
 def of(costs: tuple[float, float], accuracy: float, deviation: float = 0.0) -> float:
@@ -22,7 +22,7 @@ def test_a_candidate_that_a_trial_beats_in_everything_adds_nothing() -> None:
 
 def test_a_candidate_adds_its_excess_for_every_budget_that_it_fits() -> None:
     assert of((3.5, 1.5), 0.95) == pytest.approx((0.05 + 0.05) / 4, abs=1e-6)
-    assert of((0.1, 0.1), 0.85) == pytest.approx((0.05 + 0.35) / 4, abs=1e-6)
+    assert of((0.1, 0.1), 0.85) == pytest.approx((0.05 + 0.85) / 4, abs=1e-6)
 
 
 def test_what_is_not_surely_worse_may_still_add_something() -> None:
@@ -36,9 +36,9 @@ def test_the_expected_excess_is_the_mean_of_what_is_above() -> None:
 
 
 def test_with_an_empty_front_or_without_costs_only_accuracy_decides() -> None:
-    alone = Improvement(np.zeros((0, 2)), np.zeros(0), BUDGETS, floor=0.5)
-    assert alone.of(np.array([[0.0, 0.0]]), np.array([0.6]), SURE) == pytest.approx(0.1, abs=1e-6)
-    single = Improvement(np.zeros((1, 0)), np.array([0.8]), np.zeros((7, 0)), floor=0.5)
+    alone = Improvement(np.zeros((0, 2)), np.zeros(0), BUDGETS)
+    assert alone.of(np.array([[0.0, 0.0]]), np.array([0.6]), SURE) == pytest.approx(0.6, abs=1e-6)
+    single = Improvement(np.zeros((1, 0)), np.array([0.8]), np.zeros((7, 0)))
     assert single.of(np.zeros((1, 0)), np.array([0.9]), SURE) == pytest.approx(0.1, abs=1e-6)
 
 

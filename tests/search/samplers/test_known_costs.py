@@ -159,16 +159,18 @@ def test_what_is_stopped_early_again_and_again_is_given_up() -> None:
 
 
 def test_where_trials_failed_it_proposes_less() -> None:
-    mine = proposer()
-    for number in range(1, 21):
-        proposal = mine.propose()
-        failed = proposal.candidate.name in ("lora", "lora_parallel")
-        mine.tell(
-            proposal.ticket,
-            trial(number, proposal.params, proposal.candidate, Status.FAILED if failed else Status.FINISHED),
-        )
-    late = [mine.propose().candidate.name for _ in range(6)]
-    assert sum(name in ("lora", "lora_parallel") for name in late) <= 3
+    def loras(fail: bool) -> int:
+        mine, names = proposer(), list[str]()
+        for number in range(1, 27):
+            proposal = mine.propose()
+            names.append(proposal.candidate.name)
+            failed = fail and names[-1] in ("lora", "lora_parallel")
+            status = Status.FAILED if failed else Status.FINISHED
+            mine.tell(proposal.ticket, trial(number, proposal.params, proposal.candidate, status))
+        return sum(name in ("lora", "lora_parallel") for name in names)
+
+    assert loras(fail=True) <= 5
+    assert loras(fail=False) >= 15
 
 
 def test_what_cannot_be_attached_is_not_proposed() -> None:
