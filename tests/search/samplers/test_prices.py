@@ -1,0 +1,100 @@
+"""What candidates are estimated to cost, from a few that were predicted."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autopeft.search.proposer import default_params
+from autopeft.search.samplers.drawing import Drawn
+from autopeft.search.samplers.features import Array, describe, fraction
+from autopeft.search.samplers.prices import Prices
+from autopeft.space.candidate import Candidate
+from autopeft.space.cards import SIZES
+from autopeft.space.parameters import Recalled
+from autopeft.space.space import load_space
+from autopeft.trial import Costs
+
+SPACE = load_space("default").only(("lora", "adapter", "prefix_tuning", "bitfit"))
+NAMES = ("trainable", "memory")
+OF_KIND = {"lora": 9_000, "adapter": 5_000, "prefix_tuning": 4_600, "bitfit": 25_000}
+
+
+def costs(candidate: Candidate) -> Costs:
+    """Parameters grow with the size and the layers that are adapted, activations with layers and rows."""
+    (part,) = candidate.parts
+    size = next((float(str(part.settings[name])) for name in SIZES if name in part.settings), 1.0)
+    layers = fraction(part.settings.get("layers", "all"))
+    rows = candidate.training.micro_batch_size or candidate.training.batch_size
+    activations = rows * (0.1 + 0.9 * layers) * (0.45 if candidate.training.gradient_checkpointing else 1.0)
+    return Costs(int(OF_KIND[part.method] * size * layers), int(1e7 * activations), 1, 1)
+
+
+def params(kind: str, **settings: Any) -> Mapping[str, Any]:
+    return {**default_params(SPACE, kind), **{f"{kind}.{name}": value for name, value in settings.items()}}
+
+
+def prices(others: int = 0) -> Prices:
+    """Knows all kinds at their defaults and so many random candidates."""
+    mine, rng = Prices(SPACE, NAMES, costs), np.random.default_rng(0)
+    for kind in OF_KIND:
+        mine.exact(default_params(SPACE, kind))
+    for _ in range(others):
+        draws = Drawn(rng)
+        SPACE.draw(draws)
+        mine.exact(draws.drawn)
+    return mine
+
+
+def drawn(count: int) -> tuple[list[Candidate], Array]:
+    """Other random candidates, and the logarithms of what they cost."""
+    rng = np.random.default_rng(1)
+    candidates = [SPACE.draw(Drawn(rng)) for _ in range(count)]
+    return candidates, np.log1p([[costs(each).value(name) for name in NAMES] for each in candidates])
+
+
+def estimated(mine: Prices, params: Mapping[str, Any]) -> Mapping[str, float]:
+    logs = mine.estimated([describe(SPACE.draw(Recalled(params)), SPACE.cards)])[0]
+    return dict(zip(NAMES, np.expm1(logs), strict=True))
+
+
+def test_what_was_predicted_is_known_exactly_and_predicted_once() -> None:
+    asked = list[str]()
+
+    def noting(candidate: Candidate) -> Costs:
+        asked.append(candidate.name)
+        return costs(candidate)
+
+    mine = Prices(SPACE, NAMES, noting)
+    first, again = (mine.exact(params("lora", rank=4)) for _ in range(2))
+    assert first is again is not None
+    assert np.expm1(first).round() == pytest.approx([36_000, 320_000_000])
+    assert asked == ["lora"]
+
+
+def test_before_sizes_were_varied_parameters_are_expected_to_grow_with_them() -> None:
+    mine = prices()
+    whole = estimated(mine, params("lora", rank=8))["trainable"]
+    assert estimated(mine, params("lora", rank=32))["trainable"] / whole == pytest.approx(4, rel=0.35)
+    assert estimated(mine, params("lora", layers="last 25%"))["trainable"] / whole == pytest.approx(0.25, rel=0.5)
+
+
+def test_estimates_learn_from_predictions() -> None:
+    candidates, exact = drawn(100)
+    described = [describe(each, SPACE.cards) for each in candidates]
+    few, many = (np.abs(prices(count).estimated(described) - exact).mean(axis=0) for count in (3, 60))
+    assert (many < few / 2).all()
+    assert many[1] < math.log(1.15)
+
+
+def test_what_is_known_is_told_as_it_is_and_what_is_not_is_told_lower() -> None:
+    mine = Prices(SPACE, NAMES, costs)
+    ranks = [params("lora", rank=rank, layers=layers) for rank in (2, 8, 32) for layers in ("all", "last 50%")]
+    known = np.array([mine.exact(each) for each in ranks])
+    seen = mine.estimated([describe(SPACE.draw(Recalled(each)), SPACE.cards) for each in ranks])
+    assert seen == pytest.approx(known, abs=0.1)
+    unseen = mine.estimated([describe(SPACE.draw(Recalled(params("bitfit"))), SPACE.cards)])[0]
+    alike = mine.estimated([describe(SPACE.draw(Recalled(params("lora"))), SPACE.cards)])[0]
+    assert (unseen < alike).all()
