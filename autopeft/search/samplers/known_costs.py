@@ -86,10 +86,11 @@ class KnownCosts:
         self._limits = np.log1p([limits.get(name, np.inf) for name in names])
 
     def choose(self, told: Sequence[Trial], pending: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-        """None before there are enough results, or where nothing that was drawn may be trained."""
+        """Known good ones until there are enough results; None where nothing new may be trained."""
         trials = [trial for trial in told if trial.curve or trial.status is Status.FAILED]
+        tried = {key_of(params) for params in (*(trial.params for trial in told), *pending)}
         if sum(trial.status is not Status.FAILED for trial in trials) < _LEAST:
-            return None
+            return next((params for params in self._known_good if key_of(params) not in tried), None)
         rng = np.random.default_rng((self._seed, len(told), len(pending)))
         seen = [self._point(trial.params, self._prices.exact(trial.params, trial.predicted)) for trial in trials]
         awaited = [
@@ -100,7 +101,6 @@ class KnownCosts:
         for params in self._known_good:
             self._prices.exact(params)
         accuracy = Accuracy(results, self._sized(awaited))
-        tried = {key_of(params) for params in (*(trial.params for trial in told), *pending)}
         options = self._options(_by_rank(trials, seen), tried, rng)
         if not options:
             return None
