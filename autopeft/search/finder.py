@@ -4,17 +4,20 @@ Where trials train elsewhere this goes on ahead of need, in a thread of its own,
 or a prediction. What is found ahead was proposed without the outcomes that arrived since; they are learned next.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from queue import SimpleQueue
 from threading import Event
+from typing import Any
 
 from autopeft.errors import CannotAttach
 from autopeft.search.proposer import Proposal, Proposer
 from autopeft.space.candidate import Candidate
 from autopeft.trial import Costs, Trial
+
+Predict = Callable[[Candidate], Costs]
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,7 @@ class Considered:
 class Finder:
     """Proposes and predicts; with `ahead`, in another thread than its callers'."""
 
-    def __init__(
-        self, proposer: Proposer, predict: Callable[[Candidate], Costs], limits: Mapping[str, float], ahead: bool
-    ) -> None:
+    def __init__(self, proposer: Proposer, predict: Predict, limits: Mapping[str, float], ahead: bool) -> None:
         self._proposer = proposer
         self._predict = predict
         self._limits = limits
@@ -42,6 +43,16 @@ class Finder:
         self._seen: SimpleQueue[Considered | Exception] = SimpleQueue()
         self._seeking = False
         self._closed = Event()
+
+    def begin(
+        self,
+        known_good: Callable[[Predict], Sequence[Mapping[str, Any]]],
+        least: int,
+        tried: Container[Mapping[str, Any]],
+    ) -> None:
+        """Tells the proposer what to begin with (see `Proposer.begin`), which may take many predictions to know."""
+        self._learn(lambda: self._proposer.begin(known_good(self._predict_unless_closed), least, tried))
+        self.go_ahead()
 
     def find(self) -> Iterator[Considered]:
         """Proposals, each turned away if it breaks a limit, up to the first that breaks none."""
@@ -101,6 +112,11 @@ class Finder:
             return seen
         self._learn(partial(self._proposer.turn_away, seen.proposal.ticket, excess))
         return replace(seen, excess=excess)
+
+    def _predict_unless_closed(self, candidate: Candidate) -> Costs:
+        if self._closed.is_set():
+            raise InterruptedError
+        return self._predict(candidate)
 
     def _seek(self) -> None:
         try:

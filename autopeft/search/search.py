@@ -1,7 +1,7 @@
 """The main job: from a plan to a front. This file only joins the steps, each of which lives elsewhere."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import fields, replace
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from autopeft.plan import Budget, Plan, Resources
 from autopeft.search.confirmation import Confirmer, outstanding, require_same_data
 from autopeft.search.confirming import Again
 from autopeft.search.driver import Driver
-from autopeft.search.finder import Finder
+from autopeft.search.finder import Finder, Predict
 from autopeft.search.here import train_here
 from autopeft.search.ledger import Ledger, Worker
 from autopeft.search.portfolio import portfolio
@@ -178,18 +178,17 @@ def _run(
         _require_same_data(record, prepared)
     tell(Begun(record))
     tell(BaselinesKnown(prepared.baselines))
-    tell(Doing("predicting what known good candidates cost"))
     past = record.facts.get("warm_start", [])
-    known_good = portfolio(prepared.space, prepared.predict, plan.objectives, prepared.limits)
-    proposer.begin(
-        [*past, *(each for each in known_good if each not in past)],
-        least=len(past),
-        tried=[trial.params for trial in record.trials],
-    )
-    tell(Doing("starting workers"))
+
+    def known_good(predict: Predict) -> list[Mapping[str, Any]]:
+        known = portfolio(prepared.space, predict, plan.objectives, prepared.limits)
+        return [*past, *(each for each in known if each not in past)]
+
+    tell(Doing("predicting what known good candidates cost, and starting workers"))
     finder = Finder(proposer, prepared.predict, prepared.limits, ahead=resources.workers != 0)
     try:
         with closing(finder):
+            finder.begin(known_good, least=len(past), tried=[trial.params for trial in record.trials])
             _train(Driver(record, finder, repository, tell), prepared.job, resources)
         repository.update(record.name, ended=datetime.now(UTC))
         record = repository.load(record.name)

@@ -1,15 +1,17 @@
 """Text classification: a linear head on pooled features, cross-entropy, accuracy."""
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn import functional
 
 from autopeft.tasks.base import Task
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 PROBE_C = (0.0001, 0.001, 0.01, 0.1, 1.0)
 """Inverse regularisations of the probe, on standardised features. The best is found on a fifth of the training rows."""
@@ -75,7 +77,10 @@ def best_regularisation(scaled: np.ndarray, labels: np.ndarray) -> float:
     return max(PROBE_C, key=lambda c: (scores[c], -c))
 
 
-def _probe(c: float, scaled: np.ndarray, labels: np.ndarray) -> LogisticRegression:
+def _probe(c: float, scaled: np.ndarray, labels: np.ndarray) -> "LogisticRegression":
+    from sklearn.exceptions import ConvergenceWarning  # takes half a second, and workers never fit a probe
+    from sklearn.linear_model import LogisticRegression
+
     with warnings.catch_warnings():
         # A probe that has not converged after so many steps is as good a baseline.
         warnings.simplefilter("ignore", ConvergenceWarning)

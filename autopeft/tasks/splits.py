@@ -1,7 +1,6 @@
 """A validation split where the data has none: stratified, seeded, pure."""
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 SHARE, LEAST, MOST = 0.1, 100, 2000
 
@@ -16,6 +15,8 @@ def split_off(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
     `labels`: (rows,) integer classes.
     """
+    from sklearn.model_selection import train_test_split  # takes half a second, and workers never split
+
     values, counts = np.unique(labels, return_counts=True)
     alone = np.isin(labels, values[counts < 2])
     usual = np.flatnonzero(~alone)

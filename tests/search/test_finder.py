@@ -1,17 +1,20 @@
 """Finding the next candidate: the same in the caller's thread and ahead of need."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
-from threading import Event, get_ident
+from threading import Event, Timer, get_ident
+from typing import Any
 
 import pytest
 from optuna.trial import TrialState
 
 from autopeft.errors import AutopeftError, CannotAttach
-from autopeft.search.finder import Considered, Finder
-from autopeft.search.proposer import Proposer
+from autopeft.search.finder import Considered, Finder, Predict
+from autopeft.search.proposer import Proposer, default_params
 from autopeft.space.candidate import Candidate
+from autopeft.space.parameters import Recalled
 from autopeft.space.space import load_space
 from autopeft.trial import Costs, Rung, Status, Trial
 
@@ -54,6 +57,38 @@ def test_both_ways_find_the_same() -> None:
             return [list(finder.find()) for _ in range(3)]
 
     assert found(True) == found(False)
+
+
+def lora(rank: int) -> Mapping[str, Any]:
+    return {**default_params(SPACE, "lora"), "lora.rank": rank}
+
+
+def test_what_is_known_to_be_good_comes_first(finder: Finder) -> None:
+    finder.begin(lambda _: [lora(4), lora(2), lora(1)], least=3, tried=[lora(2)])
+    found = [list(finder.find())[-1].proposal.params for _ in range(2)]
+    assert found == [lora(4), lora(1)]
+
+
+def test_closing_does_not_wait_until_all_that_is_good_is_known() -> None:
+    predicted, closing_now = list[Candidate](), Event()
+
+    def slow(candidate: Candidate) -> Costs:
+        predicted.append(candidate)
+        assert closing_now.wait(10)
+        return predict(candidate)
+
+    def known_good(predict: Predict) -> list[Mapping[str, Any]]:
+        for rank in (1, 2, 4, 8):
+            predict(SPACE.draw(Recalled(lora(rank))))
+        return [lora(1)]
+
+    finder = Finder(_proposer(), slow, {}, ahead=True)
+    finder.begin(known_good, least=0, tried=())
+    while not predicted:
+        time.sleep(0.01)
+    Timer(0.1, closing_now.set).start()
+    finder.close()
+    assert len(predicted) == 1
 
 
 def test_what_is_found_ahead_was_predicted_in_another_thread_before_it_was_asked_for() -> None:
