@@ -5,12 +5,14 @@ Alembic, which is needed only when there is something to migrate. A migration ha
 database allows that (SQLite and PostgreSQL do), and two programs that find the same old database may both begin.
 """
 
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, Connection, Engine, column, inspect, select, table
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from autopeft.errors import AutopeftError
 from autopeft.shipped import shipped
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 _TABLE = "alembic_version"
-_TRIES = 10
+_TRIES = 30
 _PAUSE = 0.1
 """Seconds between tries, after which another program's migration may be done."""
 
@@ -76,10 +78,12 @@ def migrate(engine: Engine, run: "Callable[[Config], object]") -> None:
 
 def _prepare(connection: Connection) -> None:
     """For SQLite, before the transaction: readers never wait from now on; a table made anew drops no rows of others."""
-    cursor = connection.connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA foreign_keys = OFF")
-    cursor.close()
+    with closing(connection.connection.cursor()) as cursor:
+        for pragma in ("PRAGMA journal_mode = WAL", "PRAGMA foreign_keys = OFF"):
+            try:
+                cursor.execute(pragma)
+            except sqlite3.OperationalError as error:  # locked: to change the mode SQLite waits for nobody
+                raise OperationalError(pragma, None, error) from error
 
 
 def _upgrade(config: "Config") -> None:

@@ -1,10 +1,12 @@
 """The migrations and the models are one schema, and every database is brought to it or answered."""
 
 import shutil
+import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from alembic import command
@@ -134,6 +136,19 @@ def test_a_migration_that_fails_leaves_the_older_database_whole(
     later.unlink()
     with Repository(url) as repository:
         assert repository.load(record().name) == record()
+
+
+def test_a_fresh_file_that_another_program_writes_to_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+    file = tmp_path / "searches.db"
+    writer = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
+    writer.execute("CREATE TABLE other (number)")
+    writer.execute("BEGIN IMMEDIATE")
+    moment = Timer(0.5, writer.execute, ["COMMIT"])
+    moment.start()
+    with Repository(f"sqlite:///{file}") as repository:
+        assert repository.names() == ()
+    moment.join()
+    writer.close()
 
 
 def test_a_newer_database_is_refused_and_left_alone(url: str, engine: Engine) -> None:
