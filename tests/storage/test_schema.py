@@ -146,7 +146,8 @@ def test_a_fresh_file_that_another_program_writes_to_for_a_moment_is_waited_for(
     moment = Timer(0.5, writer.execute, ["COMMIT"])
     moment.start()
     with Repository(f"sqlite:///{file}") as repository:
-        assert repository.names() == ()
+        repository.create(record())
+        assert repository.names() == (record().name,)
     moment.join()
     writer.close()
 
