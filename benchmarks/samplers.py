@@ -249,7 +249,7 @@ def main() -> None:
                 growths[scale].setdefault(name, []).append(Growth(growing / whole[scale], clock, proposing))
         print(f"seed {seed} done", flush=True)
     for scale in SCALES:
-        Console(width=160).print(table(growths[scale], options.trials, scale))
+        Console(width=200).print(table(growths[scale], options.trials, scale))
     if options.plot:
         pages = [
             plot(growths[scale], scale).to_html(full_html=False, include_plotlyjs=scale == SCALES[0])
