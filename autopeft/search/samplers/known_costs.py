@@ -90,7 +90,8 @@ class KnownCosts:
         trials = [trial for trial in told if trial.curve or trial.status is Status.FAILED]
         tried = {key_of(params) for params in (*(trial.params for trial in told), *pending)}
         if sum(trial.status is not Status.FAILED for trial in trials) < _LEAST:
-            return next((params for params in self._known_good if key_of(params) not in tried), None)
+            untried = (params for params in self._known_good if key_of(params) not in tried)
+            return next((params for params in untried if self._affordable(params) is not None), None)
         rng = np.random.default_rng((self._seed, len(told), len(pending)))
         seen = [self._point(trial.params, self._prices.exact(trial.params, trial.predicted)) for trial in trials]
         awaited = [
@@ -159,14 +160,19 @@ class KnownCosts:
         for point, value in zip(points, seeming, strict=True):
             if predicted == _PREDICTED or most >= value:
                 break
-            costs = self._prices.exact(point.params)
-            if costs is None or (costs > self._limits).any():
+            costs = self._affordable(point.params)
+            if costs is None:
                 continue
             predicted += 1
             exact = _Point(point.params, point.described, costs)
             if (own := float(worth([exact])[0])) > most:
                 best, most = exact, own
         return best
+
+    def _affordable(self, params: Mapping[str, Any]) -> Array | None:
+        """The exact costs of what can be attached and keeps all limits; None of anything else."""
+        costs = self._prices.exact(params)
+        return None if costs is None or (costs > self._limits).any() else costs
 
     def _point(self, params: Mapping[str, Any], costs: Array | None) -> _Point:
         assert costs is not None, "what was trained could be attached"

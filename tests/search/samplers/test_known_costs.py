@@ -10,6 +10,7 @@ import pytest
 from autopeft.errors import CannotAttach
 from autopeft.search.proposer import Proposer, default_params
 from autopeft.space.candidate import Candidate
+from autopeft.space.parameters import Recalled
 from autopeft.space.space import load_space
 from autopeft.trial import Costs, Outcome, Rung, Status, Trial
 
@@ -117,6 +118,18 @@ def test_what_needs_a_byte_more_than_a_limit_is_not_proposed() -> None:
     searched(mine, 8)
     mine.keep({"memory": 40 * 2**30 - 1})
     assert mine._sampler.choose(mine._told, []) is None
+
+
+def test_before_there_are_results_it_goes_on_with_what_is_known_to_be_good_and_keeps_all_limits() -> None:
+    mine = Proposer(SPACE, OBJECTIVES, "known_costs", 1, predict)
+    known_good = [default_params(SPACE, kind) for kind in SPACE.methods]
+    mine.begin(known_good)
+    mine.keep({"memory": 15_000_000})
+    first = [mine.propose().params for _ in range(3)]
+    affordable = [each for each in known_good[3:] if predict(SPACE.draw(Recalled(each))).memory <= 15_000_000]
+    assert first == known_good[:3]
+    assert len(affordable) < len(known_good[3:])
+    assert [mine.propose().params for _ in affordable] == affordable
 
 
 def test_pending_proposals_are_not_proposed_again() -> None:
