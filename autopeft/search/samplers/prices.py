@@ -77,8 +77,8 @@ class Prices:
     def _trend(self, described: Sequence[Described], values: Array) -> Array:
         """Linear in all coordinates, of every candidate (candidates, names); the first of them have these values."""
         grouped = [coordinates(described, group) for group in _MULTIPLY]
-        points = np.concatenate([columns for columns, _ in grouped], axis=1)
-        scale = len(grouped[-1][1])
+        points = np.concatenate(grouped, axis=1)
+        scale = grouped[-1].shape[1]
         slopes = np.zeros((points.shape[1], values.shape[1]))
         slopes[-scale:, [name == "trainable" for name in self.names]] = 1.0
         seen = points[: len(values)]

@@ -12,7 +12,7 @@ from autopeft.search.samplers.drawing import Drawn
 from autopeft.search.samplers.features import Array, describe, fraction
 from autopeft.search.samplers.prices import Prices
 from autopeft.space.candidate import Candidate
-from autopeft.space.cards import SIZES
+from autopeft.space.cards import size_among
 from autopeft.space.parameters import Recalled
 from autopeft.space.space import load_space
 from autopeft.trial import Costs
@@ -25,7 +25,7 @@ OF_KIND = {"lora": 9_000, "adapter": 5_000, "prefix_tuning": 4_600, "bitfit": 25
 def costs(candidate: Candidate) -> Costs:
     """Parameters grow with the size and the layers that are adapted, activations with layers and rows."""
     (part,) = candidate.parts
-    size = next((float(str(part.settings[name])) for name in SIZES if name in part.settings), 1.0)
+    size = float(str(part.settings.get(size_among(part.settings), 1.0)))
     layers = fraction(part.settings.get("layers", "all"))
     rows = candidate.training.micro_batch_size or candidate.training.batch_size
     activations = rows * (0.1 + 0.9 * layers) * (0.45 if candidate.training.gradient_checkpointing else 1.0)
