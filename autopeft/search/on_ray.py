@@ -362,7 +362,8 @@ def _ray(address: str | None) -> Iterator[None]:
         ray.init(address=address, logging_level=logging.CRITICAL, log_to_driver=False, **({} if address else local))
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"join the Ray cluster at '{address}'" if address else "start Ray"
-        raise AutopeftError(f"cannot {where}: {str(error).splitlines()[0]}") from error
+        token = " A cluster that asks for a token wants RAY_AUTH_MODE=token set here, too." if address else ""
+        raise AutopeftError(f"cannot {where}: {str(error).splitlines()[0].rstrip('.')}.{token}") from error
     try:
         yield
     finally:

@@ -81,6 +81,16 @@ def test_more_gpus_than_there_are_is_answered() -> None:
         train_on_ray(ToyLedger([trial(1)]), ToyWorker, gpus_per_trial=1)
 
 
+def test_a_cluster_that_cannot_be_joined_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(**_: object) -> None:
+        raise ConnectionError("Failed to connect.\nA long story")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refused)
+    with pytest.raises(AutopeftError, match=r"^cannot join .* 'head:6379': Failed to connect\. .*RAY_AUTH_MODE=token"):
+        train_on_ray(ToyLedger([trial(1)]), ToyWorker, workers=1, address="head:6379")
+
+
 def test_control_c_comes_through_at_once() -> None:
     ledger = ToyLedger([trial(1, "linger"), trial(2, "linger")])
     interrupt = threading.Timer(4, lambda: os.kill(os.getpid(), signal.SIGINT))

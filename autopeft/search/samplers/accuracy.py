@@ -1,8 +1,9 @@
 """What is believed of the accuracy of candidates, from the trials so far.
 
 What was stopped early, or is being trained, counts with the accuracy at which it may end and how unsure that is
-(`extrapolation`). Trainings that failed to learn are all the same to it, however low they fell; and proposals without
-an outcome count as if they had turned out as believed, so that nobody proposes the like of them again.
+(`extrapolation`). Trainings that failed to learn are all the same to it, however low they fell; how likely failures are
+is believed apart, from those nearby. Proposals without an outcome count as if they had turned out as believed, so that
+nobody proposes the like of them again.
 """
 
 import math
@@ -27,6 +28,8 @@ _MATTERS = {
 _LOWEST = 3.0
 """The worst accuracy that counts lies so many times as far below the median as the best lies above it."""
 _LEAST_SPREAD = 0.01
+_LEAST_CHANCE = 0.01
+"""That a candidate does not fail, whatever became of those near it."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,12 @@ class Accuracy:
         values = _without_depths(np.array([result.accuracy for result in results]))
         doubts = np.array([result.doubt for result in results])
         self._seen = [_point(each.candidate, each.size) for each in results]
+        self._ended = self._seen
         within = squared_distances(self._seen, self._seen, GROUPS)
         lengths = fitted(within, values, np.array([_MATTERS[group] for group in GROUPS]), doubts)
         self._model: Gaussian = conditioned(within, values, lengths, doubts)
+        survived = np.array([float(np.isfinite(result.accuracy)) for result in results])
+        self._survival = None if survived.all() else conditioned(within, survived, lengths)
         if pending:
             believed, _ = self.believed(pending)
             self._seen = [*self._seen, *(_point(each, size) for each, size in pending)]
@@ -64,6 +70,14 @@ class Accuracy:
         """Means and standard deviations after the whole training, of candidates with the logarithms of their sizes."""
         points = [_point(each, size) for each, size in candidates]
         return self._model.predict(squared_distances(self._seen, points, GROUPS))
+
+    def survive(self, candidates: Sequence[tuple[Described, float]]) -> Array:
+        """Chances that candidates do not fail, as far as those near them did or did not."""
+        if self._survival is None:
+            return np.ones(len(candidates))
+        points = [_point(each, size) for each, size in candidates]
+        means, _ = self._survival.predict(squared_distances(self._ended, points, GROUPS))
+        return np.clip(means, _LEAST_CHANCE, 1.0)
 
 
 def _point(candidate: Described, size: float) -> Described:

@@ -1,7 +1,8 @@
 """A sampler for searches in which only accuracy is unknown: it believes in accuracy, and knows all costs.
 
 Several hundred candidates, drawn at random, near good trials or known to be good, are weighed by what they may add to
-the front at their costs (`improvement`), with their accuracy as a Gaussian process believes it to be (`accuracy`).
+the front at their costs (`improvement`), with their accuracy, and their chance not to fail, as Gaussian processes
+believe them to be (`accuracy`).
 Costs are estimated first (`prices`); of the best few they are predicted, one by one until none of the others seems
 better, and the best of these is proposed, which therefore keeps all limits.
 
@@ -113,7 +114,8 @@ class KnownCosts:
         )
 
         def worth(points: Sequence[_Point]) -> Array:
-            return improvement.of(self._aims(points), *accuracy.believed(self._sized(points)))
+            sized = self._sized(points)
+            return accuracy.survive(sized) * improvement.of(self._aims(points), *accuracy.believed(sized))
 
         seeming = worth(options)
         shortlist = np.argsort(-seeming, kind="stable")[:_MOST_PREDICTED]

@@ -29,6 +29,17 @@ def test_a_failure_counts_as_the_worst_that_did_not_fail() -> None:
     assert believed(failed, 1.0) == pytest.approx(believed(seen({**shown, 1.0: 0.7}), 1.0))
 
 
+def test_what_is_near_failures_will_hardly_survive() -> None:
+    results = seen({**dict.fromkeys((-1.0, -0.9, -0.8, -0.7), 0.8), **dict.fromkeys((0.8, 0.9, 1.0), -math.inf)})
+    chances = Accuracy(results, []).survive([(at(rate), 10.0) for rate in (-0.85, 0.85)])
+    assert chances[0] > 0.9
+    assert 0 < chances[1] < 0.1
+
+
+def test_where_nothing_failed_all_survive() -> None:
+    assert (Accuracy(seen({-1.0: 0.7, 0.0: 0.8, 1.0: 0.75}), []).survive([(at(5.0), 10.0)]) == 1).all()
+
+
 def test_where_all_failed_nothing_is_better_than_anything() -> None:
     means, deviations = Accuracy(seen(dict.fromkeys(RATES, -math.inf)), []).believed([(at(0.2), 10.0), (at(2.0), 10.0)])
     assert means[0] == means[1]

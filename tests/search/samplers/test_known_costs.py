@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from statistics import mean
 from typing import Any
 
@@ -77,12 +78,15 @@ def test_the_same_seed_proposes_the_same_and_another_seed_does_not() -> None:
 
 
 def test_after_a_resume_it_goes_on_from_what_it_is_told_again() -> None:
-    told = proposer()
-    trials = searched(told, 9)
+    before = searched(proposer(), 12)
     recalled = Proposer(SPACE, OBJECTIVES, "known_costs", 1, predict)
-    for each in trials:
+    for each in before:
         recalled.recall(each)
-    assert recalled.propose().params == told.propose().params
+    after = searched(recalled, 12, first=13)
+    assert not [each for each in after if each.params in [other.params for other in before]]
+    early, late = ([each.candidate for each in some] for some in (before, after))
+    assert sum(each.parts[0].method == "lora" for each in late) >= 7
+    assert mean(map(learned, late)) > mean(map(learned, early)) + 0.04
 
 
 def test_proposals_keep_all_limits_and_are_never_repeated() -> None:
@@ -184,6 +188,25 @@ def test_where_trials_failed_it_proposes_less() -> None:
 
     assert loras(fail=True) <= 5
     assert loras(fail=False) >= 15
+
+
+def test_a_method_that_always_fails_is_left_alone_however_cheap_it_is() -> None:
+    def cheap(candidate: Candidate) -> Costs:
+        costs = predict(candidate)
+        if candidate.name != "prompt_tuning":
+            return costs
+        return replace(costs, trainable=costs.trainable // 100, memory=costs.memory // 100)
+
+    mine, names = Proposer(SPACE, OBJECTIVES, "known_costs", 1, cheap), list[str]()
+    for kind in SPACE.methods:
+        mine.begin_with(default_params(SPACE, kind))
+    for number in range(1, 25):
+        proposal = mine.propose()
+        names.append(proposal.candidate.name)
+        status = Status.FAILED if names[-1] == "prompt_tuning" else Status.FINISHED
+        done = trial(number, proposal.params, proposal.candidate, status)
+        mine.tell(proposal.ticket, replace(done, predicted=cheap(proposal.candidate)))
+    assert names.count("prompt_tuning") <= 10
 
 
 def test_what_cannot_be_attached_is_not_proposed() -> None:
