@@ -2,9 +2,8 @@
 
 At a rung a trial is compared only with finished trials that cost no more than it does in every objective known before
 training: a dearer one may be better for its price, and what nothing cheaper beats is on the front whatever its
-accuracy. It goes on as long as it may still end above the most accurate of them, as far as finished trials tell what
-training beyond a rung brings: each of those that were nearest to it in accuracy at that rung says one end that it may
-have.
+accuracy. It goes on as long as enough of the ends that it may have reach the most accurate of them. Finished trials
+tell what training beyond a rung brings: each of those that were nearest to it in accuracy at that rung says one end.
 
 Asynchronous successive halving (Li et al. 2020, arXiv:1810.05934) has the same rungs and promotes a fixed part of what
 reaches them. That goes by ranks, which among trials of equal costs say who is best but not whether it matters: it stops

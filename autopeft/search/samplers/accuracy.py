@@ -53,7 +53,6 @@ class Accuracy:
         values = _without_depths(np.array([result.accuracy for result in results]))
         doubts = np.array([result.doubt for result in results])
         self._seen = [_point(each.candidate, each.size) for each in results]
-        self._ended = self._seen
         within = squared_distances(self._seen, self._seen, GROUPS)
         lengths = fitted(within, values, np.array([_MATTERS[group] for group in GROUPS]), doubts)
         self._model: Gaussian = conditioned(within, values, lengths, doubts)
@@ -61,23 +60,26 @@ class Accuracy:
         self._survival = None if survived.all() else conditioned(within, survived, lengths)
         if pending:
             believed, _ = self.believed(pending)
-            self._seen = [*self._seen, *(_point(each, size) for each, size in pending)]
+            self._seen = [*self._seen, *_points(pending)]
             within = squared_distances(self._seen, self._seen, GROUPS)
             doubts = np.concatenate([doubts, np.zeros(len(pending))])
             self._model = conditioned(within, np.concatenate([values, believed]), lengths, doubts)
 
     def believed(self, candidates: Sequence[tuple[Described, float]]) -> tuple[Array, Array]:
         """Means and standard deviations after the whole training, of candidates with the logarithms of their sizes."""
-        points = [_point(each, size) for each, size in candidates]
-        return self._model.predict(squared_distances(self._seen, points, GROUPS))
+        return self._model.predict(squared_distances(self._seen, _points(candidates), GROUPS))
 
     def survive(self, candidates: Sequence[tuple[Described, float]]) -> Array:
         """Chances that candidates do not fail, as far as those near them did or did not."""
         if self._survival is None:
             return np.ones(len(candidates))
-        points = [_point(each, size) for each, size in candidates]
-        means, _ = self._survival.predict(squared_distances(self._ended, points, GROUPS))
+        ended = self._seen[: len(self._survival.weights)]
+        means, _ = self._survival.predict(squared_distances(ended, _points(candidates), GROUPS))
         return np.clip(means, _LEAST_CHANCE, 1.0)
+
+
+def _points(candidates: Sequence[tuple[Described, float]]) -> list[Described]:
+    return [_point(each, size) for each, size in candidates]
 
 
 def _point(candidate: Described, size: float) -> Described:

@@ -2,9 +2,8 @@
 
 Several hundred candidates, drawn at random, near good trials or known to be good, are weighed by what they may add to
 the front at their costs (`improvement`), with their accuracy, and their chance not to fail, as Gaussian processes
-believe them to be (`accuracy`).
-Costs are estimated first (`prices`); of the best few they are predicted, one by one until none of the others seems
-better, and the best of these is proposed, which therefore keeps all limits.
+believe them to be (`accuracy`). Costs are estimated first (`prices`); of the best few they are predicted, one by one
+until none of the others seems better, and the best of these is proposed, which therefore keeps all limits.
 
 Compared with Optuna's samplers in `benchmarks/samplers.py`.
 """

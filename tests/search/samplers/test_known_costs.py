@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from statistics import mean
 from typing import Any
@@ -77,7 +78,19 @@ def test_the_same_seed_proposes_the_same_and_another_seed_does_not() -> None:
     assert [each.params for each in one] != [each.params for each in other]
 
 
-def test_after_a_resume_it_goes_on_from_what_it_is_told_again() -> None:
+@pytest.mark.parametrize("count", [7, 9, 12])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_after_a_resume_it_goes_on_from_what_it_is_told_again(seed: int, count: int) -> None:
+    told = proposer(seed)
+    trials = searched(told, count)
+    recalled = Proposer(SPACE, OBJECTIVES, "known_costs", seed, predict)
+    for each in trials:
+        recalled.recall(each)
+    recalled._sampler._prices = deepcopy(told._sampler._prices)  # costs predicted in passing are known only there
+    assert recalled.propose().params == told.propose().params
+
+
+def test_after_a_resume_it_still_proposes_what_it_learned_to_be_good() -> None:
     before = searched(proposer(), 12)
     recalled = Proposer(SPACE, OBJECTIVES, "known_costs", 1, predict)
     for each in before:
