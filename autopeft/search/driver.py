@@ -7,7 +7,7 @@ the `Ledger` protocol, from one thread.
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -36,7 +36,9 @@ class Driver:
         finder: Finder,
         repository: Repository,
         tell: Callable[[Event], None],
+        tickets: Mapping[int, int],
     ) -> None:
+        """`tickets` are the proposer's for the trials of `record` that are unfinished, by their numbers."""
         self._name = record.name
         self._plan: Plan = record.plan
         self._finder = finder
@@ -47,7 +49,7 @@ class Driver:
         self._facts = dict(record.facts)
         self._turned_away = Counter(record.turned_away)
         self._trials = {trial.number: trial for trial in record.trials if trial.outcome is not None}
-        self._tickets: dict[int, int] = {}
+        self._tickets = dict(tickets)
         self._unfinished = deque(trial for trial in record.trials if trial.outcome is None)
         self._next_number = 1 + max((trial.number for trial in record.trials), default=0)
         self._given = len(record.trials) - len(self._unfinished)
@@ -78,8 +80,7 @@ class Driver:
         trial = self._trials[number]
         self._trials[number] = trial = replace(trial, curve=(*trial.curve, rung))
         self._repository.record(self._name, trial)
-        if number in self._tickets:
-            self._finder.reach(self._tickets[number], trial)
+        self._finder.reach(self._tickets[number], trial)
         self._tell(TrialReported(trial))
         return goes_on(trial, self._trials.values(), self._plan.objectives)
 
@@ -94,10 +95,7 @@ class Driver:
             allowed = min(budget or math.inf, outcome.facts.get("device_memory", predicted))
             self._correct(corrected(self._correction, predicted, allowed))
         self._repository.update(self._name, facts=self._facts)
-        if number in self._tickets:
-            self._finder.tell(self._tickets.pop(number), trial)
-        else:
-            self._finder.recall(trial)
+        self._finder.tell(self._tickets.pop(number), trial)
         self._tell(TrialEnded(trial))
 
     @property

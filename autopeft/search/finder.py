@@ -84,10 +84,6 @@ class Finder:
         """What became of a proposal."""
         self._learn(partial(self._proposer.tell, ticket, trial))
 
-    def recall(self, trial: Trial) -> None:
-        """What became of a trial that was not proposed in this sitting."""
-        self._learn(partial(self._proposer.recall, trial))
-
     def tighten(self, limits: Mapping[str, float]) -> None:
         """Limits that hold from now on, also for what was found ahead; those of other names stay."""
         self._limits = {**self._limits, **limits}

@@ -1,8 +1,9 @@
 """Proposes candidates: Optuna by ask and tell, over any space, for any number of objectives.
 
 The study lives in memory; the database is the only truth. After a resume the proposer is told again what the database
-holds, and goes on. Candidates that break a hard limit are told as constraint violations and never become trials. A
-sampler either chooses a whole candidate or lets Optuna draw it; both become trials of the study alike.
+holds, takes up what is trained again, and goes on. Candidates that break a hard limit are told as constraint violations
+and never become trials. A sampler either chooses a whole candidate or lets Optuna draw it; both become trials of the
+study alike.
 """
 
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -82,6 +83,11 @@ class Proposer:
         """Proposes this next."""
         self._first += 1
         self.study.enqueue_trial(dict(params))
+
+    def take_up(self, trial: Trial) -> int:
+        """Awaits a trial that an earlier sitting left unfinished, like a proposal of this one; gives its ticket."""
+        self.begin_with(trial.params)
+        return self.propose().ticket
 
     def propose(self) -> Proposal:
         """The next candidate; answer it by `turn_away` or `tell`."""

@@ -168,6 +168,7 @@ def _run(
     seed = plan.seed + len(record.trials)
     proposer = Proposer(prepared.space, plan.objectives, plan.sampler, seed, prepared.predict, prepared.limits)
     _teach(proposer, record.trials)
+    tickets = {trial.number: proposer.take_up(trial) for trial in record.trials if trial.outcome is None}
     if new:
         facts = {**prepared.facts, "workers": resources.workers}
         record = replace(record, facts=facts, baselines=prepared.baselines)
@@ -189,7 +190,7 @@ def _run(
     try:
         with closing(finder):
             finder.begin(known_good, least=len(past), tried=[trial.params for trial in record.trials])
-            _train(Driver(record, finder, repository, tell), prepared.job, resources)
+            _train(Driver(record, finder, repository, tell, tickets), prepared.job, resources)
         repository.update(record.name, ended=datetime.now(UTC))
         record = repository.load(record.name)
         if outstanding(record, plan.confirm):

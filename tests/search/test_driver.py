@@ -55,7 +55,8 @@ class Sitting:
         self.events: list[Event] = []
         self.proposer = Proposer(SPACE, plan.objectives, "random", seed=len(record.trials))
         finder = Finder(self.proposer, predict, limits or {}, ahead=False)
-        self.driver = Driver(record, finder, repository, self.events.append)
+        tickets = {trial.number: self.proposer.take_up(trial) for trial in record.trials if trial.outcome is None}
+        self.driver = Driver(record, finder, repository, self.events.append, tickets)
 
     def finish(self, number: int, accuracy: float = 0.5) -> None:
         assert self.driver.rung(number, Rung(1, 1, accuracy, 0.1, 1.0))
@@ -226,20 +227,21 @@ def test_a_candidate_that_cannot_be_attached_is_turned_away(repository: Reposito
     assert all(trial is not None and trial.candidate.name == "lora" for trial in given)
 
 
-def test_rungs_teach_the_proposer_but_for_those_of_trials_that_an_earlier_sitting_proposed(
-    repository: Repository,
+@pytest.mark.parametrize("resumed", [False, True])
+def test_rungs_and_ends_teach_the_proposer_also_of_trials_that_an_earlier_sitting_proposed(
+    repository: Repository, resumed: bool
 ) -> None:
-    first, rung = Sitting(repository), Rung(1, 9, 0.5, 0.5, 1.0)
-    with patch.object(first.proposer, "reach") as reach:
-        begun = first.driver.next()
-        assert begun is not None
-        first.driver.rung(begun.number, rung)
-        ((_, seen), _) = reach.call_args
-        assert (seen.params, seen.curve) == (begun.params, (rung,))
-    second = Sitting(repository, resumed=True)
-    with patch.object(second.proposer, "reach") as reach:
-        again = second.driver.next()
-        assert again is not None
-        assert again.number == begun.number
-        second.driver.rung(again.number, rung)
-        reach.assert_not_called()
+    sitting, rung = Sitting(repository), Rung(1, 1, 0.5, 0.5, 1.0)
+    begun = sitting.driver.next()
+    if resumed:
+        sitting = Sitting(repository, resumed=True)
+        begun = sitting.driver.next()
+    assert begun is not None
+    with patch.object(sitting.proposer, "reach", wraps=sitting.proposer.reach) as reach:
+        sitting.driver.rung(begun.number, rung)
+    ((ticket, seen), _) = reach.call_args
+    assert (seen.params, seen.curve) == (begun.params, (rung,))
+    assert sitting.proposer.study.trials[ticket].state.name == "RUNNING"
+    sitting.driver.ended(begun.number, Outcome(Status.FINISHED, seconds=1.0))
+    (taught,) = sitting.proposer.study.trials
+    assert (taught.number, taught.state.name, taught.params) == (ticket, "COMPLETE", dict(begun.params))

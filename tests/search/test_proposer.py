@@ -75,6 +75,20 @@ def test_a_recalled_trial_teaches_what_the_told_one_taught() -> None:
         assert one.distributions == other.distributions
 
 
+def test_what_is_taken_up_again_is_awaited_like_any_proposal_and_then_told() -> None:
+    mine, again = proposer(), proposer()
+    begun = mine.propose()
+    trial = finished(1, begun)
+    ticket = again.take_up(replace(trial, status=Status.TRAINING, outcome=None))
+    assert [each.state.name for each in again.study.trials] == ["RUNNING"]
+    again.tell(ticket, trial)
+    mine.tell(begun.ticket, trial)
+    for one, other in zip(mine.study.trials, again.study.trials, strict=True):
+        assert (one.state, one.values, one.params, one.distributions) == (
+            *(other.state, other.values, other.params, other.distributions),
+        )
+
+
 def test_a_sampler_learns_where_the_budget_ends() -> None:
     space = SPACE.only(("lora",))
     mine = proposer(space=space)

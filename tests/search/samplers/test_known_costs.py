@@ -90,6 +90,19 @@ def test_after_a_resume_it_goes_on_from_what_it_is_told_again(seed: int, count: 
     assert recalled.propose().params == told.propose().params
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_after_a_resume_it_proposes_nothing_that_is_trained_again(seed: int) -> None:
+    told = proposer(seed)
+    trials = searched(told, 9)
+    unfinished = told.propose()
+    resumed = Proposer(SPACE, OBJECTIVES, "known_costs", seed, predict)
+    for each in trials:
+        resumed.recall(each)
+    resumed._sampler._prices = deepcopy(told._sampler._prices)  # costs predicted in passing are known only there
+    resumed.take_up(trial(10, unfinished.params, unfinished.candidate, Status.TRAINING))
+    assert resumed.propose().params == told.propose().params != unfinished.params
+
+
 def test_after_a_resume_it_still_proposes_what_it_learned_to_be_good() -> None:
     before = searched(proposer(), 12)
     recalled = Proposer(SPACE, OBJECTIVES, "known_costs", 1, predict)
