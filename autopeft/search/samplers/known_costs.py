@@ -3,7 +3,8 @@
 Several hundred candidates, drawn at random, near good trials or known to be good, are weighed by what they may add to
 the front at their costs (`improvement`), with their accuracy, and their chance not to fail, as Gaussian processes
 believe them to be (`accuracy`). Costs are estimated first (`prices`); of the best few they are predicted, one by one
-until none of the others seems better, and the best of these is proposed, which therefore keeps all limits.
+until none of the others seems better, and the best of these is proposed, which therefore keeps all limits. What may be
+the dearest of all is predicted, too, because the front is wanted for all budgets up to there.
 
 Compared with Optuna's samplers in `benchmarks/samplers.py`.
 """
@@ -109,7 +110,7 @@ class KnownCosts:
         improvement = Improvement(
             self._aims(front),
             accuracy.believed(self._sized(front))[0],
-            budgets_between(self._aims([*front, *options]), rng),
+            budgets_between(self._range()[:, self._objectives], rng),
         )
 
         def worth(points: Sequence[_Point]) -> Array:
@@ -133,8 +134,9 @@ class KnownCosts:
         kept = [
             (params, describe(each, self._space.cards)) for key, (params, each) in drawn.items() if key not in tried
         ]
-        costs = self._prices.estimated([described for _, described in kept])
-        points = [_Point(params, described, row) for (params, described), row in zip(kept, costs, strict=True)]
+        least, most = self._prices.estimated([described for _, described in kept])
+        self._predict_dearest([params for params, _ in kept], most)
+        points = [_Point(params, described, row) for (params, described), row in zip(kept, least, strict=True)]
         return [point for point in points if (point.costs <= self._limits).all()]
 
     def _drawn(
@@ -152,6 +154,17 @@ class KnownCosts:
             yield draws.drawn, self._space.draw(draws)
         for params in self._known_good:
             yield params, self._space.draw(Recalled(params))
+
+    def _predict_dearest(self, candidates: Sequence[Mapping[str, Any]], most: Array) -> None:
+        """Predicts what may cost more than all that is known, so that budgets reach as far as candidates do."""
+        for cost in self._objectives:
+            at = int(np.argmax(most[:, cost]))
+            if self._range()[:, cost].max() < min(most[at, cost], self._limits[cost]):
+                self._prices.exact(candidates[at])
+
+    def _range(self) -> Array:
+        """The costs that are known, none above its limit: (candidates, names)."""
+        return np.minimum(self._prices.known(), self._limits)
 
     def _best(
         self, points: Sequence[_Point], seeming: Array, worth: Callable[[Sequence[_Point]], Array]

@@ -3,7 +3,8 @@
 A prediction simulates a training step and takes a second; of the candidates that a sampler looks at only the best few
 are worth that. The rest is estimated from all that was predicted before, by a model of logarithmic costs: what a part
 brings with it multiplies them, and trainable parameters are expected to grow with layers and sizes until predictions
-say otherwise. Estimates are hopeful: costs that are hardly known yet are told low, so that they are predicted next.
+say otherwise. Estimates tell how low and how high costs may be, so that whoever looks for cheap candidates, or for the
+dearest, has those predicted that are hardly known yet.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ import numpy as np
 from autopeft.errors import CannotAttach
 from autopeft.search.samplers.features import Array, Described, coordinates, describe, squared_distances
 from autopeft.search.samplers.gaussian import conditioned, fitted
+from autopeft.search.samplers.trend import trend_of
 from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Recalled
 from autopeft.space.space import Space
@@ -56,23 +58,30 @@ class Prices:
         known = self._known[key]
         return None if known is None else known[1]
 
-    def estimated(self, candidates: Sequence[Described]) -> Array:
-        """Of every candidate (candidates, names), a standard deviation lower than believed; something must be known."""
-        known = [each for each in self._known.values() if each is not None][-_MOST:]
-        described = [each for each, _ in known]
-        values = np.array([logs for _, logs in known])
+    def known(self) -> Array:
+        """All that are known exactly: (candidates, names)."""
+        return np.array([each[1] for each in self._known.values() if each is not None])
+
+    def estimated(self, candidates: Sequence[Described]) -> tuple[Array, Array]:
+        """Of every candidate, a standard deviation lower and higher than believed, each (candidates, names); something
+        must be known.
+        """
+        described = [each[0] for each in self._known.values() if each is not None][-_MOST:]
+        values = self.known()[-_MOST:]
         trend = self._trend([*described, *candidates], values)
-        left = values - trend[: len(known)]
+        left = values - trend[: len(values)]
         groups = tuple(_MATTERS)
         within = squared_distances(described, described, groups)
         across = squared_distances(described, candidates, groups)
-        if not self._lengths or len(known) >= _GROWN * self._fitted_on:
+        if not self._lengths or len(values) >= _GROWN * self._fitted_on:
             expected = np.array(list(_MATTERS.values()))
             self._lengths = [fitted(within, column, expected) for column in left.T]
-            self._fitted_on = len(known)
+            self._fitted_on = len(values)
         columns = zip(left.T, self._lengths, strict=True)
         believed = [conditioned(within, column, lengths).predict(across) for column, lengths in columns]
-        return trend[len(known) :] + np.stack([mean - deviation for mean, deviation in believed], axis=1)
+        means, deviations = (np.stack(each, axis=1) for each in zip(*believed, strict=True))
+        means += trend[len(values) :]
+        return means - deviations, means + deviations
 
     def _trend(self, described: Sequence[Described], values: Array) -> Array:
         """Linear in all coordinates, of every candidate (candidates, names); the first of them have these values."""
@@ -81,11 +90,7 @@ class Prices:
         scale = grouped[-1].shape[1]
         slopes = np.zeros((points.shape[1], values.shape[1]))
         slopes[-scale:, [name == "trainable" for name in self.names]] = 1.0
-        seen = points[: len(values)]
-        off = seen - seen.mean(axis=0)
-        left = values - values.mean(axis=0) - off @ slopes
-        slopes += np.linalg.solve(off.T @ off + _RIDGE * np.eye(len(slopes)), off.T @ left)
-        return np.asarray(values.mean(axis=0) + (points - seen.mean(axis=0)) @ slopes)
+        return trend_of(points[: len(values)], values, _RIDGE, slopes).at(points)
 
     def _logs(self, costs: Costs) -> Array:
         return np.log1p([costs.value(name) for name in self.names])

@@ -29,6 +29,30 @@ def test_a_failure_counts_as_the_worst_that_did_not_fail() -> None:
     assert believed(failed, 1.0) == pytest.approx(believed(seen({**shown, 1.0: 0.7}), 1.0))
 
 
+def test_larger_candidates_than_any_so_far_are_believed_to_be_better_where_larger_ones_were_better() -> None:
+    grown = [Result(at(0.0), size, 0.6 + 0.02 * size, 0.0) for size in (6.0, 7.0, 8.0, 9.0, 10.0)]
+    shrunk = [Result(at(0.0), size, 1.0 - 0.02 * size, 0.0) for size in (6.0, 7.0, 8.0, 9.0, 10.0)]
+    larger = [(at(0.0), 16.0)]
+    (up,), _ = Accuracy(grown, []).believed(larger)
+    (down,), _ = Accuracy(shrunk, []).believed(larger)
+    assert up > 0.82
+    assert down < 0.78
+
+
+def test_a_method_that_always_failed_hardly_survives_elsewhere_however_much_little_things_matter_to_accuracy() -> None:
+    def of(method: str, rate: float) -> Described:
+        return Described({"form": {method: math.sqrt(0.5)}, "speed": {"mean": rate}})
+
+    rates = np.linspace(-0.5, 0.5, 6)
+    results = [
+        Result(of("good", rate), 10.0, accuracy, 0.0) for rate, accuracy in zip(rates, [0.9, 0.6] * 3, strict=True)
+    ]
+    results += [Result(of("bad", rate), 10.0, -math.inf, 0.0) for rate in rates]
+    good, bad = Accuracy(results, []).survive([(of("good", 1.5), 10.0), (of("bad", 1.5), 10.0)])
+    assert good > 0.8
+    assert bad < 0.2
+
+
 def test_what_is_near_failures_will_hardly_survive() -> None:
     results = seen({**dict.fromkeys((-1.0, -0.9, -0.8, -0.7), 0.8), **dict.fromkeys((0.8, 0.9, 1.0), -math.inf)})
     chances = Accuracy(results, []).survive([(at(rate), 10.0) for rate in (-0.85, 0.85)])

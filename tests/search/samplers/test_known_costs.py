@@ -6,11 +6,16 @@ from copy import deepcopy
 from dataclasses import replace
 from statistics import mean
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 
 from autopeft.errors import CannotAttach
 from autopeft.search.proposer import Proposer, default_params
+from autopeft.search.samplers.drawing import Drawn
+from autopeft.search.samplers.features import Array
+from autopeft.search.samplers.improvement import budgets_between
 from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Recalled
 from autopeft.space.space import load_space
@@ -214,6 +219,22 @@ def test_where_trials_failed_it_proposes_less() -> None:
 
     assert loras(fail=True) <= 5
     assert loras(fail=False) >= 15
+
+
+@pytest.mark.parametrize("limits", [{}, {"memory": 40_000_000}])
+def test_it_thinks_of_budgets_up_to_the_dearest_that_may_be_trained(limits: Mapping[str, int]) -> None:
+    ranges = []
+
+    def noting(costs: Array, rng: np.random.Generator) -> Array:
+        ranges.append(np.expm1(costs).max(axis=0))
+        return budgets_between(costs, rng)
+
+    with patch("autopeft.search.samplers.known_costs.budgets_between", noting):
+        searched(proposer(limits=limits), 16)
+    rng = np.random.default_rng(0)
+    drawn = [predict(SPACE.draw(Drawn(rng))) for _ in range(400)]
+    memory, trainable = (max(each.value(name) for each in drawn) for name in OBJECTIVES[1:])
+    assert ranges[-1] == pytest.approx([limits.get("memory", memory), trainable])
 
 
 def test_a_method_that_always_fails_is_left_alone_however_cheap_it_is() -> None:
