@@ -83,16 +83,22 @@ def test_the_same_seed_proposes_the_same_and_another_seed_does_not() -> None:
     assert [each.params for each in one] != [each.params for each in other]
 
 
+def resumed(trials: list[Trial], seed: int = 1, knowing: Proposer | None = None) -> Proposer:
+    """Told again of trials; costs that another one predicted in passing are known only there, unless they are given."""
+    mine = Proposer(SPACE, OBJECTIVES, "known_costs", seed, predict)
+    for each in trials:
+        mine.recall(each)
+    if knowing is not None:
+        mine._sampler._prices = deepcopy(knowing._sampler._prices)
+    return mine
+
+
 @pytest.mark.parametrize("count", [7, 9, 12])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_after_a_resume_it_goes_on_from_what_it_is_told_again(seed: int, count: int) -> None:
     told = proposer(seed)
     trials = searched(told, count)
-    recalled = Proposer(SPACE, OBJECTIVES, "known_costs", seed, predict)
-    for each in trials:
-        recalled.recall(each)
-    recalled._sampler._prices = deepcopy(told._sampler._prices)  # costs predicted in passing are known only there
-    assert recalled.propose().params == told.propose().params
+    assert resumed(trials, seed, knowing=told).propose().params == told.propose().params
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -100,20 +106,14 @@ def test_after_a_resume_it_proposes_nothing_that_is_trained_again(seed: int) -> 
     told = proposer(seed)
     trials = searched(told, 9)
     unfinished = told.propose()
-    resumed = Proposer(SPACE, OBJECTIVES, "known_costs", seed, predict)
-    for each in trials:
-        resumed.recall(each)
-    resumed._sampler._prices = deepcopy(told._sampler._prices)  # costs predicted in passing are known only there
-    resumed.take_up(trial(10, unfinished.params, unfinished.candidate, Status.TRAINING))
-    assert resumed.propose().params == told.propose().params != unfinished.params
+    recalled = resumed(trials, seed, knowing=told)
+    recalled.take_up(trial(10, unfinished.params, unfinished.candidate, Status.TRAINING))
+    assert recalled.propose().params == told.propose().params != unfinished.params
 
 
 def test_after_a_resume_it_still_proposes_what_it_learned_to_be_good() -> None:
     before = searched(proposer(), 12)
-    recalled = Proposer(SPACE, OBJECTIVES, "known_costs", 1, predict)
-    for each in before:
-        recalled.recall(each)
-    after = searched(recalled, 12, first=13)
+    after = searched(resumed(before), 12, first=13)
     assert not [each for each in after if each.params in [other.params for other in before]]
     early, late = ([each.candidate for each in some] for some in (before, after))
     assert sum(each.parts[0].method == "lora" for each in late) >= 7
