@@ -6,9 +6,19 @@ The command line prints them as one sentence with exit code 2; anything else tha
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from autopeft.foreign import brief, printable
+
+_MOST = 1500
+"""Characters of an answer; whatever a stranger's file makes longer than this is cut in the middle."""
+
 
 class AutopeftError(Exception):
-    """A user's slip, or a request that cannot be met. Its text is the whole answer."""
+    """A user's slip, or a request that cannot be met. Its text is the whole answer, and safe to print."""
+
+    def __init__(self, text: str) -> None:
+        if len(text) > _MOST:
+            text = f"{text[: _MOST // 2]} … {text[-_MOST // 2 :]}"
+        super().__init__(printable(text))
 
 
 class CannotAttach(AutopeftError):
@@ -23,6 +33,7 @@ def unknown(kind: str, value: str, known: Iterable[str]) -> AutopeftError:
     """The error for a name that is not among those known, with the nearest one suggested."""
     names = sorted(known)
     folded = {name.casefold(): name for name in names}
-    close = get_close_matches(str(value).casefold(), folded, n=1, cutoff=0.5)
+    close = get_close_matches(str(value)[:200].casefold(), folded, n=1, cutoff=0.5) if isinstance(value, str) else []
     hint = f" Did you mean '{folded[close[0]]}'?" if close else ""
-    return AutopeftError(f"unknown {kind} '{value}'.{hint} Known: {', '.join(names) or 'none'}.")
+    shown = value if isinstance(value, str) and len(value) <= 200 else brief(value, 200)
+    return AutopeftError(f"unknown {kind} '{shown}'.{hint} Known: {', '.join(names) or 'none'}.")

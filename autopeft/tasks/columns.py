@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from autopeft.errors import AutopeftError, unknown
+from autopeft.foreign import brief
 
 _LABELS = (
     "label",
@@ -82,12 +83,6 @@ def guess_columns(frame: pd.DataFrame, text: Sequence[str] = (), label: str | No
         if not any(map(_has_letters, frame[name])):
             raise AutopeftError(f"column '{name}' holds no text, but values such as {brief(frame[name].iloc[0])}.")
     return Columns(texts, label)
-
-
-def brief(value: object) -> str:
-    """A cell as it is shown in an error."""
-    whole = " ".join(repr(value).split())
-    return whole if len(whole) <= 60 else f"{whole[:59]}…"
 
 
 def _label_by_content(frame: pd.DataFrame, names: Sequence[str]) -> str:

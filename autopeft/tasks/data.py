@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from autopeft.errors import AutopeftError, unknown
-from autopeft.tasks.columns import Columns, brief, guess_columns
+from autopeft.foreign import brief
+from autopeft.tasks.columns import Columns, guess_columns
 from autopeft.tasks.reading import read_splits
 from autopeft.tasks.splits import split_off
 
