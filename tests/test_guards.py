@@ -20,15 +20,16 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 RANKS = {
-    "errors": 0,
-    **dict.fromkeys(("sizes", "shipped"), 1),
-    "plan": 2,
-    **dict.fromkeys(("space", "backbone"), 3),
-    "trial": 4,
-    **dict.fromkeys(("events", "fronts", "confirmed", "methods", "tasks", "costs"), 5),
-    **dict.fromkeys(("training", "storage", "reports", "artifacts"), 6),
-    "search": 7,
-    **dict.fromkeys(("cli", "__init__"), 8),
+    "foreign": 0,
+    "errors": 1,
+    **dict.fromkeys(("sizes", "shipped"), 2),
+    "plan": 3,
+    **dict.fromkeys(("space", "backbone"), 4),
+    "trial": 5,
+    **dict.fromkeys(("events", "fronts", "confirmed", "methods", "tasks", "costs"), 6),
+    **dict.fromkeys(("training", "storage", "reports", "artifacts"), 7),
+    "search": 8,
+    **dict.fromkeys(("cli", "__init__"), 9),
 }
 """A part of the package imports only parts of lower rank, and those of its own rank that `SIDEWAYS` names."""
 
