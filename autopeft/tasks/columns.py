@@ -1,5 +1,7 @@
 """Which columns hold the text and which the label: given, or guessed from names and content. Pure."""
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,6 +46,10 @@ _TEXTS = (
     "body",
     "document",
 )
+USUAL_NAMES = frozenset({*_LABELS, *_TEXTS, *(name for pair in _PAIRS for name in pair)})
+"""Names that columns have, in small letters."""
+_NAMELESS = re.compile(r"|Unnamed: \d+(\.\d+)?(_level_\d+)?|\.\.\.\d+|__index_level_\d+__|_c\d+")
+"""What pandas, R and Spark call a column without a name: row numbers, as a rule."""
 _MOST_CLASSES = 0.5
 """A column with more distinct values than this share of its rows is no label."""
 
@@ -58,7 +64,7 @@ class Columns:
 
 
 def guess_columns(frame: pd.DataFrame, text: Sequence[str] = (), label: str | None = None) -> Columns:
-    """The columns given, or the best guess.
+    """The columns given, or the best guess, which is never a column without a name.
 
     Raises AutopeftError for a column that is missing or cannot serve, or when nothing can be guessed.
     """
@@ -68,16 +74,18 @@ def guess_columns(frame: pd.DataFrame, text: Sequence[str] = (), label: str | No
             raise unknown("column", given, names)
     if label in text:
         raise AutopeftError(f"'{label}' cannot be both a text and the label.")
-    single = [name for name in names if names.count(name) == 1]
+    counts = Counter(names)
+    single = [name for name in names if counts[name] == 1]
+    named = [name for name in single if not _NAMELESS.fullmatch(name)]
     by_name = {name.lower(): name for name in reversed(names)}
     if label is None:
         label = next((by_name[name] for name in _LABELS if name in by_name and by_name[name] not in text), None)
-        label = label or _label_by_content(frame, [name for name in single if name not in text])
+        label = label or _label_by_content(frame, [name for name in named if name not in text])
     texts = tuple(text) or _text_by_name({k: n for k, n in by_name.items() if n != label})
-    texts = texts or _text_by_content(frame, [name for name in single if name != label])
+    texts = texts or _text_by_content(frame, [name for name in named if name != label])
     for name in (*texts, label):
-        if name not in single:
-            raise AutopeftError(f"there are {names.count(name)} columns '{name}'; rename all but one.")
+        if counts[name] != 1:
+            raise AutopeftError(f"there are {counts[name]} columns '{name}'; rename all but one.")
     for name in texts:
         # A headline may be 1984, but not every headline.
         if not any(map(_has_letters, frame[name])):
@@ -86,8 +94,8 @@ def guess_columns(frame: pd.DataFrame, text: Sequence[str] = (), label: str | No
 
 
 def _label_by_content(frame: pd.DataFrame, names: Sequence[str]) -> str:
-    few = [name for name in names if 2 <= frame[name].astype(str).nunique() <= max(2, _MOST_CLASSES * len(frame))]
-    short = [name for name in few if frame[name].astype(str).str.len().mean() < 25]
+    few = [name for name in names if 2 <= len(set(_written(frame, name))) <= max(2, _MOST_CLASSES * len(frame))]
+    short = [name for name in few if sum(map(len, _written(frame, name))) < 25 * len(frame)]
     if len(short) != 1:
         raise AutopeftError(
             f"cannot tell which column is the label; give --label, one of {', '.join(names) or 'none'}."
@@ -104,12 +112,21 @@ def _text_by_name(by_name: dict[str, str]) -> tuple[str, ...]:
 
 def _text_by_content(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...]:
     worded = [name for name in names if any(map(_has_letters, frame[name]))]
-    spoken = [name for name in worded if frame[name].astype(str).str.contains(" ").mean() > 0.5 or len(worded) == 1]
+    spoken = [name for name in worded if _is_spoken(frame, name) or len(worded) == 1]
     if len(spoken) != 1:
         raise AutopeftError(
             f"cannot tell which column is the text; give --text, one or two of {', '.join(names) or 'none'}."
         )
     return (spoken[0],)
+
+
+def _is_spoken(frame: pd.DataFrame, name: str) -> bool:
+    return sum(" " in text for text in _written(frame, name)) > 0.5 * len(frame)
+
+
+def _written(frame: pd.DataFrame, name: str) -> list[str]:
+    """The cells as text; lists, which may be nested deeply, as far as they are shown."""
+    return [str(value) if pd.api.types.is_scalar(value) else brief(value) for value in frame[name]]
 
 
 def _has_letters(value: object) -> bool:

@@ -6,9 +6,11 @@ The test split is carried along: nothing that a search does or says of its resul
 import hashlib
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ import pandas as pd
 from autopeft.errors import AutopeftError, unknown
 from autopeft.foreign import brief
 from autopeft.tasks.columns import Columns, guess_columns
+from autopeft.tasks.files.contents import storable
 from autopeft.tasks.reading import read_splits
 from autopeft.tasks.splits import split_off
 
@@ -23,6 +26,9 @@ TASKS = ("text-classification",)
 _LIKE_MISSING = {"nan", "<na>", "na", "n/a", "none", "null"}
 _FEW = 10
 """So many different values are classes, whatever they look like."""
+_SHOWN = 3
+_LONGEST = 60
+"""Characters of a name that are shown."""
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?", re.ASCII)
 _WHOLE = re.compile(r"(-?[0-9]+)\.0*", re.ASCII)
 
@@ -57,13 +63,13 @@ class TaskData:
         rows = ", ".join(f"{len(split):,} {name}" for name, split in self.splits.items())
         counts = np.bincount(self.splits["train"].labels)
         common = [
-            f"{self.labels[index]} {counts[index] / counts.sum():.0%}"
+            f"{_short(self.labels[index])} {counts[index] / counts.sum():.0%}"
             for index in np.argsort(-counts, kind="stable")[:5]
         ]
         more = f", and {len(self.labels) - 5} more" if len(self.labels) > 5 else ""
-        what = " + ".join(self.columns.text)
+        what = " + ".join(map(_short, self.columns.text))
         return (
-            f"{self.task}: {what} -> {self.columns.label}",
+            f"{self.task}: {what} -> {_short(self.columns.label)}",
             f"rows: {rows}",
             f"{len(self.labels)} classes: {', '.join(common)}{more}",
             *self.notes,
@@ -80,15 +86,21 @@ def understand(
     """
     if task not in ("auto", *TASKS):
         raise unknown("task", task, ("auto", *TASKS))
-    frames = read_splits(data)
+    told: list[str] = []
+    frames = read_splits(data, told.append, (*text, *([label] if label is not None else [])))
     columns = guess_columns(frames["train"], text, label)
     names = _labels(frames["train"], columns.label, "train")
     classes = _classes(names, columns.label)
     notes = [
-        f"'{name}' is taken for a class, not for a missing label (rows: {names.count(name):,})"
-        for name in classes
-        if name.lower() in _LIKE_MISSING
+        *told,
+        *(
+            f"'{name}' is taken for a class, not for a missing label (rows: {names.count(name):,})"
+            for name in classes
+            if name.lower() in _LIKE_MISSING
+        ),
     ]
+    if alike := _alike(classes):
+        notes.append(f"classes that differ in case, blanks or zeros only, and may be one: {alike}")
     splits: dict[str, Split] = {
         name: _split(frames[name], columns, classes, name) for name in ("train", "validation") if name in frames
     }
@@ -97,8 +109,6 @@ def understand(
         notes.append(f"validation: split off the training data, stratified, seed {seed}")
         if alone := sum(count == 1 for count in Counter(names).values()):
             notes.append(f"classes of a single row, which stays in training: {alone:,}")
-    if shared := len(set(splits["train"].texts) & set(splits["validation"].texts)):
-        notes.append(f"texts both in training and in validation: {shared:,}")
     fingerprint = _fingerprint(splits, classes)
     if "test" in frames:
         complete = _complete(frames["test"], columns, classes)
@@ -106,6 +116,7 @@ def understand(
             splits["test"] = _split(complete, columns, classes, "test")
         if left_out := len(frames["test"]) - len(complete):
             notes.append(f"test rows without a text or a known label, left out: {left_out:,}")
+    notes += _overlaps(splits)
     return TaskData(TASKS[0], columns, classes, splits, fingerprint, tuple(notes))
 
 
@@ -119,7 +130,10 @@ def _split(frame: pd.DataFrame, columns: Columns, classes: Sequence[str], split:
     names = _labels(frame, columns.label, split)
     for row, name in enumerate(names, 1):
         if name not in indices:
-            raise AutopeftError(f"row {row} of the {split} split has the label '{name}', which no training row has.")
+            close = next((f", where it is '{each}'" for each in classes if _folded(each) == _folded(name)), "")
+            raise AutopeftError(
+                f"row {row} of the {split} split has the label '{_short(name)}', which no training row has{close}."
+            )
     return Split(_texts(frame, columns.text, split), np.array([indices[name] for name in names], dtype=np.int64))
 
 
@@ -136,7 +150,7 @@ def _complete(frame: pd.DataFrame, columns: Columns, classes: Sequence[str]) -> 
 def _labels(frame: pd.DataFrame, column: str, split: str) -> list[str]:
     """The names of the classes, row by row."""
     for row, value in enumerate(frame[column], 1):
-        if not pd.api.types.is_scalar(value):
+        if not _is_single(value):
             raise AutopeftError(
                 f"column '{column}' holds no single label: row {row} of the {split} split has {brief(value)}."
             )
@@ -150,10 +164,20 @@ def _labels(frame: pd.DataFrame, column: str, split: str) -> list[str]:
 
 
 def _label_name(value: object) -> str | None:
-    """The name of a class; None where it is missing. Whole numbers are written without a fraction: 1.0 is `1`."""
-    name = "" if _is_missing(value) else _encodable(str(value).strip())
+    """The name of a class; None where it is missing.
+
+    Whole numbers are written without a fraction: 1.0 is `1`, and -0.0 is `0`. Letters with accents are one character.
+    """
+    if _is_missing(value) or not _is_single(value):
+        return None
+    name = storable(unicodedata.normalize("NFC", str(value)).strip())
     whole = _WHOLE.fullmatch(name)
-    return whole[1] if whole else name or None
+    name = whole[1] if whole else name
+    return "0" if name == "-0" else name or None
+
+
+def _is_single(value: object) -> bool:
+    return bool(pd.api.types.is_scalar(value)) and not isinstance(value, bytes)
 
 
 def _is_missing(value: object) -> bool:
@@ -164,10 +188,14 @@ def _classes(names: Sequence[str], column: str) -> tuple[str, ...]:
     """The classes in their order. Raises AutopeftError when they are too few, too many, or a quantity."""
     classes = tuple(sorted(set(names), key=_natural))
     if len(classes) < 2:
-        raise AutopeftError(f"column '{column}' holds one class only, '{classes[0]}'; there is nothing to learn.")
+        raise AutopeftError(
+            f"column '{column}' holds one class only, '{_short(classes[0])}'; there is nothing to learn."
+        )
     if len(classes) <= _FEW:
         return classes
-    if all(map(_NUMBER.fullmatch, classes)) and any(float(name) % 1 for name in classes):
+    # Where a comma stands for the point, as in many languages, numbers are still numbers.
+    numbers = [name.replace(",", ".", 1) for name in classes]
+    if all(map(_NUMBER.fullmatch, numbers)) and any(float(name) % 1 for name in numbers):
         raise AutopeftError(
             f"column '{column}' holds {len(classes):,} different numbers: that is regression; "
             f"known tasks: {', '.join(TASKS)}."
@@ -178,6 +206,28 @@ def _classes(names: Sequence[str], column: str) -> tuple[str, ...]:
             "too many to be classes; give another column as --label."
         )
     return classes
+
+
+def _alike(classes: Sequence[str]) -> str:
+    """Classes that a reader would take for one, as people and programs write them: `True` and `TRUE`, `1` and `01`."""
+    groups: dict[str, list[str]] = {}
+    for name in classes:
+        groups.setdefault(_folded(name), []).append(repr(_short(name)))
+    some = [" and ".join(group[:_SHOWN]) for group in groups.values() if len(group) > 1]
+    more = f", and {len(some) - _SHOWN} more" if len(some) > _SHOWN else ""
+    return "; ".join(some[:_SHOWN]) + more
+
+
+def _folded(name: str) -> str:
+    """What is left of a name without case, blanks, invisible characters and leading zeros."""
+    if _NUMBER.fullmatch(name):
+        return str(float(name))
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(each for each in plain if not each.isspace() and unicodedata.category(each) != "Cf")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
 def _natural(label: str) -> tuple[int, float, str]:
@@ -191,7 +241,7 @@ def _texts(frame: pd.DataFrame, columns: Sequence[str], split: str) -> tuple[tup
         for row, value in enumerate(frame[column], 1):
             if not isinstance(value, str) and not _is_missing(value):
                 raise AutopeftError(f"column '{column}' is no text: row {row} of the {split} split has {brief(value)}.")
-    filled = [[_encodable(value) if isinstance(value, str) else "" for value in frame[column]] for column in columns]
+    filled = [[storable(value) if isinstance(value, str) else "" for value in frame[column]] for column in columns]
     texts = tuple(zip(*filled, strict=True))
     missing = [row for row, each in enumerate(texts, 1) if not any(map(str.strip, each))]
     if missing:
@@ -204,11 +254,6 @@ def _texts(frame: pd.DataFrame, columns: Sequence[str], split: str) -> tuple[tup
 
 def _rows(some: Sequence[int], rows: Sequence[object], split: str) -> str:
     return f"{len(some):,} of {len(rows):,} rows of the {split} split, the first is row {some[0]}"
-
-
-def _encodable(text: str) -> str:
-    """JSON may hold halves of characters, which nothing else can."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _with_validation(everything: Split, seed: int) -> dict[str, Split]:
@@ -224,6 +269,19 @@ def _with_validation(everything: Split, seed: int) -> dict[str, Split]:
         return Split(tuple(everything.texts[row] for row in rows), everything.labels[rows])
 
     return {"train": part(train), "validation": part(validation)}
+
+
+def _overlaps(splits: Mapping[str, Split]) -> list[str]:
+    """Notes on texts that stand in two splits, which makes a score of the later one too good, or cannot be learned."""
+    notes = []
+    labels = {name: dict(zip(split.texts, split.labels.tolist(), strict=True)) for name, split in splits.items()}
+    for first, second in combinations(labels, 2):
+        if shared := labels[first].keys() & labels[second].keys():
+            other = sum(labels[first][text] != labels[second][text] for text in shared)
+            contrary = f", of which {other:,} with another label" if other else ""
+            names = (name.replace("train", "training") for name in (first, second))
+            notes.append(f"texts both in {' and in '.join(names)}: {len(shared):,}{contrary}")
+    return notes
 
 
 def _fingerprint(splits: Mapping[str, Split], labels: tuple[str, ...]) -> str:

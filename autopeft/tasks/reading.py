@@ -1,14 +1,15 @@
-"""Reads a user's data into tables, one for each split: files, folders of files, saved `datasets` folders, hub names.
+"""What a data argument means: a file, a folder of files, a saved `datasets` folder, a hub name; a table for each split.
 
 Cells are Python values as the data holds them: text from CSV and TSV, where an empty cell is an empty text; from the
 rest also numbers, lists, and None or NaN for what is missing.
 """
 
-import csv
-import io
-import json
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import lzma
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,12 @@ from typing import Any
 import pandas as pd
 
 from autopeft.errors import AutopeftError
+from autopeft.foreign import brief
+from autopeft.tasks.files.columnar import as_frame, read_parquet, sliced
+from autopeft.tasks.files.contents import Allowance, Request, head, is_compressed, kind_of, storable
+from autopeft.tasks.files.objects import read_objects
+from autopeft.tasks.files.separated import read_separated
+from autopeft.tasks.hub import load_from_hub
 
 _SPLITS = {
     "train": "train",
@@ -26,188 +33,200 @@ _SPLITS = {
     "dev": "validation",
     "test": "test",
 }
+_READERS: Mapping[str, Callable[[Path, Request], pd.DataFrame]] = {
+    ".csv": read_separated,
+    ".tsv": read_separated,
+    ".txt": read_separated,
+    ".jsonl": read_objects,
+    ".ndjson": read_objects,
+    ".json": read_objects,
+    ".parquet": read_parquet,
+}
+_PART = re.compile(r"(.+?)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?")
+"""The name of one of several files that are a split together; older ones end in a hash."""
 
 
-def read_splits(data: str) -> dict[str, pd.DataFrame]:
-    """Tables by split: `train` always, `validation` and `test` where the data has them. Raises AutopeftError."""
-    path = Path(data).expanduser()
-    if path.is_file():
-        return {"train": _read_file(path)}
-    if not path.is_dir():
-        splits = _read_hub(data)
-    elif (path / "dataset_dict.json").exists() or (path / "state.json").exists():
-        splits = _read_saved(path)
-    else:
-        splits = _read_folder(path)
+def read_splits(
+    data: str, say: Callable[[str], None] = lambda _: None, named: Iterable[str] = ()
+) -> dict[str, pd.DataFrame]:
+    """Tables by split: `train` always, `validation` and `test` where the data has them. Raises AutopeftError.
+
+    `say` takes notes for the user; `named` are columns that he named.
+    """
+    request = Request(Allowance(), say, frozenset(named))
+    try:
+        path = Path(data).expanduser()
+        if path.is_file():
+            return {"train": _read_file(path, request)}
+        if path.is_dir():
+            is_saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
+            splits = (_read_saved if is_saved else _read_folder)(path, request)
+        elif path.exists() or path.is_symlink():
+            head(path)  # tells why it is no file
+            splits = {}
+        else:
+            splits = _read_hub(data, request)
+    except (OSError, RuntimeError) as error:
+        raise AutopeftError(f"'{brief(data, 200)[1:-1]}' cannot be read: {_reason(error)}") from error
     if "train" not in splits:
         raise AutopeftError(f"'{data}' has no training split; it has {', '.join(sorted(splits)) or 'none'}.")
     return splits
 
 
-def _read_file(path: Path) -> pd.DataFrame:
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise AutopeftError(f"'{path}' is no kind of file that can be read; give one of {', '.join(_READERS)}.")
+def _read_file(path: Path, request: Request) -> pd.DataFrame:
+    """One file, whatever it holds. Raises AutopeftError."""
+    kind = path.suffix
     try:
-        if path.stat().st_size == 0:
-            raise AutopeftError(f"'{path}' is empty.")
-        frame = reader(path)
-    except (ValueError, OSError) as error:
-        raise AutopeftError(f"'{path}' cannot be read as {path.suffix[1:].lower()}: {_reason(error)}") from error
-    if frame.empty:
-        header = f", only the header {', '.join(map(str, frame.columns))}" if len(frame.columns) else ""
-        raise AutopeftError(f"'{path}' holds no rows{header}.")
-    return frame.rename(columns=lambda name: str(name).strip()).astype(object)
-
-
-def _separated(path: Path) -> pd.DataFrame:
-    """CSV or TSV. Without quotes around the header, quotes in a tab-separated file are part of its texts."""
-    text = _decoded(path)
-    header = text.lstrip().partition("\n")[0]
-    separator = max("\t,;" if path.suffix.lower() == ".tsv" else ",;\t", key=header.count)
-    rows = None
-    if separator == "\t" and not header.startswith('"'):
-        with suppress(AutopeftError):
-            rows = _rows(path, text, separator, csv.QUOTE_NONE)
-    rows = rows or _rows(path, text, separator, csv.QUOTE_MINIMAL)
-    return pd.DataFrame(rows[1:], columns=rows[0])
-
-
-def _rows(path: Path, text: str, separator: str, quoting: Any) -> list[list[str]]:
-    """All rows, the header first, those without any text left out; as many cells in each."""
-    rows: list[list[str]] = []
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=quoting, strict=True)
-    usual_limit = csv.field_size_limit(len(text) + 1)
-    try:
-        for row in reader:
-            if not any(cell.strip() for cell in row):
-                continue
-            if rows and len(row) != len(rows[0]):
-                raise AutopeftError(
-                    f"line {reader.line_num} of '{path}' has {len(row)} cells, but the header has {len(rows[0])}; "
-                    f"a text that holds {separator!r} or a line break must be in quotes."
-                )
-            rows.append(row)
-    except csv.Error as error:
-        raise AutopeftError(
-            f"line {reader.line_num} of '{path}' is no valid CSV: {error}; "
-            "a text that holds a quote must be in quotes, and the quote in it doubled."
-        ) from error
-    finally:
-        csv.field_size_limit(usual_limit)
-    if not rows:
-        raise AutopeftError(f"'{path}' is empty.")
-    return rows
-
-
-def _json(path: Path) -> pd.DataFrame:
-    """A list of objects, or one object on each line."""
-    text = _decoded(path)
-    if text.lstrip().startswith("["):
-        objects = _parsed(path, text, 1)
-    else:
-        lines = enumerate(text.split("\n"), 1)
-        objects = [_parsed(path, line, number) for number, line in lines if line.strip()]
-    for row, each in enumerate(objects, 1):
-        if not isinstance(each, dict):
+        head(path)
+        kind = kind_of(path)
+        if kind not in _READERS:
             raise AutopeftError(
-                f'row {row} of \'{path}\' is no object such as {{"text": …, "label": …}}, but {each!r}.'
+                f"'{path}' is no kind of file that can be read; give one of {', '.join(_READERS)}; "
+                "CSV and JSON also as .gz, .bz2, .xz, .zst or .zip."
             )
-    return pd.DataFrame(objects, dtype=object)
+        frame = _READERS[kind](path, request)
+    except MemoryError as error:
+        raise AutopeftError(f"'{path}' takes more memory than there is; leave out rows or columns.") from error
+    # What damaged files make their readers raise; `zipfile` has nothing better than a RuntimeError for some.
+    except (ValueError, OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
+        name = "".join(dict.fromkeys((kind, path.suffix.lower()))).removeprefix(".")
+        raise AutopeftError(f"'{path}' cannot be read as {name}: {_reason(error)}") from error
+    frame.columns = [storable(str(name)).strip("\ufeff\u200b").strip() for name in frame.columns]
+    if frame.empty:
+        header = f", only the header {', '.join(frame.columns)}" if len(frame.columns) else ""
+        raise AutopeftError(f"'{path}' holds no rows{header}.")
+    return frame.astype(object)
 
 
-def _parsed(path: Path, text: str, line: int) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise AutopeftError(
-            f"line {line + error.lineno - 1} of '{path}' is no valid JSON: {error.msg}; "
-            "a file holds a list of objects, or one object on each line."
-        ) from error
+@dataclass(frozen=True)
+class _Part:
+    """A file that is a split, or a part of one."""
+
+    split: str
+    path: Path
+    number: int = 0
+    of: int = 1
 
 
-def _decoded(path: Path) -> str:
-    held = path.read_bytes()
-    try:
-        return held.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line, byte = error.object[: error.start].count(b"\n") + 1, error.object[error.start]
-        raise AutopeftError(
-            f"'{path}' is not UTF-8 text: line {line} holds the byte {byte:#04x}; save it as UTF-8."
-        ) from error
+def _part(path: Path) -> _Part | None:
+    """What a file's name says of it."""
+    whole = Path(path.stem) if is_compressed(path) else path
+    if whole.suffix.lower() not in _READERS:
+        return None
+    numbered = _PART.fullmatch(whole.stem)
+    split = _SPLITS.get((numbered[1] if numbered else whole.stem).lower())
+    if split is None:
+        return None
+    return _Part(split, path, int(numbered[2]), int(numbered[3])) if numbered else _Part(split, path)
 
 
-_READERS: Mapping[str, Callable[[Path], pd.DataFrame]] = {
-    ".csv": _separated,
-    ".tsv": _separated,
-    ".jsonl": _json,
-    ".json": _json,
-    ".parquet": pd.read_parquet,
-}
-
-
-def _read_folder(path: Path) -> dict[str, pd.DataFrame]:
-    files: dict[str, Path] = {}
-    for file in sorted(path.iterdir()):
-        split = _SPLITS.get(file.stem.lower())
-        if split is None or file.suffix.lower() not in _READERS:
-            continue
-        if split in files:
-            raise AutopeftError(f"'{path}' holds two {split} files, {files[split].name} and {file.name}; keep one.")
-        files[split] = file
-    if not files:
+def _read_folder(path: Path, request: Request) -> dict[str, pd.DataFrame]:
+    parts = _parts(path) or _parts(path / "data")
+    if not parts:
         held = ", ".join(sorted(file.name for file in path.iterdir())[:6]) or "nothing"
         raise AutopeftError(f"'{path}' holds no train file such as train.csv; it holds {held}.")
-    return {split: _read_file(file) for split, file in files.items()}
+    splits = {}
+    for split in dict.fromkeys(part.split for part in parts):
+        files = _all_parts(path, split, [part for part in parts if part.split == split])
+        frames = [_read_file(file, request) for file in files]
+        for file, frame in zip(files, frames, strict=True):
+            if list(frame.columns) != list(frames[0].columns):
+                raise AutopeftError(
+                    f"'{file}' has the columns {brief(', '.join(frame.columns), 200)}, but '{files[0].name}' has "
+                    f"{brief(', '.join(frames[0].columns), 200)}."
+                )
+        splits[split] = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    return splits
 
 
-def _read_saved(path: Path) -> dict[str, pd.DataFrame]:
+def _parts(path: Path) -> list[_Part]:
+    """Hub checkouts keep them in a folder `data`."""
+    return [part for file in sorted(path.iterdir()) if (part := _part(file))] if path.is_dir() else []
+
+
+def _all_parts(path: Path, split: str, parts: list[_Part]) -> list[Path]:
+    """The files of a split in their order. Raises AutopeftError when they are too many or too few."""
+    by_number = {part.number: part for part in parts}
+    if len({part.of for part in parts}) > 1 or len(by_number) < len(parts):
+        names = [part.path.name for part in parts]
+        raise AutopeftError(f"'{path}' holds two {split} files, {names[0]} and {names[1]}; keep one.")
+    of = parts[0].of
+    if missing := [number for number in range(of) if number not in by_number][:1]:
+        raise AutopeftError(
+            f"'{path}' holds {len(parts)} of the {of} {split} files: number {missing[0]} is missing, beside "
+            f"{parts[0].path.name}."
+        )
+    return [by_number[number].path for number in sorted(by_number)]
+
+
+def _read_saved(path: Path, request: Request) -> dict[str, pd.DataFrame]:
     from datasets import DatasetDict, load_from_disk
 
     try:
         saved = load_from_disk(str(path))
+        return _as_frames(saved if isinstance(saved, DatasetDict) else {"train": saved}, path, request)
+    except AutopeftError:
+        raise
     except Exception as error:
         raise AutopeftError(f"'{path}' cannot be read as a saved data set: {_reason(error)}") from error
-    return _as_frames(saved if isinstance(saved, DatasetDict) else {"train": saved})
 
 
-def _read_hub(data: str) -> dict[str, pd.DataFrame]:
+def _read_hub(data: str, request: Request) -> dict[str, pd.DataFrame]:
     path = Path(data)
-    kinds = {suffix[1:] for suffix in _READERS}
     hint = ""
     if path.parent.is_dir() and (
         close := get_close_matches(path.name, [file.name for file in path.parent.iterdir()], n=1)
     ):
         hint = f" Did you mean '{path.parent / close[0]}'?"
-    if path.suffix.lower() in _READERS or data in kinds or data.startswith((".", "/", "~")) or data.count("/") > 1:
-        raise AutopeftError(f"there is no file or folder '{data}'.{hint}")
-    import datasets
-
-    datasets.disable_progress_bars()
+    if "://" in data:
+        raise AutopeftError(f"'{brief(data, 200)[1:-1]}' is an address; download what lies there and give the file.")
+    if _is_path(data):
+        raise AutopeftError(f"there is no file or folder '{brief(data, 200)[1:-1]}'.{hint}")
     try:
-        return _as_frames(datasets.load_dataset(data))
+        return _as_frames(load_from_hub(data, request.say), data, request)
+    except AutopeftError:
+        raise
     except Exception as error:
         raise AutopeftError(
             f"'{data}' is no file, no folder, and no data set that the hub gives: {_reason(error)}{hint}"
         ) from error
 
 
-def _as_frames(splits: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+def _is_path(data: str) -> bool:
+    """Whether a data argument cannot name a data set; `datasets` takes some names for kinds of local files."""
+    name = data.partition("@")[0]
+    if Path(data).suffix.lower() in _READERS or is_compressed(Path(data)) or name.count("/") > 2:
+        return True
+    if not name or name[0] in "./~" or name.endswith("/") or "//" in name or f".{name}" in _READERS:
+        return True
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+
+    return name in _PACKAGED_DATASETS_MODULES
+
+
+def _as_frames(splits: Mapping[str, Any], data: object, request: Request) -> dict[str, pd.DataFrame]:
     """Class labels as their names, and None where there is none (-1 in the test splits of benchmarks)."""
-    frames = {}
+    frames: dict[str, pd.DataFrame] = {}
+    others = []
     for name, dataset in splits.items():
         split = _SPLITS.get(name.lower())
-        if split is None or not len(dataset):
-            continue
-        frame: pd.DataFrame = dataset.to_pandas().astype(object)
-        for column, feature in dataset.features.items():
-            names = dict(enumerate(getattr(feature, "names", None) or ()))
-            if names:
-                frame[column] = pd.Series([names.get(index) for index in frame[column]], dtype=object)
-        frames[split] = frame
+        if split is None:
+            others.append(name)
+        elif split in frames:
+            raise AutopeftError(f"'{data}' holds two {split} splits, of which one is {brief(name)}; keep one.")
+        elif len(dataset):
+            frame = as_frame(sliced(dataset, data, request.allowance), dataset.column_names)
+            for column, feature in dataset.features.items():
+                names = dict(enumerate(getattr(feature, "names", None) or ()))
+                if names:
+                    frame[column] = pd.Series([names.get(index) for index in frame[column]], dtype=object)
+            frames[split] = frame
+    if others:
+        request.say(f"splits that are not used: {brief(', '.join(others), 200)}")
     return frames
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """The first line of an error, as the end of a sentence."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".") + "."
+    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (told.strip().splitlines() or [type(error).__name__])[0].rstrip(".") + "."

@@ -99,7 +99,7 @@ def test_saved_splits_are_read_by_their_names(tmp_path, dataset):
 
 def test_a_data_set_of_the_hub_is_read_without_its_empty_splits(monkeypatch, dataset):
     given = datasets.DatasetDict({"train": dataset, "validation": dataset.select([])})
-    monkeypatch.setattr(datasets, "load_dataset", {"user/reviews": given}.__getitem__)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, *_, **__: {"user/reviews": given}[name])
     assert {name: len(frame) for name, frame in read_splits("user/reviews").items()} == {"train": 3}
 
 
@@ -137,7 +137,7 @@ def test_numbers_of_parquet_are_python_numbers(tmp_path):
     read = read_splits(str(tmp_path / "x.parquet"))["train"]
     assert set(read.dtypes) == {np.dtype(object)}
     assert [type(value) for value in read["f"]] == [float, float]
-    assert read["i"].tolist() == [1, pd.NA]
+    assert read["i"].tolist() == [1, None]
     assert read["kind"][0] == "a"
     assert pd.isna(read["kind"][1])
 
@@ -204,7 +204,6 @@ def test_a_text_of_any_length_is_read(tmp_path):
             "is not UTF-8 text: line 2 holds the byte 0xe9; save it",
         ),
         ("x.jsonl", '{"text": "café"}'.encode("latin-1"), "is not UTF-8 text: line 1 holds the byte 0xe9; save it"),
-        ("x.csv", "text,label\na,b\n".encode("utf-16"), "is not UTF-8 text: line 1 holds the byte 0xff; save it"),
         ("x.jsonl", '{"text": "a"}\n{"text": \n', "line 2 of '"),
         (
             "x.jsonl",
@@ -217,14 +216,18 @@ def test_a_text_of_any_length_is_read(tmp_path):
             '[\n{"text": "a"},\n{"text" 1}]',
             "is no valid JSON: Expecting ':' delimiter; a file holds a list of",
         ),
-        ("x.json", '{\n  "text": ["a"]\n}', "line 1 of '"),
+        (
+            "x.json",
+            '{\n  "text": ["a"]\n}',
+            "x.json' is one object with the keys 'text', and below none of them lies a",
+        ),
         ("x.jsonl", '{"text": "a"}\n"b"\n', "row 2 of '"),
         ("x.jsonl", '{"text": "a"}\n"b"\n', 'is no object such as {"text": …, "label": …}, but \'b\'.'),
         ("x.parquet", "text,label\n", "x.parquet' cannot be read as parquet: "),
         (
             "x.xlsx",
             "text",
-            "x.xlsx' is no kind of file that can be read; give one of .csv, .tsv, .jsonl, .json, .parquet.",
+            "x.xlsx' is no kind of file that can be read; give one of .csv, .tsv, .txt, .jsonl, .ndjson, .json,",
         ),
     ],
 )

@@ -1,0 +1,118 @@
+"""Tables of Parquet and Arrow, which may decode to a million times their size: a value that repeats is kept once.
+
+So sizes are known before anything is decoded where the file tells them, and otherwise counted on values that are still
+kept once, some thousand rows at a time.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from autopeft.tasks.files.contents import Allowance, Request, contents, head, is_compressed, require_data
+
+_CELL = 32
+"""Bytes that a cell takes as a Python value, besides its text."""
+_ROWS = 16_384
+"""Decoded at a time."""
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8, "BYTE_ARRAY": 4}
+
+
+def read_parquet(path: Path, request: Request) -> pd.DataFrame:
+    """A table of Python values. Raises AutopeftError, and what pyarrow raises, for a damaged file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if is_compressed(path):
+        source: Any = pa.BufferReader(bytes(contents(path, request.allowance)))
+    else:
+        require_data(head(path), path)
+        source = str(path)
+    with pq.ParquetFile(source) as file:
+        metadata, schema = file.metadata, file.schema_arrow
+        texts = [column.path for column in file.schema if column.physical_type == "BYTE_ARRAY"]
+        widths = [_WIDTHS.get(column.physical_type, column.length) for column in file.schema]
+        groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+        chunks = [(group.column(at), width) for group in groups for at, width in enumerate(widths)]
+        request.allowance.take(_CELL * metadata.num_rows * len(schema.names), path)
+        request.allowance.take(sum(chunk.num_values * width for chunk, width in chunks), path)
+        request.allowance.require(sum(chunk.total_uncompressed_size for chunk, _ in chunks), path)
+        # Values that share a beginning are kept once too, but cannot be counted before they are decoded.
+        shared = any("DELTA_BYTE_ARRAY" in chunk.encodings for chunk, _ in chunks)
+        with pq.ParquetFile(source, read_dictionary=texts) as kept_once:
+            batches = kept_once.iter_batches(batch_size=_ROWS // 256 if shared else _ROWS)
+            tables = (pa.Table.from_batches([batch]) for batch in batches)
+            return as_frame(
+                (_plain(table, schema) for table in _counted(tables, path, request.allowance)), schema.names
+            )
+
+
+def as_frame(tables: Iterable[Any], names: list[str]) -> pd.DataFrame:
+    """One table of Python values from Arrow's. What pandas keeps as an index is a column like all others."""
+    frames = [
+        table.to_pandas(ignore_metadata=True, integer_object_nulls=True).astype(object)
+        for table in tables
+        if table.num_rows
+    ]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=names, dtype=object)
+
+
+def sliced(dataset: Any, path: object, allowance: Allowance) -> Iterator[Any]:
+    """The tables of a `datasets.Dataset`, counted. Raises AutopeftError."""
+    arrow = dataset.with_format("arrow")
+    allowance.take(_CELL * len(dataset) * len(dataset.column_names), path)
+    return _counted((arrow[at : at + _ROWS] for at in range(0, len(dataset), _ROWS)), path, allowance)
+
+
+def _counted(tables: Iterable[Any], path: object, allowance: Allowance) -> Iterator[Any]:
+    for table in tables:
+        allowance.take(sum(_size(chunk) for column in table.columns for chunk in column.chunks), path)
+        yield table
+
+
+def _size(array: Any) -> int:
+    """Bytes of an array's values when each is written out."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = array.type
+    if pa.types.is_dictionary(kind) and _is_text(kind.value_type):
+        return pc.sum(pc.binary_length(array.dictionary).take(array.indices)).as_py() or 0
+    if _is_text(kind):
+        return pc.sum(pc.binary_length(array)).as_py() or 0
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return 8 * len(array) + _size(array.flatten())
+    if pa.types.is_struct(kind):
+        return sum(map(_size, array.flatten()))
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        return sum(value.as_buffer().size for value in array if value.is_valid)
+    return int(array.nbytes)
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    types = pa.types
+    return bool(
+        types.is_string(kind) or types.is_large_string(kind) or types.is_binary(kind) or types.is_large_binary(kind)
+    )
+
+
+def _plain(table: Any, schema: Any) -> Any:
+    """With every value written out, and bytes as the text that they are, where they are one."""
+    import pyarrow as pa
+
+    for at, field in enumerate(schema):
+        kind = field.type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        column = table.column(at)
+        if column.type != kind:
+            column = column.cast(kind)
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            with suppress(pa.ArrowInvalid):
+                column = column.cast(pa.large_string())
+        table = table.set_column(at, field.name, column)
+    return table
