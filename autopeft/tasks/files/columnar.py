@@ -11,12 +11,17 @@ from typing import Any
 
 import pandas as pd
 
+from autopeft.errors import AutopeftError
 from autopeft.tasks.files.contents import Allowance, Request, contents, head, is_compressed, require_data
 
 _CELL = 32
 """Bytes that a cell takes as a Python value, besides its text."""
 _ROWS = 16_384
 """Decoded at a time."""
+_FEW_ROWS = 64
+"""Decoded at a time where a value may be long, and nothing tells before."""
+_SHARED = ("DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY")
+"""Encodings that keep what two values share once, but not the values, so that they are known only when decoded."""
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8, "BYTE_ARRAY": 4}
 
 
@@ -31,22 +36,32 @@ def read_parquet(path: Path, request: Request) -> pd.DataFrame:
         require_data(head(path), path)
         source = str(path)
     with pq.ParquetFile(source) as file:
-        metadata, schema = file.metadata, file.schema_arrow
-        texts = [column.path for column in file.schema if column.physical_type == "BYTE_ARRAY"]
-        widths = [_WIDTHS.get(column.physical_type, column.length) for column in file.schema]
-        groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
-        chunks = [(group.column(at), width) for group in groups for at, width in enumerate(widths)]
-        request.allowance.take(_CELL * metadata.num_rows * len(schema.names), path)
-        request.allowance.take(sum(chunk.num_values * width for chunk, width in chunks), path)
-        request.allowance.require(sum(chunk.total_uncompressed_size for chunk, _ in chunks), path)
-        # Values that share a beginning are kept once too, but cannot be counted before they are decoded.
-        shared = any("DELTA_BYTE_ARRAY" in chunk.encodings for chunk, _ in chunks)
-        with pq.ParquetFile(source, read_dictionary=texts) as kept_once:
-            batches = kept_once.iter_batches(batch_size=_ROWS // 256 if shared else _ROWS)
-            tables = (pa.Table.from_batches([batch]) for batch in batches)
-            return as_frame(
-                (_plain(table, schema) for table in _counted(tables, path, request.allowance)), schema.names
+        schema, groups = file.schema_arrow, [file.metadata.row_group(at) for at in range(file.num_row_groups)]
+        columns = [file.schema.column(at) for at in range(file.metadata.num_columns)]
+        request.allowance.take(_CELL * file.metadata.num_rows * len(schema.names), path)
+    once = []
+    rows = _ROWS
+    for at, column in enumerate(columns):
+        chunks = [group.column(at) for group in groups]
+        width = _WIDTHS.get(column.physical_type, column.length)
+        request.allowance.take(width * sum(chunk.num_values for chunk in chunks), path)
+        request.allowance.require(sum(chunk.total_uncompressed_size for chunk in chunks), path)
+        if column.physical_type != "BYTE_ARRAY":
+            continue
+        if not any(encoding in chunk.encodings for chunk in chunks for encoding in _SHARED):
+            once.append(column.path)
+        elif column.max_repetition_level:
+            raise AutopeftError(
+                f"the lists in column '{column.path}' of '{path}' are encoded as {_SHARED[0]}, which may decode to any "
+                "size; leave that column out, or write it with a dictionary."
             )
+        else:
+            rows = _FEW_ROWS
+    with pq.ParquetFile(source, read_dictionary=once) as file:
+        # One group at a time, for pyarrow cannot join what is nested and kept once in each.
+        batches = (batch for at in range(len(groups)) for batch in file.iter_batches(rows, row_groups=[at]))
+        tables = _counted((pa.Table.from_batches([batch]) for batch in batches), path, request.allowance)
+        return _with_bytes_as_text(as_frame((_plain(table, schema) for table in tables), schema.names), schema)
 
 
 def as_frame(tables: Iterable[Any], names: list[str]) -> pd.DataFrame:
@@ -101,18 +116,22 @@ def _is_text(kind: Any) -> bool:
 
 
 def _plain(table: Any, schema: Any) -> Any:
-    """With every value written out, and bytes as the text that they are, where they are one."""
+    """With every value written out."""
     import pyarrow as pa
 
     for at, field in enumerate(schema):
-        kind = field.type
-        if pa.types.is_dictionary(kind):
-            kind = kind.value_type
-        column = table.column(at)
-        if column.type != kind:
-            column = column.cast(kind)
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            with suppress(pa.ArrowInvalid):
-                column = column.cast(pa.large_string())
-        table = table.set_column(at, field.name, column)
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        table = table.set_column(at, field.name, table.column(at).cast(kind))
     return table
+
+
+def _with_bytes_as_text(frame: pd.DataFrame, schema: Any) -> pd.DataFrame:
+    """Columns of bytes that are text as a whole, as programs write them that do not mark texts."""
+    import pyarrow as pa
+
+    for at, kind in enumerate(schema.types):
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            with suppress(UnicodeDecodeError):
+                texts = [value.decode() if isinstance(value, bytes) else value for value in frame.iloc[:, at]]
+                frame.isetitem(at, pd.Series(texts, dtype=object))
+    return frame

@@ -40,12 +40,11 @@ def read_objects(path: Path, request: Request) -> pd.DataFrame:
 
 
 def _starts_with_a_line(text: str) -> bool:
-    """Whether the first line is whole; also when it is the only one."""
-    first, _, rest = text.lstrip().partition("\n")
+    """Whether the first line is whole."""
     try:
-        json.loads(first)
+        json.loads(text.lstrip().partition("\n")[0])
     except (ValueError, RecursionError):
-        return not rest.strip() and "\r" not in first
+        return False
     return True
 
 

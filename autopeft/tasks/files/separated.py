@@ -24,6 +24,8 @@ _LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 """Lines as CSV knows them; Python's own would also end at characters that stand in texts."""
 _SEPARATOR_LINE = re.compile(r'\s*"?sep=(.)"?[,;\t ]*(?:\r\n|\r|\n)', re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*"')
+_NEEDS_QUOTES = re.compile(r'"(?=.*([,;]|""))(?:[^"]|"")+"', re.DOTALL)
+"""What no program would write without quotes; people put them around other texts too."""
 _LONG = 60
 """Characters; names of columns are shorter."""
 
@@ -66,7 +68,7 @@ def _rows(path: Path, text: str, request: Request) -> list[list[str]]:
         except AutopeftError as error:
             refusal = refusal or error
             continue
-        if dialect.blanks or not _keeps_quotes(text, rows, dialect.separator):
+        if not _keeps_quotes(text, rows, dialect):
             return rows
         with_quotes = with_quotes or rows
     if with_quotes:
@@ -159,12 +161,16 @@ def _lines(text: str, start: int) -> Iterator[str]:
     return (match[0] for match in _LINES.finditer(text, start))
 
 
-def _keeps_quotes(text: str, rows: Sequence[Sequence[str]], separator: str) -> bool:
-    """Whether quotes after a blank were taken for a part of a cell: as such they would stand doubled, in quotes."""
-    if f'{separator} "' not in text:
+def _keeps_quotes(text: str, rows: Sequence[Sequence[str]], dialect: _Dialect) -> bool:
+    """Whether quotes were taken for a part of cells, which a program had put around them."""
+    cells = (cell for row in rows for cell in row)
+    if dialect.quoting == csv.QUOTE_NONE:
+        quoted = [cell for cell in cells if cell[:1] == '"']
+        return bool(quoted) and all(map(_NEEDS_QUOTES.fullmatch, quoted))
+    if dialect.blanks or f'{dialect.separator} "' not in text:
         return False
-    suspects = (cell for row in rows for cell in row if cell[:1] == " " and _QUOTED.fullmatch(cell.strip()))
-    cell = next(suspects, None)
+    # After a blank, such a cell would stand in quotes itself, and its quotes doubled.
+    cell = next((cell for cell in cells if cell[:1] == " " and _QUOTED.fullmatch(cell.strip())), None)
     return cell is not None and '"{}"'.format(cell.replace('"', '""')) not in text
 
 

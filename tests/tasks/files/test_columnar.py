@@ -1,0 +1,101 @@
+"""Parquet and Arrow: every value as it is, and never more than is allowed."""
+
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from autopeft.errors import AutopeftError
+from autopeft.tasks.files.columnar import as_frame, read_parquet, sliced
+from autopeft.tasks.files.contents import Allowance, Request
+
+LONG = "x" * 100_000
+
+
+def repeated(value: str, times: int) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(times, dtype="int32")), pa.array([value]))
+
+
+def complaint(path: Path, most: int) -> str:
+    with pytest.raises(AutopeftError) as caught:
+        read_parquet(path, Request(Allowance(most)))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        repeated(LONG, 100_000),
+        pa.ListArray.from_arrays(pa.array(np.arange(100_001, dtype="int32")), repeated(LONG, 100_000)),
+        pa.ListArray.from_arrays(pa.array([0, 100_000], pa.int32()), repeated(LONG, 100_000)),
+        pa.StructArray.from_arrays([repeated(LONG, 100_000)], ["text"]),
+        pa.array(np.zeros(10_000_000, dtype="int64")),
+        pa.array([b"x" * 10_000] * 10_000, pa.binary(10_000)),
+        pa.nulls(10_000_000, pa.string()),
+    ],
+)
+def test_a_small_file_that_decodes_to_too_much_is_answered_before_it_is_held(tmp_path, array):
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"x": array}), path, store_schema=False, compression="zstd")
+    assert path.stat().st_size < 200_000
+    before = pa.total_allocated_bytes()
+    assert "x.parquet' is too large: with it the data takes more than 76.3 MiB" in complaint(path, 80_000_000)
+    assert pa.total_allocated_bytes() - before < 50_000_000
+
+
+def test_values_that_share_a_beginning_are_counted_as_they_are_read(tmp_path):
+    path = tmp_path / "x.parquet"
+    table = pa.table({"x": [f"{LONG}{number:05}" for number in range(2000)]})
+    pq.write_table(table, path, use_dictionary=False, column_encoding="DELTA_BYTE_ARRAY", compression="zstd")
+    assert path.stat().st_size < 200_000
+    assert "is too large" in complaint(path, 20_000_000)
+    assert len(read_parquet(path, Request(Allowance(10**9)))["x"][1999]) == 100_005
+    lists = pa.table({"x": [["a", "b"]] * 9})
+    pq.write_table(lists, path, use_dictionary=False, column_encoding={"x.list.element": "DELTA_BYTE_ARRAY"})
+    assert "the lists in column 'x.list.element' of '" in complaint(path, 10**9)
+
+
+def test_what_fits_is_read_as_it_is(tmp_path):
+    rows = {
+        "text": ["a film", None, "a film"],
+        "kind": pd.Categorical(["a", "b", "a"]),
+        "label": pd.Series([2**60 + 1, None, 3], dtype="Int64"),
+        "flag": [True, None, False],
+        "tokens": [["a", "b"], [], None],
+        "part": [{"text": "x"}, {"text": None}, {"text": "z"}],
+        "bytes": [b"a film", b"a book", None],
+        "other": [b"\xff", b"a", b"b"],
+    }
+    path = tmp_path / "x.parquet"
+    pd.DataFrame(rows).to_parquet(path, row_group_size=2)
+    frame = read_parquet(path, Request())
+    assert frame["text"].fillna("").tolist() == ["a film", "", "a film"]
+    assert frame["kind"].tolist() == ["a", "b", "a"]
+    assert frame["label"].tolist() == [2**60 + 1, None, 3]
+    assert frame["flag"].tolist() == [True, None, False]
+    assert [None if each is None else list(each) for each in frame["tokens"]] == [["a", "b"], [], None]
+    assert frame["part"].tolist() == rows["part"]
+    assert frame["bytes"].fillna("").tolist() == ["a film", "a book", ""]
+    assert frame["other"].tolist() == [b"\xff", b"a", b"b"]
+
+
+def test_what_pandas_keeps_as_an_index_is_a_column(tmp_path):
+    pd.DataFrame({"text": ["a", "b"], "label": [1, 2]}).set_index("text").to_parquet(tmp_path / "x.parquet")
+    assert read_parquet(tmp_path / "x.parquet", Request())["text"].tolist() == ["a", "b"]
+
+
+def test_more_rows_than_are_decoded_at_a_time_stay_in_order(tmp_path):
+    pd.DataFrame({"text": map(str, range(40_000))}).to_parquet(tmp_path / "x.parquet")
+    assert read_parquet(tmp_path / "x.parquet", Request())["text"].tolist() == list(map(str, range(40_000)))
+
+
+def test_a_data_set_is_read_by_slices_in_its_order_and_counted():
+    dataset = datasets.Dataset.from_dict({"text": [f"a film of {number}" for number in range(40_000)]}).shuffle(seed=1)
+    frame = as_frame(sliced(dataset, "x", Allowance(10**8)), dataset.column_names)
+    assert frame["text"].tolist() == dataset["text"][:]
+    with pytest.raises(AutopeftError, match="is too large"):
+        as_frame(sliced(dataset, "x", Allowance(10**6)), dataset.column_names)
