@@ -57,6 +57,8 @@ def read_splits(
     try:
         path = Path(data).expanduser()
         if path.is_file():
+            if (part := _part(path)) and part.of > 1:
+                say(f"'{path.name}' is one of {part.of} parts; give their folder to read them all")
             return {"train": _read_file(path, request)}
         if path.is_dir():
             is_saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()

@@ -1,3 +1,5 @@
+import time
+
 import pandas as pd
 import pytest
 
@@ -52,6 +54,27 @@ def test_of_names_that_differ_in_case_only_the_first_is_guessed():
 def test_a_usual_name_of_a_label_may_be_a_text():
     frame = table(topic=TEXTS, urteil=CLASSES)
     assert guess_columns(frame, ("topic",)) == Columns(("topic",), "urteil")
+
+
+@pytest.mark.parametrize("nameless", ["", "Unnamed: 0", "Unnamed: 0.1", "...1", "__index_level_0__", "_c0"])
+def test_a_column_without_a_name_is_never_guessed(nameless):
+    frame = table(**{nameless: CLASSES, "worte": TEXTS, "urteil": CLASSES})
+    assert guess_columns(frame) == Columns(("worte",), "urteil")
+    frame = table(**{nameless: TEXTS, "worte": TEXTS, "urteil": CLASSES})
+    assert guess_columns(frame) == Columns(("worte",), "urteil")
+    with pytest.raises(AutopeftError, match=r"cannot tell which column is the label; give --label, one of worte\."):
+        guess_columns(table(**{nameless: CLASSES, "worte": TEXTS}))
+    with pytest.raises(AutopeftError, match=r"cannot tell which column is the text; give --text, one or two of none\."):
+        guess_columns(table(**{nameless: TEXTS, "urteil": CLASSES}))
+    assert guess_columns(frame, (nameless,), "urteil") == Columns((nameless,), "urteil")
+
+
+def test_many_columns_take_no_time():
+    names = [str(number) for number in range(20_000)]
+    frame = pd.DataFrame([["a film", "good", *names]] * 2, columns=["text", "label", *names], dtype=object)
+    started = time.monotonic()
+    assert guess_columns(frame) == Columns(("text",), "label")
+    assert time.monotonic() - started < 2
 
 
 def test_a_missing_cell_is_no_reason_not_to_guess_a_text():

@@ -149,6 +149,23 @@ def test_texts_in_training_and_in_validation_are_told(tmp_path):
     assert data.notes == ("texts both in training and in validation: 5",)
 
 
+def test_texts_in_any_two_splits_are_told(tmp_path):
+    other = [{**row, "label": "bad"} for row in rows(4, start=42)]
+    data = understand(save(tmp_path, rows(40), validation=rows(10, start=36), test=[*rows(2), *other]))
+    assert data.notes == (
+        "texts both in training and in validation: 4",
+        "texts both in training and in test: 2",
+        "texts both in validation and in test: 4, of which 2 with another label",
+    )
+
+
+def test_a_text_in_training_and_in_test_is_told_where_validation_is_split_off(tmp_path):
+    data = understand(save(tmp_path, rows(60), test=rows(9)))
+    shared = [int(note.rpartition(" ")[2]) for note in data.notes if note.startswith("texts both in ")]
+    assert len(shared) == 2
+    assert sum(shared) == 9
+
+
 @pytest.mark.parametrize(
     ("given", "understood"),
     [
@@ -161,6 +178,11 @@ def test_texts_in_training_and_in_validation_are_told(tmp_path):
         (("²", "--5", "b", "3", "-1"), ("-1", "3", "--5", "b", "²")),
         (("ja", "nein", "jein"), ("ja", "jein", "nein")),
         (("007", "7"), ("007", "7")),
+        ((0.0, -0.0, 1.0), ("0", "1")),
+        (("0.0", "-0.0", "-0", "1"), ("0", "1")),
+        (("e\u0301t\u00e9", "\u00e9te\u0301", "hiver"), ("hiver", "\u00e9t\u00e9")),
+        (("\u00a0good\u00a0", "good", "bad"), ("bad", "good")),
+        (("good\0", "bad"), ("bad", "good\ufffd")),
     ],
 )
 def test_labels_are_names_in_their_natural_order(tmp_path, given, understood):
@@ -171,6 +193,54 @@ def test_whole_numbers_are_the_same_labels_with_and_without_a_fraction(tmp_path)
     data = understand(save(tmp_path, rows(40, 0, 1), validation=rows(4, 0.0, "1.0")))
     assert data.labels == ("0", "1")
     assert data.splits["validation"].labels.tolist() == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("True", "TRUE", "False"), "'TRUE' and 'True'"),
+        (("good", "Good ", "so so", "so  so"), "'Good' and 'good'; 'so  so' and 'so so'"),
+        (("1", "01", "2"), "'01' and '1'"),
+        (("good", "good\u200b"), "'good' and 'good\\u200b'"),
+        (
+            tuple(each for letter in "abcd" for each in (letter, letter.upper())),
+            "'A' and 'a'; 'B' and 'b'; 'C' and 'c', and 1 more",
+        ),
+    ],
+)
+def test_classes_that_people_take_for_one_are_told(tmp_path, given, told):
+    data = understand(save(tmp_path, rows(40, *given)))
+    assert f"classes that differ in case, blanks or zeros only, and may be one: {told}" in data.notes
+
+
+def test_a_label_of_validation_that_is_written_otherwise_in_training_is_answered_with_that(tmp_path):
+    said = complaint(save(tmp_path, rows(40, "TRUE", "FALSE"), validation=rows(4, True, False)))
+    assert said == "row 1 of the validation split has the label 'True', which no training row has, where it is 'TRUE'."
+
+
+def test_numbers_with_a_comma_for_the_point_are_numbers(tmp_path):
+    some = rows(40, *(f"{number},5" for number in range(16)))
+    assert "holds 16 different numbers: that is regression" in complaint(save(tmp_path, some), label="label")
+
+
+def test_a_long_label_is_described_by_its_beginning(tmp_path):
+    data = understand(save(tmp_path, rows(40, "x" * 100_000, "good"), validation=rows(4, "good")))
+    assert data.described()[2] == f"2 classes: good 50%, {'x' * 59}… 50%"
+    assert len(data.labels[1]) == 100_000
+
+
+def test_labels_and_cells_of_any_depth_are_answered(tmp_path):
+    deep: object = "x"
+    for _ in range(300):
+        deep = [deep]
+    some = [{**row, "meta": deep} for row in rows(40)]
+    assert understand(save(tmp_path, some)).labels == ("bad", "good")
+    assert "cannot tell which column is the label" in complaint(
+        save(tmp_path, [{"text": row["text"], "meta": deep} for row in some])
+    )
+    assert "holds no single label: row 1" in complaint(save(tmp_path, some), label="meta")
+    data = understand(save(tmp_path, rows(40), test=[{"text": "a", "label": deep}]))
+    assert "test rows without a text or a known label, left out: 1" in data.notes
 
 
 @pytest.mark.parametrize("name", ["none", "nan", "NULL", "n/a"])

@@ -1,4 +1,6 @@
+import gzip
 import json
+import os
 from pathlib import Path
 
 import datasets
@@ -277,3 +279,148 @@ def test_two_files_for_one_split_are_answered(tmp_path):
     save(tmp_path / "train.csv", ROWS)
     save(tmp_path / "train.jsonl", ROWS)
     assert complaint(tmp_path) == f"'{tmp_path}' holds two train files, train.csv and train.jsonl; keep one."
+
+
+def save_parts(folder: Path, names: list[str]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        save(folder / name, [{**row, "part": number} for row in ROWS])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("folder", "names"),
+    [
+        (".", ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]),
+        (".", ["train-00000-of-00002-0a1b2c3d.parquet", "train-00001-of-00002-ffff0000.parquet"]),
+        ("data", ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]),
+        (".", ["train-0-of-2.csv", "train-1-of-2.csv"]),
+    ],
+)
+def test_the_parts_of_a_split_are_one(tmp_path, folder, names):
+    save_parts(tmp_path / folder, names)
+    (tmp_path / "README.md").write_text("about")
+    splits = read_splits(str(tmp_path))
+    assert [str(part) for part in splits["train"]["part"]] == ["0", "0", "1", "1"]
+    assert splits["train"].index.tolist() == [0, 1, 2, 3]
+
+
+def test_a_split_of_one_part_stands_beside_others(tmp_path):
+    save_parts(tmp_path / "data", [f"{name}-00000-of-00001.parquet" for name in ("train", "validation", "test")])
+    assert {name: len(frame) for name, frame in read_splits(str(tmp_path)).items()} == {
+        "train": 2,
+        "validation": 2,
+        "test": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (
+            ["train-00000-of-00003.csv", "train-00002-of-00003.csv"],
+            "holds 2 of the 3 train files: number 1 is missing, beside train-00000-of-00003.csv.",
+        ),
+        (["train-00000-of-00002.csv", "train.csv"], "holds two train files, train-00000-of-00002.csv and train.csv;"),
+        (["train-00000-of-00001.csv", "train-00000-of-00002.csv"], "holds two train files, train-00000-of-00001.csv"),
+        (["train.csv", "train.csv.gz"], "holds two train files, train.csv and train.csv.gz; keep one."),
+    ],
+)
+def test_parts_that_are_too_few_or_too_many_are_answered(tmp_path, names, said):
+    save_parts(tmp_path, [name.removesuffix(".gz") for name in names])
+    if names[-1].endswith(".gz"):
+        (tmp_path / names[-1]).write_bytes(gzip.compress((tmp_path / names[0]).read_bytes()))
+    assert said in complaint(tmp_path)
+
+
+def test_parts_with_other_columns_are_answered(tmp_path):
+    save(tmp_path / "train-0-of-2.csv", ROWS)
+    save(tmp_path / "train-1-of-2.csv", [{"text": "a", "class": "good"}])
+    assert complaint(tmp_path) == (
+        f"'{tmp_path}/train-1-of-2.csv' has the columns 'text, class', but 'train-0-of-2.csv' has 'text, label'."
+    )
+
+
+def test_one_part_alone_is_read_and_told(tmp_path):
+    notes: list[str] = []
+    path = save(tmp_path / "train-00000-of-00002.parquet", ROWS)
+    assert len(read_splits(str(path), notes.append)["train"]) == 2
+    assert notes == ["'train-00000-of-00002.parquet' is one of 2 parts; give their folder to read them all"]
+
+
+def test_compressed_files_of_a_folder_are_read_by_their_names(tmp_path):
+    for name in ("train", "test"):
+        path = save(tmp_path / f"{name}.jsonl", ROWS)
+        (tmp_path / f"{name}.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    assert {name: held(frame) for name, frame in read_splits(str(tmp_path)).items()} == {"train": ROWS, "test": ROWS}
+
+
+def test_too_much_data_is_answered_over_all_files(tmp_path, monkeypatch):
+    save(tmp_path / "train.csv", ROWS)
+    save(tmp_path / "validation.csv", ROWS)
+    size = (tmp_path / "train.csv").stat().st_size
+    monkeypatch.setattr("autopeft.tasks.files.contents.machine_memory", lambda: 8 * 3 * size)
+    assert "validation.csv' is too large" in complaint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x.csv.gz", b"text,label\n", "x.csv.gz' cannot be read as csv.gz: Not a gzipped file"),
+        (
+            "x.csv.gz",
+            gzip.compress(b"text,label\na,b\n" * 99)[:-9],
+            "cannot be read as csv.gz: Compressed file ended before",
+        ),
+        ("x.csv.zip", b"text", "x.csv.zip' cannot be read as csv.zip: File is not a zip file."),
+        ("x.zip", b"text", "x.zip' cannot be read as zip: File is not a zip file."),
+        ("x.csv.xz", b"text", "x.csv.xz' cannot be read as csv.xz: Input format not supported by decoder."),
+        ("x.csv.zst", b"text,label\na,b\n", "x.csv.zst' cannot be read as csv.zst: "),
+        ("x.gz", gzip.compress(b"a"), "x.gz' is no kind of file that can be read"),
+        ("x.parquet", b"version https://git-lfs.github.com/spec/v1\n", "is no parquet, but a Git LFS pointer"),
+        ("x.parquet", b"", "x.parquet' is empty."),
+        ("x.csv.gz", gzip.compress(b""), "x.csv.gz' is empty."),
+    ],
+)
+def test_a_damaged_file_is_answered(tmp_path, name, content, said):
+    assert said in complaint(write(tmp_path / name, content))
+
+
+def test_a_data_argument_that_is_no_file_is_answered_at_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    os.mkfifo("train.csv")
+    (tmp_path / "loop").symlink_to("loop")
+    assert complaint("/dev/zero") == "'/dev/zero' is a device or a pipe, not a file."
+    assert complaint("pipe") == "'pipe' is a device or a pipe, not a file."
+    assert complaint(".") == "'train.csv' is a device or a pipe, not a file."
+    assert complaint("loop") == "'loop' is a link to nothing."
+    assert complaint("x" * 5000).endswith("cannot be read: File name too long.")
+    assert complaint("~nobody-of-this-name/x.csv").startswith("'~nobody-of-this-name/x.csv' cannot be read: ")
+    assert complaint("a\0b.csv").startswith("there is no file or folder 'a")
+    assert complaint("https://example.org/x.csv").startswith("'https://example.org/x.csv' is an address; download")
+
+
+@pytest.mark.parametrize("name", ["pandas", "text", "arrow", "imagefolder", "parquet", "", "a/b/c/d", "owner/"])
+def test_what_cannot_name_a_data_set_is_not_asked_for(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets, "load_dataset", None)
+    assert complaint(name).startswith("there is no file or folder '") or name == ""
+
+
+def test_two_saved_splits_for_one_are_answered_and_others_told(tmp_path, dataset):
+    datasets.DatasetDict(train=dataset, dev=dataset, valid=dataset).save_to_disk(tmp_path / "two")
+    assert (
+        complaint(tmp_path / "two")
+        == f"'{tmp_path}/two' holds two validation splits, of which one is 'valid'; keep one."
+    )
+    datasets.DatasetDict(train=dataset, validation_matched=dataset).save_to_disk(tmp_path / "other")
+    notes: list[str] = []
+    read_splits(str(tmp_path / "other"), notes.append)
+    assert notes == ["splits that are not used: 'validation_matched'"]
+
+
+def test_names_of_columns_are_such_as_can_be_stored(tmp_path):
+    file = write(tmp_path / "x.json", '[{"\\ufeff text ": "a", "\\ud83d": "b", "a\\u0000b": "c"}]')
+    assert list(read_splits(str(file))["train"].columns) == ["text", "?", "a\ufffdb"]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
-from autopeft.tasks.files.contents import Request, decoded
+from autopeft.tasks.files.contents import Request, decoded, kind_of, storable
 
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
@@ -27,7 +27,7 @@ def read_objects(path: Path, request: Request) -> pd.DataFrame:
         objects = _whole(path, text, 1)
     else:
         objects = list(_on_lines(path, text) if _starts_with_a_line(text) else _one_after_another(path, text))
-        if len(objects) == 1 and isinstance(objects[0], dict):
+        if len(objects) == 1 and isinstance(objects[0], dict) and kind_of(path) == ".json":
             objects = _within(path, objects[0], request)
     for row, each in enumerate(objects, 1):
         if not isinstance(each, dict):
@@ -35,6 +35,8 @@ def read_objects(path: Path, request: Request) -> pd.DataFrame:
                 f'row {row} of \'{path}\' is no object such as {{"text": …, "label": …}}, but {brief(each)}.'
             )
     names = {name for each in objects for name in each}
+    if any(storable(name) != name for name in names):
+        objects = [{storable(name): value for name, value in each.items()} for each in objects]
     request.allowance.take(8 * len(objects) * len(names), path)
     return pd.DataFrame(objects, dtype=object)
 

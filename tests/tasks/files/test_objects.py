@@ -50,6 +50,12 @@ def test_what_programs_write_is_read(tmp_path, held):
     assert frame.to_dict("records") == ROWS
 
 
+def test_the_only_line_of_a_file_of_lines_is_a_row(tmp_path):
+    row = {"tokens": ["a", "film"], "tags": ["O", "O"]}
+    frame = read_objects(write(tmp_path, json.dumps(row), "x.jsonl"), Request())
+    assert frame.to_dict("records") == [row]
+
+
 def test_the_key_below_which_the_rows_lie_is_told(tmp_path):
     notes: list[str] = []
     read_objects(write(tmp_path, json.dumps({"data": ROWS, "rows": 2})), Request(say=notes.append))
