@@ -212,7 +212,7 @@ def _alike(classes: Sequence[str]) -> str:
     """Classes that a reader would take for one, as people and programs write them: `True` and `TRUE`, `1` and `01`."""
     groups: dict[str, list[str]] = {}
     for name in classes:
-        groups.setdefault(_folded(name), []).append(repr(_short(name)))
+        groups.setdefault(_folded(name), []).append(repr(_cut(name)))
     some = [" and ".join(group[:_SHOWN]) for group in groups.values() if len(group) > 1]
     more = f", and {len(some) - _SHOWN} more" if len(some) > _SHOWN else ""
     return "; ".join(some[:_SHOWN]) + more
@@ -227,6 +227,11 @@ def _folded(name: str) -> str:
 
 
 def _short(name: str) -> str:
+    """A name as it is shown: on one line, and not a whole text."""
+    return _cut(" ".join(name[: 2 * _LONGEST].split()))
+
+
+def _cut(name: str) -> str:
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
-from autopeft.tasks.files.columnar import as_frame, read_parquet, sliced
+from autopeft.tasks.files.columnar import as_frame, read_parquet, require_mapped, sliced
 from autopeft.tasks.files.contents import Allowance, Request, head, is_compressed, kind_of, storable
 from autopeft.tasks.files.objects import read_objects
 from autopeft.tasks.files.separated import read_separated
@@ -82,9 +82,10 @@ def _read_file(path: Path, request: Request) -> pd.DataFrame:
         head(path)
         kind = kind_of(path)
         if kind not in _READERS:
+            hint = "; save a workbook as 'CSV UTF-8'" if kind in (".xlsx", ".xls", ".ods") else ""
             raise AutopeftError(
-                f"'{path}' is no kind of file that can be read; give one of {', '.join(_READERS)}; "
-                "CSV and JSON also as .gz, .bz2, .xz, .zst or .zip."
+                f"'{path}' is no kind of file that can be read; give one of {', '.join(_READERS)}, "
+                f"also compressed as .gz, .bz2, .xz, .zst or .zip{hint}."
             )
         frame = _READERS[kind](path, request)
     except MemoryError as error:
@@ -126,7 +127,9 @@ def _read_folder(path: Path, request: Request) -> dict[str, pd.DataFrame]:
     parts = _parts(path) or _parts(path / "data")
     if not parts:
         held = ", ".join(sorted(file.name for file in path.iterdir())[:6]) or "nothing"
-        raise AutopeftError(f"'{path}' holds no train file such as train.csv; it holds {held}.")
+        inner = next((each for each in sorted(path.iterdir()) if _parts(each)), None)
+        hint = f" Give one of its folders, such as '{inner}'." if inner else ""
+        raise AutopeftError(f"'{path}' holds no train file such as train.csv; it holds {held}.{hint}")
     splits = {}
     for split in dict.fromkeys(part.split for part in parts):
         files = _all_parts(path, split, [part for part in parts if part.split == split])
@@ -165,6 +168,11 @@ def _read_saved(path: Path, request: Request) -> dict[str, pd.DataFrame]:
     from datasets import DatasetDict, load_from_disk
 
     try:
+        for file in path.rglob("*"):
+            if not file.is_dir():
+                head(file)
+            if file.suffix == ".arrow":
+                require_mapped(file)
         saved = load_from_disk(str(path))
         return _as_frames(saved if isinstance(saved, DatasetDict) else {"train": saved}, path, request)
     except AutopeftError:

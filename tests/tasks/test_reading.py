@@ -6,6 +6,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from autopeft.errors import AutopeftError
@@ -229,7 +230,7 @@ def test_a_text_of_any_length_is_read(tmp_path):
         (
             "x.xlsx",
             "text",
-            "x.xlsx' is no kind of file that can be read; give one of .csv, .tsv, .txt, .jsonl, .ndjson, .json,",
+            "x.xlsx' is no kind of file that can be read; give one of .csv, .tsv, .txt, .jsonl, .ndjson, .json, .parq",
         ),
     ],
 )
@@ -273,6 +274,11 @@ def test_a_folder_without_a_training_file_is_answered(tmp_path):
     save(tmp_path / "test.csv", ROWS)
     save(tmp_path / "dev.csv", ROWS)
     assert complaint(tmp_path) == f"'{tmp_path}' has no training split; it has test, validation."
+
+
+def test_a_folder_of_folders_is_answered_with_one_of_them(tmp_path):
+    save_parts(tmp_path / "cola", ["train-0-of-1.parquet"])
+    assert complaint(tmp_path).endswith(f"it holds cola. Give one of its folders, such as '{tmp_path}/cola'.")
 
 
 def test_two_files_for_one_split_are_answered(tmp_path):
@@ -367,6 +373,8 @@ def test_too_much_data_is_answered_over_all_files(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
+        ("x.xlsx", b"PK", "is no kind of file that can be read; give one of .csv, .tsv"),
+        ("x.xlsx", b"PK", "or .zip; save a workbook as 'CSV UTF-8'."),
         ("x.csv.gz", b"text,label\n", "x.csv.gz' cannot be read as csv.gz: Not a gzipped file"),
         (
             "x.csv.gz",
@@ -407,6 +415,19 @@ def test_what_cannot_name_a_data_set_is_not_asked_for(tmp_path, monkeypatch, nam
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets, "load_dataset", None)
     assert complaint(name).startswith("there is no file or folder '") or name == ""
+
+
+def test_a_saved_data_set_that_would_wait_or_decompress_is_answered(tmp_path, dataset):
+    dataset.save_to_disk(tmp_path / "pipe")
+    (tmp_path / "pipe" / "state.json").unlink()
+    os.mkfifo(tmp_path / "pipe" / "state.json")
+    assert complaint(tmp_path / "pipe") == f"'{tmp_path}/pipe/state.json' is a device or a pipe, not a file."
+    dataset.save_to_disk(tmp_path / "small")
+    file = next((tmp_path / "small").glob("*.arrow"))
+    table = dataset.data.table
+    with pa.ipc.new_stream(file, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
+        stream.write_table(table)
+    assert "arrow' is compressed, so that its size is not known" in complaint(tmp_path / "small")
 
 
 def test_two_saved_splits_for_one_are_answered_and_others_told(tmp_path, dataset):

@@ -4,11 +4,13 @@ So sizes are known before anything is decoded where the file tells them, and oth
 kept once, some thousand rows at a time.
 """
 
+import struct
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from autopeft.errors import AutopeftError
@@ -81,6 +83,35 @@ def sliced(dataset: Any, path: object, allowance: Allowance) -> Iterator[Any]:
     return _counted((arrow[at : at + _ROWS] for at in range(0, len(dataset), _ROWS)), path, allowance)
 
 
+def require_mapped(path: Path) -> None:
+    """Raises AutopeftError for an Arrow file whose values are not read where they lie, but decompressed all at once.
+
+    pyarrow does not tell which those are; their messages do (Arrow's format, Message.fbs: RecordBatch.compression).
+    """
+    import pyarrow as pa
+
+    with pa.memory_map(str(path)) as source:
+        for message in pa.ipc.MessageReader.open_stream(source):
+            metadata = bytes(message.metadata)
+            header = _field(metadata, struct.unpack_from("<I", metadata)[0], 2)
+            if header is not None and message.type == "dictionary":
+                header = _field(metadata, header, 1)
+            if header is not None and message.type != "schema" and _field(metadata, header, 3) is not None:
+                raise AutopeftError(
+                    f"'{path}' is compressed, so that its size is not known; save the data set with `save_to_disk` of "
+                    "datasets, or as Parquet."
+                )
+
+
+def _field(metadata: bytes, table: int, number: int) -> int | None:
+    """Where a table's field lies that is a table itself; None where there is none. (FlatBuffers' own layout.)"""
+    names = table - struct.unpack_from("<i", metadata, table)[0]
+    if 4 + 2 * number >= struct.unpack_from("<H", metadata, names)[0]:
+        return None
+    at = struct.unpack_from("<H", metadata, names + 4 + 2 * number)[0]
+    return table + at + int(struct.unpack_from("<I", metadata, table + at)[0]) if at else None
+
+
 def _counted(tables: Iterable[Any], path: object, allowance: Allowance) -> Iterator[Any]:
     for table in tables:
         allowance.take(sum(_size(chunk) for column in table.columns for chunk in column.chunks), path)
@@ -133,5 +164,5 @@ def _with_bytes_as_text(frame: pd.DataFrame, schema: Any) -> pd.DataFrame:
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
             with suppress(UnicodeDecodeError):
                 texts = [value.decode() if isinstance(value, bytes) else value for value in frame.iloc[:, at]]
-                frame.isetitem(at, pd.Series(texts, dtype=object))
+                frame.isetitem(at, np.array(texts, dtype=object))
     return frame

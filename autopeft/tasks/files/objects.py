@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +104,11 @@ def _within(path: Path, only: Mapping[str, Any], request: Request) -> list[Any]:
         return list(rows)
     if lists:
         raise AutopeftError(
-            f"'{path}' holds several lists of objects, below {brief(', '.join(lists), 200)}; save each as a file "
-            "of its own, such as train.json and test.json in a folder."
+            f"'{path}' holds several lists of objects, below {brief(', '.join(lists), 200)}; save those that are rows "
+            "as a file of their own, such as train.json."
         )
     values = list(only.values())
-    if len(values) > 1 and all(isinstance(value, list) for value in values) and len(set(map(len, values))) == 1:
+    if _are_columns(values):
         return [dict(zip(only, row, strict=True)) for row in zip(*values, strict=True)]
     if values and all(isinstance(value, dict) and value.keys() == values[0].keys() for value in values):
         if all(map(str.isdigit, values[0])):
@@ -121,6 +121,13 @@ def _within(path: Path, only: Mapping[str, Any], request: Request) -> list[Any]:
             f"of objects; {_HOW}."
         )
     return [only]
+
+
+def _are_columns(values: Sequence[object]) -> bool:
+    """Whether they are lists of equal length, at least one of single values: lists of lists may be splits."""
+    lists = [value for value in values if isinstance(value, list)]
+    single = any(not any(isinstance(each, (dict, list)) for each in value) for value in lists)
+    return len(values) > 1 and len(lists) == len(values) and len(set(map(len, lists))) == 1 and single
 
 
 def _is_rows(value: object) -> bool:

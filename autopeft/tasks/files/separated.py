@@ -9,6 +9,7 @@ import csv
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ _LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 """Lines as CSV knows them; Python's own would also end at characters that stand in texts."""
 _SEPARATOR_LINE = re.compile(r'\s*"?sep=(.)"?[,;\t ]*(?:\r\n|\r|\n)', re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*"')
+_DRAWN = re.compile(r"[ \t|+:=-]*---[ \t|+:=-]*[\r\n]*")
+_FIRST = 10
+"""Lines among which a header is looked for."""
 _NEEDS_QUOTES = re.compile(r'"(?=.*([,;]|""))(?:[^"]|"")+"', re.DOTALL)
 """What no program would write without quotes; people put them around other texts too."""
 _LONG = 60
@@ -58,6 +62,10 @@ def _rows(path: Path, text: str, request: Request) -> list[list[str]]:
     """The header and all rows, as the first dialect reads them by which they are a table."""
     named = _SEPARATOR_LINE.match(text)
     start = named.end() if named else 0
+    _require_separated(path, text)
+    if above := _above_header(text, start):
+        start, count = above
+        request.say(f"lines above the header of '{path.name}', left out: {count:,}")
     first = next((line for line in _lines(text, start) if line.strip()), "")
     separators = [named[1]] if named else _separators(first, kind_of(path))
     request.allowance.take(8 * text.count(separators[0]), path)
@@ -76,11 +84,34 @@ def _rows(path: Path, text: str, request: Request) -> list[list[str]]:
     raise refusal or AutopeftError(f"'{path}' is empty.")
 
 
+def _require_separated(path: Path, text: str) -> None:
+    """Raises AutopeftError for other forms of tables, which would be read as nonsense."""
+    if text.startswith("__label__"):
+        raise AutopeftError(f"'{path}' is in the form of fastText; write it as CSV with a header such as label,text.")
+    first = list(islice(_lines(text, 0), 3))
+    # Without a frame and in quotes such a line may be a part of a text.
+    framed = first and ("|" in first[0] or _DRAWN.fullmatch(first[0])) and not any('"' in line for line in first)
+    if framed and any(map(_DRAWN.fullmatch, first)):
+        raise AutopeftError(f"'{path}' is a table drawn with lines, for people to read; export it as CSV.")
+
+
+def _above_header(text: str, start: int) -> tuple[int, int] | None:
+    """Where the header starts below titles and comments, and after how many lines: it is known by two usual names."""
+    for number, line in enumerate(islice(_LINES.finditer(text, start), _FIRST)):
+        cells = [cell.strip(' "\r\n').casefold() for cell in re.split(r"[,;\t|]", line[0])]
+        usual = sum(cell in USUAL_NAMES for cell in cells)
+        if usual >= 2 and number:
+            return line.start(), number
+        if usual:
+            return None
+    return None
+
+
 def _separators(first: str, kind: str) -> list[str]:
-    """Those that the first line holds outside of quotes, the most frequent first."""
+    """Those that the first line holds outside of quotes: a tab, which texts do not hold, then the most frequent."""
     bare = _QUOTED.sub("", first)
     order = "\t,;|" if kind == ".tsv" else _SEPARATORS
-    found = sorted((each for each in order if each in bare), key=bare.count, reverse=True)
+    found = sorted((each for each in order if each in bare), key=lambda each: (each != "\t", -bare.count(each)))
     if not found and re.fullmatch(r'"[^"]*"(?: "[^"]*")+\s*', first):
         return [" "]
     return found or [order[0]]

@@ -1,5 +1,6 @@
 """Parquet and Arrow: every value as it is, and never more than is allowed."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import datasets
@@ -8,9 +9,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from autopeft.errors import AutopeftError
-from autopeft.tasks.files.columnar import as_frame, read_parquet, sliced
+from autopeft.tasks.files.columnar import as_frame, read_parquet, require_mapped, sliced
 from autopeft.tasks.files.contents import Allowance, Request
 
 LONG = "x" * 100_000
@@ -49,11 +52,11 @@ def test_a_small_file_that_decodes_to_too_much_is_answered_before_it_is_held(tmp
 
 def test_values_that_share_a_beginning_are_counted_as_they_are_read(tmp_path):
     path = tmp_path / "x.parquet"
-    table = pa.table({"x": [f"{LONG}{number:05}" for number in range(2000)]})
+    table = pa.table({"x": [f"{LONG}{number:05}" for number in range(300)]})
     pq.write_table(table, path, use_dictionary=False, column_encoding="DELTA_BYTE_ARRAY", compression="zstd")
     assert path.stat().st_size < 200_000
-    assert "is too large" in complaint(path, 20_000_000)
-    assert len(read_parquet(path, Request(Allowance(10**9)))["x"][1999]) == 100_005
+    assert "is too large" in complaint(path, 5_000_000)
+    assert len(read_parquet(path, Request(Allowance(10**9)))["x"][299]) == 100_005
     lists = pa.table({"x": [["a", "b"]] * 9})
     pq.write_table(lists, path, use_dictionary=False, column_encoding={"x.list.element": "DELTA_BYTE_ARRAY"})
     assert "the lists in column 'x.list.element' of '" in complaint(path, 10**9)
@@ -99,3 +102,31 @@ def test_a_data_set_is_read_by_slices_in_its_order_and_counted():
     assert frame["text"].tolist() == dataset["text"][:]
     with pytest.raises(AutopeftError, match="is too large"):
         as_frame(sliced(dataset, "x", Allowance(10**6)), dataset.column_names)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.dictionary(pa.int32(), pa.string())])
+def test_a_compressed_arrow_file_is_answered_before_it_is_decoded(tmp_path, kind):
+    table = pa.table({"x": pa.array([LONG] * 500).cast(kind)})
+    for compression in (None, "zstd", "lz4"):
+        path = tmp_path / f"{compression}.arrow"
+        with pa.ipc.new_stream(path, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as stream:
+            stream.write_table(table)
+        if compression is None:
+            require_mapped(path)
+            continue
+        before = pa.total_allocated_bytes()
+        with pytest.raises(
+            AutopeftError, match="arrow' is compressed, so that its size is not known; save the data set"
+        ):
+            require_mapped(path)
+        assert pa.total_allocated_bytes() - before < 1_000_000
+
+
+@given(st.binary(max_size=200))
+def test_a_damaged_arrow_file_ends(tmp_path_factory, held):
+    path = tmp_path_factory.getbasetemp() / "x.arrow"
+    with pa.ipc.new_stream(path, pa.schema({"x": pa.int64()})) as stream:
+        stream.write_table(pa.table({"x": [1, 2, 3]}))
+    path.write_bytes(path.read_bytes()[:-8] + held)
+    with suppress(AutopeftError, ValueError, OSError):
+        require_mapped(path)

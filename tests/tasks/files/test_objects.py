@@ -67,7 +67,7 @@ def test_the_key_below_which_the_rows_lie_is_told(tmp_path):
     [
         (
             json.dumps({"train": ROWS, "test": ROWS}),
-            "holds several lists of objects, below 'train, test'; save each as",
+            "holds several lists of objects, below 'train, test'; save those that",
         ),
         (
             json.dumps({"meta": {"rows": ROWS}}),
@@ -76,6 +76,10 @@ def test_the_key_below_which_the_rows_lie_is_told(tmp_path):
         ("\n".join(json.dumps(row, indent=1) for row in ROWS) + "\n{", "line 9 of '"),
         (json.dumps(ROWS, indent=1) + "\n[]", "line 11 of '"),
         (json.dumps(ROWS[0]) + "\n" + json.dumps(ROWS[1]) + " x", "line 2 of '"),
+        (
+            json.dumps({"train": [["a", "good"]], "test": [["b", "bad"]]}),
+            "is one object with the keys 'train, test', and",
+        ),
         ("[" * 100_000, "holds objects that are nested too deeply"),
         ('{"a":' * 100_000, "holds objects that are nested too deeply"),
         ('{"text": "a"}\n{"a":' + "[" * 100_000, "holds objects that are nested too deeply"),

@@ -139,6 +139,48 @@ def test_a_first_line_that_may_be_a_row_is_told(tmp_path):
     assert notes == [f"the first line of 'x.csv' is taken for the names of its columns, not for a row: '{long[:58]}…"]
 
 
+@pytest.mark.parametrize(
+    "above", ["# exported on Monday, by me\n", "Survey,\n,\n", "# one\r\n# two\r\n", "sep=,\nFilms\n"]
+)
+def test_lines_above_the_header_are_left_out_and_told(tmp_path, above):
+    table, notes = read(write(tmp_path, above + "text,label\na,good\nb,bad\n"))
+    assert table.to_numpy().tolist() == [["a", "good"], ["b", "bad"]]
+    count = above.removeprefix("sep=,\n").count("\n")
+    assert notes == [f"lines above the header of 'x.csv', left out: {count}"]
+
+
+def test_the_line_of_a_fault_below_a_title_is_told(tmp_path):
+    assert complaint(write(tmp_path, "Films\n\ntext,label\na,good\nb\n")).startswith("line 5 of '")
+
+
+def test_a_tab_separates_before_commas_of_texts(tmp_path):
+    table, _ = read(write(tmp_path, "text, as it was, said\tlabel\na, b, c\tgood\n", "x.txt"))
+    assert table.to_numpy().tolist() == [["a, b, c", "good"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            "| text | label |\n|------|-------|\n| a | good |\n",
+            "is a table drawn with lines, for people to read; export",
+        ),
+        ("+---+---+\n| text | label |\n+---+---+\n| a | b |\n", "is a table drawn with lines"),
+        (" text | label \n------+-------\n a | b\n", "is a table drawn with lines"),
+        (
+            "__label__good a film\n__label__bad a mess\n",
+            "is in the form of fastText; write it as CSV with a header such",
+        ),
+    ],
+)
+def test_a_table_of_another_form_is_answered(tmp_path, content, said):
+    assert said in complaint(write(tmp_path, content, "x.txt"))
+
+
+def test_a_line_of_dashes_in_a_text_is_a_part_of_it(tmp_path):
+    assert read(write(tmp_path, 'text,label\n"# Title\n---\nabout",good\n'))[0]["text"][0] == "# Title\n---\nabout"
+
+
 def test_rows_that_repeat_the_header_are_left_out_and_told(tmp_path):
     table, notes = read(write(tmp_path, "text,label\na,good\ntext, label\nb,bad\n"))
     assert table["text"].tolist() == ["a", "b"]
