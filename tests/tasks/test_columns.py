@@ -70,11 +70,11 @@ def test_a_column_without_a_name_is_never_guessed(nameless):
 
 
 def test_many_columns_take_no_time():
-    names = [str(number) for number in range(20_000)]
+    names = [str(number) for number in range(40_000)]
     frame = pd.DataFrame([["a film", "good", *names]] * 2, columns=["text", "label", *names], dtype=object)
     started = time.monotonic()
     assert guess_columns(frame) == Columns(("text",), "label")
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
 
 
 def test_a_missing_cell_is_no_reason_not_to_guess_a_text():

@@ -130,7 +130,11 @@ def test_any_table_is_understood_or_answered(tmp_path_factory, columns, rows, ki
         each.setdefault("text", f"a film of {row}")
     match kind:
         case ".csv" | ".tsv":
-            held = pd.DataFrame(table).to_csv(index=False, sep=",\t"[kind == ".tsv"]).encode("utf-8", "replace")
+            held = (
+                pd.DataFrame(table, dtype=object)
+                .to_csv(index=False, sep=",\t"[kind == ".tsv"])
+                .encode("utf-8", "replace")
+            )
         case ".json":
             held = json.dumps(table).encode()
         case _:

@@ -23,7 +23,7 @@ from autopeft.tasks.files.contents import Request, decoded, kind_of
 _SEPARATORS = ",;\t|"
 _LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 """Lines as CSV knows them; Python's own would also end at characters that stand in texts."""
-_SEPARATOR_LINE = re.compile(r'\s*"?sep=(.)"?[,;\t ]*(?:\r\n|\r|\n)', re.IGNORECASE)
+_SEPARATOR_LINE = re.compile(r'\s*"?sep=([^\w\r\n"])"?[,;\t ]*(?:\r\n|\r|\n)', re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*"')
 _DRAWN = re.compile(r"[ \t|+:=-]*---[ \t|+:=-]*[\r\n]*")
 _FIRST = 10
@@ -144,7 +144,7 @@ def _read(path: Path, text: str, start: int, dialect: _Dialect) -> list[list[str
     skipped = len(_LINES.findall(text, 0, start))
     may_be_missing = "\\N" in text
     rows: list[list[str]] = []
-    first_row = 0
+    first = 0
     usual_limit = csv.field_size_limit(len(text) + 1)
     try:
         for row in reader:
@@ -153,14 +153,10 @@ def _read(path: Path, text: str, start: int, dialect: _Dialect) -> list[list[str
             if may_be_missing:
                 row = ["" if cell == "\\N" else cell for cell in row]
             if len(rows) == 1:
-                first_row = skipped + reader.line_num
-                if len(row) not in (len(rows[0]), len(rows[0]) + 1):
-                    raise _ragged(path, first_row, row, rows[0], dialect)
+                first = skipped + reader.line_num
             elif rows and len(row) != len(rows[1]):
-                same = len(rows[0]) == len(rows[1])
-                raise _ragged(
-                    path, *((skipped + reader.line_num, row) if same else (first_row, rows[1])), rows[0], dialect
-                )
+                at, other = (skipped + reader.line_num, row) if len(rows[0]) == len(rows[1]) else (first, rows[1])
+                raise _ragged(path, at, other, rows[0], dialect)
             rows.append(row)
     except csv.Error as error:
         raise AutopeftError(
@@ -171,14 +167,20 @@ def _read(path: Path, text: str, start: int, dialect: _Dialect) -> list[list[str
         csv.field_size_limit(usual_limit)
     if not rows:
         raise AutopeftError(f"'{path}' is empty.")
-    if len(rows) > 1 and len(rows[1]) > len(rows[0]):
-        if all(not row[-1].strip() for row in rows[1:]):
-            rows[0].append("")
-        elif all(row[0].strip().isdigit() for row in rows[1:]):
-            rows[0].insert(0, "")
-        else:
-            raise _ragged(path, first_row, rows[1], rows[0], dialect)
-    return rows
+    header = _widened(rows[0], rows[1:])
+    if len(rows) > 1 and len(header) != len(rows[1]):
+        raise _ragged(path, first, rows[1], header, dialect)
+    return [header, *rows[1:]]
+
+
+def _widened(header: list[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The header of rows that have one cell more: one that is always empty, or R's numbers of rows."""
+    if rows and len(rows[0]) == len(header) + 1:
+        if all(not row[-1].strip() for row in rows):
+            return [*header, ""]
+        if all(row[0].strip().isdigit() for row in rows):
+            return ["", *header]
+    return header
 
 
 def _ragged(path: Path, line: int, row: Sequence[str], header: Sequence[str], dialect: _Dialect) -> AutopeftError:
