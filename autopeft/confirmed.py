@@ -8,7 +8,8 @@ stand in McNemar's exact test, which holds for few rows. Not corrected for sever
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, stdev
@@ -16,7 +17,7 @@ from statistics import fmean, stdev
 import numpy as np
 
 from autopeft.fronts import front
-from autopeft.trial import Answers, SearchRecord, Trial
+from autopeft.trial import Answers, Confirmation, SearchRecord, Status, Trial
 
 LEVEL = 0.05
 """Differences that chance explains with less than this probability are told apart."""
@@ -45,7 +46,7 @@ class Member:
 
     trial: Trial
     failed: int
-    """How many of its confirmations failed."""
+    """How many of its confirmations came to nothing that can be compared."""
     validation: Spread
     test: Spread | None
     """None where there is no test split."""
@@ -86,34 +87,48 @@ class Confirmed:
     """The most seeds that a member was trained with."""
     excess: float
     """By how much the search's scores exceed the confirmed accuracies on the same validation rows, on average."""
+    of_earlier_steps: int = 0
+    """How many of the trainings judged an earlier step than the last one, which flatters them."""
+
+
+def judges_what_ships(trial: Trial, confirmation: Confirmation) -> bool:
+    """Whether a confirmation finished, and judged the last step of its training, as the search scores and ships it.
+
+    Earlier versions let the best of three rungs on validation data answer, and kept its step.
+    """
+    return confirmation.status is Status.FINISHED and not _judges_an_earlier_step(trial, confirmation)
 
 
 def confirmed(record: SearchRecord) -> Confirmed | None:
     """What the confirmations of the front's members say; None where no confirmation of one finished."""
     trials, done, failed = [], [], []
-    for trial in front(record.trials, record.plan.objectives):
+    members = front(record.trials, record.plan.objectives)
+    numbers = {trial.number for trial in members}
+    comparable = _comparable(each for each in record.confirmations if each.number in numbers)
+    for trial in members:
         mine = [each for each in record.confirmations if each.number == trial.number]
-        if finished := [each for each in mine if each.validation is not None]:
+        if finished := [each for each in comparable if each.number == trial.number]:
             trials.append(trial)
             done.append(finished)
             failed.append(len(mine) - len(finished))
     if not trials:
         return None
     validation = [[each.validation for each in mine if each.validation] for mine in done]
-    test = [[each.test for each in mine if each.test] for mine in done]
+    test = [[each.test for each in mine if each.test and each.test.are_whole] for mine in done]
     tested = [len(mine) for mine in test] == [len(mine) for mine in done]
+    tested = tested and len({each.rows for mine in test for each in mine}) == 1
     answers = test if tested else validation
     right = [np.stack([unpacked(each) for each in mine]) for mine in answers]
     drawn = draw(right)
     on_front = probabilities_on_front(drawn, trials, record.plan.objectives)
-    members = [
+    summed_up = [
         Member(trial, lost, _spread(seen), _spread(unseen) if tested else None, float(probability))
         for trial, lost, seen, unseen, probability in zip(trials, failed, validation, test, on_front, strict=True)
     ]
     accuracies = [_spread(mine).mean for mine in answers]
     order = sorted(range(len(trials)), key=lambda i: (-accuracies[i], trials[i].predicted.trainable, trials[i].number))
     return Confirmed(
-        tuple(members[i] for i in order),
+        tuple(summed_up[i] for i in order),
         tuple(
             compare(trials[i].number, trials[j].number, right[i], right[j], drawn[:, i] - drawn[:, j])
             for i, j in pairwise(order)
@@ -121,8 +136,20 @@ def confirmed(record: SearchRecord) -> Confirmed | None:
         "test" if tested else "validation",
         answers[0][0].rows,
         max(len(mine) for mine in done),
-        fmean((member.trial.accuracy or 0.0) - member.validation.mean for member in members),
+        sum((member.trial.accuracy or 0.0) - member.validation.mean for member in summed_up) / len(summed_up),
+        sum(_judges_an_earlier_step(trial, each) for trial, mine in zip(trials, done, strict=True) for each in mine),
     )
+
+
+def _comparable(confirmations: Iterable[Confirmation]) -> list[Confirmation]:
+    """Those that answered every validation row, and as many rows as most of them."""
+    whole = [each for each in confirmations if each.validation is not None and each.validation.are_whole]
+    usual = Counter(each.validation.rows for each in whole if each.validation).most_common(1)
+    return [each for each in whole if each.validation and each.validation.rows == usual[0][0]]
+
+
+def _judges_an_earlier_step(trial: Trial, confirmation: Confirmation) -> bool:
+    return bool(trial.curve) and confirmation.step < trial.curve[-1].steps
 
 
 def unpacked(answers: Answers) -> np.ndarray:

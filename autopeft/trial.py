@@ -78,6 +78,7 @@ class Status(StrEnum):
     FINISHED = "finished"
     STOPPED = "stopped early"
     FAILED = "failed"
+    LOST = "lost"
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,11 @@ class Answers:
     right: bytes = field(repr=False)
     """Which rows were answered rightly: a bit for each, in the order of the split; the first row's is the highest."""
 
+    @property
+    def are_whole(self) -> bool:
+        """Whether there is an answer for every row, and an accuracy that can be one."""
+        return self.rows > 0 and len(self.right) == (self.rows + 7) // 8 and 0 <= self.accuracy <= 1
+
 
 @dataclass(frozen=True)
 class Confirmation:
@@ -160,13 +166,14 @@ class Confirmation:
     """Which of the trial's confirmations, from 1; those of the same repeat share their seed."""
     seed: int
     status: Status
-    """Finished or failed."""
+    """Finished, failed or lost."""
     reason: str = ""
-    """Why it failed; empty when finished."""
+    """Why it failed or was lost; empty when finished."""
     seconds: float = 0.0
     """Wall-clock of the training on its worker, set-up included."""
     step: int = 0
-    """Optimizer steps of the checkpoint that was kept: the best of the rungs on validation data."""
+    """Optimizer steps of the weights that answered: all of them. Of an old confirmation it may be those of an earlier
+    rung, the best of three on validation data."""
     validation: Answers | None = None
     test: Answers | None = None
     """None where there is no test split, and where training failed."""

@@ -6,10 +6,11 @@ and what every combination of settings costs, in a second table.
 
 The folder has train.csv, validation.csv and test.csv. The backbone is the packaged MiniLM, trained on a part of the
 data: few rows, so that a candidate takes some twenty seconds. The space is that of `recording.py`. Every candidate is
-trained to its end; its best checkpoint on validation data answers the test rows, once. Candidates follow from the seed.
-Costs depend on settings alone, and are predicted for all of them (`sst2.costs.csv`). What the tables hold already is
-not done again, so that a recording can be interrupted and gone on with at any time, with the same options. Seconds are
-the processor's, on one thread: other work does not lengthen them, and two tables can be recorded at once.
+trained to its end, and its last step answers the test rows, once. (Of the tables that lie here the best of the three
+rungs on validation data answered them.) Candidates follow from the seed. Costs depend on settings alone, and are
+predicted for all of them (`sst2.costs.csv`). What the tables hold already is not done again, so that a recording can be
+interrupted and gone on with at any time, with the same options. Seconds are the processor's, on one thread: other work
+does not lengthen them, and two tables can be recorded at once.
 """
 
 import argparse

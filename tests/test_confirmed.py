@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from autopeft.confirmed import LEVEL, Confirmed, compare, confirmed, draw, mcnemar, probabilities_on_front, unpacked
+from autopeft.confirmed import (
+    LEVEL,
+    Confirmed,
+    compare,
+    confirmed,
+    draw,
+    judges_what_ships,
+    mcnemar,
+    probabilities_on_front,
+    unpacked,
+)
 from autopeft.trial import Answers, SearchRecord, Status, Trial
 from tests.reports.records import bare, confirmation, record, trial
 
@@ -160,6 +170,33 @@ def test_what_failed_counts_as_a_failure_and_what_left_the_front_not_at_all() ->
     gone = confirmation(5)
     found = known(replace(record(), confirmations=(*record().confirmations, lost, gone)))
     assert {member.trial.number: member.failed for member in found.members} == {4: 0, 1: 1, 2: 0}
+
+
+def test_trainings_that_judged_an_earlier_step_are_counted() -> None:
+    """Trial 1 has 90 steps in all."""
+    assert known(record()).of_earlier_steps == 0
+    earlier = [replace(each, step=30) for each in record().confirmations[:2]]
+    mixed = replace(record(), confirmations=(*earlier, *record().confirmations[2:]))
+    assert known(mixed).of_earlier_steps == 2
+    first, second = mixed.trials[0], mixed.confirmations
+    assert [judges_what_ships(first, each) for each in second[:3]] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        Answers(0.5, 0, b""),
+        Answers(0.5, 2**62, b"\x80"),
+        Answers(math.nan, 400, b"\x80" * 50),
+        Answers(0.5, 16, b"\x80\x80"),
+    ],
+    ids=["no rows", "fewer answers than rows", "not a number", "other rows"],
+)
+def test_answers_that_cannot_be_compared_count_as_none(odd: Answers) -> None:
+    strange = replace(confirmation(1, 4), validation=odd, test=odd)
+    found = known(replace(record(), confirmations=(strange, *record().confirmations)))
+    assert {member.trial.number: member.failed for member in found.members} == {4: 0, 1: 1, 2: 0}
+    assert found.neighbours == known(record()).neighbours
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """The driver's side of confirming a front: which members lack which seeds, and what came back of them.
 
 All members share the seed of a repeat, so that they meet the same batches in the same order; no search uses it. All
-members are trained with one seed before any is with the next, so that an interruption leaves them comparable.
+members are trained with one seed before any is with the next, so that an interruption leaves them comparable. A
+training that came to nothing is lacking still, and is tried again by the next call.
 """
 
 from collections import deque
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from autopeft.confirmed import judges_what_ships
 from autopeft.errors import AutopeftError
 from autopeft.events import Confirming, Event, TrialConfirmed
 from autopeft.fronts import front
@@ -21,8 +23,17 @@ _BEYOND_TRIALS = 10**15
 
 
 def outstanding(record: SearchRecord, seeds: int) -> tuple[Confirmation, ...]:
-    """The confirmations that the front of a search still lacks, in the order in which they are trained. Pure."""
-    done = {(each.number, each.repeat) for each in record.confirmations}
+    """The confirmations that the front of a search still lacks, in the order in which they are trained. Pure.
+
+    Also those that failed or were lost, and those that judged something else than what ships: they are trained anew,
+    and replaced.
+    """
+    trials = {trial.number: trial for trial in record.trials}
+    done = {
+        (each.number, each.repeat)
+        for each in record.confirmations
+        if each.number in trials and judges_what_ships(trials[each.number], each)
+    }
     seed = _BEYOND_TRIALS + record.plan.seed * 100_003
     return tuple(
         Confirmation(trial.number, repeat, seed + repeat, Status.TRAINING)

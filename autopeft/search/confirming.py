@@ -1,15 +1,13 @@
 """Trains members of the front once more, to see what they are worth to somebody who trains them again.
 
-Runs in a worker process (or in the driver with `--workers 0`). Training goes its full length; the weights of the best
-rung on validation data are kept in memory, and those alone answer the test split, once. They are not saved: what a
-search ships is what it trained.
+Runs in a worker process (or in the driver with `--workers 0`). Training goes its full length, and the weights of its
+last step answer, as in a search, which scores and ships its last step: the test split sees them once. They are not
+saved: what a search ships is what it trained.
 """
 
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-import torch
 
 from autopeft.search.worker import Job, TrainingWorker
 from autopeft.tasks.classifier import Classifier
@@ -23,7 +21,7 @@ class Answered(Outcome):
     """The outcome of a finished confirmation."""
 
     step: int = 0
-    """Optimizer steps of the checkpoint that was kept."""
+    """Optimizer steps of the weights that answered: all of them."""
     validation: Answers | None = None
     test: Answers | None = None
 
@@ -39,7 +37,7 @@ class Again:
 
 
 class ConfirmingWorker(TrainingWorker):
-    """Trains trials as a search does, and lets the best checkpoint of each answer the test split."""
+    """Trains trials as a search does, and lets the last step of each answer the test split, too."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
@@ -49,17 +47,8 @@ class ConfirmingWorker(TrainingWorker):
         with self._attached(trial) as (attached, head):
             classifier = Classifier(attached, head, trial.candidate.training.pooling)
             self._set_up(trial, attached, classifier)
-            tensors = [*attached.parameters(), *head.parameters()]
-            best: Rung | None = None
-            kept: list[torch.Tensor] = []
             for rung in self._rungs(trial, attached, classifier):
-                if best is None or rung.accuracy >= best.accuracy:
-                    best, kept = rung, [tensor.detach().clone() for tensor in tensors]
                 yield rung
-            assert best is not None
-            with torch.no_grad():
-                for tensor, value in zip(tensors, kept, strict=True):
-                    tensor.copy_(value)
             validation, test = (
                 answers(classifier, self._task, split, self._device) if split is not None else None
                 for split in (self._validation, self._test)
@@ -68,7 +57,7 @@ class ConfirmingWorker(TrainingWorker):
             Status.FINISHED,
             seconds=time.perf_counter() - began,
             facts=self.facts,
-            step=best.step,
+            step=rung.step,
             validation=validation,
             test=test,
         )

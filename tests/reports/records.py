@@ -65,7 +65,7 @@ def confirmation(
         1000 + repeat,
         Status.FINISHED,
         seconds=40.0,
-        step=60,
+        step=90,
         validation=answers(validation),
         test=answers(test) if test is not None else None,
         facts={"device": "cpu"},

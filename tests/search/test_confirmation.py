@@ -9,16 +9,18 @@ import pytest
 import torch
 
 import autopeft
+from autopeft.artifacts import load
 from autopeft.errors import AutopeftError
 from autopeft.events import Begun, Confirming, Ended, Event, TrialConfirmed
 from autopeft.plan import Plan
 from autopeft.search.confirmation import Confirmer, outstanding, require_same_data
 from autopeft.search.confirming import Again, Answered, ConfirmingWorker
 from autopeft.search.preparation import prepare
+from autopeft.search.worker import Job, TrainingWorker
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.storage.repository import Repository
 from autopeft.tasks import tokenized
-from autopeft.training.loop import evaluate
+from autopeft.training.loop import answers, evaluate
 from autopeft.trial import Answers, Costs, Outcome, Rung, SearchRecord, Status, Trial
 from tests.reports.records import confirmation, record
 from tests.user import user_folder
@@ -37,6 +39,19 @@ def test_only_what_is_lacking_is_trained_also_what_is_new_on_the_front_and_what_
     assert members(record(), 3) == [(6, 1), (6, 2), (6, 3)]
     assert members(record(), 4) == [(6, 1), (6, 2), (6, 3), (1, 4), (2, 4), (4, 4), (6, 4)]
     assert members(record(), 1) == [(6, 1)]
+
+
+@pytest.mark.parametrize("how", [Status.FAILED, Status.LOST])
+def test_what_failed_or_was_lost_is_lacking_still(how: Status) -> None:
+    others = record().confirmations[1:]
+    gone = replace(record().confirmations[0], status=how, reason="gone", step=0, validation=None, test=None)
+    assert members(replace(record(), confirmations=(gone, *others)), 3) == [(1, 1), (6, 1), (6, 2), (6, 3)]
+
+
+def test_what_judged_an_earlier_step_than_the_last_is_lacking_still() -> None:
+    others = record().confirmations[1:]
+    earlier = replace(record().confirmations[0], step=30)
+    assert members(replace(record(), confirmations=(earlier, *others)), 1) == [(1, 1), (6, 1)]
 
 
 def test_members_share_the_seed_of_a_repeat_and_no_trial_of_any_search_has_it() -> None:
@@ -77,6 +92,27 @@ def test_each_result_is_kept_when_it_arrives_and_nothing_stops_a_training(tmp_pa
     assert heard == [Confirming(3), *(TrialConfirmed(each) for each in kept)]
 
 
+def test_a_call_trains_what_came_to_nothing_once_and_replaces_it(tmp_path: Path) -> None:
+    failed = replace(confirmation(1), status=Status.FAILED, reason="diverged", validation=None, test=None)
+    known = replace(record(), confirmations=(failed,), trials=record().trials[:1])
+    seen = Answers(0.5, 2, b"\x80")
+    with Repository(f"sqlite:///{tmp_path}/searches.db") as repository:
+        repository.create(known)
+        for outcome in (
+            Outcome(Status.LOST, "the worker died"),
+            Answered(Status.FINISHED, step=90, validation=seen, test=seen),
+        ):
+            ledger = Confirmer(repository.load(known.name), 1, repository, lambda _: None)
+            given = ledger.next()
+            assert given is not None
+            ledger.ended(given.number, outcome)
+            assert ledger.next() is None
+            kept = repository.load(known.name).confirmations
+            assert [(each.status, each.reason) for each in kept] == [(outcome.status, outcome.reason)]
+        assert kept[0].validation == seen
+        assert not outstanding(repository.load(known.name), 1)
+
+
 def data_with_test(folder: Path) -> Path:
     """A folder of training and test rows; a sixth of the test rows are labelled wrongly."""
     with (folder / "reviews.csv").open() as stream:
@@ -100,9 +136,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def worker(place: Path) -> ConfirmingWorker:
+def job(place: Path) -> Job:
     plan = Plan(str(place / "model"), str(place / "data"), space="quick", max_length=16)
-    return Again(prepare(plan, place / "runs", "mine", lambda _: None).job)()
+    return prepare(plan, place / "runs", "mine", lambda _: None).job
+
+
+@pytest.fixture(scope="module")
+def trainer(job: Job) -> TrainingWorker:
+    return job()
+
+
+@pytest.fixture(scope="module")
+def worker(job: Job) -> ConfirmingWorker:
+    return Again(job)()
 
 
 METHODS = (
@@ -110,22 +156,53 @@ METHODS = (
     "adamix",
     "adapter",
     "bitfit",
+    "far",
     "fishmask",
     "full",
+    "ladder",
     "lora",
     "p_tuning",
     "prefix_tuning",
     "said",
+    "sparse_adapter",
+    "unipelt",
     "vera",
 )
 
 
+def trained(method: str) -> Trial:
+    """A trial whose rungs differ."""
+    candidate = Candidate(method, (Part(method, learning_rate=0.05),), Training(head_start="random", epochs=4))
+    return Trial(1, candidate, Costs(1, 1, 1, 1), {}, seed=3)
+
+
 @pytest.mark.parametrize("method", METHODS)
-def test_the_best_rung_answers_and_the_backbone_is_left_as_it_was(
-    worker: ConfirmingWorker, method: str, monkeypatch: pytest.MonkeyPatch
+def test_search_confirmation_and_shipped_weights_answer_every_row_alike(
+    trainer: TrainingWorker, worker: ConfirmingWorker, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its first rung is made the best one, so that what training did afterwards must be undone."""
+    """With the seed of the search, so that only what is judged could differ; in fp32, in which what is loaded runs."""
+    monkeypatch.setattr("autopeft.training.precision.has_bf16", lambda _: False)
     before = {name: tensor.clone() for name, tensor in worker._backbone.model.state_dict().items()}
+    *rungs, searched = trainer.train(trained(method))
+    *again, confirmed = worker.train(trained(method))
+    assert isinstance(searched, Outcome)
+    assert isinstance(confirmed, Answered), confirmed
+    loaded = load(searched.artifact)
+    shipped = answers(loaded.classifier, worker._task, worker._validation, torch.device("cpu"))
+    assert [each.accuracy for each in again] == [each.accuracy for each in rungs]  # type: ignore[union-attr]
+    last = rungs[-1]
+    assert isinstance(last, Rung)
+    assert (confirmed.step, confirmed.validation) == (last.steps, shipped)
+    assert shipped.accuracy == last.accuracy
+    assert confirmed.test is not None
+    assert confirmed.test.rows == 120
+    after = worker._backbone.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_last_step_answers_though_an_earlier_rung_was_better(
+    worker: ConfirmingWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     then: list[float] = []
 
     def look(*arguments: object) -> tuple[float, float]:
@@ -134,17 +211,11 @@ def test_the_best_rung_answers_and_the_backbone_is_left_as_it_was(
         return (2.0 if len(then) == 1 else accuracy / 2), loss
 
     monkeypatch.setattr("autopeft.training.loop.evaluate", look)
-    candidate = Candidate(method, (Part(method, learning_rate=0.05),), Training(head_start="random", epochs=6))
-    *rungs, last = worker.train(Trial(1, candidate, Costs(1, 1, 1, 1), {}, seed=3))
+    *rungs, last = worker.train(trained("lora"))
     assert isinstance(last, Answered), last
-    assert len(rungs) == 3
-    assert last.step == rungs[0].step  # type: ignore[union-attr]
+    assert last.step == rungs[-1].step  # type: ignore[union-attr]
     assert last.validation is not None
-    assert last.validation.accuracy == then[0]
-    assert last.test is not None
-    assert last.test.rows == 120
-    after = worker._backbone.model.state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert last.validation.accuracy == then[-1] != then[0]
 
 
 def test_the_test_split_is_read_for_confirmations_only(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
