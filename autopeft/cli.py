@@ -346,6 +346,7 @@ Examples:
 def select(name: str | None, prefer: str, storage: str, **limits: Any) -> None:
     """Select the best trial of a search under limits. NAME is the most recent search when not given."""
     from autopeft.reports.costs import lines
+    from autopeft.reports.findings import no_gain
     from autopeft.reports.wording import describe_fully, heading
 
     opened = _open(name, storage)
@@ -358,6 +359,8 @@ def select(name: str | None, prefer: str, storage: str, **limits: Any) -> None:
     click.echo(click.wrap_text(describe_fully(chosen.candidate), 100, "  ", "  ") + "\n")
     for what, value in lines(chosen):
         click.echo(f"  {what:<18} {value}")
+    if said := no_gain(opened.record, chosen):
+        click.echo(f"\n{said}")
     click.echo(
         f"\nExport it:  {shlex.join(['autopeft', 'export', opened.name, str(chosen.number), '--to', 'winner/'])}"
     )

@@ -94,7 +94,9 @@ def show_milliseconds(seconds: float) -> str:
 
 
 def show_seconds(seconds: float) -> str:
-    """`48 s`, `3 min 05 s`, `2 h 10 min`."""
+    """`48 s`, `3 min 05 s`, `2 h 10 min`; what no clock counts as a plain number."""
+    if not abs(seconds) < 1e12:
+        return f"{seconds:.3g} s"
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 import autopeft
 from autopeft.cli import main
 from autopeft.plan import PARSERS, Budget, Plan, Resources, field_docs
+from autopeft.reports.findings import no_gain
 from tests.user import user_folder
 
 
@@ -82,6 +83,7 @@ def test_the_selected_trial_can_be_exported_and_loaded(place: Path) -> None:
     number = opened.select(prefer="trainable").number
     assert told.startswith(f"Trial {number} of reviews: the lowest trainable of all finished trials.")
     assert f"autopeft export reviews {number} --to" in told
+    assert no_gain(opened.record, opened.trial(number)) in told
 
     exported = run("export", "reviews", number, "--to", place / "winner", *where(place))
     assert f'model = autopeft.load("{place / "winner"}")' in exported.stdout

@@ -10,6 +10,7 @@ from typing import cast
 
 from autopeft.errors import unknown
 from autopeft.reports.interface import Format
+from autopeft.reports.sound import sound
 from autopeft.trial import SearchRecord
 
 
@@ -22,4 +23,4 @@ def render(record: SearchRecord, format: str) -> str:
     """The report of a search in a format. Raises AutopeftError for a format that does not exist."""
     if format not in formats():
         raise unknown("report format", format, formats())
-    return cast(Format, import_module(f"autopeft.reports.format.{format}")).render(record)
+    return cast(Format, import_module(f"autopeft.reports.format.{format}")).render(sound(record))

@@ -4,8 +4,8 @@ from collections import defaultdict
 
 from autopeft.confirmed import Confirmed, Neighbours, Spread
 from autopeft.reports.findings import Findings
-from autopeft.reports.wording import first_line, numbers, plural, show
-from autopeft.trial import SearchRecord, Status, Trial
+from autopeft.reports.wording import came_to_nothing, first_line, numbers, plural, show
+from autopeft.trial import SearchRecord, Trial
 
 
 def title(sure: Confirmed) -> str:
@@ -38,13 +38,18 @@ def lines(record: SearchRecord, found: Findings) -> tuple[str, ...]:
     """Which members can be told apart, and what a reader must know before believing it."""
     sure = found.confirmed
     if sure is None:
-        return ()
+        return _failures(record)
     said = [_compared(each) for each in sure.neighbours]
     moved = "lower" if sure.excess > 0 else "higher"
     said.append(
         f"With other seeds, accuracies on the same validation rows are {abs(sure.excess):.3f} {moved} on average than "
         "in the search, which chose the front by them."
     )
+    if sure.of_earlier_steps:
+        said.append(
+            f"{plural(sure.of_earlier_steps, 'training')} judged the best of three rungs, as earlier versions of "
+            "autopeft did, not the last step, which is what ships: that flatters. `autopeft confirm` trains them again."
+        )
     if sure.split == "validation":
         said.append("There is no test split: the search chose by these very rows, so expect a little less on new data.")
     if sure.seeds > 1:
@@ -62,11 +67,12 @@ def lines(record: SearchRecord, found: Findings) -> tuple[str, ...]:
 
 
 def _failures(record: SearchRecord) -> tuple[str, ...]:
-    reasons: dict[str, tuple[int, ...]] = defaultdict(tuple)
+    reasons: dict[tuple[str, str], tuple[int, ...]] = defaultdict(tuple)
     for each in record.confirmations:
-        if each.status is Status.FAILED:
-            reasons[first_line(each.reason)] += (each.number,)
-    return tuple(f"Trainings that failed, of {numbers(lost)}: {reason}" for reason, lost in reasons.items())
+        if came_to_nothing(each.status):
+            reasons[each.status.value, first_line(each.reason)] += (each.number,)
+    said = [f"Trained again and {how}, {numbers(which)}: {reason}" for (how, reason), which in reasons.items()]
+    return (*said, "`autopeft confirm` trains these once more.") if said else ()
 
 
 def _with_deviation(spread: Spread) -> str:

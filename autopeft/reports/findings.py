@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from autopeft.confirmed import Confirmed, confirmed
 from autopeft.fronts import front, hypervolume, knee
 from autopeft.plan import OBJECTIVES, Plan
-from autopeft.reports.wording import heading, numbers, plural, show, show_setting, why
+from autopeft.reports.gains import ERRORS, better
+from autopeft.reports.wording import came_to_nothing, heading, numbers, plural, show, show_setting, why
 from autopeft.sizes import show_milliseconds, show_seconds
 from autopeft.trial import SearchRecord, Status, Trial
 
@@ -33,13 +34,17 @@ class Findings:
     """Columns to show: the default objectives, and those that the plan asks for or limits."""
     front: tuple[Trial, ...]
     """Non-dominated trials, the most accurate first."""
+    baseline: tuple[str, float] | None
+    """The best of what needs no fine-tuning, with its name; None where none is known."""
+    better: tuple[Trial, ...]
+    """Members of the front that beat that baseline by more than chance, in the order of the front."""
     knee: Trial | None
-    """The best trade-off of a front of at least three."""
+    """The best trade-off among these, where there are at least three."""
     hypervolume: float | None
     """Share of the box between the default reference and the ideal that the front dominates; None without a front."""
     by_status: Mapping[Status, tuple[Trial, ...]]
     failures: Mapping[str, tuple[int, ...]]
-    """Numbers of the failed trials by reason, the most frequent first."""
+    """Numbers of the trials that failed or were lost by reason, the most frequent first."""
     methods: tuple[Best, ...]
     """Every method and hybrid that was tried, the most accurate first."""
     rows: int | None
@@ -49,6 +54,14 @@ class Findings:
     confirmed: Confirmed | None
     """What further seeds and the test split say of the front; None where nothing was confirmed."""
 
+    @property
+    def beats_nothing(self) -> str:
+        """That nothing on the front is worth its training; empty where something is, or where there is no front."""
+        if not self.front or self.better or self.baseline is None:
+            return ""
+        name, value = self.baseline
+        return f"Nothing on the front beats the {name} ({self.accuracy(value)}) by more than chance."
+
     def accuracy(self, value: float | None) -> str:
         """An accuracy with its standard error, where the number of rows is known."""
         error = None if value is None else standard_error(value, self.rows)
@@ -57,21 +70,37 @@ class Findings:
 
 def find(record: SearchRecord) -> Findings:
     """Works out what a record says."""
-    on_front = front(record.trials, record.plan.objectives)
-    failed = tuple(trial for trial in record.trials if trial.status is Status.FAILED)
-    rows = record.facts.get("validation_rows")
+    on_front = sorted(
+        front(record.trials, record.plan.objectives),
+        key=lambda trial: (-(trial.accuracy or 0.0), trial.predicted.trainable, trial.number),
+    )
+    failed = tuple(trial for trial in record.trials if came_to_nothing(trial.status))
+    rows, sure = _rows(record), confirmed(record)
+    baseline = next((each for each in baseline_rows(record) if math.isfinite(each[1])), None)
+    worth = better(on_front, baseline[1] if baseline else None, rows, sure)
     return Findings(
         _objectives(record.plan),
-        tuple(sorted(on_front, key=lambda trial: (-(trial.accuracy or 0.0), trial.predicted.trainable, trial.number))),
-        knee(on_front, record.plan.objectives) if len(on_front) >= 3 else None,
+        tuple(on_front),
+        baseline,
+        worth,
+        knee(worth, record.plan.objectives) if len(worth) >= 3 else None,
         hypervolume(record.trials, record.plan.objectives) if on_front else None,
         {status: tuple(trial for trial in record.trials if trial.status is status) for status in Status},
         _by_reason(failed),
         _methods(record.trials),
-        rows if isinstance(rows, int) and rows > 0 else None,
+        rows,
         _seconds(record),
-        confirmed(record),
+        sure,
     )
+
+
+def no_gain(record: SearchRecord, trial: Trial) -> str:
+    """That a trial is not worth its training; empty where it is, or where no baseline is known."""
+    found = find(record)
+    if found.baseline is None or better((trial,), found.baseline[1], found.rows, found.confirmed):
+        return ""
+    name, value = found.baseline
+    return f"It does not beat the {name} ({found.accuracy(value)}), which needs no fine-tuning, by more than chance."
 
 
 def standard_error(accuracy: float, rows: int | None) -> float | None:
@@ -116,7 +145,18 @@ def correction(record: SearchRecord) -> str:
 
 def failure_lines(found: Findings) -> tuple[str, ...]:
     """One line per reason of failure."""
-    return tuple(f"{numbers(trials).capitalize()} failed: {reason}" for reason, trials in found.failures.items())
+    return tuple(
+        f"{numbers(trials).capitalize()} {_how(found, trials)}: {reason}" for reason, trials in found.failures.items()
+    )
+
+
+def knee_line(found: Findings) -> str:
+    """What the mark of the knee means; empty where there is none."""
+    if found.knee is None:
+        return ""
+    if found.baseline is None or len(found.better) == len(found.front):
+        return "* the knee: the best trade-off between the objectives"
+    return f"* the knee: the best trade-off among those that beat the {found.baseline[0]} by more than chance"
 
 
 def emptiness(record: SearchRecord, found: Findings) -> str:
@@ -128,14 +168,17 @@ def emptiness(record: SearchRecord, found: Findings) -> str:
         return "No trial was trained" + (f": {away}." if away else "." if record.ended else " yet.")
     if training := found.by_status[Status.TRAINING]:
         return f"No trial has finished yet; {plural(len(training), 'trial')} began."
-    reasons = ", ".join(
-        f"{plural(len(trials), 'trial')} failed ({reason})" for reason, trials in found.failures.items()
-    )
-    stopped = f"{plural(len(found.by_status[Status.STOPPED]), 'trial')} stopped early"
-    return f"No trial finished: {reasons or stopped}."
+    ends = [
+        f"{plural(len(trials), 'trial')} {_how(found, trials)} ({reason})" for reason, trials in found.failures.items()
+    ]
+    if stopped := found.by_status[Status.STOPPED]:
+        ends.append(f"{plural(len(stopped), 'trial')} stopped early")
+    if finished := found.by_status[Status.FINISHED]:
+        ends.append(f"{plural(len(finished), 'trial')} finished without numbers that can be compared")
+    return f"No trial is on the front: {', '.join(ends)}." if finished else f"No trial finished: {', '.join(ends)}."
 
 
-def notes(record: SearchRecord, found: Findings) -> tuple[str, ...]:
+def notes(found: Findings) -> tuple[str, ...]:
     """What a reader must know before believing the numbers."""
     if not found.front:
         return ()
@@ -157,13 +200,12 @@ def notes(record: SearchRecord, found: Findings) -> tuple[str, ...]:
             f"The front was picked out of {plural(len(finished), 'trial')} on the same rows, "
             "so expect a little less on new data."
         )
-    if record.baselines is not None:
-        probe = record.baselines.probe
-        no_better = tuple(
-            trial.number for trial in found.front if trial.accuracy is not None and trial.accuracy <= probe
+    no_better = tuple(trial.number for trial in found.front if trial not in found.better)
+    if found.baseline is not None and no_better:
+        said.append(
+            f"Not better than the {found.baseline[0]}, which needs no fine-tuning, by more than chance "
+            f"({ERRORS:g} standard errors of the difference): {numbers(no_better)}."
         )
-        if no_better:
-            said.append(f"No better than the linear probe, which trains no method at all: {numbers(no_better)}.")
     if differences := _differences(finished):
         said.append(
             "Memory is predicted before training; "
@@ -177,7 +219,8 @@ def baseline_rows(record: SearchRecord) -> tuple[tuple[str, float], ...]:
     """The reference points by name, the better one first; none before they are measured."""
     if record.baselines is None:
         return ()
-    return ("linear probe", record.baselines.probe), ("majority class", record.baselines.majority)
+    named = ("linear probe", record.baselines.probe), ("majority class", record.baselines.majority)
+    return tuple(sorted(named, key=lambda each: -each[1] if math.isfinite(each[1]) else math.inf))
 
 
 def plan_lines(plan: Plan) -> tuple[tuple[str, str], ...]:
@@ -238,6 +281,17 @@ def _objectives(plan: Plan) -> tuple[str, ...]:
     wanted = {"accuracy", "memory", "trainable", *plan.objectives}
     wanted |= {name for name in OBJECTIVES if getattr(plan.budget, name, None) is not None}
     return tuple(name for name in OBJECTIVES if name in wanted)
+
+
+def _rows(record: SearchRecord) -> int | None:
+    rows = record.facts.get("validation_rows")
+    return rows if isinstance(rows, int) and 0 < rows < 2**63 else None
+
+
+def _how(found: Findings, trials: tuple[int, ...]) -> str:
+    """`failed`, `lost`: how the trials of these numbers ended."""
+    how = [status.value for status, each in found.by_status.items() if any(trial.number in trials for trial in each)]
+    return " or ".join(how)
 
 
 def _by_reason(failed: tuple[Trial, ...]) -> Mapping[str, tuple[int, ...]]:

@@ -13,7 +13,7 @@ from autopeft.events import (
 )
 from autopeft.reports.findings import turned_away
 from autopeft.reports.standing import Standing
-from autopeft.reports.wording import describe, first_line, plural, show, why
+from autopeft.reports.wording import came_to_nothing, describe, first_line, plural, show, why
 from autopeft.trial import Baselines, Confirmation, SearchRecord, Status, Trial
 
 
@@ -66,8 +66,8 @@ def show_baselines(baselines: Baselines) -> str:
 def show_ended(trial: Trial, standing: Standing) -> str:
     """A trial that ended, on one line."""
     said = f"#{trial.number} {describe(trial.candidate)}"
-    if trial.status is Status.FAILED:
-        return f"{said}  failed: {why(trial)}"
+    if came_to_nothing(trial.status):
+        return f"{said}  {trial.status.value}: {why(trial)}"
     costs = "  ".join(f"{name} {show(name, trial.value(name))}" for name in ("memory", "trainable"))
     early = "  stopped early" if trial.status is Status.STOPPED else ""
     member = "  (front)" if any(each.number == trial.number for each in standing.front) else ""
@@ -77,8 +77,8 @@ def show_ended(trial: Trial, standing: Standing) -> str:
 def show_confirmed(confirmation: Confirmation) -> str:
     """A training of the front again that ended, on one line."""
     said = f"#{confirmation.number} again, seed {confirmation.repeat}:"
-    if confirmation.status is Status.FAILED:
-        return f"{said} failed: {first_line(confirmation.reason)}"
+    if came_to_nothing(confirmation.status):
+        return f"{said} {confirmation.status.value}: {first_line(confirmation.reason)}"
     splits = {"validation": confirmation.validation, "test": confirmation.test}
     return f"{said} " + "  ".join(f"{name} {show('accuracy', a.accuracy)}" for name, a in splits.items() if a)
 
@@ -91,8 +91,8 @@ def _begun(record: SearchRecord, standing: Standing) -> tuple[str, ...]:
 
 
 def _ended(standing: Standing) -> str:
-    said = f"{plural(len(standing.ended), 'trial')} ended, {len(standing.failed)} failed, "
-    said += f"{len(standing.front)} on the front"
+    said = ", ".join([f"{plural(len(standing.ended), 'trial')} ended", *standing.failures()])
+    said += f", {len(standing.front)} on the front"
     if away := turned_away(standing.turned_away):
         said += f"; {away}"
     return f"{'interrupted' if standing.interrupted else 'done'}: {said}"

@@ -11,9 +11,9 @@ from rich.text import Text
 from autopeft.reports.findings import turned_away
 from autopeft.reports.lines import show_baselines, show_clock, show_count_of
 from autopeft.reports.standing import Standing
-from autopeft.reports.wording import describe, first_line, plural, show, why
+from autopeft.reports.wording import came_to_nothing, describe, first_line, plural, show, why
 from autopeft.sizes import show_seconds
-from autopeft.trial import Rung, Status, Trial
+from autopeft.trial import Rung, Trial
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MOST_FRONT = 8
@@ -77,7 +77,7 @@ def _sections(standing: Standing) -> Iterator[tuple[str, list[Text]]]:
     yield "ended last", [_ended(trial) for trial in standing.ended[: -_MOST_ENDED - 1 : -1]]
     failed = standing.failed
     reasons = dict.fromkeys(first_line(trial.outcome.reason) for trial in failed if trial.outcome)
-    yield f"{len(failed)} failed", [Text(f"  {reason}", style="red") for reason in list(reasons)[-_MOST_ENDED:]]
+    yield ", ".join(standing.failures()), [Text(f"  {reason}", style="red") for reason in list(reasons)[-_MOST_ENDED:]]
 
 
 def _running(trial: Trial) -> Text:
@@ -94,8 +94,9 @@ def _measured(trial: Trial) -> Text:
 
 
 def _ended(trial: Trial) -> Text:
-    if trial.status is Status.FAILED:
-        return Text(f"  {trial.number:4d}  failed: {why(trial)}  {describe(trial.candidate)}", style="red")
+    if came_to_nothing(trial.status):
+        said = f"  {trial.number:4d}  {trial.status.value}: {why(trial)}  {describe(trial.candidate)}"
+        return Text(said, style="red")
     return _measured(trial)
 
 

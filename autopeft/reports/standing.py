@@ -19,6 +19,7 @@ from autopeft.events import (
 )
 from autopeft.fronts import front
 from autopeft.plan import Plan
+from autopeft.reports.wording import came_to_nothing
 from autopeft.trial import Baselines, SearchRecord, Status, Trial
 
 
@@ -55,7 +56,13 @@ class Standing:
 
     @property
     def failed(self) -> tuple[Trial, ...]:
-        return tuple(trial for trial in self.ended if trial.status is Status.FAILED)
+        """Those that failed or were lost."""
+        return tuple(trial for trial in self.ended if came_to_nothing(trial.status))
+
+    def failures(self) -> tuple[str, ...]:
+        """How many came to nothing, by how: `2 failed`, `1 lost`."""
+        counts = Counter(trial.status for trial in self.failed)
+        return tuple(f"{counts[each]} {each.value}" for each in Status if counts[each] or each is Status.FAILED)
 
     def elapsed(self, now: float) -> float:
         """Seconds of this sitting so far."""
@@ -97,7 +104,7 @@ class Standing:
                 return replace(self, doing="", trials_from=began, running={**self.running, trial.number: trial})
             case TrialEnded(trial):
                 running = {number: each for number, each in self.running.items() if number != trial.number}
-                ended = (*self.ended, trial)
+                ended = (*(each for each in self.ended if each.number != trial.number), trial)
                 on_front = front(ended, self.plan.objectives) if self.plan else ()
                 return replace(self, doing="", running=running, ended=ended, front=on_front)
             case TurnedAway(limit):

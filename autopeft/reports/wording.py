@@ -6,7 +6,7 @@ from typing import Any
 
 from autopeft.plan import show_cost
 from autopeft.space.candidate import Candidate, Part
-from autopeft.trial import Trial
+from autopeft.trial import Status, Trial
 
 HEADINGS: Mapping[str, str] = {
     "memory": "peak memory",
@@ -27,7 +27,9 @@ def show(objective: str, value: float | None) -> str:
     """An objective's value with its unit; a dash where there is none."""
     if value is None or not math.isfinite(value):
         return "-"
-    return f"{value:.3f}" if objective == "accuracy" else show_cost(objective, value)
+    if objective != "accuracy":
+        return show_cost(objective, value)
+    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.3g}"
 
 
 def show_setting(value: Any) -> str:
@@ -76,6 +78,11 @@ def first_line(reason: str) -> str:
 def why(trial: Trial) -> str:
     """Why a trial stopped or failed, on one line."""
     return first_line(trial.outcome.reason if trial.outcome else "")
+
+
+def came_to_nothing(status: Status) -> bool:
+    """Whether what has this status ended without a score: it failed, or was lost with its worker."""
+    return status not in (Status.TRAINING, Status.FINISHED, Status.STOPPED)
 
 
 def plural(count: int, noun: str) -> str:

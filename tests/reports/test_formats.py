@@ -5,15 +5,18 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 from autopeft.errors import AutopeftError
 from autopeft.reports import formats, render
 from autopeft.reports.findings import find
 from autopeft.reports.format.terminal import text
-from autopeft.trial import SearchRecord, Status
+from autopeft.trial import Baselines, SearchRecord, Status
 from tests.reports.records import ADAPTER, CREATED, HYBRID, MIB, bare, confirmation, record, trial
+from tests.storage.drawn import records
 
 EXPECTED = Path(__file__).parent / "expected"
 ODD = {
@@ -39,6 +42,14 @@ def test_every_format_renders_every_record(format: str, odd: SearchRecord) -> No
     assert odd.name in render(odd, format) or format == "csv"
 
 
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(odd=records())
+def test_every_record_that_a_database_can_hold_is_rendered_in_every_format(odd: SearchRecord) -> None:
+    with patch("autopeft.reports.format.html.get_plotlyjs", return_value="the library, which takes long to copy"):
+        for format in formats():
+            assert render(odd, format)
+
+
 def test_all_formats_are_found_by_their_files() -> None:
     assert formats() == ("csv", "html", "json", "terminal")
 
@@ -53,11 +64,12 @@ def test_the_terminal_report_says_all_that_matters() -> None:
 
 
 def test_the_terminal_report_marks_the_knee() -> None:
-    said = text(record(), 100, coloured=False)
-    knee = find(record()).knee
+    whole = replace(record(), baselines=Baselines(majority=0.509, probe=0.7))
+    said = text(whole, 100, coloured=False)
+    knee = find(whole).knee
     assert knee is not None
     assert f" {knee.number} *  " in said
-    assert "* the knee: the best trade-off" in said
+    assert "* the knee: the best trade-off between the objectives" in said
 
 
 def test_the_terminal_report_is_plain_where_there_is_no_terminal() -> None:
@@ -88,6 +100,37 @@ def test_a_narrow_terminal_report_cuts_no_value_off() -> None:
 def test_without_a_front_the_report_says_why(odd: str, said: str) -> None:
     assert said in text(ODD[odd], 100, coloured=False)
     assert said in render(ODD[odd], "html")
+
+
+def test_lost_trials_are_told_in_every_format_and_not_as_failed() -> None:
+    gone = [trial(number, accuracies=(), status=Status.LOST, reason="the worker died\nhere") for number in (2, 3)]
+    beside, alone = bare(trial(1), *gone), bare(*gone)
+    for each, told in (
+        (beside, "3 trials: 1 finished, 2 lost"),
+        (beside, "Trials 2, 3 lost: the worker died"),
+        (alone, "No trial finished: 2 trials lost (the worker died)."),
+    ):
+        assert told in text(each, 300, coloured=False)
+        assert told in render(each, "html")
+    assert "failed" not in text(beside, 300, coloured=False)
+    rows = list(csv.DictReader(io.StringIO(render(beside, "csv"))))
+    assert [(row["status"], row["reason"]) for row in rows][1] == ("lost", "the worker died")
+    assert [each["status"] for each in json.loads(render(beside, "json"))["trials"]] == ["finished", "lost", "lost"]
+
+
+def test_all_ways_in_which_trials_ended_are_told_where_none_finished() -> None:
+    ways = bare(
+        trial(1, accuracies=(), status=Status.FAILED, reason="diverged"),
+        trial(2, accuracies=(), status=Status.LOST, reason="the worker died"),
+        trial(3, accuracies=(0.5,), status=Status.STOPPED),
+    )
+    said = "No trial finished: 1 trial failed (diverged), 1 trial lost (the worker died), 1 trial stopped early."
+    assert said in text(ways, 300, coloured=False)
+
+
+def test_a_trial_that_finished_without_a_number_is_not_said_to_be_unfinished() -> None:
+    said = "No trial is on the front: 1 trial finished without numbers that can be compared."
+    assert said in text(ODD["not a number"], 300, coloured=False)
 
 
 def test_when_all_candidates_were_turned_away_the_report_says_by_what() -> None:
@@ -164,7 +207,40 @@ def test_a_front_confirmed_on_validation_rows_or_by_one_seed_is_not_made_more_of
     assert "With a single seed each" in rows
     failed = replace(confirmation(1, 4), status=Status.FAILED, reason="diverged", validation=None, test=None)
     lost = replace(record(), confirmations=(*record().confirmations, failed))
-    assert "Trainings that failed, of trial 1: diverged" in text(lost, 300, coloured=False)
+    assert "Trained again and failed, trial 1: diverged" in text(lost, 300, coloured=False)
+
+
+@pytest.mark.parametrize("how", [Status.FAILED, Status.LOST])
+def test_a_confirmation_that_came_to_nothing_is_told_also_where_all_did(how: Status) -> None:
+    gone = replace(confirmation(1), status=how, reason="no more\nroom", validation=None, test=None)
+    in_vain = replace(bare(trial(1)), confirmations=(gone,))
+    for said in (f"Trained again and {how}, trial 1: no more", "`autopeft confirm` trains these once more."):
+        assert said in text(in_vain, 300, coloured=False)
+        assert said in render(in_vain, "html")
+    assert find(in_vain).confirmed is None
+
+
+def test_confirmations_that_judged_the_best_rung_are_told_apart() -> None:
+    assert "best of three rungs" not in text(record(), 300, coloured=False)
+    earlier = replace(record().confirmations[0], step=30)
+    mixed = replace(record(), confirmations=(earlier, *record().confirmations[1:]))
+    said = "1 training judged the best of three rungs, as earlier versions of autopeft did, not the last step"
+    assert said in text(mixed, 300, coloured=False)
+    assert said in render(mixed, "html")
+    assert json.loads(render(mixed, "json"))["confirmed"]["of_earlier_steps"] == 1
+
+
+@pytest.mark.parametrize("odd", ["a text", None, [], True, 10**400, {"factor": "x"}], ids=str)
+def test_facts_of_another_kind_are_left_out(odd: object) -> None:
+    of_trial = dict.fromkeys(("latency", "latency_bare", "set_up_seconds", "examples_per_second", "bytes_on_disk"), odd)
+    of_search = dict.fromkeys(
+        ("data", "labels", "warm_start", "versions", "refused", "memory_correction", "validation_rows", "seconds"), odd
+    )
+    one = trial(1)
+    assert one.outcome is not None
+    strange = replace(bare(replace(one, outcome=replace(one.outcome, facts=of_trial))), facts=of_search)
+    for format in formats():
+        assert render(strange, format)
 
 
 def test_confirmations_are_in_json_and_csv_without_their_bits() -> None:

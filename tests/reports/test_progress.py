@@ -28,7 +28,7 @@ from autopeft.events import (
     TrialReported,
     TurnedAway,
 )
-from autopeft.reports.lines import show_clock
+from autopeft.reports.lines import lines, show_clock
 from autopeft.reports.progress import Progress
 from autopeft.reports.screen import Screen, screen, sparkline
 from autopeft.reports.standing import Standing
@@ -52,6 +52,31 @@ def events(interrupted: bool = False) -> list[Event]:
     said += [TrialReported(replace(first, curve=first.curve[:1])), TrialEnded(first), TrialEnded(third)]
     said += [TurnedAway("trainable"), TrialBegan(second), TrialEnded(second), Ended(whole, interrupted)]
     return said
+
+
+def test_a_lost_trial_is_told_as_lost_and_counted_apart_from_failures() -> None:
+    gone = trial(4, ADAPTER, (), status=Status.LOST, reason="the worker died\nat line 3")
+    whole = record()
+    standing = Standing(0.0)
+    for event in (Begun(begun()), TrialEnded(whole.trials[0]), TrialEnded(whole.trials[2]), TrialEnded(gone)):
+        standing = standing.after(event, 1.0)
+    assert lines(TrialEnded(gone), standing, 1.0) == (
+        "[3/8] 00:01 #4 adapter bottleneck=64 scale=4  lost: the worker died",
+    )
+    assert lines(Ended(whole), standing, 1.0)[0].startswith("00:01 done: 3 trials ended, 1 failed, 1 lost, 1 on the")
+    shown = [line.plain for line in screen(standing, 1.0, 40)]
+    assert "     4  lost: the worker died  adapter bottleneck=64 scale=4" in shown
+    assert shown[shown.index("1 failed, 1 lost") + 1 :] == [
+        "  out of memory: tried to allocate 2 GiB",
+        "  the worker died",
+    ]
+
+
+def test_a_trial_that_is_given_again_after_it_was_lost_ends_once() -> None:
+    standing = Standing(0.0)
+    for event in (Begun(begun()), TrialEnded(trial(1, status=Status.LOST)), TrialEnded(trial(1))):
+        standing = standing.after(event, 1.0)
+    assert [each.status for each in standing.ended] == [Status.FINISHED]
 
 
 def ticking(step: float = 10.0) -> Callable[[], float]:

@@ -1,14 +1,15 @@
 """Trials as Hypothesis draws them, and a comparison under which 'not a number' equals itself."""
 
 import math
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from hypothesis import strategies as st
 
+from autopeft.plan import Plan
 from autopeft.space.candidate import Candidate, Part, Training
-from autopeft.trial import Answers, Confirmation, Costs, Outcome, Rung, Status, Trial
+from autopeft.trial import Answers, Baselines, Confirmation, Costs, Outcome, Rung, SearchRecord, Status, Trial
 
 whole = st.integers(min_value=0, max_value=2**63 - 1)
 names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
@@ -31,6 +32,7 @@ outcomes = st.builds(Outcome, st.sampled_from(Status), names, st.floats(), st.no
 
 
 answers = st.builds(Answers, st.floats(), whole, st.binary(max_size=20))
+whole_answers = st.builds(Answers, st.floats(0, 1), st.just(16), st.binary(min_size=2, max_size=2))
 
 
 def confirmations(number: int) -> st.SearchStrategy[Confirmation]:
@@ -65,6 +67,52 @@ def trials(number: int) -> st.SearchStrategy[Trial]:
         st.none() | outcomes,
         st.none() | moments,
         st.none() | moments,
+    )
+
+
+known_facts = st.fixed_dictionaries(
+    {},
+    optional={
+        "validation_rows": st.none() | st.integers(),
+        "train_rows": st.none() | st.integers(),
+        "backbone_parameters": st.none() | st.integers() | st.floats(),
+        "seconds": st.floats(),
+        "workers": st.none() | st.integers(),
+        "data": st.lists(st.text(max_size=20), max_size=3),
+        "labels": st.lists(st.text(max_size=20), max_size=3),
+        "device": st.none() | st.text(max_size=20),
+        "memory_correction": st.none() | st.fixed_dictionaries({"factor": st.floats(), "ran_out": st.floats()}),
+    },
+)
+"""What a search knows by these names, with any value of its kind."""
+odd_facts = st.dictionaries(
+    st.sampled_from(["data", "labels", "warm_start", "versions", "refused", "memory_correction", "seconds"]),
+    scalars | st.dictionaries(names, scalars, max_size=2),
+    max_size=1,
+)
+"""What another version, or a hand, may have left there."""
+wild = st.tuples(
+    *(st.lists(each, min_size=1, max_size=4) for each in (st.floats(0, 1), st.floats(0, 1) | st.floats()))
+).map(lambda drawn: tuple(Rung(n, 9, value, value, value) for n, value in enumerate([*drawn[0], *drawn[1]], 1)))
+
+
+@st.composite
+def records(draw: st.DrawFn) -> SearchRecord:
+    """Any search: trials of every status, finished ones among them, confirmed with any answers, also off the front."""
+    drawn = [draw(trials(number)) for number in range(1, draw(st.integers(0, 5)) + 1)]
+    drawn = [replace(each, status=Status.FINISHED, curve=draw(wild)) if draw(st.booleans()) else each for each in drawn]
+    confirmed = [draw(confirmations(each.number)) for each in drawn if draw(st.booleans())]
+    confirmed += [replace(draw(confirmations(each.number)), repeat=1, validation=draw(whole_answers)) for each in drawn]
+    return SearchRecord(
+        draw(names),
+        Plan("mini", "data.csv"),
+        draw(moments),
+        tuple(drawn),
+        draw(st.none() | st.builds(Baselines, st.floats(), st.floats())),
+        draw(st.none() | moments),
+        draw(known_facts) | draw(facts) | draw(odd_facts),
+        draw(st.dictionaries(names, st.integers(0, 2**63), max_size=3)),
+        tuple(confirmed),
     )
 
 

@@ -63,7 +63,7 @@ def render(record: SearchRecord) -> str:
         tally=tally(record, found),
         failures=failure_lines(found),
         correction=correction(record),
-        notes=notes(record, found),
+        notes=notes(found),
         methods=[
             (
                 each,
@@ -120,13 +120,14 @@ def _front_row(found: Findings, trial: Trial) -> Mapping[str, Any]:
 
 
 def _confirmed(record: SearchRecord, found: Findings) -> Mapping[str, Any] | None:
-    if (sure := found.confirmed) is None:
-        return None
+    sure, lines = found.confirmed, confirmations.lines(record, found)
+    if sure is None:
+        return {"rows": (), "lines": lines} if lines else None
     return {
         "title": confirmations.title(sure),
         "headings": confirmations.headings(sure),
         "rows": [(trial.number, describe(trial.candidate), cells) for trial, cells in confirmations.rows(sure)],
-        "lines": confirmations.lines(record, found),
+        "lines": lines,
     }
 
 

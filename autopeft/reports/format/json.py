@@ -33,6 +33,7 @@ def render(record: SearchRecord) -> str:
         "turned_away": record.turned_away,
         "front": [trial.number for trial in found.front],
         "hypervolume": found.hypervolume,
+        "better_than_baselines": [trial.number for trial in found.better],
         "knee": found.knee.number if found.knee else None,
         "trials": [_trial(trial) for trial in record.trials],
         "confirmations": [asdict(each) | _accuracies(each) for each in record.confirmations],

@@ -18,6 +18,7 @@ from autopeft.reports.findings import (
     emptiness,
     failure_lines,
     find,
+    knee_line,
     notes,
     plan_lines,
     tally,
@@ -62,12 +63,16 @@ def text(record: SearchRecord, width: int, coloured: bool) -> str:
     console.print()
     if found.front:
         console.print(_table(record, found, width))
-        if found.knee is not None:
-            console.print(Text("* the knee: the best trade-off between the objectives"))
+        if marked := knee_line(found):
+            console.print(Text(marked))
+            console.print()
+        if found.beats_nothing:
+            console.print(Text(found.beats_nothing, style="bold"))
             console.print()
         if found.confirmed is not None:
             console.print(_confirmed(found.confirmed, width))
-            for line in confirmations.lines(record, found):
+        if said_again := confirmations.lines(record, found):
+            for line in said_again:
                 console.print(Text(line))
             console.print()
         console.print(Text("Settings of the front", style="bold"))
@@ -83,7 +88,7 @@ def text(record: SearchRecord, width: int, coloured: bool) -> str:
         console.print(Text(line, style="red"))
     if corrected := correction(record):
         console.print(Text(corrected))
-    for line in notes(record, found):
+    for line in notes(found):
         console.print(Text(line, style="dim"))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
