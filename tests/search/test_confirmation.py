@@ -170,21 +170,21 @@ METHODS = (
 )
 
 
-def trained(method: str) -> Trial:
+def trained(method: str, start: str = "random") -> Trial:
     """A trial whose rungs differ."""
-    candidate = Candidate(method, (Part(method, learning_rate=0.05),), Training(head_start="random", epochs=4))
+    candidate = Candidate(method, (Part(method, learning_rate=0.05),), Training(head_start=start, epochs=4))
     return Trial(1, candidate, Costs(1, 1, 1, 1), {}, seed=3)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "start"), [*((method, "random") for method in METHODS), ("lora", "probe")])
 def test_search_confirmation_and_shipped_weights_answer_every_row_alike(
-    trainer: TrainingWorker, worker: ConfirmingWorker, method: str, monkeypatch: pytest.MonkeyPatch
+    trainer: TrainingWorker, worker: ConfirmingWorker, method: str, start: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the seed of the search, so that only what is judged could differ; in fp32, in which what is loaded runs."""
     monkeypatch.setattr("autopeft.training.precision.has_bf16", lambda _: False)
     before = {name: tensor.clone() for name, tensor in worker._backbone.model.state_dict().items()}
-    *rungs, searched = trainer.train(trained(method))
-    *again, confirmed = worker.train(trained(method))
+    *rungs, searched = trainer.train(trained(method, start))
+    *again, confirmed = worker.train(trained(method, start))
     assert isinstance(searched, Outcome)
     assert isinstance(confirmed, Answered), confirmed
     loaded = load(searched.artifact)
