@@ -205,7 +205,8 @@ def confirm(name: str | None, seeds: int, **options: Any) -> None:
     """Train the front again with further seeds, and look at the test split.
 
     Says how much of each accuracy was luck, and which members cannot be told apart. NAME is the most recent search when
-    not given. What was confirmed before is kept; more seeds, or members that are new on the front, are added to it.
+    not given. What was confirmed before is kept, and what failed is trained again; more seeds, or members that are new
+    on the front, are added to it.
     """
     resources = _given(options, Resources)
     opened = _open(name, options["storage"] or Resources.storage)

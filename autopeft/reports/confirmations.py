@@ -38,7 +38,7 @@ def lines(record: SearchRecord, found: Findings) -> tuple[str, ...]:
     """Which members can be told apart, and what a reader must know before believing it."""
     sure = found.confirmed
     if sure is None:
-        return _failures(record)
+        return _failures(record, found)
     said = [_compared(each) for each in sure.neighbours]
     moved = "lower" if sure.excess > 0 else "higher"
     said.append(
@@ -63,16 +63,17 @@ def lines(record: SearchRecord, found: Findings) -> tuple[str, ...]:
     done = {each.trial.number for each in sure.members}
     if lacking := tuple(trial.number for trial in found.front if trial.number not in done):
         said.append(f"Not confirmed: {numbers(lacking)}.")
-    return (*said, *_failures(record))
+    return (*said, *_failures(record, found))
 
 
-def _failures(record: SearchRecord) -> tuple[str, ...]:
+def _failures(record: SearchRecord, found: Findings) -> tuple[str, ...]:
     reasons: dict[tuple[str, str], tuple[int, ...]] = defaultdict(tuple)
     for each in record.confirmations:
         if came_to_nothing(each.status):
             reasons[each.status.value, first_line(each.reason)] += (each.number,)
     said = [f"Trained again and {how}, {numbers(which)}: {reason}" for (how, reason), which in reasons.items()]
-    return (*said, "`autopeft confirm` trains these once more.") if said else ()
+    lacking = {number for which in reasons.values() for number in which} & {trial.number for trial in found.front}
+    return (*said, "`autopeft confirm` trains once more what is on the front.") if lacking else tuple(said)
 
 
 def _with_deviation(spread: Spread) -> str:

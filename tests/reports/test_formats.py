@@ -214,7 +214,10 @@ def test_a_front_confirmed_on_validation_rows_or_by_one_seed_is_not_made_more_of
 def test_a_confirmation_that_came_to_nothing_is_told_also_where_all_did(how: Status) -> None:
     gone = replace(confirmation(1), status=how, reason="no more\nroom", validation=None, test=None)
     in_vain = replace(bare(trial(1)), confirmations=(gone,))
-    for said in (f"Trained again and {how}, trial 1: no more", "`autopeft confirm` trains these once more."):
+    for said in (
+        f"Trained again and {how}, trial 1: no more",
+        "`autopeft confirm` trains once more what is on the front.",
+    ):
         assert said in text(in_vain, 300, coloured=False)
         assert said in render(in_vain, "html")
     assert find(in_vain).confirmed is None
