@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import peft
@@ -12,21 +12,18 @@ from transformers import AutoModel, AutoTokenizer, T5EncoderModel
 
 import autopeft
 from autopeft import artifacts
-from autopeft.artifacts import Description, export, load, read_description, save_artifact
+from autopeft.artifacts import Description, export, load, read_description
 from autopeft.backbone.load import load_backbone, quietly
 from autopeft.errors import AutopeftError, CannotMerge
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import method
 from autopeft.space.candidate import Candidate, Part, Training
-from autopeft.tasks.base import task_named
 from autopeft.training import precision
 from tests.backbone.architectures import new
 from tests.saved import saved
 from tests.tiny import tiny
+from tests.trained import LABELS, PAIRS, TEXTS, artifact, of_pairs
 
-TEXTS = ["w7 w8 w9", "w20", "w30 w31 w32 w33 w34 w35 w36", "w50 w51"]
-PAIRS = [("w7 w8", "w9"), ("w20", "w21 w22 w23")]
-LABELS = ("bad", "fair", "good")
 EVERYTHING = {
     "lora": ["lora"],
     "ia3": ["ia3"],
@@ -44,28 +41,6 @@ def backbones(tmp_path_factory):
     root = tmp_path_factory.mktemp("backbones")
     folders = {name: saved(root / name, name) for name in ("bert", "gpt2")}
     return {**folders, "t5": saved(root / "t5", model=new("t5"))}
-
-
-def artifact(folder, backbone, what, pooling="mean"):
-    """Trains nothing, but gives method and head values that training could have given."""
-    living = load_backbone(str(backbone))
-    generator = torch.Generator().manual_seed(4)
-    head = task_named("text-classification", LABELS).new_head(living.sites.width)
-    description = Description(str(backbone), "text-classification", LABELS, ("text",), 16, living.fingerprint)
-    candidate = Candidate("+".join(what), tuple(Part(each) for each in what), Training(pooling=pooling))
-    with attach(living.model, what, living.sites) as attached, torch.no_grad():
-        for tensor in (*attached.parameters(), *head.parameters()):
-            tensor.add_(0.3 * torch.randn(tensor.shape, generator=generator))
-        trained = autopeft.TrainedModel(living, attached, head, description, pooling)
-        logits, pairs = trained.logits(TEXTS), of_pairs(trained, pooling).logits(PAIRS)
-        save_artifact(folder, attached, head, description, candidate)
-    return logits, pairs
-
-
-def of_pairs(trained, pooling):
-    """The same model, as if it had been trained on pairs."""
-    description = replace(trained.description, text=("text", "other"))
-    return autopeft.TrainedModel(trained.backbone, trained.attached, trained.classifier.head, description, pooling)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ RANKS = {
 }
 """A part of the package imports only parts of lower rank, and those of its own rank that `SIDEWAYS` names."""
 
-SIDEWAYS = {("confirmed", "fronts"), ("costs", "methods"), ("costs", "tasks")}
+SIDEWAYS = {("artifacts", "training"), ("confirmed", "fronts"), ("costs", "methods"), ("costs", "tasks")}
 UPWARD = {
     # What `search.select` returns can be saved by itself; imported when it is.
     ("trial.py", "autopeft.artifacts"),
