@@ -226,7 +226,7 @@ def test_the_description_says_what_the_method_was_trained_on(backbones, lora):
     assert description == Description(
         str(backbones["bert"]), "text-classification", LABELS, ("text",), 16, fingerprint, None, "float32"
     )
-    assert Candidate.from_dict(candidate) == Candidate("lora", (Part("lora"),), Training(pooling="mean"))
+    assert candidate == Candidate("lora", (Part("lora"),), Training(pooling="mean"))
     assert asdict(load(lora[0]).description) == asdict(description)
 
 
@@ -279,7 +279,7 @@ def test_an_export_that_answers_otherwise_is_refused_and_nothing_of_it_is_left(m
     def otherwise(file):
         found = read(file)
         return (
-            {name: tensor + 1e-3 * (name == "weight") for name, tensor in found.items()}
+            {name: tensor + 0.1 * (name == "weight") for name, tensor in found.items()}
             if (file.parent.name in writing)
             else found
         )

@@ -1,4 +1,4 @@
-"""A folder of a trained method may be anybody's: whatever it holds, loading it ends soon, in a model or an AutopeftError.
+"""A folder of a trained method may be anybody's: loading it ends soon, in a model or in an AutopeftError.
 
 `AUTOPEFT_EXAMPLES=5000` tries more folders than the quick run does.
 """
