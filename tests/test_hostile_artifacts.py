@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import copy
 import faulthandler
 import json
 import os
@@ -137,7 +138,9 @@ def spoil_json(data: st.DataObject, file: Path) -> None:
     plain = json.loads(file.read_text())
     for _ in range(data.draw(st.integers(1, 2))):
         place = data.draw(st.sampled_from(places(plain)))
-        value = data.draw(st.sampled_from(ODD) | st.integers(-3, 200) | st.floats() | st.text(max_size=8))
+        value = copy.deepcopy(
+            data.draw(st.sampled_from(ODD) | st.integers(-3, 200) | st.floats() | st.text(max_size=8))
+        )
         kind = data.draw(st.sampled_from(["set", "set", "set", "delete", "rename", "repeat"]))
 
         def change(container: Any, key: Any, kind: str = kind, value: Any = value) -> None:
