@@ -143,28 +143,15 @@ def load(folder: str | Path, model: str | None = None, device: str | torch.devic
     It lies on `device`, as a rule the CPU. A method of your own must be known first: `autopeft.register`. Warns where
     `model` holds other weights than those that the method was trained on. Raises AutopeftError.
     """
-    folder = Path(folder)
-    description, candidate = read_description(folder)
-    merged = description.backbone == MERGED
-    if merged and model is not None:
-        raise AutopeftError(f"'{folder}' holds the merged model itself; it goes on no other backbone.")
-    if merged and not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
-        raise AutopeftError(f"'{folder}' holds no merged model: model.safetensors is missing.")
-    backbone = _backbone(folder, model or (str(folder) if merged else description.backbone))
-    if description.fingerprint and description.fingerprint != backbone.fingerprint:
-        _tell_of_other_weights(folder, description, model)
-    on = _device(device)
-    backbone.model.to(on)  # type: ignore[arg-type]
-    attached = None if merged else attach_saved(backbone.model, folder, backbone.sites)
-    head = _read_head(folder / HEAD, description, backbone.sites.width).to(on)
-    return TrainedModel(backbone, attached, head, description, candidate.training.pooling)
+    return _load(Path(folder), model, device, strict=model is None)
 
 
-def export(artifact: str | Path, to: str | Path, merge: bool = False) -> Path:
+def export(artifact: str | Path, to: str | Path, merge: bool = False, model: str | None = None) -> Path:
     """Copies a trained method to a new folder; with `merge` the backbone with the method folded into its weights.
 
-    transformers' `AutoModel` loads a merged folder too. What was written is loaded again, and its logits of some texts
-    are compared with those of the trained method; the folder appears whole or not at all.
+    `model` is where the backbone lies now, if elsewhere: the new folder knows it there. transformers' `AutoModel` loads
+    a merged folder too. What was written is loaded again, and its logits of some texts are compared with those of the
+    trained method; the folder appears whole or not at all.
 
     Raises AutopeftError when the target holds something, cannot be written, or answers otherwise, CannotMerge when the
     method's mathematics do not allow it.
@@ -175,8 +162,10 @@ def export(artifact: str | Path, to: str | Path, merge: bool = False) -> Path:
     description, candidate = read_description(artifact)
     if merge and description.backbone == MERGED:
         raise AutopeftError(f"'{artifact}' is merged already.")
+    if model == description.backbone:
+        model = None
     with _appearing(to) as temporary:
-        trained = load(artifact)
+        trained = _load(artifact, model, None, strict=True)
         samples = _samples(trained.backbone.tokenizer, len(description.text))
         expected = trained._logits(samples, len(samples), FLOAT32)
         with _told_plainly(to):
@@ -184,15 +173,34 @@ def export(artifact: str | Path, to: str | Path, merge: bool = False) -> Path:
                 _write_merged(temporary, trained, candidate)
             else:
                 _copy(artifact, temporary)
+                _describe(temporary, replace(description, backbone=model or description.backbone), candidate)
         del trained
-        found = load(temporary)._logits(samples, len(samples), FLOAT32)
+        found = _load(temporary, None, None, strict=True)._logits(samples, len(samples), FLOAT32)
         apart = (found - expected).abs().max().item()
         if not apart <= (_APART_MERGED if merge else _APART) * max(1.0, expected.abs().max().item()):
             raise AutopeftError(
                 f"'{artifact}' cannot be exported{' merged' * merge}: loaded again, its logits differ by {apart:.2g} "
-                f"from those of the trained method{'; without merging they would not' * merge}."
+                "from those of the trained method."
             )
     return to
+
+
+def _load(folder: Path, model: str | None, device: str | torch.device | None, strict: bool) -> TrainedModel:
+    """Where the backbone holds other weights it is refused, or, if not `strict`, told."""
+    description, candidate = read_description(folder)
+    merged = description.backbone == MERGED
+    if merged and model is not None:
+        raise AutopeftError(f"'{folder}' holds the merged model itself; it goes on no other backbone.")
+    if merged and not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
+        raise AutopeftError(f"'{folder}' holds no merged model: model.safetensors is missing.")
+    backbone = _backbone(folder, model or (str(folder) if merged else description.backbone))
+    if description.fingerprint and description.fingerprint != backbone.fingerprint:
+        _tell_of_other_weights(folder, description, model or description.backbone, strict)
+    on = _device(device)
+    backbone.model.to(on)  # type: ignore[arg-type]
+    attached = None if merged else attach_saved(backbone.model, folder, backbone.sites)
+    head = _read_head(folder / HEAD, description, backbone.sites.width).to(on)
+    return TrainedModel(backbone, attached, head, description, candidate.training.pooling)
 
 
 def read_description(folder: Path) -> tuple[Description, Candidate]:
@@ -243,16 +251,16 @@ def _backbone(folder: Path, name: str) -> Backbone:
         raise AutopeftError(f"'{folder}' cannot be loaded: {error} {advice}") from error
 
 
-def _tell_of_other_weights(folder: Path, description: Description, model: str | None) -> None:
+def _tell_of_other_weights(folder: Path, description: Description, model: str, strict: bool) -> None:
     """A method on other weights answers, but wrongly; who names a backbone himself is only told."""
-    what = f"'{model or description.backbone}' holds other weights than those that '{folder}' was trained on"
-    if model is not None:
-        warnings.warn(f"{what}: its answers are others than those that were measured.", stacklevel=3)
+    what = f"'{model}' holds other weights than those that '{folder}' was trained on"
+    if not strict:
+        warnings.warn(f"{what}: its answers are others than those that were measured.", stacklevel=4)
         return
     then = f" at revision {description.revision}" if description.revision else ""
     raise AutopeftError(
         f"{what}{then}: its answers would be others than those that were measured. Say where the right one lies, or "
-        f"that this one is meant: load('{folder}', model='{description.backbone}')."
+        f"that this one is meant: load('{folder}', model='{model}')."
     )
 
 
@@ -336,5 +344,9 @@ def _samples(tokenizer: PreTrainedTokenizerBase, columns: int) -> list[tuple[str
 
 def _write(folder: Path, head: nn.Module, description: Description, candidate: Candidate) -> None:
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}, folder / HEAD)
+    _describe(folder, description, candidate)
+
+
+def _describe(folder: Path, description: Description, candidate: Candidate) -> None:
     plain = {"description": asdict(description), "candidate": candidate.to_dict()}
     (folder / DESCRIPTION).write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -169,6 +169,9 @@ def test_where_the_backbone_was_moved_to_can_be_said(backbones, tmp_path):
     assert f"there is no model folder '{here}'" in answer
     assert answer.endswith(f"If its backbone lies elsewhere now, say where: load('{tmp_path / 'winner'}', model=...).")
     assert torch.equal(load(tmp_path / "winner", model=str(there)).logits(TEXTS), logits)
+    for merge in (False, True):
+        exported = export(tmp_path / "winner", tmp_path / f"exported-{merge}", merge, str(there))
+        assert torch.allclose(load(exported).logits(TEXTS), logits, atol=1e-4)
 
 
 def test_a_backbone_of_another_architecture_is_refused(backbones, lora):
@@ -256,8 +259,9 @@ def test_a_changed_backbone_is_refused_and_where_it_is_named_told(backbones, tmp
     assert str(caught.value).endswith(f"load('{tmp_path / 'winner'}', model='{here}').")
     with pytest.warns(UserWarning, match="its answers are others than those that were measured"):
         assert not torch.allclose(load(tmp_path / "winner", model=str(here)).logits(TEXTS), logits, atol=1e-2)
-    with pytest.raises(AutopeftError, match="holds other weights"):
-        export(tmp_path / "winner", tmp_path / "exported", merge=True)
+    for merge, model in ((True, None), (False, None), (False, str(here) + "/")):
+        with pytest.raises(AutopeftError, match="holds other weights"):
+            export(tmp_path / "winner", tmp_path / "exported", merge, model)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "winner"]
 
 
