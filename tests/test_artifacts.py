@@ -79,6 +79,23 @@ def test_a_loaded_model_predicts_in_batches_of_any_size_and_nothing_of_nothing(l
     assert trained.predict([]) == []
 
 
+def test_one_text_gives_one_class_and_a_list_a_list(lora):
+    trained = load(lora[0])
+    one, many = trained.predict("w7 w8 w9"), trained.predict(["w7 w8 w9"])
+    assert one in LABELS
+    assert many == [one]
+    assert torch.equal(trained.logits("w7 w8 w9"), trained.logits(["w7 w8 w9"])[0])
+    pair = of_pairs(trained, "mean")
+    assert [pair.predict(("w7", "w8"))] == pair.predict([("w7", "w8")])
+    with pytest.raises(AutopeftError, match="row 1 is None"):
+        trained.predict(["w7", None])
+    with pytest.raises(AutopeftError, match=r"trained on pairs of texts such as .*; this is 'w7'"):
+        pair.predict("w7")
+    for size in (0, -1):
+        with pytest.raises(AutopeftError, match=f"batch_size must be at least 1, not {size}"):
+            trained.predict(TEXTS, size)
+
+
 def test_a_loaded_model_lies_on_the_cpu_in_eval_mode(lora):
     trained = load(lora[0])
     assert {parameter.device.type for parameter in trained.classifier.parameters()} == {"cpu"}
