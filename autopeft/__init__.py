@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from autopeft.errors import AutopeftError as AutopeftError
     from autopeft.methods.attached import attach as attach
     from autopeft.methods.registry import method as method
+    from autopeft.methods.saved import register as register
     from autopeft.plan import Budget as Budget
     from autopeft.plan import Plan as Plan
     from autopeft.plan import Resources as Resources
@@ -47,6 +48,7 @@ _WHERE = {
     "method": "autopeft.methods.registry:method",
     "open": "autopeft.search.search:open_search",
     "predict": "autopeft.costs.api:predict",
+    "register": "autopeft.methods.saved:register",
     "resume": "autopeft.search.search:resume",
     "search": "autopeft.search",
 }

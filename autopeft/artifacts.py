@@ -3,31 +3,48 @@
 The folder holds the method's tensors (in peft's own format where the method is peft's, so that
 `peft.PeftModel.from_pretrained` reads it), the task head, and `autopeft.json`, which says on which backbone and for
 which task it was trained. A merged folder holds a plain transformers model instead of the method.
+
+A folder may come from a stranger: loading it runs no code of his, and ends in a trained model or in an AutopeftError.
 """
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from autopeft.backbone.load import Backbone, load_backbone, quietly
 from autopeft.errors import AutopeftError
+from autopeft.foreign import brief, printable
 from autopeft.methods.attached import Attached, attach_saved
 from autopeft.methods.hooked import copy_into, read_tensors
+from autopeft.methods.saved import read_json
 from autopeft.space.candidate import Candidate
+from autopeft.tasks.asked import rows_of
 from autopeft.tasks.base import task_named
-from autopeft.tasks.classifier import Bare, Classifier
+from autopeft.tasks.classifier import POOLINGS, Bare, Classifier
 from autopeft.tasks.tokenized import encode
+from autopeft.training.precision import FLOAT32, PRECISIONS, forward
 
 DESCRIPTION = "autopeft.json"
 HEAD = "head.safetensors"
 MERGED = "."
+_WRITING = ".autopeft.writing"
+_APART, _APART_MERGED = 1e-4, 1e-3
+"""By how much an exported model's logits may differ in fp32, as a fraction of the largest of them, or of 1: merged, a
+model of many layers is rounded in other places.
+"""
+_SAMPLES = (0, 1, 3, 7, 14, 26)
+"""Where sample texts end in a list of words."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +58,12 @@ class Description:
     text: tuple[str, ...]
     """Text columns of the training data."""
     max_length: int
+    fingerprint: str = ""
+    """Of the backbone's weights; empty where it is not known, or where they are in the folder."""
+    revision: str | None = None
+    """The hub's commit of the backbone; None where there is none."""
+    precision: str = FLOAT32
+    """What forward passes were computed in when scores were measured: 'bfloat16' or 'float32'."""
 
 
 class TrainedModel:
@@ -59,19 +82,40 @@ class TrainedModel:
         """The classes, in the order of the logits."""
         return self.description.labels
 
+    def logits(self, texts: Any, batch_size: int = 32) -> Tensor:
+        """Logits in fp32 of texts or pairs as `predict` takes them: (texts, classes), of one text (classes,).
+
+        Computed in the precision in which the scores of the search were measured, where the device has it.
+        """
+        rows, single = rows_of(texts, self.description.text)
+        logits = self._logits(rows, batch_size, self.description.precision)
+        return logits[0] if single else logits
+
+    def predict(self, texts: Any, batch_size: int = 32) -> Any:
+        """The most likely class of one text, or a list of those of many.
+
+        A model of single texts takes a string or a list of strings; a model of pairs a tuple of two strings, which is
+        one pair, or a list of such. Arrays and columns of tables count as lists. Raises AutopeftError for other shapes.
+
+        >>> model.predict("a stirring, funny film")
+        'positive'
+        >>> model.predict(["a stirring, funny film"])
+        ['positive']
+        """
+        classes = self.logits(texts, batch_size).argmax(-1).tolist()
+        return [self.labels[each] for each in classes] if isinstance(classes, list) else self.labels[classes]
+
     @torch.inference_mode()
-    def logits(self, texts: Sequence[str] | Sequence[tuple[str, str]], batch_size: int = 32) -> Tensor:
-        """(texts, classes) logits in fp32. A pair is a tuple of two texts."""
+    def _logits(self, rows: Sequence[tuple[str, ...]], batch_size: int, precision: str) -> Tensor:
+        if batch_size < 1:
+            raise AutopeftError(f"batch_size must be at least 1, not {brief(batch_size)}.")
         device = next(self.classifier.parameters()).device
         parts = []
-        for start in range(0, len(texts), batch_size):
-            batch = encode(self.backbone.tokenizer, texts[start : start + batch_size], self.description.max_length)
-            parts.append(self.classifier({name: tensor.to(device) for name, tensor in batch.items()}).float().cpu())
+        for start in range(0, len(rows), batch_size):
+            batch = encode(self.backbone.tokenizer, rows[start : start + batch_size], self.description.max_length)
+            inputs = {name: tensor.to(device) for name, tensor in batch.items()}
+            parts.append(forward(self.classifier, inputs, device, precision).cpu())
         return torch.cat(parts) if parts else torch.empty(0, len(self.labels))
-
-    def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]], batch_size: int = 32) -> list[str]:
-        """The most likely class of each text."""
-        return [self.labels[index] for index in self.logits(texts, batch_size).argmax(-1).tolist()]
 
 
 def save_artifact(
@@ -82,7 +126,7 @@ def save_artifact(
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         attached.save(temporary)
-        _write(temporary, head, description, candidate.to_dict())
+        _write(temporary, head, description, candidate)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.replace(folder)
     finally:
@@ -91,73 +135,218 @@ def save_artifact(
     return folder
 
 
-def load(folder: str | Path, model: str | None = None) -> TrainedModel:
+def load(folder: str | Path, model: str | None = None, device: str | torch.device | None = None) -> TrainedModel:
     """Backbone and trained method from a folder that autopeft wrote; `model` where the backbone lies elsewhere now.
 
-    >>> load("winner/").predict(["a stirring, funny film"])
+    >>> load("winner/").predict("a stirring, funny film")
 
-    Raises AutopeftError.
+    It lies on `device`, as a rule the CPU. A method of your own must be known first: `autopeft.register`. Warns where
+    `model` holds other weights than those that the method was trained on. Raises AutopeftError.
     """
-    folder = Path(folder)
+    return _load(Path(folder), model, device, strict=model is None)
+
+
+def export(artifact: str | Path, to: str | Path, merge: bool = False, model: str | None = None) -> Path:
+    """Copies a trained method to a new folder; with `merge` the backbone with the method folded into its weights.
+
+    `model` is where the backbone lies now, if elsewhere: the new folder knows it there. transformers' `AutoModel` loads
+    a merged folder too. What was written is loaded again, and its logits of some texts are compared with those of the
+    trained method; the folder appears whole or not at all.
+
+    Raises AutopeftError when the target holds something, cannot be written, or answers otherwise, CannotMerge when the
+    method's mathematics do not allow it.
+    """
+    artifact, to = Path(artifact), Path(to)
+    if to.exists() and (not to.is_dir() or {each.name for each in to.iterdir()} - {_WRITING}):
+        raise AutopeftError(f"'{to}' exists and is not an empty folder; give another one.")
+    description, candidate = read_description(artifact)
+    if merge and description.backbone == MERGED:
+        raise AutopeftError(f"'{artifact}' is merged already.")
+    if model == description.backbone:
+        model = None
+    with _appearing(to) as temporary:
+        trained = _load(artifact, model, None, strict=True)
+        samples = _samples(trained.backbone.tokenizer, len(description.text))
+        expected = trained._logits(samples, len(samples), FLOAT32)
+        with _told_plainly(to):
+            if merge:
+                _write_merged(temporary, trained, candidate)
+            else:
+                _copy(artifact, temporary)
+                _describe(temporary, replace(description, backbone=model or description.backbone), candidate)
+        del trained
+        found = _load(temporary, None, None, strict=True)._logits(samples, len(samples), FLOAT32)
+        apart = (found - expected).abs().max().item()
+        if not apart <= (_APART_MERGED if merge else _APART) * max(1.0, expected.abs().max().item()):
+            raise AutopeftError(
+                f"'{artifact}' cannot be exported{' merged' * merge}: loaded again, its logits differ by {apart:.2g} "
+                "from those of the trained method."
+            )
+    return to
+
+
+def _load(folder: Path, model: str | None, device: str | torch.device | None, strict: bool) -> TrainedModel:
+    """Where the backbone holds other weights it is refused, or, if not `strict`, told."""
     description, candidate = read_description(folder)
     merged = description.backbone == MERGED
     if merged and model is not None:
         raise AutopeftError(f"'{folder}' holds the merged model itself; it goes on no other backbone.")
+    if merged and not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
+        raise AutopeftError(f"'{folder}' holds no merged model: model.safetensors is missing.")
     backbone = _backbone(folder, model or (str(folder) if merged else description.backbone))
+    if description.fingerprint and description.fingerprint != backbone.fingerprint:
+        _tell_of_other_weights(folder, description, model or description.backbone, strict)
+    on = _device(device)
+    backbone.model.to(on)  # type: ignore[arg-type]
     attached = None if merged else attach_saved(backbone.model, folder, backbone.sites)
-    head = task_named(description.task, description.labels).new_head(backbone.sites.width)
-    copy_into(head.state_dict(), read_tensors(folder / HEAD), folder / HEAD)
-    return TrainedModel(backbone, attached, head, description, candidate["training"]["pooling"])
+    head = _read_head(folder / HEAD, description, backbone.sites.width).to(on)
+    return TrainedModel(backbone, attached, head, description, candidate.training.pooling)
 
 
-def export(artifact: str | Path, to: str | Path, merge: bool = False) -> Path:
-    """Copies a trained method to a new folder; with `merge` the backbone with the method folded into its weights.
-
-    transformers' `AutoModel` loads a merged folder too.
-
-    Raises AutopeftError when the target holds something, CannotMerge when the method's mathematics do not allow it.
-    """
-    artifact, to = Path(artifact), Path(to)
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise AutopeftError(f"'{to}' exists and is not an empty folder; give another one.")
-    description, candidate = read_description(artifact)
-    if not merge:
-        shutil.copytree(artifact, to, dirs_exist_ok=True)
-        return to
-    trained = load(artifact)
-    if trained.attached is None:
-        raise AutopeftError(f"'{artifact}' is merged already.")
-    plain = trained.attached.merge()
-    to.mkdir(parents=True, exist_ok=True)
-    with quietly():
-        plain.save_pretrained(to)  # type: ignore[operator]
-    trained.backbone.tokenizer.save_pretrained(to)
-    _write(to, trained.classifier.head, Description(**{**asdict(description), "backbone": MERGED}), candidate)
-    return to
-
-
-def read_description(folder: Path) -> tuple[Description, Mapping[str, Any]]:
-    """What a folder was trained on, and the candidate as plain values. Raises AutopeftError for a folder of others."""
+def read_description(folder: Path) -> tuple[Description, Candidate]:
+    """What a folder was trained on, and the candidate. Raises AutopeftError for a folder of others."""
+    file = folder / DESCRIPTION
+    plain = read_json(file, f"'{folder}' is no folder of a trained method")
     try:
-        plain = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        task, candidate = plain["description"], plain["candidate"]
-        description = Description(**{**task, "labels": tuple(task["labels"]), "text": tuple(task["text"])})
-    except OSError as error:
-        raise AutopeftError(f"'{folder}' is no folder of a trained method: {DESCRIPTION} is missing.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise AutopeftError(f"'{folder / DESCRIPTION}' is damaged: {error}.") from error
+        said = plain["description"]
+        description = Description(**{**said, "labels": _words(said["labels"]), "text": _words(said["text"])})
+        candidate = Candidate.from_dict(plain["candidate"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise AutopeftError(f"'{file}' is damaged: {error}.") from error
+    for name, right, value in (
+        ("backbone", _is_name(description.backbone), description.backbone),
+        ("task", _is_name(description.task), description.task),
+        ("labels", len(description.labels) > 1, description.labels),
+        ("text", len(description.text) in (1, 2), description.text),
+        (
+            "max_length",
+            type(description.max_length) is int and 0 < description.max_length < 2**31,
+            description.max_length,
+        ),
+        ("fingerprint", isinstance(description.fingerprint, str), description.fingerprint),
+        ("revision", description.revision is None or _is_name(description.revision), description.revision),
+        ("precision", description.precision in PRECISIONS, description.precision),
+        ("pooling", candidate.training.pooling in POOLINGS, candidate.training.pooling),
+    ):
+        if not right:
+            raise AutopeftError(f"'{file}' is damaged: {name} is {brief(value)}.")
     return description, candidate
+
+
+def _words(plain: Any) -> tuple[str, ...]:
+    if not isinstance(plain, list) or not all(isinstance(each, str) for each in plain) or len({*plain}) < len(plain):
+        raise ValueError(f"a list of different words is expected, not {brief(plain)}")
+    return tuple(plain)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) < 1000 and printable(value, "") == value
 
 
 def _backbone(folder: Path, name: str) -> Backbone:
     try:
         return load_backbone(name)
-    except AutopeftError as error:
+    except (AutopeftError, OSError) as error:
         advice = f"If its backbone lies elsewhere now, say where: load('{folder}', model=...)."
         raise AutopeftError(f"'{folder}' cannot be loaded: {error} {advice}") from error
 
 
-def _write(folder: Path, head: nn.Module, description: Description, candidate: Mapping[str, Any]) -> None:
+def _tell_of_other_weights(folder: Path, description: Description, model: str, strict: bool) -> None:
+    """A method on other weights answers, but wrongly; who names a backbone himself is only told."""
+    what = f"'{model}' holds other weights than those that '{folder}' was trained on"
+    if not strict:
+        warnings.warn(f"{what}: its answers are others than those that were measured.", stacklevel=4)
+        return
+    then = f" at revision {description.revision}" if description.revision else ""
+    raise AutopeftError(
+        f"{what}{then}: its answers would be others than those that were measured. Say where the right one lies, or "
+        f"that this one is meant: load('{folder}', model='{model}')."
+    )
+
+
+def _device(wanted: str | torch.device | None) -> torch.device:
+    try:
+        return torch.empty(0, device=wanted or "cpu").device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise AutopeftError(f"{brief(wanted)} is no device of this machine: {str(error).splitlines()[0]}.") from error
+
+
+def _read_head(file: Path, description: Description, width: int) -> nn.Module:
+    """The head gets memory only when the file is known to hold one of its shape."""
+    with torch.device("meta"):
+        head = task_named(description.task, description.labels).new_head(width)
+    values = read_tensors(file)
+    copy_into(head.state_dict(), values, file)
+    head.to_empty(device="cpu")
+    copy_into(head.state_dict(), values, file)
+    return head
+
+
+@contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes `folder` when all went well; else nothing of it is left."""
+    there = folder.exists()
+    # An empty folder stays the one that it is: it may be somebody's working directory, or another disk.
+    temporary = folder / _WRITING if there else folder.with_name(folder.name + ".writing")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        with _told_plainly(folder):
+            temporary.mkdir(parents=True)
+        yield temporary
+        with _told_plainly(folder):
+            if not there:
+                temporary.replace(folder)
+            for each in temporary.iterdir() if there else ():
+                each.replace(folder / each.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _told_plainly(folder: Path) -> Iterator[None]:
+    """Libraries tell of a full disk by errors of their own, tokenizers by a plain Exception."""
+    try:
+        yield
+    except AutopeftError:
+        raise
+    except Exception as error:
+        raise AutopeftError(f"'{folder}' cannot be written: {error}.") from error
+
+
+def _copy(artifact: Path, to: Path) -> None:
+    """Files of the folder only: a link that leads out of it would copy what nobody means to give away."""
+    for path in artifact.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(artifact.resolve()):
+            raise AutopeftError(f"'{path}' leads out of the folder; only files of its own are exported.")
+        if not path.is_dir() and not path.is_file():
+            raise AutopeftError(f"'{path}' is no file; only files are exported.")
+    shutil.copytree(artifact, to, dirs_exist_ok=True)
+
+
+def _write_merged(to: Path, trained: TrainedModel, candidate: Candidate) -> None:
+    assert trained.attached is not None
+    plain = trained.attached.merge()
+    description = replace(trained.description, backbone=MERGED, fingerprint="", revision=None)
+    with quietly():
+        plain.save_pretrained(to)  # type: ignore[operator]
+        trained.backbone.tokenizer.save_pretrained(to)
+        _write(to, trained.classifier.head, description, candidate)
+
+
+def _samples(tokenizer: PreTrainedTokenizerBase, columns: int) -> list[tuple[str, ...]]:
+    """Short and longer texts of the tokenizer's own words, always the same."""
+    special = {*tokenizer.all_special_ids}
+    ids = [index for index in sorted(tokenizer.get_vocab().values()) if index not in special]
+    chosen = [ids[place * len(ids) // _SAMPLES[-1]] for place in range(_SAMPLES[-1])]
+    texts = [str(tokenizer.decode(chosen[start:end])) for start, end in pairwise(_SAMPLES)]
+    return [(one, other)[:columns] for one, other in zip(texts, reversed(texts), strict=True)]
+
+
+def _write(folder: Path, head: nn.Module, description: Description, candidate: Candidate) -> None:
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}, folder / HEAD)
-    plain = {"description": asdict(description), "candidate": candidate}
+    _describe(folder, description, candidate)
+
+
+def _describe(folder: Path, description: Description, candidate: Candidate) -> None:
+    plain = {"description": asdict(description), "candidate": candidate.to_dict()}
     (folder / DESCRIPTION).write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

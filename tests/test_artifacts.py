@@ -11,20 +11,19 @@ import torch
 from transformers import AutoModel, AutoTokenizer, T5EncoderModel
 
 import autopeft
-from autopeft.artifacts import Description, export, load, read_description, save_artifact
+from autopeft import artifacts
+from autopeft.artifacts import Description, export, load, read_description
 from autopeft.backbone.load import load_backbone, quietly
 from autopeft.errors import AutopeftError, CannotMerge
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import method
 from autopeft.space.candidate import Candidate, Part, Training
-from autopeft.tasks.base import task_named
+from autopeft.training import precision
 from tests.backbone.architectures import new
 from tests.saved import saved
 from tests.tiny import tiny
+from tests.trained import LABELS, PAIRS, TEXTS, artifact, of_pairs
 
-TEXTS = ["w7 w8 w9", "w20", "w30 w31 w32 w33 w34 w35 w36", "w50 w51"]
-PAIRS = [("w7 w8", "w9"), ("w20", "w21 w22 w23")]
-LABELS = ("bad", "fair", "good")
 EVERYTHING = {
     "lora": ["lora"],
     "ia3": ["ia3"],
@@ -44,22 +43,6 @@ def backbones(tmp_path_factory):
     return {**folders, "t5": saved(root / "t5", model=new("t5"))}
 
 
-def artifact(folder, backbone, what, pooling="mean"):
-    """Trains nothing, but gives method and head values that training could have given."""
-    living = load_backbone(str(backbone))
-    generator = torch.Generator().manual_seed(4)
-    head = task_named("text-classification", LABELS).new_head(living.sites.width)
-    description = Description(str(backbone), "text-classification", LABELS, ("text",), 16)
-    candidate = Candidate("+".join(what), tuple(Part(each) for each in what), Training(pooling=pooling))
-    with attach(living.model, what, living.sites) as attached, torch.no_grad():
-        for tensor in (*attached.parameters(), *head.parameters()):
-            tensor.add_(0.3 * torch.randn(tensor.shape, generator=generator))
-        trained = autopeft.TrainedModel(living, attached, head, description, pooling)
-        logits, pairs = trained.logits(TEXTS), trained.logits(PAIRS)
-        save_artifact(folder, attached, head, description, candidate)
-    return logits, pairs
-
-
 @pytest.fixture
 def lora(backbones, tmp_path):
     """A folder of a trained LoRA and the logits that it gave."""
@@ -73,7 +56,7 @@ def test_what_was_saved_gives_equal_logits_when_loaded(name, pooling, backbones,
     logits, pairs = artifact(tmp_path / "winner", backbones["bert"], EVERYTHING[name], pooling)
     trained = load(tmp_path / "winner")
     assert torch.equal(trained.logits(TEXTS), logits)
-    assert torch.equal(trained.logits(PAIRS), pairs)
+    assert torch.equal(of_pairs(trained, pooling).logits(PAIRS), pairs)
     assert trained.labels == LABELS
     assert trained.predict(TEXTS) == [LABELS[index] for index in logits.argmax(-1)]
 
@@ -94,6 +77,23 @@ def test_a_loaded_model_predicts_in_batches_of_any_size_and_nothing_of_nothing(l
         assert torch.allclose(trained.logits(TEXTS, batch_size=size), logits, atol=1e-5)
     assert trained.logits([]).shape == (0, len(LABELS))
     assert trained.predict([]) == []
+
+
+def test_one_text_gives_one_class_and_a_list_a_list(lora):
+    trained = load(lora[0])
+    one, many = trained.predict("w7 w8 w9"), trained.predict(["w7 w8 w9"])
+    assert one in LABELS
+    assert many == [one]
+    assert torch.equal(trained.logits("w7 w8 w9"), trained.logits(["w7 w8 w9"])[0])
+    pair = of_pairs(trained, "mean")
+    assert [pair.predict(("w7", "w8"))] == pair.predict([("w7", "w8")])
+    with pytest.raises(AutopeftError, match="row 1 is None"):
+        trained.predict(["w7", None])
+    with pytest.raises(AutopeftError, match=r"trained on pairs of texts such as .*; this is 'w7'"):
+        pair.predict("w7")
+    for size in (0, -1):
+        with pytest.raises(AutopeftError, match=f"batch_size must be at least 1, not {size}"):
+            trained.predict(TEXTS, size)
 
 
 def test_a_loaded_model_lies_on_the_cpu_in_eval_mode(lora):
@@ -169,6 +169,7 @@ def test_a_merged_folder_moves_with_its_model_and_takes_no_other(lora, tmp_path)
     shutil.rmtree(folder)
     moved = (tmp_path / "merged").rename(tmp_path / "elsewhere")
     assert torch.allclose(load(moved).logits(TEXTS), logits, atol=1e-4)
+    assert read_description(moved)[0].fingerprint == ""
     with pytest.raises(AutopeftError, match="holds the merged model itself; it goes on no other backbone"):
         load(moved, model="bert-base-uncased")
     with pytest.raises(AutopeftError, match="is merged already"):
@@ -185,10 +186,16 @@ def test_where_the_backbone_was_moved_to_can_be_said(backbones, tmp_path):
     assert f"there is no model folder '{here}'" in answer
     assert answer.endswith(f"If its backbone lies elsewhere now, say where: load('{tmp_path / 'winner'}', model=...).")
     assert torch.equal(load(tmp_path / "winner", model=str(there)).logits(TEXTS), logits)
+    for merge in (False, True):
+        exported = export(tmp_path / "winner", tmp_path / f"exported-{merge}", merge, str(there))
+        assert torch.allclose(load(exported).logits(TEXTS), logits, atol=1e-4)
 
 
 def test_a_backbone_of_another_architecture_is_refused(backbones, lora):
-    with pytest.raises(AutopeftError, match=r"does not belong to this model and method"):
+    with (
+        pytest.warns(UserWarning, match="holds other weights than those"),
+        pytest.raises(AutopeftError, match=r"does not belong to this model and method"),
+    ):
         load(lora[0], model=str(backbones["gpt2"]))
 
 
@@ -235,8 +242,11 @@ def test_a_damaged_folder_is_refused_in_one_sentence_that_names_it(spoil, lora):
 
 def test_the_description_says_what_the_method_was_trained_on(backbones, lora):
     description, candidate = read_description(lora[0])
-    assert description == Description(str(backbones["bert"]), "text-classification", LABELS, ("text",), 16)
-    assert Candidate.from_dict(candidate) == Candidate("lora", (Part("lora"),), Training(pooling="mean"))
+    fingerprint = load_backbone(str(backbones["bert"])).fingerprint
+    assert description == Description(
+        str(backbones["bert"]), "text-classification", LABELS, ("text",), 16, fingerprint, None, "float32"
+    )
+    assert candidate == Candidate("lora", (Part("lora"),), Training(pooling="mean"))
     assert asdict(load(lora[0]).description) == asdict(description)
 
 
@@ -254,3 +264,119 @@ def test_a_method_trained_by_hand_is_saved_in_the_same_way(backbones, tmp_path):
         "adapter_model.safetensors",
         "method.json",
     }
+
+
+def test_a_changed_backbone_is_refused_and_where_it_is_named_told(backbones, tmp_path):
+    here = Path(shutil.copytree(backbones["bert"], tmp_path / "here"))
+    logits, _ = artifact(tmp_path / "winner", here, ["lora"])
+    saved(here, model=tiny("bert", seed=1))
+    with pytest.raises(AutopeftError) as caught:
+        load(tmp_path / "winner")
+    assert f"'{here}' holds other weights than those that '{tmp_path / 'winner'}' was trained on" in str(caught.value)
+    assert str(caught.value).endswith(f"load('{tmp_path / 'winner'}', model='{here}').")
+    with pytest.warns(UserWarning, match="its answers are others than those that were measured"):
+        assert not torch.allclose(load(tmp_path / "winner", model=str(here)).logits(TEXTS), logits, atol=1e-2)
+    for merge, model in ((True, None), (False, None), (False, str(here) + "/")):
+        with pytest.raises(AutopeftError, match="holds other weights"):
+            export(tmp_path / "winner", tmp_path / "exported", merge, model)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "winner"]
+
+
+def test_a_folder_that_knows_nothing_of_its_backbones_weights_loads(lora):
+    folder, logits = lora
+    plain = json.loads((folder / "autopeft.json").read_text())
+    for name in ("fingerprint", "revision", "precision"):
+        del plain["description"][name]
+    (folder / "autopeft.json").write_text(json.dumps(plain))
+    assert torch.equal(load(folder).logits(TEXTS), logits)
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_an_export_that_answers_otherwise_is_refused_and_nothing_of_it_is_left(merge, lora, tmp_path, monkeypatch):
+    """As when what was written is read in another way than it was meant."""
+    (tmp_path / "empty").mkdir()
+    writing, read = {"winner.writing", ".autopeft.writing"}, artifacts.read_tensors
+
+    def otherwise(file):
+        found = read(file)
+        return (
+            {name: tensor + 0.1 * (name == "weight") for name, tensor in found.items()}
+            if (file.parent.name in writing)
+            else found
+        )
+
+    monkeypatch.setattr(artifacts, "read_tensors", otherwise)
+    for target in ("empty", "winner"):
+        with pytest.raises(AutopeftError, match="loaded again, its logits differ by"):
+            export(lora[0], tmp_path / target, merge)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "lora"]
+    assert not list((tmp_path / "empty").iterdir())
+
+
+@pytest.mark.parametrize("merge", [False, True])
+@pytest.mark.parametrize("trouble", [OSError(28, "No space left on device"), Exception("No space left on device")])
+def test_a_disk_that_is_full_leaves_nothing_of_an_export(trouble, merge, lora, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+
+    def full(*_, **__):
+        raise trouble
+
+    monkeypatch.setattr("autopeft.artifacts.save_file" if merge else "shutil.copystat", full)
+    for target in ("empty", "winner"):
+        with pytest.raises(AutopeftError, match=f"{target}' cannot be written: .*No space left on device"):
+            export(lora[0], tmp_path / target, merge)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "lora"]
+    assert not list((tmp_path / "empty").iterdir())
+    monkeypatch.undo()
+    assert (export(lora[0], tmp_path / "empty", merge) / "autopeft.json").exists()
+
+
+def test_an_empty_folder_that_is_exported_to_stays_the_folder_that_it_was(lora, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    before = (tmp_path / "empty").stat().st_ino
+    monkeypatch.chdir(tmp_path / "empty")
+    export(lora[0], ".")
+    assert (tmp_path / "empty").stat().st_ino == before
+    assert {path.name for path in Path().iterdir()} == {path.name for path in lora[0].iterdir()}
+
+
+def test_links_that_lead_out_of_a_folder_are_not_exported(lora, tmp_path):
+    (tmp_path / "secret").write_text("key")
+    (lora[0] / "notes").symlink_to(tmp_path / "secret")
+    with pytest.raises(AutopeftError, match="notes' leads out of the folder"):
+        export(lora[0], tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
+
+
+def test_a_model_whose_padding_token_is_another_than_its_tokenizers_is_merged_without_a_change(tmp_path):
+    """RoBERTa counts positions from its own padding token: with another they would shift when it is loaded again."""
+    model = new("roberta")
+    assert model.config.pad_token_id == 1
+    backbone = saved(tmp_path / "backbone", model=model)
+    assert load_backbone(str(backbone)).tokenizer.pad_token_id == 0
+    logits, _ = artifact(tmp_path / "winner", backbone, ["lora"])
+    merged = load(export(tmp_path / "winner", tmp_path / "merged", merge=True))
+    assert torch.allclose(merged.logits(TEXTS), logits, atol=1e-4)
+    assert json.loads((tmp_path / "merged" / "config.json").read_text())["pad_token_id"] == 1
+
+
+def test_predictions_repeat_the_precision_of_training(lora, monkeypatch):
+    folder, logits = lora
+    plain = json.loads((folder / "autopeft.json").read_text())
+    plain["description"]["precision"] = "bfloat16"
+    (folder / "autopeft.json").write_text(json.dumps(plain))
+    for has_it in (True, False):
+        monkeypatch.setattr(precision, "has_bf16", lambda _, has_it=has_it: has_it)
+        assert torch.equal(load(folder).logits(TEXTS), logits) != has_it
+        assert torch.allclose(load(folder).logits(TEXTS), logits, atol=0.1)
+
+
+@pytest.mark.parametrize("where", ["cpu", torch.device("cpu"), None])
+def test_a_device_can_be_named(where, lora):
+    assert torch.equal(load(lora[0], device=where).logits(TEXTS), lora[1])
+
+
+@pytest.mark.parametrize("where", ["gpu", "cuda:99", "meta:x", 5.5])
+def test_a_device_that_is_not_there_is_refused(where, lora):
+    with pytest.raises(AutopeftError, match=r"is no device of this machine: "):
+        load(lora[0], device=where)

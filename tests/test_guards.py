@@ -33,14 +33,15 @@ RANKS = {
 }
 """A part of the package imports only parts of lower rank, and those of its own rank that `SIDEWAYS` names."""
 
-SIDEWAYS = {("confirmed", "fronts"), ("costs", "methods"), ("costs", "tasks")}
+SIDEWAYS = {("artifacts", "training"), ("confirmed", "fronts"), ("costs", "methods"), ("costs", "tasks")}
 UPWARD = {
     # What `search.select` returns can be saved by itself; imported when it is.
     ("trial.py", "autopeft.artifacts"),
-    # A step, and a look at data, are predicted with the very optimizer and precision that train.
+    # A step, and a look at data, are predicted with the very optimizer and precision that train; latency is timed so.
     ("costs/step.py", "autopeft.training.optimizer"),
     ("costs/step.py", "autopeft.training.precision"),
     ("costs/look.py", "autopeft.training.precision"),
+    ("costs/latency.py", "autopeft.training.precision"),
 }
 HEAVY = {"torch", "ray", "transformers", "peft", "optuna", "sqlalchemy", "pandas", "sklearn", "datasets"}
 OWNERS = {"ray": {"search"}, "optuna": {"search", "reports"}, "sqlalchemy": {"storage"}, "alembic": {"storage"}}

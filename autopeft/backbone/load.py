@@ -67,7 +67,6 @@ def load_backbone(name: str) -> Backbone:
     _require_usable(name, tokenizer)
     model = _without_pooler(model).requires_grad_(False)
     model.eval()  # type: ignore[no-untyped-call]
-    model.config.pad_token_id = tokenizer.pad_token_id
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return Backbone(name, model, find_sites(model), tokenizer, parameters, _fingerprint(model))
 

@@ -1,7 +1,7 @@
 """How long inference takes with a candidate's methods, beside the bare backbone in the same run.
 
 What merges into the weights takes no time, and is left off; the rest is attached with fresh values, which compute the
-same. Not covered: batches, and backbones that are compiled or exported first.
+same. Computed is in the precision of training. Not covered: batches, and backbones that are compiled or exported first.
 """
 
 import time
@@ -18,6 +18,7 @@ from autopeft.methods.passes import evaluating
 from autopeft.methods.registry import Configured
 from autopeft.space.candidate import Training
 from autopeft.tasks.classifier import Bare, Carrier, Classifier
+from autopeft.training.precision import forward
 
 _REPEATS = 5
 
@@ -51,13 +52,13 @@ def measure_latency(
 def _timed(carrier: Carrier, inputs: Mapping[str, Tensor]) -> list[float]:
     """Seconds of each of several passes, after one that is not counted."""
     features = Classifier(carrier, nn.Identity(), Training.pooling)
-    on_cuda = next(iter(inputs.values())).is_cuda
+    device = next(iter(inputs.values())).device
     seconds = []
     with evaluating(features):
         for _ in range(1 + _REPEATS):
             began = time.perf_counter()
-            features(inputs)
-            if on_cuda:
+            forward(features, inputs, device)
+            if device.type == "cuda":
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - began)
     return seconds[1:]

@@ -19,8 +19,8 @@ from autopeft.backbone.sites import Sites
 from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
 from autopeft.methods.base import Attachment, Losses
 from autopeft.methods.registry import Configured, Hybrid, method
+from autopeft.methods.saved import DESCRIPTION, read_parts
 
-DESCRIPTION = "method.json"
 Wanted = str | Configured | Hybrid | Sequence[str | Configured | Hybrid]
 """A method by name (at its defaults), `method("lora", rank=8)`, a hybrid, or several to be attached together."""
 _CARRIES = "_autopeft_carries"
@@ -155,11 +155,18 @@ class Attached:
         return self._bare
 
     def detach(self) -> None:
-        """Takes everything off: the model is what it was before, bit for bit. A second time does nothing."""
+        """Takes everything off: the model is what it was before, bit for bit. A second time does nothing.
+
+        A part that raises keeps none of the others on the model; the first error is raised when all is off.
+        """
         if not self.is_attached:
             return
+        failed: list[BaseException] = []
         for part in reversed(self._order):
-            part.detach()
+            try:
+                part.detach()
+            except BaseException as error:
+                failed.append(error)
         for parameter, flag in self._required_grad:
             parameter.requires_grad_(flag)
             parameter.grad = None
@@ -167,6 +174,8 @@ class Attached:
         self.model = self._bare
         self._required_grad = []
         delattr(_backbone(self._bare), _CARRIES)
+        if failed:
+            raise failed[0]
 
     @property
     def is_attached(self) -> bool:
@@ -210,14 +219,7 @@ def attach(model: nn.Module, what: Wanted, sites: Sites | Mapping[str, str] | No
 def attach_saved(model: nn.Module, folder: str | Path, sites: Sites | Mapping[str, str] | None = None) -> Attached:
     """Attaches what `Attached.save` wrote, with its values. Raises AutopeftError, leaving the model as it was."""
     folder = Path(folder)
-    try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        parts = [Configured.from_dict(part) for part in description["parts"]]
-    except OSError as error:
-        raise AutopeftError(f"'{folder}' holds no saved method: {DESCRIPTION} is missing.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise AutopeftError(f"'{folder / DESCRIPTION}' is damaged: {error}.") from error
-    attached = attach(model, parts, sites)
+    attached = attach(model, read_parts(folder), sites)
     try:
         return attached.load(folder)
     except BaseException:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from autopeft.errors import AutopeftError
+from autopeft.methods.hooked import require_finite
 
 POSITIONS = ":indices"
 """Ending of the name under which the positions of a tensor's entries are saved."""
@@ -54,7 +55,7 @@ def checked(
     not fit tensors of these sizes.
     """
     values = {name: tensor for name, tensor in saved.items() if not name.endswith(POSITIONS)}
-    found = sum(len(tensor) for tensor in values.values())
+    found = sum(tensor.numel() for tensor in values.values())
     if found != count:
         raise AutopeftError(f"'{file}' does not belong to this model: {found} entries, not {count}.")
     chosen = {}
@@ -62,8 +63,10 @@ def checked(
         if name not in sizes:
             raise AutopeftError(f"'{file}' does not belong to this model and method: it has no '{name}'.")
         indices = saved.get(f"{name}{POSITIONS}", torch.empty(0))
-        fits = len(indices) == len(value) > 0 and 0 <= indices.min() <= indices.max() < sizes[name]
-        if not fits:
+        whole = not indices.is_floating_point() and not indices.is_complex() and indices.ndim == value.ndim == 1
+        fits = whole and len(indices) == len(value) > 0 and indices.min() >= 0 and (indices.diff() > 0).all()
+        if not fits or indices[-1] >= sizes[name]:
             raise AutopeftError(f"'{file}' is damaged: the positions of '{name}' do not fit it.")
+        require_finite(name, value, file)
         chosen[name] = indices, value
     return chosen

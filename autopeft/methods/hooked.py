@@ -87,10 +87,18 @@ def undone_on_error(attached: Hooked) -> Iterator[Hooked]:
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
     """The tensors in a safetensors file, by name. Raises AutopeftError when it is missing or damaged."""
+    if not file.is_file():
+        raise AutopeftError(f"'{file}' cannot be read: it is {'no file' if file.exists() else 'missing'}.")
     try:
         return load_file(file)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise AutopeftError(f"'{file}' cannot be read: {error}.") from error
+
+
+def require_finite(name: str, tensor: Tensor, source: Path) -> None:
+    """Refuses what would silently answer the same whatever it is asked. Raises AutopeftError."""
+    if tensor.is_complex() or tensor.dtype is torch.bool or not torch.isfinite(tensor.float()).all():
+        raise AutopeftError(f"'{source}' is damaged: '{name}' holds values that are no finite numbers.")
 
 
 def copy_into(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor], source: Path) -> None:
@@ -107,6 +115,7 @@ def copy_into(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor], sourc
                     f"'{source}' does not belong to this model: '{name}' has shape {tuple(values[name].shape)}, "
                     f"here it is {tuple(tensor.shape)}."
                 )
+            require_finite(name, values[name], source)
             tensor.copy_(values[name])
 
 

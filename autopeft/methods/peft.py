@@ -11,11 +11,9 @@ What peft cannot do, whatever it raises, is answered as CannotAttach in its word
 """
 
 import copy
-import io
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -26,14 +24,16 @@ import torch
 from peft.tuners.lycoris_utils import LycorisLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.tuners.vblora.layer import VBLoRALayer
-from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
+from peft.utils import SAFETENSORS_WEIGHTS_NAME, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 from torch.random import fork_rng
 
 from autopeft.backbone.sites import Sites
 from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
 from autopeft.methods.base import Attachment, Method, Stage
+from autopeft.methods.hooked import read_tensors, require_finite
 from autopeft.methods.peft_values import stand_ins, taken_by
+from autopeft.methods.quiet import quiet
 
 _PUT_BACK = {"_require_grads_hooks", "_require_grads_hook", "peft_config"}
 """Attributes of a model: where transformers keeps the handles of its hooks on embeddings, and peft its configs."""
@@ -80,7 +80,11 @@ class PeftMethod(Method):
             return config
 
         valueless = next(model.parameters()).is_meta
-        with _told_plainly(f"peft refuses {self.config_class}"), _quiet(), fork_rng(devices=[], enabled=valueless):
+        with (
+            _told_plainly(f"peft refuses {self.config_class}"),
+            quiet(_SAID_IN_VAIN),
+            fork_rng(devices=[], enabled=valueless),
+        ):
             try:
                 return PeftAttachment(model, new_config())
             except Exception as error:
@@ -161,7 +165,7 @@ class PeftAttachment(Attachment):
 
     def shipped(self) -> Mapping[str, Tensor]:
         if not self._config.is_prompt_learning:
-            with _quiet(), self._all_ranks():
+            with quiet(_SAID_IN_VAIN), self._all_ranks():
                 saved = get_peft_model_state_dict(self._peft, adapter_name=self._name, save_embedding_layers=False)
             return {**saved, **(self._taken.shipped() if self._taken else {})}
         encoder = self._peft.prompt_encoder[self._name]
@@ -215,8 +219,13 @@ class PeftAttachment(Attachment):
             self._taken.added_to(folder)
 
     def load(self, folder: Path) -> None:
-        with _told_plainly(f"'{folder}' does not belong to this model and method"), _quiet(), self._all_ranks():
-            weights = load_peft_weights(str(folder), device="cpu")
+        with (
+            _told_plainly(f"'{folder}' does not belong to this model and method"),
+            quiet(_SAID_IN_VAIN),
+            self._all_ranks(),
+        ):
+            # Not peft's own way, which reads pickled weights too, and asks the hub where there are none.
+            weights: Mapping[str, Tensor] = read_tensors(folder / SAFETENSORS_WEIGHTS_NAME)
             if self._taken:
                 weights = self._taken.found_in(weights)
             expected = get_peft_model_state_dict(self._peft, adapter_name=self._name, save_embedding_layers=False)
@@ -226,6 +235,7 @@ class PeftAttachment(Attachment):
                 if weights[name].shape != tensor.shape:
                     shapes = tuple(weights[name].shape), tuple(tensor.shape)
                     raise ValueError(f"'{name}' has shape {shapes[0]}, here it is {shapes[1]}")
+                require_finite(name, weights[name], folder)
             set_peft_model_state_dict(self._peft, weights, adapter_name=self._name)
         self.settle()
 
@@ -266,7 +276,7 @@ class PeftAttachment(Attachment):
             for tensor in (*layer.parameters(), *layer.buffers()):
                 tensor.data.zero_()
         try:
-            with _quiet(), torch.device(layer.get_base_layer().weight.device):
+            with quiet(_SAID_IN_VAIN), torch.device(layer.get_base_layer().weight.device):
                 layer.merge(adapter_names=[self._name])
         except Exception as error:
             return "meta" in str(error)
@@ -379,15 +389,6 @@ def _fit_prompt(config: peft.PromptLearningConfig, model: Any, sites: Sites) -> 
     config.token_dim = config.token_dim or embeddings.embedding_dim
     config.num_layers = config.num_layers or len(sites.layers)
     config.num_attention_heads = config.num_attention_heads or model.config.num_attention_heads
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what is said in vain, on the terminal too: torch tells there what it compiles for BOFT."""
-    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-        for message in _SAID_IN_VAIN:
-            warnings.filterwarnings("ignore", message=message)
-        yield
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """From a name to a method: `method("lora", rank=8)`. Found by cards, so that a new method edits no list."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import Any, Self
+from typing import Any
 
 from autopeft.errors import AutopeftError, unknown
 from autopeft.methods.base import Method
@@ -24,30 +24,26 @@ class Configured:
     """For peft: what its config class receives, as in the card."""
     settings: Mapping[str, Value]
     """Every setting, defaults included."""
+    kind: type | None = field(default=None, compare=False, repr=False)
+    """That class, where it was looked up already; else it is imported by its name."""
 
     @cached_property
     def method(self) -> Method:
         """Raises AutopeftError for a value that the method refuses."""
-        kind = import_dataclass(self.implementation, self.name)
+        kind = self.kind or import_dataclass(self.implementation, self.name)
         if self.implementation.startswith("peft."):
             return PeftMethod(kind.__name__, self.config, self.settings)
         built: Method = kind(**self.settings)
         return built
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, enough to build it again where its card is unknown."""
+        """Plain values, enough to build it again where its card is unknown: `methods/saved.py` reads them."""
         return {
             "name": self.name,
             "implementation": self.implementation,
             "config": dict(self.config),
             "settings": dict(self.settings),
         }
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
-        """From what `to_dict` gave, also after a way through JSON."""
-        settings = {name: frozen(value) for name, value in plain["settings"].items()}
-        return cls(plain["name"], plain["implementation"], plain["config"], settings)
 
 
 @dataclass(frozen=True)
@@ -130,3 +126,8 @@ def _hybrid(card: HybridCard, cards: Mapping[str, Card], settings: Mapping[str, 
 def _shipped_cards() -> tuple[Mapping[str, Card], Mapping[str, HybridCard]]:
     cards = load_cards()
     return cards, load_hybrids(cards)
+
+
+def shipped_cards() -> Mapping[str, Card]:
+    """The shipped methods' cards by name."""
+    return _shipped_cards()[0]

@@ -12,6 +12,7 @@ from typing import Any
 from autopeft.artifacts import Description
 from autopeft.backbone.load import Backbone, load_backbone, load_skeleton
 from autopeft.costs.predict import Predictor
+from autopeft.methods.saved import trust
 from autopeft.plan import Plan
 from autopeft.search.feasible import require_something_fits
 from autopeft.search.worker import Job
@@ -44,6 +45,7 @@ class Prepared:
 def prepare(plan: Plan, folder: Path, name: str, say: Callable[[str], None]) -> Prepared:
     """Prepares the search `name`, whose files lie in `folder`; tells each long step. Raises AutopeftError."""
     space = load_space(plan.space).only(plan.methods)
+    trust(space.cards)
     say("reading the data")
     data = understand(plan.data, plan.text, plan.label, plan.task, plan.seed)
     say("loading the backbone")
@@ -59,7 +61,9 @@ def prepare(plan: Plan, folder: Path, name: str, say: Callable[[str], None]) -> 
     say("measuring the linear probe")
     probes = folder / "data" / f"probe-{tokenized.name.removeprefix('tokens-')}-{backbone.fingerprint[:16]}"
     baselines = _baselines(data, backbone, tokenized, probes, space)
-    description = Description(plan.model, data.task, data.labels, data.columns.text, plan.max_length)
+    description = Description(
+        plan.model, data.task, data.labels, data.columns.text, plan.max_length, backbone.fingerprint
+    )
     job = Job(plan.model, description, tokenized, probes, folder / name, space.cards)
     return Prepared(space, limits, predictor.predict, baselines, job, _facts(data, backbone, length, space))
 

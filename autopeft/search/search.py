@@ -12,6 +12,7 @@ from autopeft.confirmed import Confirmed, confirmed
 from autopeft.errors import AutopeftError
 from autopeft.events import BaselinesKnown, Begun, Doing, Ended, Event
 from autopeft.fronts import front, select
+from autopeft.methods.saved import trust
 from autopeft.plan import Budget, Plan, Resources
 from autopeft.search.confirmation import Confirmer, outstanding, require_same_data
 from autopeft.search.confirming import Again
@@ -78,6 +79,9 @@ class Search:
         """Writes a trial's trained weights to a new folder, from where `autopeft.load` and, for peft's methods, peft
         read them.
         """
+        if Path(self.plan.space).is_dir():
+            # What is written is loaded again, and a method of one's own is known by the cards of the space.
+            trust(load_space(self.plan.space).cards)
         return self.trial(number).save(to, merge)
 
     def confirm(self, seeds: int = 3, *, on_event: Callable[[Event], None] | None = None, **resources: Any) -> "Search":

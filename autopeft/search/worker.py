@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -31,6 +31,7 @@ from autopeft.tasks.base import task_named
 from autopeft.tasks.classifier import Classifier
 from autopeft.tasks.tokenized import Tokenized, open_split
 from autopeft.training.loop import Pace, TrainingFailed, set_up, train
+from autopeft.training.precision import precision_of
 from autopeft.training.probe import load_probe
 from autopeft.trial import Outcome, Rung, Status, Trial
 
@@ -94,7 +95,8 @@ class TrainingWorker:
             set_up_seconds = time.perf_counter() - set_up_began
             step = measure(classifier, attached, self._task, self._train, candidate, self._device)
             yield from self._rungs(trial, attached, classifier, pace)
-            save_artifact(folder, attached, head, self._job.description, candidate)
+            description = replace(self._job.description, precision=precision_of(self._device))
+            save_artifact(folder, attached, head, description, candidate)
             remaining = attached.remaining
         yield Outcome(
             Status.FINISHED,

@@ -2,7 +2,8 @@
 field.
 
 A method's card names the class that implements it. `peft.SomeConfig` is configured through `config`; any other class is
-constructed with the settings themselves. Settings and config fields must exist there.
+constructed with the settings themselves. Settings and config fields must exist there. So a folder of cards is code:
+what its cards name is imported.
 """
 
 import importlib
@@ -16,6 +17,7 @@ from typing import Any
 import yaml
 
 from autopeft.errors import AutopeftError
+from autopeft.foreign import brief
 from autopeft.shipped import shipped
 from autopeft.space.parameters import Parameter, read_parameter
 
@@ -90,9 +92,13 @@ def _read_card(file: Path) -> Card:
     for name in ("summary", "family", "paper", "implementation", "training"):
         if not plain.get(name):
             raise AutopeftError(f"{file}: '{name}' is missing.")
+        if name != "training" and not isinstance(plain[name], str):
+            raise AutopeftError(f"{file}: '{name}' must be a text, not {brief(plain[name])}.")
     if plain["family"] not in FAMILIES:
         raise AutopeftError(f"{file}: family '{plain['family']}' is none of {', '.join(FAMILIES)}.")
     config = plain.get("config", {})
+    if not isinstance(config, Mapping):
+        raise AutopeftError(f"{file}: config: must hold one line per field, not {brief(config)}.")
     settings = _parameters(plain.get("settings", {}), file, "settings")
     training = _parameters(plain["training"], file, "training")
     for name in training:

@@ -5,15 +5,22 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-
-def autocast(device: torch.device) -> torch.autocast:
-    """A context for forward passes; does nothing where bf16 is not computed natively."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device))
+BFLOAT16, FLOAT32 = PRECISIONS = ("bfloat16", "float32")
 
 
-def forward(module: nn.Module, inputs: Mapping[str, Tensor], device: torch.device) -> Tensor:
-    """What a module gives for inputs on its device, in fp32 however it was computed."""
-    with autocast(device):
+def precision_of(device: torch.device) -> str:
+    """What forward passes on a device are computed in, by the name of the dtype."""
+    return BFLOAT16 if has_bf16(device) else FLOAT32
+
+
+def autocast(device: torch.device, precision: str = BFLOAT16) -> torch.autocast:
+    """A context for forward passes; does nothing in fp32, and where bf16 is not computed natively."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == BFLOAT16 and has_bf16(device))
+
+
+def forward(module: nn.Module, inputs: Mapping[str, Tensor], device: torch.device, precision: str = BFLOAT16) -> Tensor:
+    """What a module gives for inputs on its device, in fp32 however it was computed: as in training, or in fp32."""
+    with autocast(device, precision):
         output: Tensor = module(inputs)
     return output.float()
 

@@ -94,7 +94,7 @@ def test_a_missing_padding_token_is_replaced_by_the_end_token(tmp_path):
     new_tokenizer(eos_token="[SEP]", unk_token="[UNK]").save_pretrained(folder)
     backbone = load_backbone(str(folder))
     assert backbone.tokenizer.pad_token == "[SEP]"
-    assert backbone.model.config.pad_token_id == 3
+    assert backbone.model.config.pad_token_id is None
 
 
 def test_a_tokenizer_with_neither_padding_nor_end_token_is_refused(tmp_path):

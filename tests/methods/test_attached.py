@@ -17,6 +17,7 @@ from autopeft.backbone.find import find_sites
 from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.methods.adapter import Adapter
 from autopeft.methods.attached import attach, attach_saved
+from autopeft.methods.hooked import Hooked
 from autopeft.methods.registry import Configured, method
 from autopeft.space.cards import load_cards, load_hybrids
 from tests.methods.by_hand import disturbed
@@ -330,3 +331,23 @@ def test_a_saved_method_attaches_where_its_card_is_unknown(tmp_path):
     own = Configured("mine", "autopeft.methods.adapter.Adapter", {}, {"bottleneck": 4, "placement": "parallel"})
     attach(tiny("bert"), own).save(tmp_path)
     assert attach_saved(tiny("bert"), tmp_path).chosen == (own,)
+
+
+def test_a_part_that_fails_to_come_off_keeps_no_other_on_the_model_and_no_mark(monkeypatch):
+    model = tiny("bert")
+    before = whole(model)
+    attached = attach(model, ["lora", method("adapter", layers=[0]), method("adapter", layers=[1])])
+    detach, errors = Hooked.detach, iter([RuntimeError("the first"), RuntimeError("the second")])
+
+    def failing(self):
+        detach(self)
+        raise next(errors)
+
+    monkeypatch.setattr(Hooked, "detach", failing)
+    with pytest.raises(RuntimeError, match="the first"):
+        attached.detach()
+    monkeypatch.undo()
+    assert not attached.is_attached
+    assert_same(before, whole(model))
+    attach(model, "lora").detach()
+    assert_same(before, whole(model))

@@ -1,7 +1,5 @@
 """From a name to a method; and the sentence for every slip."""
 
-import json
-
 import pytest
 
 from autopeft.errors import AutopeftError
@@ -31,14 +29,6 @@ def test_a_method_by_its_name_has_the_defaults_of_its_card(name):
 @pytest.mark.parametrize(("name", "setting", "value"), DECLARED, ids=str)
 def test_every_declared_value_is_accepted(name, setting, value):
     assert method(name, **{setting: value}).settings[setting] == value
-
-
-@pytest.mark.parametrize("name", CARDS)
-def test_a_method_survives_json_where_its_card_is_unknown(name):
-    chosen = method(name)
-    again = Configured.from_dict(json.loads(json.dumps(chosen.to_dict())))
-    assert again == chosen
-    assert again.method == chosen.method
 
 
 def test_lists_are_frozen_and_other_settings_keep_their_defaults():

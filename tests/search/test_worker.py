@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from unittest.mock import patch
 
@@ -15,6 +16,7 @@ from autopeft.search.correction import ran_out_of_memory
 from autopeft.search.preparation import prepare
 from autopeft.search.worker import TrainingWorker
 from autopeft.space.candidate import Candidate, Part, Training
+from autopeft.training import precision
 from autopeft.trial import Costs, Outcome, Rung, Status, Trial
 from tests.user import user_folder
 
@@ -60,6 +62,23 @@ def test_a_trained_trial_can_be_loaded_and_is_as_accurate_as_it_said(worker: Tra
     data = worker._validation
     logits = torch.cat([trained.classifier(data.batch([row])) for row in range(len(data))])
     assert worker._task.metric(logits, torch.tensor(data.labels)) == rungs[-1].accuracy
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_a_loaded_trial_predicts_in_the_precision_that_its_score_was_measured_in(
+    has_it: bool, worker: TrainingWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "has_bf16", lambda _: has_it)
+    *rungs, last = worker.train(trial())
+    assert isinstance(last, Outcome)
+    assert isinstance(rungs[-1], Rung)
+    trained = load(last.artifact)
+    assert trained.description.precision == ("bfloat16" if has_it else "float32")
+    words = [worker._validation.ids[start:end] for start, end in pairwise(worker._validation.offsets)]
+    predicted = trained.predict([trained.backbone.tokenizer.decode(each) for each in words])
+    right = [trained.labels[label] == each for label, each in zip(worker._validation.labels, predicted, strict=True)]
+    assert sum(right) / len(right) == pytest.approx(rungs[-1].accuracy)
+    assert trained.description.fingerprint == worker._backbone.fingerprint
 
 
 def test_the_same_trial_gives_the_same_weights(worker: TrainingWorker) -> None:
