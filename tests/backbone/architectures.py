@@ -18,6 +18,7 @@ _DISENTANGLED = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "po
 ARCHITECTURES = {
     "bert": lambda: t.BertConfig(**_DENSE),
     "roberta": lambda: t.RobertaConfig(**_DENSE),
+    "xlm-roberta": lambda: t.XLMRobertaConfig(**_DENSE),
     "distilbert": lambda: t.DistilBertConfig(
         vocab_size=96, dim=48, n_layers=2, n_heads=4, hidden_dim=96, max_position_embeddings=64
     ),
