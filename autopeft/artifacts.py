@@ -63,9 +63,10 @@ class TrainedModel:
     def logits(self, texts: Sequence[str] | Sequence[tuple[str, str]], batch_size: int = 32) -> Tensor:
         """(texts, classes) logits in fp32. A pair is a tuple of two texts."""
         device = next(self.classifier.parameters()).device
-        parts = []
+        most = min(self.description.max_length, self.backbone.positions or self.description.max_length)
+        vocabulary, parts = self.backbone.vocabulary, []
         for start in range(0, len(texts), batch_size):
-            batch = encode(self.backbone.tokenizer, texts[start : start + batch_size], self.description.max_length)
+            batch = encode(self.backbone.tokenizer, texts[start : start + batch_size], most, vocabulary)
             parts.append(self.classifier({name: tensor.to(device) for name, tensor in batch.items()}).float().cpu())
         return torch.cat(parts) if parts else torch.empty(0, len(self.labels))
 

@@ -49,14 +49,18 @@ class Predictor:
         batch_length: int,
         device: torch.device | None = None,
         quantised: str | None = None,
+        longest: int | None = None,
     ) -> None:
-        """`quantised` names how a skeleton in bfloat16 is held in truth: nf4 or int8."""
+        """`quantised` names how a skeleton in bfloat16 is held in truth: nf4 or int8. `longest` is the longest text that
+        the model is to read, where that is more than `batch_length`.
+        """
         self._skeleton = skeleton
         self._packing = packing_of(skeleton.model, quantised) if quantised else None
         self._shallow = Shallow(skeleton)
         self._cards = cards
         self._task = TextClassification([str(label) for label in range(labels)])
         self._batch_length = batch_length
+        self._longest = max(batch_length, longest or 0)
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._known: dict[object, Profile] = {}
         self._inferences: dict[Hashable, int] = {}
@@ -201,7 +205,7 @@ class Predictor:
     def _attached(self, skeleton: Skeleton, parts: Sequence[Configured]) -> Iterator[Attached]:
         model = skeleton.model
         with torch.device("meta"), attach(model, parts, skeleton.sites) as attached:
-            length, positions = attached.prepended + self._batch_length, positions_of(model)
+            length, positions = attached.prepended + self._longest, positions_of(model)
             if positions is not None and length > positions:
                 raise CannotAttach(
                     f"{length} tokens ({attached.prepended} of them prepended by the method) are more than the "

@@ -192,8 +192,8 @@ def test_an_index_that_is_damaged(folder, text):
 def test_an_adapter_given_as_a_model_says_which_model_it_wants(tmp_path, whole, load):
     (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/base", "r": 8}))
     expected = (
-        f"'{tmp_path}' holds an adapter (adapter_config.json), trained on the model 'org/base'; give that model, or merge "
-        "the adapter into it and give the result."
+        f"'{tmp_path}' holds an adapter (adapter_config.json), trained on the model 'org/base'; give that model, or "
+        "merge the adapter into it and give the result."
     )
     assert answer_to(tmp_path, load) == expected
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)

@@ -66,7 +66,7 @@ def test_the_longest_texts_are_measured() -> None:
     lengths = np.array([3, 30, 5, 17, 9])
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     ids = np.full(lengths.sum(), 7, dtype=np.int32)
-    data = Tokenized(ids, None, offsets, np.array([0, 1, 2, 0, 1]), Padding(0, "right", 64))
+    data = Tokenized(ids, None, offsets, np.array([0, 1, 2, 0, 1]), Padding(0, 64))
     training = Training(batch_size=4, micro_batch_size=2)
     with attach(tiny("bert"), method("lora")) as attached:
         classifier = Classifier(attached, TASK.new_head(48), "mean")
