@@ -21,6 +21,11 @@ def positions_of(model: nn.Module) -> int | None:
     return limit
 
 
+def types_of(model: nn.Module) -> int:
+    """How many types of tokens the model may tell apart, such as the first and the second of two texts."""
+    return int(getattr(getattr(model, "config", None), "type_vocab_size", 2))
+
+
 def vocabulary_of(model: nn.Module) -> int | None:
     """How many tokens the model has embeddings for; None where it does not tell."""
     embeddings = getattr(model, "get_input_embeddings", lambda: None)()

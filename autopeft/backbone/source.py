@@ -6,10 +6,12 @@ pointer in place of a file, an index that names missing files, or files outside 
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import is_offline_mode
+from transformers import dynamic_module_utils
 from transformers.utils.hub import resolve_revision
 from transformers.utils.peft_utils import find_adapter_config_file
 
@@ -88,6 +90,24 @@ def why_not(source: Source, error: Exception) -> str:
         return f"the model in '{name}' cannot be loaded: {_pulled(pointers[0]) if pointers else reason}."
     offline = " HF_HUB_OFFLINE=1 is set: unset it to ask the hub." if is_offline_mode() else ""
     return f"'{name}' is neither a local folder nor a model that can be had from the hub: {reason}.{offline}"
+
+
+@contextmanager
+def unasked() -> Iterator[None]:
+    """Where a library loads models by itself, transformers runs no code that comes with them, and asks nobody."""
+    before = dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+    try:
+        yield
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise AutopeftError(
+            "what is to be loaded here comes with program code of its own, which may do anything on this machine, and "
+            "which is not run; give a model or tokenizer without such code."
+        ) from error
+    finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = before
 
 
 def _no_model(name: str) -> str:

@@ -51,8 +51,8 @@ class Predictor:
         quantised: str | None = None,
         longest: int | None = None,
     ) -> None:
-        """`quantised` names how a skeleton in bfloat16 is held in truth: nf4 or int8. `longest` is the longest text that
-        the model is to read, where that is more than `batch_length`.
+        """`quantised` names how a skeleton in bfloat16 is held in truth: nf4 or int8. `longest` is the longest text to
+        be read, where that is more than `batch_length`.
         """
         self._skeleton = skeleton
         self._packing = packing_of(skeleton.model, quantised) if quantised else None

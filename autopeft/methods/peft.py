@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.random import fork_rng
 
 from autopeft.backbone.sites import Sites
+from autopeft.backbone.source import unasked
 from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
 from autopeft.methods.base import Attachment, Method, Stage
 from autopeft.methods.peft_values import stand_ins, taken_by
@@ -80,7 +81,7 @@ class PeftMethod(Method):
             return config
 
         valueless = next(model.parameters()).is_meta
-        with _told_plainly(f"peft refuses {self.config_class}"), _quiet(), fork_rng(devices=[], enabled=valueless):
+        with _told_plainly(f"peft refuses {self.config_class}"), _quiet(), fork_rng([], valueless), unasked():
             try:
                 return PeftAttachment(model, new_config())
             except Exception as error:

@@ -29,17 +29,17 @@ ARCHITECTURES = {
     "deberta-v2": lambda: t.DebertaV2Config(
         **_DENSE, **_DISENTANGLED, position_buckets=16, share_att_key=True, norm_rel_ebd="layer_norm"
     ),
-    "modernbert": lambda: t.ModernBertConfig(**_DENSE, **_TOKENS, cls_token_id=1, sep_token_id=2),
+    "modernbert": lambda: t.ModernBertConfig(**_DENSE, **_TOKENS, cls_token_id=1, sep_token_id=2, local_attention=4),
     "mobilebert": lambda: t.MobileBertConfig(**_SHAPE, intermediate_size=96),
     "t5": lambda: t.T5Config(**_T5),
     "t5-gated": lambda: t.T5Config(**_T5, feed_forward_proj="gated-gelu"),
     "umt5": lambda: t.UMT5Config(**_T5),
     "llama": lambda: t.LlamaConfig(**_GROUPED),
-    "mistral": lambda: t.MistralConfig(**_GROUPED, head_dim=12),
+    "mistral": lambda: t.MistralConfig(**_GROUPED, head_dim=12, sliding_window=4),
     "qwen2": lambda: t.Qwen2Config(**_GROUPED),
     "qwen3": lambda: t.Qwen3Config(**_GROUPED, head_dim=16),
     "gemma": lambda: t.GemmaConfig(**_DENSE, num_key_value_heads=1, head_dim=12),
-    "gemma3": lambda: t.Gemma3TextConfig(**_DENSE, num_key_value_heads=1, head_dim=12),
+    "gemma3": lambda: t.Gemma3TextConfig(**_DENSE, num_key_value_heads=1, head_dim=12, sliding_window=4),
     "phi": lambda: t.PhiConfig(**_DENSE),
     "phi3": lambda: t.Phi3Config(**_GROUPED, **_TOKENS),
     "gpt2": lambda: t.GPT2Config(**_GPT),
@@ -50,6 +50,7 @@ ARCHITECTURES = {
     "opt-350m": lambda: t.OPTConfig(**_OPT, word_embed_proj_dim=24, do_layer_norm_before=False),
     "bloom": lambda: t.BloomConfig(vocab_size=96, hidden_size=48, n_layer=2, n_head=4),
     "falcon": lambda: t.FalconConfig(**_SHAPE, max_position_embeddings=64),
+    "falcon-alibi": lambda: t.FalconConfig(**_SHAPE, alibi=True, multi_query=False, parallel_attn=False),
 }
 """Name -> its configuration: two layers of width 48."""
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ import transformers.dynamic_module_utils as dynamic
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
+from autopeft.backbone.find import find_sites
 from autopeft.backbone.load import load_backbone, load_skeleton
 from autopeft.errors import AutopeftError
+from autopeft.methods.peft import PeftMethod
 from tests.saved import saved
 from tests.tiny import tiny
 
@@ -120,6 +123,41 @@ def test_code_that_comes_with_a_tokenizer_runs_where_it_is_trusted(folder, marke
 def test_a_model_that_transformers_knows_itself_loads_without_the_code_that_comes_with_it(folder, marker, load):
     assert load(str(with_code(folder, marker, "bert"))).sites.architecture == "BertModel"
     assert not marker.exists()
+
+
+def text_initialised(folder):
+    """As a card of a user's space may have it."""
+    config = {
+        "task_type": "FEATURE_EXTRACTION",
+        "prompt_tuning_init": "TEXT",
+        "prompt_tuning_init_text": "w7 w8",
+        "tokenizer_name_or_path": str(folder),
+        "num_virtual_tokens": "$length",
+    }
+    model = tiny("bert")
+    return attached(model, PeftMethod("PromptTuningConfig", config, {"length": 4}))
+
+
+@contextmanager
+def attached(model, method):
+    attachment = method.attach(model, find_sites(model))
+    try:
+        yield attachment
+    finally:
+        attachment.detach()
+
+
+def test_a_prompt_that_begins_with_a_text_runs_no_code_of_the_tokenizers_folder(folder, marker):
+    with text_initialised(with_code(folder, marker)) as attachment:
+        assert attachment.shipped()["prompt_embeddings"].shape == (4, 48)
+    with_tokenizer_code(folder, marker)
+    with (
+        pytest.raises(AutopeftError, match="program code of its own, .* which is not run"),
+        text_initialised(folder),
+    ):
+        pass
+    assert not marker.exists()
+    assert dynamic.TIME_OUT_REMOTE_CODE > 0
 
 
 class Evil:
