@@ -42,7 +42,9 @@ def folder_of(architecture, place):
     model = new(architecture)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())))
+            parameter.add_(
+                0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
+            )
     folder = saved(place, model=model, tokenizer=False)
     tokenizer = new_tokenizer()
     tokenizer.padding_side = "left"

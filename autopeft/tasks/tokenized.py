@@ -163,8 +163,8 @@ def _encoded(
         token = brief(tokenizer.convert_ids_to_tokens(highest))
         raise AutopeftError(
             f"the tokenizer makes the token {token} of these texts, its number {highest:,}, but the model has "
-            f"embeddings for {vocabulary:,} tokens: the tokenizer is another model's, or the model was not resized when "
-            "tokens were added (`model.resize_token_embeddings`)."
+            f"embeddings for {vocabulary:,} tokens: the tokenizer is another model's, or the model was not resized "
+            "when tokens were added (`model.resize_token_embeddings`)."
         )
     return encoded
 

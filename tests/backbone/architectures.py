@@ -11,6 +11,7 @@ _DENSE = {**_SHAPE, "intermediate_size": 96, "max_position_embeddings": 64}
 _TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 _GROUPED = {**_DENSE, "num_key_value_heads": 2}
 _GPT = {"vocab_size": 96, "n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 64}
+_EXPERTS = {"num_experts_per_tok": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 _T5 = {"vocab_size": 96, "d_model": 48, "d_kv": 12, "num_heads": 4, "num_layers": 2, "d_ff": 96}
 _OPT = {**_SHAPE, "ffn_dim": 96, "max_position_embeddings": 64}
 _DISENTANGLED = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
@@ -53,6 +54,11 @@ ARCHITECTURES = {
     "falcon-alibi": lambda: t.FalconConfig(**_SHAPE, alibi=True, multi_query=False, parallel_attn=False),
 }
 """Name -> its configuration: two layers of width 48."""
+EXPERTS = {
+    "mixtral": lambda: t.MixtralConfig(**{**_GROUPED, "intermediate_size": 64}, **_EXPERTS, num_local_experts=4),
+    "qwen3_moe": lambda: t.Qwen3MoeConfig(**_GROUPED, **_EXPERTS, num_experts=4, moe_intermediate_size=32, head_dim=12),
+}
+"""The same of mixtures of experts."""
 
 
 def new(name: str, seed: int = 0) -> t.PreTrainedModel:

@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.load import load_backbone, load_skeleton
+from autopeft.costs.api import predict
+from autopeft.costs.estimate import estimate
 from autopeft.errors import AutopeftError
 from autopeft.methods.peft import PeftMethod
 from tests.saved import saved
@@ -125,6 +127,21 @@ def test_a_model_that_transformers_knows_itself_loads_without_the_code_that_come
     assert not marker.exists()
 
 
+def test_costs_of_a_model_that_comes_with_code_are_known_where_it_is_trusted(folder, marker):
+    with_code(folder, marker)
+
+    def costs_of(name, **given):
+        quick = estimate(name, space="quick", length=16, **given)
+        return predict(name, "lora", length=16, batch_size=8, **given), {each.name: each.costs for each in quick}[
+            "lora"
+        ]
+
+    assert "program code that comes with it" in answer_to(folder, costs_of)
+    assert not marker.exists()
+    one, other = costs_of(str(folder), trust_remote_code=True)
+    assert one == other
+
+
 def text_initialised(folder):
     """As a card of a user's space may have it."""
     config = {
@@ -152,7 +169,7 @@ def test_a_prompt_that_begins_with_a_text_runs_no_code_of_the_tokenizers_folder(
         assert attachment.shipped()["prompt_embeddings"].shape == (4, 48)
     with_tokenizer_code(folder, marker)
     with (
-        pytest.raises(AutopeftError, match="program code of its own, .* which is not run"),
+        pytest.raises(AutopeftError, match=r"program code of its own, .* which is not run"),
         text_initialised(folder),
     ):
         pass
