@@ -114,7 +114,7 @@ class Plan:
     """What to search: model, data, space, objectives, budget and limits."""
 
     model: str
-    """The pretrained transformer: a local folder or a hub name."""
+    """The pretrained transformer: a local folder or a hub name, also with a revision (org/name@v1)."""
     data: str
     """A CSV, JSON lines or Parquet file, a folder of train/validation/test files, a `datasets` folder or a hub name."""
     text: tuple[str, ...] = ()
