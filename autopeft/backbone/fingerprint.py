@@ -1,7 +1,7 @@
 """A fingerprint of a backbone: of what it computes, whatever folder, machine or version of transformers it comes from.
 
 It covers the architecture, those fields of the configuration that are not as its class has them by default, and every
-tensor's bits in their order.
+tensor's bits in their order. A version of transformers that calls tensors otherwise gives another one.
 """
 
 import hashlib

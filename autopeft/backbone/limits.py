@@ -3,6 +3,8 @@
 from torch import nn
 from transformers import PretrainedConfig
 
+from autopeft.errors import CannotAttach
+
 
 def positions_of(model: nn.Module) -> int | None:
     """The longest sequence that the model has positions for; None where there is no limit."""
@@ -19,6 +21,16 @@ def positions_of(model: nn.Module) -> int | None:
         ):
             limit = module.num_embeddings - module.padding_idx - 1
     return limit
+
+
+def require_positions(model: nn.Module, length: int, prepended: int) -> None:
+    """Raises CannotAttach where a text with what a method prepends to it is longer than the model can read."""
+    positions = positions_of(model)
+    if positions is not None and length + prepended > positions:
+        raise CannotAttach(
+            f"{length + prepended} tokens ({prepended} of them prepended by the method) are more than the {positions} "
+            f"positions of {type(model).__name__}."
+        )
 
 
 def types_of(model: nn.Module) -> int:

@@ -7,6 +7,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from autopeft.backbone.find import find_sites
+from autopeft.backbone.limits import require_positions
 from autopeft.backbone.load import load_skeleton
 from autopeft.costs.look import with_looks
 from autopeft.costs.measure import measure_batch, measure_inference, measure_looks
@@ -84,6 +85,7 @@ def measure(
         one = {name: tensor[-1:].to(device) for name, tensor in inputs.items()}
         bare = measure_inference(Bare(model), one)
         with attach(model, parts, sites) as attached:
+            require_positions(model, length, attached.prepended)
             classifier = Classifier(attached, task.new_head(sites.width).to(device), training.pooling)
             costs = measure_batch(classifier, attached, task, inputs, targets, training, device)
             left = attached.remaining

@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
 from autopeft.backbone.fakes import GroupedProducts
-from autopeft.backbone.limits import positions_of
+from autopeft.backbone.limits import require_positions
 from autopeft.backbone.load import Skeleton
 from autopeft.costs.depth import Profile, Shallow, extended, kinds_of_layers, plan_of
 from autopeft.costs.look import LookStep
@@ -205,12 +205,7 @@ class Predictor:
     def _attached(self, skeleton: Skeleton, parts: Sequence[Configured]) -> Iterator[Attached]:
         model = skeleton.model
         with torch.device("meta"), attach(model, parts, skeleton.sites) as attached:
-            length, positions = attached.prepended + self._longest, positions_of(model)
-            if positions is not None and length > positions:
-                raise CannotAttach(
-                    f"{length} tokens ({attached.prepended} of them prepended by the method) are more than the "
-                    f"{positions} positions of {type(model).__name__}."
-                )
+            require_positions(model, self._longest, attached.prepended)
             yield attached
 
     def _whole(self, parts: Sequence[Configured], training: Training) -> Profile:
