@@ -110,9 +110,10 @@ class TrainedModel:
         if batch_size < 1:
             raise AutopeftError(f"batch_size must be at least 1, not {brief(batch_size)}.")
         device = next(self.classifier.parameters()).device
-        parts = []
+        most = min(self.description.max_length, self.backbone.positions or self.description.max_length)
+        vocabulary, parts = self.backbone.vocabulary, []
         for start in range(0, len(rows), batch_size):
-            batch = encode(self.backbone.tokenizer, rows[start : start + batch_size], self.description.max_length)
+            batch = encode(self.backbone.tokenizer, rows[start : start + batch_size], most, vocabulary)
             inputs = {name: tensor.to(device) for name, tensor in batch.items()}
             parts.append(forward(self.classifier, inputs, device, precision).cpu())
         return torch.cat(parts) if parts else torch.empty(0, len(self.labels))

@@ -312,6 +312,7 @@ Examples:
 @click.option(
     "--dtype", default="float32", show_default=True, help="What the weights are held in; also nf4 or int8 (quantised)."
 )
+@click.option("--trust-remote-code", is_flag=True, help=field_docs(Plan)["trust_remote_code"])
 def estimate(model: str, memory: str | None, **options: Any) -> None:
     """Estimate what every method costs on a model, without training anything."""
     from autopeft.costs.estimate import estimate as estimate_all

@@ -114,7 +114,7 @@ class Plan:
     """What to search: model, data, space, objectives, budget and limits."""
 
     model: str
-    """The pretrained transformer: a local folder or a hub name."""
+    """The pretrained transformer: a local folder or a hub name, also with a revision (org/name@v1)."""
     data: str
     """A CSV, JSON lines or Parquet file, a folder of train/validation/test files, a `datasets` folder or a hub name."""
     text: tuple[str, ...] = ()
@@ -145,6 +145,8 @@ class Plan:
     """Seeds to train the front again with after the search, at full length; nothing else uses the test split."""
     warm_start: bool = False
     """Begin with what was best in past searches of this database on the same backbone, whatever their data."""
+    trust_remote_code: bool = False
+    """Run program code that comes with the model, where transformers needs it; it may do anything on your machine."""
 
     def __post_init__(self) -> None:
         for name in ("model", "data", "task", "space", "sampler"):
@@ -169,8 +171,9 @@ class Plan:
                 raise AutopeftError("time must be more than 0 seconds.")
         if self.max_length < 8:
             raise AutopeftError(f"max_length must be at least 8 tokens, not {self.max_length}.")
-        if not isinstance(self.warm_start, bool):
-            raise AutopeftError(f"warm_start must be true or false, not '{self.warm_start}'.")
+        for name in ("warm_start", "trust_remote_code"):
+            if not isinstance(getattr(self, name), bool):
+                raise AutopeftError(f"{name} must be true or false, not '{getattr(self, name)}'.")
         if self.confirm < 0:
             raise AutopeftError(f"confirm must be 0 or more seeds, not {self.confirm}.")
         if not 0 <= self.seed < 2**32:

@@ -177,7 +177,8 @@ def test_options_come_before_a_plan(tmp_path: Path) -> None:
     assert plan.budget == Budget(memory="4GiB", trainable="1%")  # type: ignore[arg-type]
 
 
-def test_a_warm_start_is_a_flag_or_a_line_of_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("wish", ["warm_start", "trust_remote_code"])
+def test_a_wish_is_a_flag_or_a_line_of_a_plan(wish: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plans: list[Plan] = []
 
     def take(plan: Plan, **_: object) -> None:
@@ -186,10 +187,22 @@ def test_a_warm_start_is_a_flag_or_a_line_of_a_plan(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(import_module("autopeft.search.search"), "search", take)
     file = tmp_path / "plan.yaml"
-    file.write_text("warm_start: true\n")
-    for options in ([], ["--warm-start"], ["--plan", file]):
+    file.write_text(f"{wish}: true\n")
+    for options in ([], [f"--{wish.replace('_', '-')}"], ["--plan", file]):
         assert run("search", "--model", "m", "--data", "d", *options).stderr.endswith("seen\n")
-    assert [plan.warm_start for plan in plans] == [False, True, True]
+    assert [getattr(plan, wish) for plan in plans] == [False, True, True]
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_an_estimate_trusts_code_of_a_model_only_where_it_is_told(
+    trusted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take(_: str, **options: object) -> None:
+        raise autopeft.AutopeftError(f"seen {options['trust_remote_code']}")
+
+    monkeypatch.setattr(import_module("autopeft.costs.estimate"), "estimate", take)
+    given = ["--trust-remote-code"] if trusted else []
+    assert run("estimate", "--model", "m", *given).stderr.endswith(f"seen {trusted}\n")
 
 
 @pytest.mark.parametrize(("line", "answer"), [("trials: many", "whole number"), ("budget: 8GiB", "must hold limits")])

@@ -108,6 +108,7 @@ def test_paths_and_column_numbers_are_taken_as_text():
         ({"confirm": -1}, "confirm must be 0 or more seeds, not -1."),
         ({"confirm": 0.5}, "confirm must be a whole number, not '0.5'."),
         ({"warm_start": "yes"}, "warm_start must be true or false, not 'yes'."),
+        ({"trust_remote_code": 1}, "trust_remote_code must be true or false, not '1'."),
         ({"time": 0}, "time must be more than 0 seconds."),
         ({"time": "soon"}, "'soon' is not a duration; write it like 90s, 10m or 2h."),
         ({"text": ("a", "b", "c")}, "at most two text columns can be used, not 3: a, b, c."),
@@ -166,6 +167,7 @@ plans = st.builds(
     seed=st.integers(0, 2**32 - 1),
     confirm=st.integers(0, 9),
     warm_start=st.booleans(),
+    trust_remote_code=st.booleans(),
 )
 
 

@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from transformers.pytorch_utils import Conv1D
 
+from autopeft.backbone.fakes import GroupedProducts
 from autopeft.backbone.sites import SITES, Place, Sites
 from autopeft.errors import CannotAttach, unknown
 
@@ -147,7 +148,7 @@ def forward_once(model: nn.Module) -> Any:
     if parameter.device.type != "meta":
         ids = torch.full((1, _TOKENS), 5, device=parameter.device)
         return model(input_ids=ids, attention_mask=torch.ones_like(ids), **extra)
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cpu"):
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cpu"), GroupedProducts():  # type: ignore[no-untyped-call]
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         fake = {name: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu") for name, tensor in tensors.items()}
         ids = torch.full((1, _TOKENS), 5)

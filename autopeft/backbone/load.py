@@ -5,19 +5,16 @@ class for it. A pooler is left out: the head pools by itself.
 """
 
 import copy
-import hashlib
 import inspect
 import logging
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import is_offline_mode
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -25,14 +22,15 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.utils import logging as transformers_logging
 
 from autopeft.backbone.find import find_sites
+from autopeft.backbone.fingerprint import fingerprint
+from autopeft.backbone.limits import positions_of, vocabulary_of
 from autopeft.backbone.sites import Sites
+from autopeft.backbone.source import Source, require_files, source_of, why_not
 from autopeft.errors import AutopeftError
-
-_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""Bytes of an element -> the integers that its bits are read as."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,16 @@ class Skeleton:
     name: str
     model: PreTrainedModel = field(repr=False)
     sites: Sites = field(repr=False)
+
+    @property
+    def positions(self) -> int | None:
+        """The longest text in tokens that the model can read; None where there is no limit."""
+        return positions_of(self.model)
+
+    @property
+    def vocabulary(self) -> int | None:
+        """How many tokens the model has embeddings for; None where it does not tell."""
+        return vocabulary_of(self.model)
 
 
 @dataclass(frozen=True)
@@ -53,31 +61,58 @@ class Backbone(Skeleton):
     """Distinct parameters."""
     fingerprint: str
     """Tells two sets of weights apart, and is the same wherever they lie."""
+    revision: str | None = None
+    """Of the hub, the commit that was loaded; None for a folder."""
 
 
-def load_backbone(name: str) -> Backbone:
-    """The backbone in a local folder or of a hub name, in fp32 on the CPU, frozen. Raises AutopeftError."""
-    with _plainly(name) as where:
-        config = AutoConfig.from_pretrained(where)
-        model, info = _class_for(config).from_pretrained(
-            where, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+def load_backbone(name: str, *, trust_remote_code: bool = False) -> Backbone:
+    """The backbone in a local folder or of a hub name, in fp32 on the CPU, frozen. Raises AutopeftError.
+
+    A hub name may end with a revision (`org/name@v1`). Program code that comes with a model runs only with
+    `trust_remote_code`.
+    """
+    with _plainly(name) as source:
+        require_files(source)
+        given = {"revision": source.revision, "trust_remote_code": trust_remote_code}
+        config = AutoConfig.from_pretrained(source.where, **given)
+        kind = _class_for(config, source if trust_remote_code else None)
+        model, info = kind.from_pretrained(
+            source.where,
+            revision=source.revision,
+            config=config,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(where)
+        tokenizer = AutoTokenizer.from_pretrained(source.where, **given)
     _require_whole(name, info)
+    _require_finite(name, model)
     _require_usable(name, tokenizer)
     model = _without_pooler(model).requires_grad_(False)
     model.eval()  # type: ignore[no-untyped-call]
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Backbone(name, model, find_sites(model), tokenizer, parameters, _fingerprint(model))
+    return Backbone(name, model, find_sites(model), tokenizer, parameters, fingerprint(model), source.commit)
 
 
-def load_skeleton(what: str | PretrainedConfig, dtype: torch.dtype = torch.float32) -> Skeleton:
+def load_skeleton(
+    what: str | PretrainedConfig, dtype: torch.dtype = torch.float32, *, trust_remote_code: bool = False
+) -> Skeleton:
     """The same model without weights, from a folder, a hub name, a `config.json` or a config. Raises AutopeftError."""
-    name = what if isinstance(what, str) else type(what).__name__
-    with _plainly(name) as where:
-        config = AutoConfig.from_pretrained(where) if isinstance(what, str) else copy.deepcopy(what)
-        with torch.device("meta"):
-            model = _class_for(config)._from_config(config, dtype=dtype)
+    if isinstance(what, PretrainedConfig):
+        return _skeleton(type(what).__name__, _class_for(what), copy.deepcopy(what), dtype)
+    with _plainly(what) as source:
+        config = AutoConfig.from_pretrained(source.where, revision=source.revision, trust_remote_code=trust_remote_code)
+        kind = _class_for(config, source if trust_remote_code else None)
+    return _skeleton(what, kind, config, dtype)
+
+
+def _skeleton(name: str, kind: Any, config: PretrainedConfig, dtype: torch.dtype) -> Skeleton:
+    try:
+        with quietly(), torch.device("meta"):
+            model = kind._from_config(config, dtype=dtype)
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise AutopeftError(f"no {kind.__name__} can be made of the configuration of '{name}': {reason}.") from error
     model = _without_pooler(model).requires_grad_(False)
     model.eval()  # type: ignore[no-untyped-call]
     return Skeleton(name, model, find_sites(model))
@@ -94,6 +129,14 @@ def _require_whole(name: str, info: Mapping[str, Any]) -> None:
         )
 
 
+def _require_finite(name: str, model: PreTrainedModel) -> None:
+    for path, tensor in model.named_parameters():
+        if tensor.is_floating_point() and tensor.numel() and not all(map(torch.isfinite, tensor.aminmax())):
+            raise AutopeftError(
+                f"the weights of '{name}' are spoiled: '{path}' holds values that are infinite or no numbers (NaN)."
+            )
+
+
 def _require_usable(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuses the empty tokenizer that transformers makes where a folder has none; pads with the end token."""
     added = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
@@ -107,8 +150,14 @@ def _require_usable(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
         tokenizer.pad_token = tokenizer.eos_token
 
 
-def _class_for(config: PretrainedConfig) -> Any:
-    """The model class without a head; of an encoder-decoder the encoder's, whose own configuration does not tell."""
+def _class_for(config: PretrainedConfig, trusted: Source | None = None) -> Any:
+    """The model class without a head; of an encoder-decoder the encoder's, whose own configuration does not tell.
+
+    Of a source that is trusted the class that it brings, if it does.
+    """
+    own = (getattr(config, "auto_map", None) or {}).get("AutoModel")
+    if own is not None and trusted is not None:
+        return get_class_from_dynamic_module(own, trusted.where, revision=trusted.revision)
     kind: Any = transformers.models.auto.modeling_auto.MODEL_MAPPING.get(type(config), None)
     if isinstance(kind, tuple):
         kind = kind[0]
@@ -130,15 +179,6 @@ def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def _fingerprint(model: PreTrainedModel) -> str:
-    """Of the configuration, and of every tensor's name, shape and sum of bits (exact, so the same on every machine)."""
-    digest = hashlib.sha256(f"{type(model).__name__} {model.config.to_json_string()}".encode())
-    for name, tensor in model.state_dict().items():
-        bits = tensor.contiguous().view(_BITS[tensor.element_size()]).sum(dtype=torch.int64)
-        digest.update(f"{name} {tuple(tensor.shape)} {bits.item()}".encode())
-    return digest.hexdigest()
-
-
 @contextmanager
 def quietly() -> Iterator[None]:
     """transformers shows neither progress nor warnings meanwhile."""
@@ -154,29 +194,15 @@ def quietly() -> Iterator[None]:
 
 
 @contextmanager
-def _plainly(name: str) -> Iterator[str]:
+def _plainly(name: str) -> Iterator[Source]:
     """Gives what transformers is to load, quietly; a sentence instead of a traceback where it leads nowhere."""
-    path = Path(name).expanduser()
-    if (path.is_absolute() or name.startswith(".") or name.count("/") > 1) and not path.exists():
-        raise AutopeftError(
-            f"there is no model folder '{name}'; give a folder that holds config.json and weights, or a hub name."
-        )
-    if not name or (path.is_dir() and not (path / "config.json").exists()):
-        raise AutopeftError(f"'{name}' is no model folder: it holds no config.json.")
-    try:
-        with quietly():
-            yield str(path) if path.exists() else name
-    except AutopeftError:
-        raise
-    except Exception as error:
-        raise AutopeftError(_why_not(name, path.exists(), error)) from error
-
-
-def _why_not(name: str, local: bool, error: Exception) -> str:
-    if isinstance(error, pickle.UnpicklingError):
-        error = ValueError("its weights file is damaged")
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .:")
-    if local:
-        return f"the model in '{name}' cannot be loaded: {reason}."
-    offline = " HF_HUB_OFFLINE=1 is set: unset it to ask the hub." if is_offline_mode() else ""
-    return f"'{name}' is neither a local folder nor a model that can be had from the hub: {reason}.{offline}"
+    with quietly():
+        source = source_of(name)
+        try:
+            yield source
+        except AutopeftError:
+            raise
+        except Exception as error:
+            if isinstance(error, pickle.UnpicklingError):
+                error = ValueError("its weights file is damaged")
+            raise AutopeftError(why_not(source, error)) from error

@@ -7,6 +7,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from autopeft.backbone.find import find_sites
+from autopeft.backbone.limits import require_positions
 from autopeft.backbone.load import load_skeleton
 from autopeft.costs.look import with_looks
 from autopeft.costs.measure import measure_batch, measure_inference, measure_looks
@@ -36,6 +37,7 @@ def predict(
     micro_batch_size: int | None = None,
     gradient_checkpointing: bool = False,
     dtype: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Costs:
     """What training a method on a classification task would cost, known without training and without weights.
 
@@ -43,11 +45,13 @@ def predict(
 
     With `micro_batch_size`, gradients are accumulated over so many examples at a time. `dtype` is what the backbone's
     weights are held in: float32, bfloat16, float16, or nf4 or int8 as bitsandbytes quantises them on CUDA; when not
-    given that of a model, else float32. Of a model only this and its configuration are used. Raises AutopeftError for a
-    model that cannot be had, and CannotAttach with the reason for a method that does not go on it.
+    given that of a model, else float32. Of a model only this and its configuration are used. Code that comes with a
+    model runs only with `trust_remote_code`. Raises AutopeftError for a model that cannot be had, and CannotAttach with
+    the reason for a method that does not go on it.
     """
     training = _training(batch_size, micro_batch_size, gradient_checkpointing)
-    return predictor_of(model, dtype, {}, labels, length).predict_parts(tuple(parts_of(method)), training)
+    predictor = predictor_of(model, dtype, {}, labels, length, trust_remote_code)
+    return predictor.predict_parts(tuple(parts_of(method)), training)
 
 
 def measure(
@@ -81,6 +85,7 @@ def measure(
         one = {name: tensor[-1:].to(device) for name, tensor in inputs.items()}
         bare = measure_inference(Bare(model), one)
         with attach(model, parts, sites) as attached:
+            require_positions(model, length, attached.prepended)
             classifier = Classifier(attached, task.new_head(sites.width).to(device), training.pooling)
             costs = measure_batch(classifier, attached, task, inputs, targets, training, device)
             left = attached.remaining
@@ -99,15 +104,17 @@ def predictor_of(
     cards: Mapping[str, Card],
     labels: int,
     length: int,
+    trust_remote_code: bool = False,
 ) -> Predictor:
     """A predictor for what was given, its weights held in `dtype`. Raises AutopeftError."""
     if dtype is not None and dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
     config = model.config if isinstance(model, PreTrainedModel) else model
     if dtype in FORMATS:
-        return Predictor(load_skeleton(config, COMPUTED_IN), cards, labels, length, quantised=dtype)
+        skeleton = load_skeleton(config, COMPUTED_IN, trust_remote_code=trust_remote_code)
+        return Predictor(skeleton, cards, labels, length, quantised=dtype)
     held = model.dtype if dtype is None and isinstance(model, PreTrainedModel) else _DTYPES[dtype or "float32"]
-    return Predictor(load_skeleton(config, held), cards, labels, length)
+    return Predictor(load_skeleton(config, held, trust_remote_code=trust_remote_code), cards, labels, length)
 
 
 def _training(batch_size: int, micro_batch_size: int | None, gradient_checkpointing: bool) -> Training:

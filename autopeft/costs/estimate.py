@@ -52,6 +52,7 @@ def estimate(
     labels: int = 2,
     gradient_checkpointing: bool = False,
     dtype: str | None = None,
+    trust_remote_code: bool = False,
     processes: int = 1,
 ) -> tuple[Estimate, ...]:
     """The costs of every method and hybrid of a space at its defaults, and with `memory` the largest settings that fit.
@@ -59,6 +60,7 @@ def estimate(
     >>> estimate("bert-base-uncased", memory="4GiB", batch_size=16, length=128)
 
     `model` may be a folder, a hub name, a `config.json`, a configuration or a model; its weights are not needed.
+    Code that comes with a model runs only with `trust_remote_code`.
     `processes` share the work; a script that asks for several needs `if __name__ == "__main__":`. Raises AutopeftError
     for a model or a space that cannot be had.
     """
@@ -69,7 +71,7 @@ def estimate(
         model = model.config
     training = Training(batch_size=batch_size, gradient_checkpointing=gradient_checkpointing)
     limit = None if memory is None else parse_bytes(memory)
-    estimator = _Estimator(model, drawn, training, length, labels, dtype, limit)
+    estimator = _Estimator(model, drawn, training, length, labels, dtype, limit, trust_remote_code)
     if processes < 2:
         return tuple(map(estimator.estimate, names))
     with ProcessPoolExecutor(processes, get_context("spawn"), _share, (estimator,)) as pool:
@@ -87,11 +89,13 @@ class _Estimator:
     labels: int
     dtype: str | None
     limit: int | None
+    trust_remote_code: bool
 
     @cached_property
     def predictor(self) -> Predictor:
         """For every method of the space; each process makes its own."""
-        return predictor_of(self.model, self.dtype, self.space.cards, self.labels, self.length)
+        cards = self.space.cards
+        return predictor_of(self.model, self.dtype, cards, self.labels, self.length, self.trust_remote_code)
 
     def estimate(self, name: str) -> Estimate:
         """Raises AutopeftError for a model that cannot be had."""

@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from autopeft.backbone.fakes import grouped_flops
+
 PARTS = ("weights", "activations", "gradients", "optimizer", "temporary")
 WEIGHTS, ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARY = PARTS
 
@@ -26,12 +28,13 @@ _CPU = torch.device("cpu")
 _aten = torch.ops.aten
 _FLOPS = {
     **flop_registry,
+    _aten._grouped_mm: grouped_flops,
     _aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[_aten._scaled_dot_product_flash_attention],
     _aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
         _aten._scaled_dot_product_flash_attention_backward
     ],
 }
-"""Formula by operation; torch's table knows flash attention on CUDA only."""
+"""Formula by operation; torch's table knows flash attention on CUDA only, and no experts."""
 _DEVICE = torch.ops.prim.device.default
 """What torch asks of fake tensors all the time; answered without dispatch, a simulated step is a fifth shorter."""
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
-from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import PreTrainedModel
 
+from autopeft.backbone.fakes import GroupedProducts
+from autopeft.backbone.limits import require_positions
 from autopeft.backbone.load import Skeleton
 from autopeft.costs.depth import Profile, Shallow, extended, kinds_of_layers, plan_of
 from autopeft.costs.look import LookStep
@@ -49,14 +49,18 @@ class Predictor:
         batch_length: int,
         device: torch.device | None = None,
         quantised: str | None = None,
+        longest: int | None = None,
     ) -> None:
-        """`quantised` names how a skeleton in bfloat16 is held in truth: nf4 or int8."""
+        """`quantised` names how a skeleton in bfloat16 is held in truth: nf4 or int8. `longest` is the longest text to
+        be read, where that is more than `batch_length`.
+        """
         self._skeleton = skeleton
         self._packing = packing_of(skeleton.model, quantised) if quantised else None
         self._shallow = Shallow(skeleton)
         self._cards = cards
         self._task = TextClassification([str(label) for label in range(labels)])
         self._batch_length = batch_length
+        self._longest = max(batch_length, longest or 0)
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._known: dict[object, Profile] = {}
         self._inferences: dict[Hashable, int] = {}
@@ -201,12 +205,7 @@ class Predictor:
     def _attached(self, skeleton: Skeleton, parts: Sequence[Configured]) -> Iterator[Attached]:
         model = skeleton.model
         with torch.device("meta"), attach(model, parts, skeleton.sites) as attached:
-            length, positions = attached.prepended + self._batch_length, _positions(model)
-            if positions is not None and length > positions:
-                raise CannotAttach(
-                    f"{length} tokens ({attached.prepended} of them prepended by the method) are more than the "
-                    f"{positions} positions of {type(model).__name__}."
-                )
+            require_positions(model, self._longest, attached.prepended)
             yield attached
 
     def _whole(self, parts: Sequence[Configured], training: Training) -> Profile:
@@ -318,7 +317,7 @@ class Predictor:
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-class _EverythingPicked(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _EverythingPicked(GroupedProducts):  # type: ignore[no-untyped-call]
     """Lets a mask that picks entries pick them all: without values nobody knows which, and these are the most.
 
     A sparse mask picks as many as it has, and a sparse tensor without duplicates keeps as many; fake tensors take both
@@ -337,7 +336,7 @@ class _EverythingPicked(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )
         if func is torch.ops.aten.index.Tensor:
             args = (args[0], list(_unmasked(args[1])))
-        return func(*args, **(kwargs or {}))
+        return super().__torch_dispatch__(func, types, args, kwargs)
 
 
 def _unmasked(indices: Sequence[Tensor | None]) -> Iterator[Tensor | None]:
@@ -380,20 +379,6 @@ def _slots(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
         prefix = f"{path}." if path else ""
         for name, tensor in (*inner.named_parameters(recurse=False), *inner.named_buffers(recurse=False)):
             yield prefix + name, tensor
-
-
-def _positions(model: PreTrainedModel) -> int | None:
-    """The longest sequence that the model has positions for; None where there is no limit."""
-    limit: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    for path, module in model.named_modules():
-        if (
-            limit is not None
-            and "position" in path
-            and isinstance(module, nn.Embedding)
-            and module.padding_idx is not None
-        ):
-            limit = module.num_embeddings - module.padding_idx - 1
-    return limit
 
 
 def stored(attached: Attached) -> int:

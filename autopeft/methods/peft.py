@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.random import fork_rng
 
 from autopeft.backbone.sites import Sites
+from autopeft.backbone.source import unasked
 from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
 from autopeft.methods.base import Attachment, Method, Stage
 from autopeft.methods.hooked import read_tensors, require_finite
@@ -84,6 +85,7 @@ class PeftMethod(Method):
             _told_plainly(f"peft refuses {self.config_class}"),
             quiet(_SAID_IN_VAIN),
             fork_rng(devices=[], enabled=valueless),
+            unasked(),
         ):
             try:
                 return PeftAttachment(model, new_config())

@@ -4,7 +4,7 @@ The backbone is loaded here once, for its tokenizer and its frozen features, and
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,15 @@ def prepare(plan: Plan, folder: Path, name: str, say: Callable[[str], None]) -> 
     say("reading the data")
     data = understand(plan.data, plan.text, plan.label, plan.task, plan.seed)
     say("loading the backbone")
-    backbone = load_backbone(plan.model)
+    backbone = load_backbone(plan.model, trust_remote_code=plan.trust_remote_code)
+    max_length, data = _within_positions(plan.max_length, backbone, data)
     say("tokenizing")
-    tokenized = tokenize(data, backbone.tokenizer, plan.max_length, folder / "data")
-    length = min(plan.max_length, _rounded_up(int(open_split(tokenized, "train").lengths.max())))
+    tokenized = tokenize(data, backbone.tokenizer, max_length, folder / "data", backbone.vocabulary)
+    lengths = [_rounded_up(int(open_split(tokenized, name).lengths.max())) for name in ("train", "validation")]
+    length, longest = min(max_length, lengths[0]), min(max_length, max(lengths))
     say("fitting the space to backbone and budget")
-    predictor = Predictor(load_skeleton(plan.model), space.cards, len(data.labels), length)
+    skeleton = load_skeleton(plan.model, trust_remote_code=plan.trust_remote_code)
+    predictor = Predictor(skeleton, space.cards, len(data.labels), length, longest=longest)
     space = space.fitted(predictor.refusal, predictor.unfitness)
     limits = plan.budget.resolved(backbone.parameters).limits()
     require_something_fits(space, limits, predictor.predict, predictor.counts, f"the space '{space.name}'")
@@ -62,10 +65,25 @@ def prepare(plan: Plan, folder: Path, name: str, say: Callable[[str], None]) -> 
     probes = folder / "data" / f"probe-{tokenized.name.removeprefix('tokens-')}-{backbone.fingerprint[:16]}"
     baselines = _baselines(data, backbone, tokenized, probes, space)
     description = Description(
-        plan.model, data.task, data.labels, data.columns.text, plan.max_length, backbone.fingerprint
+        plan.model,
+        data.task,
+        data.labels,
+        data.columns.text,
+        max_length,
+        backbone.fingerprint,
+        backbone.revision,
     )
-    job = Job(plan.model, description, tokenized, probes, folder / name, space.cards)
+    job = Job(plan.model, description, tokenized, probes, folder / name, space.cards, plan.trust_remote_code)
     return Prepared(space, limits, predictor.predict, baselines, job, _facts(data, backbone, length, space))
+
+
+def _within_positions(max_length: int, backbone: Backbone, data: TaskData) -> tuple[int, TaskData]:
+    """The longest text that plan and model allow; the data's notes say where that is less than was asked for."""
+    positions = backbone.positions
+    if positions is None or max_length <= positions:
+        return max_length, data
+    note = f"texts are cut after {positions:,} tokens, not {max_length:,}: the model has no more positions"
+    return positions, replace(data, notes=(*data.notes, note))
 
 
 def _rounded_up(length: int) -> int:

@@ -52,6 +52,7 @@ class Job:
     artifacts: Path
     """Folder for the trained weights, one subfolder for each trial."""
     cards: Mapping[str, Card]
+    trust_remote_code: bool = False
 
     def __call__(self) -> "TrainingWorker":
         return TrainingWorker(self)
@@ -63,7 +64,7 @@ class TrainingWorker:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._backbone: Backbone = load_backbone(job.model)
+        self._backbone: Backbone = load_backbone(job.model, trust_remote_code=job.trust_remote_code)
         self._backbone.model.to(self._device)  # type: ignore[arg-type]
         self._train: Tokenized = open_split(job.tokenized, "train")
         self._validation: Tokenized = open_split(job.tokenized, "validation")

@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from autopeft.backbone.limits import positions_of, types_of
 from autopeft.errors import unknown
 
 POOLINGS = ("mean", "first", "last")
@@ -34,7 +35,9 @@ class Bare:
 
 
 class Classifier(nn.Module):
-    """Token ids in, logits out."""
+    """Token ids in, logits out. What the model has no positions for is cut off, and so are types of tokens where it
+    has one type only.
+    """
 
     def __init__(self, carrier: Carrier, head: nn.Module, pooling: str) -> None:
         super().__init__()
@@ -46,10 +49,14 @@ class Classifier(nn.Module):
         self._prepended = carrier.prepended
         self._pooling = pooling
         bare = getattr(self.model, "base_model", self.model)
+        positions = positions_of(bare)
+        self._longest = None if positions is None else positions - carrier.prepended
+        self._without = () if types_of(bare) > 1 else ("token_type_ids",)
         self._extra = {"use_cache": False} if "use_cache" in inspect.signature(bare.forward).parameters else {}
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """(batch, classes) logits of a padded batch (batch, length)."""
+        """(batch, classes) logits of a batch (batch, length) that is padded on the right."""
+        inputs = {name: each[:, : self._longest] for name, each in inputs.items() if name not in self._without}
         states = self.model(**inputs, **self._extra).last_hidden_state[:, self._prepended :]
         pooled = pool(states, inputs["attention_mask"], self._pooling)
         logits: Tensor = self.head(pooled)

@@ -4,6 +4,7 @@ The best linear map from frozen, pooled features to labels is the baseline of ev
 may start. Probes are kept on disk, so that they are fitted once and workers only read them.
 """
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from autopeft.errors import AutopeftError
 from autopeft.tasks.base import Task
 from autopeft.tasks.classifier import Bare, Classifier
 from autopeft.tasks.tokenized import Tokenized
@@ -39,7 +41,10 @@ class Probe:
 def fit_probe(
     model: PreTrainedModel, task: Task, train: Tokenized, validation: Tokenized, pooling: str, folder: Path
 ) -> Probe:
-    """The probe for one pooling of the model's states; read from `folder` where it is already, else kept there."""
+    """The probe for one pooling of the model's states; read from `folder` where it is already, else kept there.
+
+    Raises AutopeftError for a model whose states are no numbers.
+    """
     file = folder / f"{pooling}.safetensors"
     if not file.exists():
         features = pooled(model, train, pooling)
@@ -60,7 +65,10 @@ def load_probe(folder: Path, pooling: str) -> Probe:
 
 @torch.inference_mode()
 def pooled(model: PreTrainedModel, data: Tokenized, pooling: str) -> np.ndarray:
-    """(examples, width) pooled states of the bare model in fp32, in the order of the examples."""
+    """(examples, width) pooled states of the bare model in fp32, in the order of the examples.
+
+    Raises AutopeftError where they are no numbers.
+    """
     features = Classifier(Bare(model), nn.Identity(), pooling).eval()
     rows: list[Tensor] = []
     order = by_length(data.lengths)
@@ -68,11 +76,21 @@ def pooled(model: PreTrainedModel, data: Tokenized, pooling: str) -> np.ndarray:
         inputs = {name: tensor.to(model.device) for name, tensor in data.batch(indices).items()}
         rows.append(forward(features, inputs, model.device).cpu())
     found: np.ndarray = torch.cat(rows).numpy()[np.argsort(np.concatenate(order))]
+    spoiled = np.flatnonzero(~np.isfinite(found).all(1))
+    if spoiled.size:
+        raise AutopeftError(
+            f"the model's states of {spoiled.size:,} of {len(found):,} texts are infinite or no numbers (NaN), the "
+            f"first of them row {spoiled[0] + 1:,}: nothing can be learned from them. Are its weights whole?"
+        )
     return found
 
 
 def _write(probe: Probe, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".writing")
-    save_file(dict(probe.head), temporary, metadata={"accuracy": repr(probe.accuracy)})
-    temporary.replace(file)
+    # Two searches on the same data may fit the same probe at once: the last to come is kept.
+    temporary = file.with_suffix(f".{uuid.uuid4().hex}")
+    try:
+        save_file(dict(probe.head), temporary, metadata={"accuracy": repr(probe.accuracy)})
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ _DENSE = {**_SHAPE, "intermediate_size": 96, "max_position_embeddings": 64}
 _TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 _GROUPED = {**_DENSE, "num_key_value_heads": 2}
 _GPT = {"vocab_size": 96, "n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 64}
+_EXPERTS = {"num_experts_per_tok": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 _T5 = {"vocab_size": 96, "d_model": 48, "d_kv": 12, "num_heads": 4, "num_layers": 2, "d_ff": 96}
 _OPT = {**_SHAPE, "ffn_dim": 96, "max_position_embeddings": 64}
 _DISENTANGLED = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
@@ -18,6 +19,7 @@ _DISENTANGLED = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "po
 ARCHITECTURES = {
     "bert": lambda: t.BertConfig(**_DENSE),
     "roberta": lambda: t.RobertaConfig(**_DENSE),
+    "xlm-roberta": lambda: t.XLMRobertaConfig(**_DENSE),
     "distilbert": lambda: t.DistilBertConfig(
         vocab_size=96, dim=48, n_layers=2, n_heads=4, hidden_dim=96, max_position_embeddings=64
     ),
@@ -28,17 +30,17 @@ ARCHITECTURES = {
     "deberta-v2": lambda: t.DebertaV2Config(
         **_DENSE, **_DISENTANGLED, position_buckets=16, share_att_key=True, norm_rel_ebd="layer_norm"
     ),
-    "modernbert": lambda: t.ModernBertConfig(**_DENSE, **_TOKENS, cls_token_id=1, sep_token_id=2),
+    "modernbert": lambda: t.ModernBertConfig(**_DENSE, **_TOKENS, cls_token_id=1, sep_token_id=2, local_attention=4),
     "mobilebert": lambda: t.MobileBertConfig(**_SHAPE, intermediate_size=96),
     "t5": lambda: t.T5Config(**_T5),
     "t5-gated": lambda: t.T5Config(**_T5, feed_forward_proj="gated-gelu"),
     "umt5": lambda: t.UMT5Config(**_T5),
     "llama": lambda: t.LlamaConfig(**_GROUPED),
-    "mistral": lambda: t.MistralConfig(**_GROUPED, head_dim=12),
+    "mistral": lambda: t.MistralConfig(**_GROUPED, head_dim=12, sliding_window=4),
     "qwen2": lambda: t.Qwen2Config(**_GROUPED),
     "qwen3": lambda: t.Qwen3Config(**_GROUPED, head_dim=16),
     "gemma": lambda: t.GemmaConfig(**_DENSE, num_key_value_heads=1, head_dim=12),
-    "gemma3": lambda: t.Gemma3TextConfig(**_DENSE, num_key_value_heads=1, head_dim=12),
+    "gemma3": lambda: t.Gemma3TextConfig(**_DENSE, num_key_value_heads=1, head_dim=12, sliding_window=4),
     "phi": lambda: t.PhiConfig(**_DENSE),
     "phi3": lambda: t.Phi3Config(**_GROUPED, **_TOKENS),
     "gpt2": lambda: t.GPT2Config(**_GPT),
@@ -49,8 +51,14 @@ ARCHITECTURES = {
     "opt-350m": lambda: t.OPTConfig(**_OPT, word_embed_proj_dim=24, do_layer_norm_before=False),
     "bloom": lambda: t.BloomConfig(vocab_size=96, hidden_size=48, n_layer=2, n_head=4),
     "falcon": lambda: t.FalconConfig(**_SHAPE, max_position_embeddings=64),
+    "falcon-alibi": lambda: t.FalconConfig(**_SHAPE, alibi=True, multi_query=False, parallel_attn=False),
 }
 """Name -> its configuration: two layers of width 48."""
+EXPERTS = {
+    "mixtral": lambda: t.MixtralConfig(**{**_GROUPED, "intermediate_size": 64}, **_EXPERTS, num_local_experts=4),
+    "qwen3_moe": lambda: t.Qwen3MoeConfig(**_GROUPED, **_EXPERTS, num_experts=4, moe_intermediate_size=32, head_dim=12),
+}
+"""The same of mixtures of experts."""
 
 
 def new(name: str, seed: int = 0) -> t.PreTrainedModel:

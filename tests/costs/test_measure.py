@@ -1,5 +1,7 @@
 """A measured step: the same numbers each time, and nothing changed."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from autopeft.backbone.find import find_sites
 from autopeft.costs.api import measure as measure_method
 from autopeft.costs.api import predict
 from autopeft.costs.measure import measure, measure_batch
+from autopeft.errors import CannotAttach
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import method
 from autopeft.space.candidate import Candidate, Part, Training
@@ -66,7 +69,7 @@ def test_the_longest_texts_are_measured() -> None:
     lengths = np.array([3, 30, 5, 17, 9])
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     ids = np.full(lengths.sum(), 7, dtype=np.int32)
-    data = Tokenized(ids, None, offsets, np.array([0, 1, 2, 0, 1]), Padding(0, "right", 64))
+    data = Tokenized(ids, None, offsets, np.array([0, 1, 2, 0, 1]), Padding(0, 64))
     training = Training(batch_size=4, micro_batch_size=2)
     with attach(tiny("bert"), method("lora")) as attached:
         classifier = Classifier(attached, TASK.new_head(48), "mean")
@@ -89,3 +92,11 @@ def test_the_public_pair_agrees_and_leaves_the_model_as_it_was() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert find_sites(model) == sites
     assert not any(tensor.requires_grad and tensor.grad is not None for tensor in model.parameters())
+
+
+def test_a_text_that_is_longer_than_the_positions_is_neither_predicted_nor_measured() -> None:
+    prompt, answer = method("prompt_tuning", length=10), "70 tokens (10 of them prepended by the method) are more than"
+    for ask in (predict, measure_method):
+        with pytest.raises(CannotAttach, match=re.escape(answer)):
+            ask(tiny("bert"), prompt, length=60)
+    assert measure_method(tiny("bert"), prompt, length=54, batch_size=2).memory > 0

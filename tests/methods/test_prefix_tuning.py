@@ -17,7 +17,7 @@ from tests.backbone.architectures import ARCHITECTURES, new
 from tests.methods.by_hand import disturbed
 from tests.tiny import CONFIGS, batch, tiny
 
-ATTEND_BY_THEMSELVES = {"mpnet", "deberta", "deberta-v2", "gptj", "codegen", "bloom", "falcon"}
+ATTEND_BY_THEMSELVES = {"mpnet", "deberta", "deberta-v2", "gptj", "codegen", "bloom", "falcon", "falcon-alibi"}
 LOOKS_AT_PADDING = {"mobilebert"}
 """Its embeddings hold the tokens to the left and right."""
 

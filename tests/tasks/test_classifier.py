@@ -1,9 +1,15 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
+from transformers import RobertaConfig, RobertaModel
 
 from autopeft.errors import AutopeftError
+from autopeft.methods.attached import attach
+from autopeft.methods.registry import method
 from autopeft.tasks.classifier import POOLINGS, Bare, Classifier, pool
+from tests.backbone.architectures import new
 from tests.tiny import CONFIGS, WIDTH, batch, tiny
 
 STATES = torch.tensor([[[1.0, 10.0], [2.0, 20.0], [4.0, 40.0]], [[8.0, 80.0], [16.0, 160.0], [32.0, 320.0]]])
@@ -51,6 +57,30 @@ def test_logits_are_those_of_each_text_alone(architecture, pooling):
     for row, length in enumerate(inputs["attention_mask"].sum(1).tolist()):
         alone = classifier({name: tensor[row : row + 1, :length] for name, tensor in inputs.items()})
         assert torch.allclose(logits[row], alone[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "gpt2"])
+@pytest.mark.parametrize("prepended", [0, 5])
+def test_what_the_model_has_no_positions_for_is_cut_off(architecture, prepended):
+    """64 of them, of which RoBERTa's begin at 2."""
+    model = new(architecture)
+    room = (62 if architecture == "roberta" else 64) - prepended
+    inputs = batch(rows=2, length=80)
+    inputs["attention_mask"][1, room - 7 :] = 0
+    with attach(model, method("prompt_tuning", length=prepended)) if prepended else nullcontext(Bare(model)) as carrier:
+        classifier = Classifier(carrier, nn.Identity(), "last").eval()
+        assert torch.equal(classifier(inputs), classifier({name: each[:, :room] for name, each in inputs.items()}))
+
+
+@pytest.mark.parametrize(("types", "kept"), [(1, False), (2, True)])
+def test_types_of_tokens_are_left_out_where_the_model_has_one_only(types, kept):
+    model = RobertaModel(
+        RobertaConfig(vocab_size=96, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, type_vocab_size=types)
+    ).eval()
+    classifier = Classifier(Bare(model), nn.Identity(), "mean").eval()
+    inputs = batch()
+    typed = classifier({**inputs, "token_type_ids": torch.ones_like(inputs["input_ids"])})
+    assert torch.equal(typed, classifier(inputs)) != kept
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)

@@ -6,6 +6,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from autopeft.errors import AutopeftError
 from autopeft.tasks import tokenized
 from autopeft.tasks.columns import Columns
 from autopeft.tasks.data import Split, TaskData
@@ -52,14 +53,18 @@ PAIRS = [("a b c", "d"), ("e", "f g h i j"), ("a a a a a a a", "b b b b b b b"),
 @pytest.mark.parametrize("texts", [SINGLE, PAIRS], ids=["single", "pairs"])
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("max_length", [8, 12, 64])
-def test_a_batch_is_what_the_tokenizer_would_make_of_the_texts(tmp_path, texts, side, max_length):
+def test_a_batch_is_what_the_tokenizer_would_make_of_the_texts_padded_on_the_right(tmp_path, texts, side, max_length):
     tokens = tokenizer(side)
     train = open_split(tokenize(task_data(texts), tokens, max_length, tmp_path), "train")
     for indices in ([0], [1, 0], [3, 2, 1], np.array([2, 2])):
         batch = train.batch(indices)
         chosen = [texts[index] for index in indices]
         expected = tokens(
-            *(list(part) for part in zip(*chosen, strict=True)), truncation=True, max_length=max_length, padding=True
+            *(list(part) for part in zip(*chosen, strict=True)),
+            truncation=True,
+            max_length=max_length,
+            padding=True,
+            padding_side="right",
         )
         width = batch["input_ids"].shape[1]
         longest = len(expected["input_ids"][0])
@@ -67,13 +72,8 @@ def test_a_batch_is_what_the_tokenizer_would_make_of_the_texts(tmp_path, texts, 
         assert set(batch) == {"input_ids", "attention_mask", "token_type_ids"}
         for name, tensor in batch.items():
             assert tensor.dtype == torch.int64
-            kept, added = (
-                (tensor[:, -longest:], tensor[:, :-longest])
-                if side == "left"
-                else (tensor[:, :longest], tensor[:, longest:])
-            )
-            assert kept.tolist() == expected[name]
-            assert not added.any()
+            assert tensor[:, :longest].tolist() == expected[name]
+            assert not tensor[:, longest:].any()
 
 
 def test_a_split_knows_its_examples_lengths_and_labels(tmp_path):
@@ -81,7 +81,7 @@ def test_a_split_knows_its_examples_lengths_and_labels(tmp_path):
     assert len(train) == 5
     assert train.lengths.tolist() == [5, 3, 8, 8, 7]
     assert train.labels.tolist() == [0, 1, 0, 1, 0]
-    assert train.padding == tokenized.Padding(0, "right", 8)
+    assert train.padding == tokenized.Padding(0, 8)
 
 
 def test_tokens_are_memory_mapped_and_labels_are_not(tmp_path):
@@ -124,8 +124,42 @@ def test_a_text_without_tokens_becomes_a_padding_token_that_is_seen(tmp_path, si
     tokens = tokenizer(side, separates=False)
     train = open_split(tokenize(task_data([("a b",), (" ",)]), tokens, 8, tmp_path), "train")
     assert train.lengths.tolist() == [2, 1]
-    assert encode(tokens, [""], 8)["input_ids"].tolist() == [[0]]
+    assert encode(tokens, [""], 8)["attention_mask"].tolist() == [[1, 0, 0, 0, 0, 0, 0, 0]]
     assert encode(tokens, ["a b", ""], 8)["attention_mask"].sum(1).tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("of", ["train", "test"])
+def test_a_token_that_the_model_has_no_embedding_for_is_refused_by_name_where_it_occurs(tmp_path, of):
+    tokens, vocabulary = tokenizer(), len(WORDS) - 1
+    known, strange = [("a b i",)] * 3, [("a j",)]
+    data = {"train": task_data(known + strange), "test": task_data(known, test=strange)}[of]
+    expected = (
+        "the tokenizer makes the token 'j' of these texts, its number 14, but the model has embeddings for 14 tokens: "
+    )
+    with pytest.raises(AutopeftError, match=expected):
+        tokenize(data, tokens, 8, tmp_path, vocabulary)
+    assert folders(tmp_path) == []
+    with pytest.raises(AutopeftError, match=expected):
+        encode(tokens, strange, 8, vocabulary)
+    assert len(open_split(tokenize(task_data(known), tokens, 8, tmp_path, vocabulary), "train")) == 3
+    assert encode(tokens, known, 8, vocabulary).keys() == encode(tokens, known, 8).keys()
+
+
+def test_a_padding_token_that_the_model_has_no_embedding_for_is_replaced(tmp_path):
+    tokens = tokenizer()
+    tokens.add_special_tokens({"pad_token": "[FILLING]"})
+    assert tokens.pad_token_id == len(WORDS)
+    train = open_split(tokenize(task_data(SINGLE), tokens, 8, tmp_path, len(WORDS)), "train")
+    assert train.padding.token == 0
+    assert train.batch([1])["input_ids"].tolist() == [[2, 5, 3, 0, 0, 0, 0, 0]]
+    assert encode(tokens, ["a"], 8, len(WORDS))["input_ids"].tolist() == [[2, 5, 3, 0, 0, 0, 0, 0]]
+    assert encode(tokens, ["a"], 8)["input_ids"].tolist() == [[2, 5, 3, *[len(WORDS)] * 5]]
+
+
+def test_tokens_that_were_prepared_when_padding_had_a_side_are_still_read(tmp_path):
+    made = tokenize(task_data(SINGLE), tokenizer("left"), 8, tmp_path)
+    (made / "padding.json").write_text('{"token": 0, "side": "left", "longest": 8}')
+    assert open_split(made, "train").batch([1])["attention_mask"].tolist() == [[1, 1, 1, 0, 0, 0, 0, 0]]
 
 
 def folders(place: Path) -> list[str]:
@@ -142,13 +176,16 @@ def test_the_same_content_is_tokenized_once(tmp_path, monkeypatch):
 
 
 def test_other_content_is_tokenized_anew(tmp_path):
+    cut_on_the_left = tokenizer()
+    cut_on_the_left.truncation_side = "left"
     others = [
         tokenize(task_data(SINGLE), tokenizer(), 8, tmp_path),
         tokenize(task_data(SINGLE), tokenizer(), 9, tmp_path),
         tokenize(task_data(SINGLE, "y"), tokenizer(), 8, tmp_path),
         tokenize(task_data(SINGLE, test=SINGLE[:1]), tokenizer(), 8, tmp_path),
         tokenize(task_data(SINGLE, test=SINGLE[:2]), tokenizer(), 8, tmp_path),
-        tokenize(task_data(SINGLE), tokenizer("left"), 8, tmp_path),
+        tokenize(task_data(SINGLE), cut_on_the_left, 8, tmp_path),
+        tokenize(task_data(SINGLE), tokenizer(), 8, tmp_path, len(WORDS)),
         tokenize(task_data(SINGLE), tokenizer(separates=False), 8, tmp_path),
         tokenize(task_data(SINGLE), tokenizer(words=WORDS[:-1]), 8, tmp_path),
     ]

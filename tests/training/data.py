@@ -17,4 +17,4 @@ def split(rows: int = 48, seed: int = 0, longest: int = 14) -> Tokenized:
     middle = VOCABULARY // 2
     tokens = [rng.integers(5, middle, n) + label * (middle - 5) for n, label in zip(lengths, labels, strict=True)]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return Tokenized(np.concatenate(tokens).astype(np.int32), None, offsets, labels, Padding(0, "right", 64))
+    return Tokenized(np.concatenate(tokens).astype(np.int32), None, offsets, labels, Padding(0, 64))

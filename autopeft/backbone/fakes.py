@@ -1,0 +1,35 @@
+"""What torch's fake tensors cannot do by themselves, and skeletons need."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class GroupedProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Products of a mixture's experts in every precision: real tensors have them, of fake ones only those in bf16."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.ops.aten._grouped_mm.default:
+            one, other, offsets = (*args, kwargs.get("offs"))[:3]
+            return one.new_empty(grouped_shape(one, other, offsets), dtype=kwargs.get("out_dtype") or one.dtype)
+        return func(*args, **kwargs)
+
+
+def grouped_shape(one: Tensor, other: Tensor, offsets: Tensor | None) -> Sequence[int]:
+    """Of the product of groups: rows or columns of a matrix are theirs, or each has a matrix of its own."""
+    if one.ndim == 2 and other.ndim == 2:
+        assert offsets is not None
+        return len(offsets), one.shape[0], other.shape[1]
+    if one.ndim == 3 and other.ndim == 3:
+        return one.shape[0], one.shape[1], other.shape[2]
+    return one.shape[-2], other.shape[-1]
+
+
+def grouped_flops(one: Tensor, other: Tensor, *_: Any, **__: Any) -> int:
+    """Floating-point operations: a row of one matrix meets the columns of its group only."""
+    groups = one.shape[0] if one.ndim == 3 and other.ndim == 3 else 1
+    return 2 * groups * one.shape[-2] * one.shape[-1] * other.shape[-1]

@@ -1,0 +1,58 @@
+"""A fingerprint of a backbone: of what it computes, whatever folder, machine or version of transformers it comes from.
+
+It covers the architecture, those fields of the configuration that are not as its class has them by default, and every
+tensor's bits in their order. A version of transformers that calls tensors otherwise gives another one.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
+
+_ASIDE = frozenset(
+    (
+        *("_name_or_path", "_commit_hash", "transformers_version", "architectures", "auto_map", "dtype", "torch_dtype"),
+        *("id2label", "label2id", "num_labels", "problem_type", "finetuning_task", "task_specific_params"),
+        *("use_cache", "output_attentions", "output_hidden_states", "return_dict", "chunk_size_feed_forward"),
+        *("tokenizer_class", "tie_word_embeddings", "bos_token_id", "eos_token_id", "sep_token_id"),
+    )
+)
+"""Fields of a configuration that say where it comes from, or what it is used for, and change no state."""
+_THREADS = 4
+"""Hashing lets other threads run."""
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """64 hexadecimal digits. A billion weights in fp32 take some seconds on one core."""
+    config = json.dumps(_telling(model.config), sort_keys=True, default=str)
+    digest = hashlib.sha256(f"{type(model).__name__} {config}".encode())
+    tensors = model.state_dict()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for name, bits in zip(tensors, pool.map(_bits, tensors.values()), strict=True):
+            digest.update(f"{name} {tuple(tensors[name].shape)} ".encode() + bits)
+    return digest.hexdigest()
+
+
+def _bits(tensor: Tensor) -> bytes:
+    bits: Any = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return hashlib.sha256(bits).digest()
+
+
+def _telling(config: PretrainedConfig) -> Mapping[str, Any]:
+    """The fields that tell this configuration from others of its class: one that is new in transformers does not."""
+    defaults: Mapping[str, Any] = config.default_config_fields()  # type: ignore[no-untyped-call]
+    usual = {name: value() if callable(value) else value for name, value in defaults.items()}
+    fields: dict[str, Any] = _without_aside(config.to_dict())
+    return {name: value for name, value in fields.items() if value != usual.get(name)}
+
+
+def _without_aside(value: Any) -> Any:
+    """Nested configurations have such fields too."""
+    if isinstance(value, dict):
+        return {str(name): _without_aside(inner) for name, inner in value.items() if name not in _ASIDE}
+    return value

@@ -1,0 +1,164 @@
+"""Where a model lies: a local folder, or a name of the hub, with `@revision` where one is wanted.
+
+What is no model, or not whole, is answered here in a sentence, before transformers reads it: an adapter, a Git LFS
+pointer in place of a file, an index that names missing files, or files outside the folder.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import is_offline_mode
+from transformers import dynamic_module_utils
+from transformers.utils.hub import resolve_revision
+from transformers.utils.peft_utils import find_adapter_config_file
+
+from autopeft.errors import AutopeftError
+from autopeft.foreign import brief
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+"""Where transformers looks for weights, in this order."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model that may be had."""
+
+    name: str
+    """As it was given."""
+    where: str
+    """A folder, a `config.json`, or a name of the hub without its revision."""
+    revision: str | None
+    """Of the hub: the revision that was asked for, with the commit that it is now; None for a folder."""
+    local: bool
+
+    @property
+    def commit(self) -> str | None:
+        """Of the hub, the commit that is loaded; None for a folder."""
+        commit: str | None = getattr(self.revision, "resolved", None)
+        return commit
+
+
+def source_of(name: str) -> Source:
+    """Where a model lies. Raises AutopeftError."""
+    path = Path(name).expanduser()
+    if name and path.exists():
+        if path.is_dir():
+            _require_no_adapter(name, str(path))
+            if not (path / "config.json").exists():
+                raise AutopeftError(_no_model(name))
+        return Source(name, str(path), None, local=True)
+    where, _, wanted = name.partition("@")
+    if path.is_absolute() or name.startswith(".") or where.count("/") > 1:
+        raise AutopeftError(
+            f"there is no model folder '{name}'; give a folder that holds config.json and weights, or a hub name."
+        )
+    if not where:
+        raise AutopeftError(_no_model(name))
+    revision = resolve_revision(where, wanted or None)
+    _require_no_adapter(name, where, revision)
+    return Source(name, where, revision, local=False)
+
+
+def require_files(source: Source) -> None:
+    """Raises AutopeftError where files of the model's weights are not there, or are not what their names say."""
+    folder = Path(source.where)
+    if not source.local:
+        return
+    for name in _files(source.name, folder):
+        if not (folder / name).is_file():
+            raise AutopeftError(f"the weights of '{source.name}' are incomplete: the file '{name}' is missing.")
+        if _is_pointer(folder / name):
+            raise AutopeftError(f"the model in '{source.name}' cannot be loaded: {_pulled(name)}.")
+
+
+def why_not(source: Source, error: Exception) -> str:
+    """What to answer where transformers failed."""
+    name, reason = source.name, (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .:")
+    if "trust_remote_code" in str(error):
+        return (
+            f"'{name}' cannot be loaded without program code that comes with it, which may do anything on this "
+            "machine. If you have read that code and trust it, say so: `trust_remote_code: true` in the plan, or "
+            "--trust-remote-code."
+        )
+    if source.local:
+        folder = Path(source.where)
+        pointers = sorted(file.name for file in folder.iterdir() if _is_pointer(file)) if folder.is_dir() else []
+        return f"the model in '{name}' cannot be loaded: {_pulled(pointers[0]) if pointers else reason}."
+    offline = " HF_HUB_OFFLINE=1 is set: unset it to ask the hub." if is_offline_mode() else ""
+    return f"'{name}' is neither a local folder nor a model that can be had from the hub: {reason}.{offline}"
+
+
+@contextmanager
+def unasked() -> Iterator[None]:
+    """Where a library loads models by itself, transformers runs no code that comes with them, and asks nobody."""
+    before = dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+    try:
+        yield
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise AutopeftError(
+            "what is to be loaded here comes with program code of its own, which may do anything on this machine, and "
+            "which is not run; give a model or tokenizer without such code."
+        ) from error
+    finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = before
+
+
+def _no_model(name: str) -> str:
+    return f"'{name}' is no model folder: it holds no config.json."
+
+
+def _require_no_adapter(name: str, where: str, revision: str | None = None) -> None:
+    """transformers would load the adapter too, or another model than the one that was asked for."""
+    file = find_adapter_config_file(where, revision=revision)
+    if file is None:
+        return
+    try:
+        base = json.loads(Path(file).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        base = None
+    on = f"the model {brief(base)}" if base else "a model that it does not name"
+    raise AutopeftError(
+        f"'{name}' holds an adapter (adapter_config.json), trained on {on}; give that model, or merge the "
+        "adapter into it and give the result."
+    )
+
+
+def _files(name: str, folder: Path) -> Iterator[str]:
+    """The files of the weights that transformers would read, and of the tokenizer the one that is often large."""
+    weights = next((each for each in _WEIGHTS if (folder / each).exists()), None)
+    if weights is not None:
+        yield weights
+        if weights.endswith(".index.json") and not _is_pointer(folder / weights):
+            yield from _shards(name, folder / weights)
+    if (folder / "tokenizer.json").exists():
+        yield "tokenizer.json"
+
+
+def _shards(name: str, index: Path) -> list[str]:
+    try:
+        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        outside = sorted(file for file in files if Path(file).is_absolute() or ".." in Path(file).parts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise AutopeftError(f"'{index.name}' of '{name}' is damaged: {error or type(error).__name__}.") from error
+    if outside:
+        raise AutopeftError(f"'{index.name}' of '{name}' names a file outside the folder: {brief(outside[0])}.")
+    return sorted(files)
+
+
+def _is_pointer(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return False
+
+
+def _pulled(file: str) -> str:
+    return f"its '{file}' is a Git LFS pointer, not the file itself: run `git lfs pull` in the folder"
