@@ -8,7 +8,7 @@ which task it was trained. A merged folder holds a plain transformers model inst
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +110,9 @@ def load(folder: str | Path, model: str | None = None) -> TrainedModel:
     return TrainedModel(backbone, attached, head, description, candidate["training"]["pooling"])
 
 
-def export(artifact: str | Path, to: str | Path, merge: bool = False) -> Path:
+def export(artifact: str | Path, to: str | Path, merge: bool = False, model: str | None = None) -> Path:
     """Copies a trained method to a new folder; with `merge` the backbone with the method folded into its weights.
+    `model` is where the backbone lies now, if elsewhere.
 
     transformers' `AutoModel` loads a merged folder too.
 
@@ -123,8 +124,10 @@ def export(artifact: str | Path, to: str | Path, merge: bool = False) -> Path:
     description, candidate = read_description(artifact)
     if not merge:
         shutil.copytree(artifact, to, dirs_exist_ok=True)
+        if model is not None and model != description.backbone:
+            _describe(to, replace(description, backbone=model), candidate)
         return to
-    trained = load(artifact)
+    trained = load(artifact, model)
     if trained.attached is None:
         raise AutopeftError(f"'{artifact}' is merged already.")
     plain = trained.attached.merge()
@@ -159,5 +162,9 @@ def _backbone(folder: Path, name: str) -> Backbone:
 
 def _write(folder: Path, head: nn.Module, description: Description, candidate: Mapping[str, Any]) -> None:
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}, folder / HEAD)
+    _describe(folder, description, candidate)
+
+
+def _describe(folder: Path, description: Description, candidate: Mapping[str, Any]) -> None:
     plain = {"description": asdict(description), "candidate": candidate}
     (folder / DESCRIPTION).write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

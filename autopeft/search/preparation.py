@@ -14,6 +14,8 @@ from autopeft.backbone.load import Backbone, load_backbone, load_skeleton
 from autopeft.costs.predict import Predictor
 from autopeft.plan import Plan
 from autopeft.search.feasible import require_something_fits
+from autopeft.search.recalling import space_again
+from autopeft.search.sameness import BACKBONE, REVISION, pinned, require_same_backbone, require_same_data
 from autopeft.search.worker import Job
 from autopeft.space.candidate import Candidate, Training
 from autopeft.space.space import Space, load_space
@@ -21,7 +23,7 @@ from autopeft.tasks.base import task_named
 from autopeft.tasks.data import TaskData, understand
 from autopeft.tasks.tokenized import MULTIPLE, open_split, tokenize
 from autopeft.training.probe import fit_probe
-from autopeft.trial import Baselines, Costs
+from autopeft.trial import Baselines, Costs, SearchRecord
 
 _VERSIONED = ("autopeft", "torch", "transformers", "peft", "optuna", "ray")
 
@@ -41,18 +43,28 @@ class Prepared:
     """For the record: versions, data as understood, sizes."""
 
 
-def prepare(plan: Plan, folder: Path, name: str, say: Callable[[str], None]) -> Prepared:
-    """Prepares the search `name`, whose files lie in `folder`; tells each long step. Raises AutopeftError."""
-    space = load_space(plan.space).only(plan.methods)
+def prepare(
+    plan: Plan, folder: Path, weights: str, say: Callable[[str], None], known: SearchRecord | None = None
+) -> Prepared:
+    """Prepares a search whose files lie in `folder`, its weights in the folder `weights` therein; tells each long step.
+
+    Raises AutopeftError; also where the data or the backbone are not those of the search that is `known` already.
+    """
+    space = space_again(plan) if known else load_space(plan.space).only(plan.methods)
     say("reading the data")
     data = understand(plan.data, plan.text, plan.label, plan.task, plan.seed)
+    if known:
+        require_same_data(known, data.fingerprint)
     say("loading the backbone")
-    backbone = load_backbone(plan.model)
+    backbone = load_backbone(pinned(plan.model, known.facts.get(REVISION) if known else None))
+    if known:
+        require_same_backbone(known, backbone, say)
+    model = pinned(plan.model, getattr(backbone, "revision", None))
     say("tokenizing")
     tokenized = tokenize(data, backbone.tokenizer, plan.max_length, folder / "data")
     length = min(plan.max_length, _rounded_up(int(open_split(tokenized, "train").lengths.max())))
     say("fitting the space to backbone and budget")
-    predictor = Predictor(load_skeleton(plan.model), space.cards, len(data.labels), length)
+    predictor = Predictor(load_skeleton(model), space.cards, len(data.labels), length)
     space = space.fitted(predictor.refusal, predictor.unfitness)
     limits = plan.budget.resolved(backbone.parameters).limits()
     require_something_fits(space, limits, predictor.predict, predictor.counts, f"the space '{space.name}'")
@@ -60,7 +72,7 @@ def prepare(plan: Plan, folder: Path, name: str, say: Callable[[str], None]) -> 
     probes = folder / "data" / f"probe-{tokenized.name.removeprefix('tokens-')}-{backbone.fingerprint[:16]}"
     baselines = _baselines(data, backbone, tokenized, probes, space)
     description = Description(plan.model, data.task, data.labels, data.columns.text, plan.max_length)
-    job = Job(plan.model, description, tokenized, probes, folder / name, space.cards)
+    job = Job(model, description, tokenized, probes, folder / weights, space.cards)
     return Prepared(space, limits, predictor.predict, baselines, job, _facts(data, backbone, length, space))
 
 
@@ -87,6 +99,8 @@ def _facts(data: TaskData, backbone: Backbone, length: int, space: Space) -> Map
         "validation_rows": len(data.splits["validation"]),
         "backbone": backbone.name,
         "backbone_parameters": backbone.parameters,
+        BACKBONE: backbone.fingerprint,
+        REVISION: getattr(backbone, "revision", None),
         "batch_length": length,
         "refused": dict(space.refused),
         "methods": list(space.methods),

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from autopeft.files import appearing
 from autopeft.tasks.base import Task
 from autopeft.tasks.classifier import Bare, Classifier
 from autopeft.tasks.tokenized import Tokenized
@@ -72,7 +73,5 @@ def pooled(model: PreTrainedModel, data: Tokenized, pooling: str) -> np.ndarray:
 
 
 def _write(probe: Probe, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".writing")
-    save_file(dict(probe.head), temporary, metadata={"accuracy": repr(probe.accuracy)})
-    temporary.replace(file)
+    with appearing(file) as place:
+        save_file(dict(probe.head), place, metadata={"accuracy": repr(probe.accuracy)})
