@@ -5,6 +5,7 @@ two databases may know two searches of one name. The record holds that name, pla
 folder, and the run folders that it had. Records that are older hold absolute places, in a folder named by the search.
 """
 
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +16,10 @@ from autopeft.errors import AutopeftError
 from autopeft.plan import Plan, Resources
 from autopeft.trial import SearchRecord, Trial
 
+DELETING = "deleting"
+"""The name of a fact: files of the search may be gone, because somebody began to delete it."""
+NAME = re.compile(r"\w[\w.-]*")
+"""Names of searches, which are names of folders, too."""
 _WEIGHTS, _RUN_FOLDERS = "weights_folder", "run_folders"
 _MOVABLE = ("model", "data", "space")
 
@@ -25,8 +30,11 @@ def places_of_new(name: str, folder: Path) -> Mapping[str, Any]:
 
 
 def weights_folder(record: SearchRecord) -> str:
-    """The name of the folder of its weights, inside the run folder."""
-    return str(record.facts.get(_WEIGHTS, record.name))
+    """The name of the folder of its weights, inside the run folder. Raises AutopeftError for what leads elsewhere."""
+    name = record.facts.get(_WEIGHTS, record.name)
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise AutopeftError(f"the record of search '{record.name}' is damaged: it names no folder of weights.")
+    return name
 
 
 def has_folder_of_its_own(record: SearchRecord) -> bool:
@@ -51,6 +59,14 @@ def run_folders(record: SearchRecord, given: str | Path | None) -> tuple[Path, .
     """Where to look for files, the most likely place first."""
     first = [] if given is None else [Path(given).absolute()]
     return tuple(dict.fromkeys([*first, *_remembered(record), Path(Resources.folder).absolute()]))
+
+
+def require_kept(record: SearchRecord) -> None:
+    """Raises AutopeftError for a search that somebody began to delete."""
+    if record.facts.get(DELETING):
+        raise AutopeftError(
+            f"search '{record.name}' is deleted by half; `autopeft delete {record.name}` does the rest."
+        )
 
 
 def located(record: SearchRecord, given: str | Path | None) -> SearchRecord:

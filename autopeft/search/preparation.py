@@ -14,6 +14,7 @@ from autopeft.backbone.load import Backbone, load_backbone, load_skeleton
 from autopeft.costs.predict import Predictor
 from autopeft.plan import Plan
 from autopeft.search.feasible import require_something_fits
+from autopeft.search.prepared_data import marked
 from autopeft.search.recalling import space_again
 from autopeft.search.sameness import BACKBONE, REVISION, pinned, require_same_backbone, require_same_data
 from autopeft.search.worker import Job
@@ -61,7 +62,8 @@ def prepare(
         require_same_backbone(known, backbone, say)
     model = pinned(plan.model, getattr(backbone, "revision", None))
     say("tokenizing")
-    tokenized = tokenize(data, backbone.tokenizer, plan.max_length, folder / "data")
+    prepared = folder / "data"
+    tokenized = marked(lambda: tokenize(data, backbone.tokenizer, plan.max_length, prepared), weights)
     length = min(plan.max_length, _rounded_up(int(open_split(tokenized, "train").lengths.max())))
     say("fitting the space to backbone and budget")
     predictor = Predictor(load_skeleton(model), space.cards, len(data.labels), length)
@@ -69,11 +71,17 @@ def prepare(
     limits = plan.budget.resolved(backbone.parameters).limits()
     require_something_fits(space, limits, predictor.predict, predictor.counts, f"the space '{space.name}'")
     say("measuring the linear probe")
-    probes = folder / "data" / f"probe-{tokenized.name.removeprefix('tokens-')}-{backbone.fingerprint[:16]}"
+    probes = prepared / f"probe-{tokenized.name.removeprefix('tokens-')}-{backbone.fingerprint[:16]}"
+    marked(lambda: _made(probes), weights)
     baselines = _baselines(data, backbone, tokenized, probes, space)
     description = Description(plan.model, data.task, data.labels, data.columns.text, plan.max_length)
     job = Job(model, description, tokenized, probes, folder / weights, space.cards)
     return Prepared(space, limits, predictor.predict, baselines, job, _facts(data, backbone, length, space))
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _rounded_up(length: int) -> int:

@@ -21,9 +21,11 @@ from autopeft.search.finder import Finder, Predict
 from autopeft.search.here import train_here
 from autopeft.search.ledger import Ledger, Worker
 from autopeft.search.places import (
+    NAME,
     has_weights,
     located,
     places_of_new,
+    require_kept,
     require_there,
     rooted,
     run_folder,
@@ -147,7 +149,9 @@ class Search:
 
     def _load(self) -> SearchRecord:
         with Repository(self._storage) as repository:
-            return located(repository.load(self.name), self._folder)
+            record = repository.load(self.name)
+        require_kept(record)
+        return located(record, self._folder)
 
 
 def search(
@@ -214,6 +218,7 @@ def open_search(name: str, storage: str = Resources.storage, folder: str | Path 
 
 def _sitting(record: SearchRecord, moved: Mapping[str, str | None], folder: str | Path | None) -> SearchRecord:
     """The record of a search that is gone on with, where its files lie now. Raises AutopeftError."""
+    require_kept(record)
     return sitting_in(with_moved(record, moved), run_folder(record, folder))
 
 
@@ -294,12 +299,8 @@ def _warmed(
     tell(Doing("looking for past searches on this backbone"))
     past = past_searches(repository, record.plan.model)
     if others := sum(on_other_weights(each, record) for each in past):
-        tell(
-            Doing(
-                f"leaving out {others} of {len(past)} past searches on '{record.plan.model}': its weights were others"
-            )
-        )
-    if silent := sum(BACKBONE not in each.facts for each in past):
+        tell(Doing(f"leaving out {others} of {len(past)} past searches on this model: its weights were others then"))
+    if silent := sum(BACKBONE not in each.facts and not on_other_weights(each, record) for each in past):
         tell(Doing(f"{silent} of {len(past)} past searches do not say on which weights; taking them to be the same"))
     begins = [dict(each) for each in warm_start(past, record, prepared.space, prepared.predict, prepared.limits)]
     if not begins:
@@ -347,7 +348,7 @@ def _train(ledger: Ledger, new_worker: Callable[[], Worker], resources: Resource
 
 def _checked(name: str) -> str:
     """A name that can also be a folder's. Raises AutopeftError."""
-    if not re.fullmatch(r"\w[\w.-]*", name):
+    if not NAME.fullmatch(name):
         raise AutopeftError(f"a search cannot be named '{name}'; use letters, digits, '-', '_' and '.'.")
     if len(name.encode()) > _LONGEST_NAME:
         raise AutopeftError(f"the name of a search has at most {_LONGEST_NAME} letters, not {len(name)}: '{name}'.")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from sqlalchemy import Double, Engine, false, func, select, update
+from sqlalchemy import Double, Engine, delete, false, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, subqueryload
 
@@ -194,6 +194,13 @@ class Repository:
             for field, value in given.items():
                 if value is not None:
                     setattr(row, field, value)
+
+    def delete(self, name: str) -> None:
+        """Forgets a search with all that belongs to it."""
+        search_id = self._claimed(name)
+        with self._writing() as session:
+            session.execute(delete(SearchRow).where(SearchRow.id == search_id))
+        self._claims.pop(name).release()
 
     def claim(self, name: str) -> None:
         """Makes this process the only one that writes to a search, until the repository closes. Every write does it."""

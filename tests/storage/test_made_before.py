@@ -1,4 +1,4 @@
-"""Databases and weights that earlier versions made, in a project that was moved: they open, report, resume and export."""
+"""Databases and weights that earlier versions made, in a project that was moved, open, report, resume and export."""
 
 import json
 import shutil
@@ -55,7 +55,9 @@ def test_weights_made_before_are_exported_and_answer_as_they_did(
 ) -> None:
     search = opened(project, name)
     assert search.has_weights(number)
-    with pytest.raises(AutopeftError, match="the model of search '.*' was '/home/somebody/project/model', which is go"):
+    with pytest.raises(
+        AutopeftError, match=r"the model of search '.*' was '/home/somebody/project/model', which is go"
+    ):
         search.export(number, tmp_path / "winner")
     search.export(number, tmp_path / "winner", model=str(project / "model"))
     logits = autopeft.load(tmp_path / "winner").logits(TEXTS)
@@ -65,14 +67,16 @@ def test_weights_made_before_are_exported_and_answer_as_they_did(
 def test_weights_that_are_gone_are_told(project: Path, tmp_path: Path) -> None:
     search = opened(project, "finished")
     assert not search.has_weights(1)
-    with pytest.raises(AutopeftError, match="the weights of trial 1 are gone: there is no folder '.*runs/finished/000"):
+    with pytest.raises(
+        AutopeftError, match=r"the weights of trial 1 are gone: there is no folder '.*runs/finished/000"
+    ):
         search.export(1, tmp_path / "winner", model=str(project / "model"))
 
 
 def test_an_interrupted_search_made_before_is_gone_on_with_where_its_files_lie_now(project: Path) -> None:
     before, told = opened(project, "interrupted").trials, list[Event]()
     where = {"storage": f"sqlite:///{project}/autopeft.db", "folder": str(project / "runs")}
-    with pytest.raises(AutopeftError, match="the model of search 'interrupted' was '/home/somebody/.*by --model"):
+    with pytest.raises(AutopeftError, match=r"the model of search 'interrupted' was '/home/somebody/.*by --model"):
         autopeft.resume("interrupted", workers=0, **where)
     places = {"model": str(project / "model"), "data": str(project / "reviews.csv")}
     search = autopeft.resume("interrupted", workers=0, on_event=told.append, **where, **places)
