@@ -451,6 +451,7 @@ def list_searches(storage: str) -> None:
 @_folder
 def delete(name: str, yes: bool, storage: str, folder: str | None) -> None:
     """Delete a search: its trials, their weights, and prepared data that no other search uses."""
+    from autopeft.reports.wording import plural
     from autopeft.search.deleting import delete as delete_search
     from autopeft.sizes import show_bytes
 
@@ -459,7 +460,7 @@ def delete(name: str, yes: bool, storage: str, folder: str | None) -> None:
             raise AutopeftError(f"nobody can be asked whether to delete search '{name}'; say so by --yes.")
         click.confirm(f"Delete search '{name}' with all its trials and weights?", abort=True)
     done = delete_search(name, storage, folder)
-    click.echo(f"Deleted search {name}: {done.trials} trials; {show_bytes(done.freed)} freed.")
+    click.echo(f"Deleted search {name}: {plural(done.trials, 'trial')}; {show_bytes(done.freed)} freed.")
     for gone in done.folders:
         click.echo(f"  {gone}")
 

@@ -33,7 +33,8 @@ class Deleted:
 
 
 def delete(name: str, storage: str = Resources.storage, folder: str | Path | None = None) -> Deleted:
-    """Deletes a search; what was exported stays. `folder` is the run folder where it does not lie where it was.
+    """Deletes a search; what was exported stays. `folder` is the run folder where it does not lie where it was; then
+    nothing is taken away elsewhere.
 
     Raises AutopeftError; also for a search that is running.
     """
@@ -43,7 +44,7 @@ def delete(name: str, storage: str = Resources.storage, folder: str | Path | Non
         repository.update(name, facts={**record.facts, DELETING: True})
         freed: dict[Path, int] = {}
         try:
-            for place in run_folders(record, folder):
+            for place in run_folders(record, None) if folder is None else [Path(folder).absolute()]:
                 for weights in _weights(record, place):
                     freed[weights] = bytes_in(weights)
                     shutil.rmtree(weights)

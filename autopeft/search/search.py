@@ -130,8 +130,10 @@ class Search:
         where = Resources(**{"storage": self._storage, **resources})
         with Repository(where.storage) as repository:
             repository.claim(self.name)
+            record = repository.load(self.name)
+            require_kept(record)
             moved = {"model": model, "data": data, "space": space}
-            record = _sitting(repository.load(self.name), moved, resources.get("folder", self._folder))
+            record = _sitting(record, moved, resources.get("folder", self._folder))
             _confirm(record, seeds, where, repository, on_event or _nobody)
         return self.refresh()
 
@@ -200,6 +202,7 @@ def resume(
     with Repository(where.storage) as repository:
         repository.claim(name)
         record = repository.load(name)
+        require_kept(record)
         lacks = outstanding(record, record.plan.confirm)
         if record.ended is not None and not lacks:
             raise AutopeftError(f"search '{name}' reached its limits already; see `autopeft report {name}`.")
@@ -218,7 +221,6 @@ def open_search(name: str, storage: str = Resources.storage, folder: str | Path 
 
 def _sitting(record: SearchRecord, moved: Mapping[str, str | None], folder: str | Path | None) -> SearchRecord:
     """The record of a search that is gone on with, where its files lie now. Raises AutopeftError."""
-    require_kept(record)
     return sitting_in(with_moved(record, moved), run_folder(record, folder))
 
 

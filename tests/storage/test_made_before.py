@@ -14,6 +14,7 @@ from autopeft.errors import AutopeftError
 from autopeft.events import Doing, Event
 from autopeft.reports import render
 from autopeft.trial import Status
+from tests.test_cli import run
 from tests.user import user_folder
 
 MADE = Path(__file__).parent / "made_by" / "fc51cea"
@@ -55,9 +56,7 @@ def test_weights_made_before_are_exported_and_answer_as_they_did(
 ) -> None:
     search = opened(project, name)
     assert search.has_weights(number)
-    with pytest.raises(
-        AutopeftError, match=r"the model of search '.*' was '/home/somebody/project/model', which is go"
-    ):
+    with pytest.raises(AutopeftError, match=r"the model of search '.*' was '/home/somebody/.*', which is gone"):
         search.export(number, tmp_path / "winner")
     search.export(number, tmp_path / "winner", model=str(project / "model"))
     logits = autopeft.load(tmp_path / "winner").logits(TEXTS)
@@ -67,10 +66,19 @@ def test_weights_made_before_are_exported_and_answer_as_they_did(
 def test_weights_that_are_gone_are_told(project: Path, tmp_path: Path) -> None:
     search = opened(project, "finished")
     assert not search.has_weights(1)
-    with pytest.raises(
-        AutopeftError, match=r"the weights of trial 1 are gone: there is no folder '.*runs/finished/000"
-    ):
+    with pytest.raises(AutopeftError, match=r"the weights of trial 1 are gone: there is no .*/finished/0001'"):
         search.export(1, tmp_path / "winner", model=str(project / "model"))
+
+
+def test_the_command_line_finds_what_was_made_before(project: Path, tmp_path: Path) -> None:
+    where = ("--storage", f"sqlite:///{project}/autopeft.db", "--folder", project / "runs")
+    assert "The weights of trial 1 are gone" in run("report", "finished", *where).stdout
+    assert "Its weights are gone" in run("select", "finished", *where).stdout
+    told = run("select", "finished", "--prefer", "stored", *where).stdout
+    assert f"autopeft export finished 4 --to winner/ --folder {project / 'runs'}" in told
+    exported = run("export", "finished", 4, "--to", tmp_path / "winner", "--model", project / "model", *where)
+    assert exported.exit_code == 0, exported.stderr
+    assert autopeft.load(tmp_path / "winner").predict(TEXTS) == ["positive", "negative"]
 
 
 def test_an_interrupted_search_made_before_is_gone_on_with_where_its_files_lie_now(project: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from autopeft.tasks.classifier import Bare, Classifier
-from autopeft.training import precision
+from autopeft.training import precision, probe
 from autopeft.training.loop import evaluate
 from autopeft.training.probe import fit_probe, load_probe, pooled
 from tests.tiny import tiny
@@ -33,6 +33,22 @@ def test_features_are_in_the_order_of_the_rows(monkeypatch: pytest.MonkeyPatch) 
     with torch.no_grad():
         alone = Classifier(Bare(model), torch.nn.Identity(), "mean")(TRAIN.batch([7]))
     assert np.allclose(features[7], alone[0], atol=1e-5)
+
+
+def test_two_searches_that_write_a_probe_at_once_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[object] = []
+
+    def save_while_another_does(tensors: dict[str, torch.Tensor], file: Path, metadata: dict[str, str]) -> None:
+        save(tensors, file, metadata)
+        written.append(file)
+        if len(written) == 1:
+            fit_probe(tiny("bert"), TASK, TRAIN, VALIDATION, "mean", tmp_path)
+
+    save = probe.save_file
+    monkeypatch.setattr(probe, "save_file", save_while_another_does)
+    fit_probe(tiny("bert"), TASK, TRAIN, VALIDATION, "mean", tmp_path)
+    assert len(set(written)) == 2
+    assert [file.name for file in tmp_path.iterdir()] == ["mean.safetensors"]
 
 
 def test_a_probe_is_fitted_once(tmp_path: Path) -> None:
