@@ -122,9 +122,11 @@ def export(artifact: str | Path, to: str | Path, merge: bool = False, model: str
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise AutopeftError(f"'{to}' exists and is not an empty folder; give another one.")
     description, candidate = read_description(artifact)
+    if model == description.backbone:
+        model = None
     if not merge:
         shutil.copytree(artifact, to, dirs_exist_ok=True)
-        if model is not None and model != description.backbone:
+        if model is not None:
             _describe(to, replace(description, backbone=model), candidate)
         return to
     trained = load(artifact, model)

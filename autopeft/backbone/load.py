@@ -7,7 +7,6 @@ class for it. A pooler is left out: the head pools by itself.
 import copy
 import hashlib
 import inspect
-import json
 import logging
 import pickle
 from collections.abc import Iterator, Mapping
@@ -133,12 +132,8 @@ def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _fingerprint(model: PreTrainedModel) -> str:
-    """Of the configuration, and of every tensor's name, shape and sum of bits (exact, so the same on every machine).
-
-    Which transformers reads them is no part of it.
-    """
-    config = {**json.loads(model.config.to_json_string()), "transformers_version": None}
-    digest = hashlib.sha256(f"{type(model).__name__} {json.dumps(config, sort_keys=True)}".encode())
+    """Of the configuration, and of every tensor's name, shape and sum of bits (exact, so the same on every machine)."""
+    digest = hashlib.sha256(f"{type(model).__name__} {model.config.to_json_string()}".encode())
     for name, tensor in model.state_dict().items():
         bits = tensor.contiguous().view(_BITS[tensor.element_size()]).sum(dtype=torch.int64)
         digest.update(f"{name} {tuple(tensor.shape)} {bits.item()}".encode())

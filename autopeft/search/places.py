@@ -102,11 +102,12 @@ def require_there(what: str, place: str, search: str) -> None:
 
 def rooted(plan: Plan) -> Plan:
     """The plan with local paths made absolute, so that it means the same from anywhere."""
-    places: dict[str, Any] = {name: _absolute(getattr(plan, name)) for name in _MOVABLE}
+    places: dict[str, Any] = {name: absolute(getattr(plan, name)) for name in _MOVABLE}
     return replace(plan, **places)
 
 
-def _absolute(place: str) -> str:
+def absolute(place: str) -> str:
+    """A local path from the root, so that it means the same from anywhere; the name of something else as it is."""
     path = Path(place).expanduser()
     return str(path.absolute()) if path.exists() else place
 

@@ -16,7 +16,7 @@ from autopeft.plan import Plan
 from autopeft.search.feasible import require_something_fits
 from autopeft.search.prepared_data import marked
 from autopeft.search.recalling import space_again
-from autopeft.search.sameness import BACKBONE, REVISION, pinned, require_same_backbone, require_same_data
+from autopeft.search.sameness import BACKBONE, REVISION, as_known, pinned, require_same_backbone, require_same_data
 from autopeft.search.worker import Job
 from autopeft.space.candidate import Candidate, Training
 from autopeft.space.space import Space, load_space
@@ -57,7 +57,7 @@ def prepare(
     if known:
         require_same_data(known, data.fingerprint)
     say("loading the backbone")
-    backbone = load_backbone(pinned(plan.model, known.facts.get(REVISION) if known else None))
+    backbone = load_backbone(as_known(known) if known else plan.model)
     if known:
         require_same_backbone(known, backbone, say)
     model = pinned(plan.model, getattr(backbone, "revision", None))

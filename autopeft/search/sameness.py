@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from transformers import __version__ as transformers_version
-
 from autopeft.backbone.load import Backbone
 from autopeft.errors import AutopeftError
 from autopeft.trial import SearchRecord
@@ -25,16 +23,19 @@ def require_same_data(record: SearchRecord, fingerprint: str) -> None:
 def require_same_backbone(record: SearchRecord, backbone: Backbone, say: Callable[[str], None]) -> None:
     """Raises AutopeftError when the weights are others now; says so where that cannot be told."""
     known, parameters = record.facts.get(BACKBONE), record.facts.get("backbone_parameters", backbone.parameters)
-    changed = parameters != backbone.parameters or known not in (None, backbone.fingerprint)
-    before = dict(record.facts.get("versions") or {}).get("transformers")
-    if parameters == backbone.parameters and (known is None or (changed and before != transformers_version)):
-        why = "it is older than that memory" if known is None else f"transformers was {before} then"
-        say(f"going on without knowing whether the backbone is still the one that the search began with: {why}")
-    elif changed:
+    if known is None:
+        say("going on without knowing whether the backbone is still the one that the search began with: it is older")
+    if parameters != backbone.parameters or known not in (None, backbone.fingerprint):
         raise AutopeftError(
             f"the model '{record.plan.model}' is not the one that search '{record.name}' began with: its weights or "
             "its configuration changed; put it back, say by --model where it is now, or start another search."
         )
+
+
+def as_known(record: SearchRecord) -> str:
+    """The model of a search at the very commit of the hub that it began with, where that is known."""
+    same_place = record.facts.get("backbone") == record.plan.model
+    return pinned(record.plan.model, record.facts.get(REVISION) if same_place else None)
 
 
 def pinned(model: str, revision: object) -> str:

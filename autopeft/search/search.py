@@ -22,6 +22,7 @@ from autopeft.search.here import train_here
 from autopeft.search.ledger import Ledger, Worker
 from autopeft.search.places import (
     NAME,
+    absolute,
     has_weights,
     located,
     places_of_new,
@@ -101,7 +102,7 @@ class Search:
 
         Raises AutopeftError.
         """
-        trial, model = self.trial(number), model or self.plan.model
+        trial, model = self.trial(number), absolute(model or self.plan.model)
         require_there("model", model, self.name)
         return trial.save(to, merge, model)
 

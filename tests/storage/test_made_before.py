@@ -97,9 +97,7 @@ def test_an_interrupted_search_made_before_is_gone_on_with_where_its_files_lie_n
 
 def test_a_search_made_before_is_confirmed_where_its_files_lie_now(project: Path) -> None:
     places = {"model": str(project / "model"), "data": str(project / "reviews.csv")}
-    before = opened(project, "finished").record.confirmations
     confirmed = opened(project, "finished").confirm(2, workers=0, **places).record.confirmations
     assert {(each.number, each.repeat, each.status) for each in confirmed} == {
         (number, repeat, Status.FINISHED) for number in (1, 4) for repeat in (1, 2)
     }
-    assert set(map(repr, before)) < set(map(repr, confirmed))
