@@ -14,8 +14,8 @@ from autopeft.artifacts import read_description
 from autopeft.errors import AutopeftError
 from autopeft.files import bytes_in
 from autopeft.plan import Resources
-from autopeft.search.places import DELETING, has_folder_of_its_own, run_folders, weights_folder
 from autopeft.search.prepared_data import take_away
+from autopeft.search.whereabouts import DELETING, has_folder_of_its_own, run_folders, weights_folder
 from autopeft.space.candidate import Candidate
 from autopeft.storage.repository import Repository
 from autopeft.trial import SearchRecord

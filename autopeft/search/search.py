@@ -12,6 +12,7 @@ from typing import Any
 from autopeft.confirmed import Confirmed, confirmed
 from autopeft.errors import AutopeftError
 from autopeft.events import BaselinesKnown, Begun, Doing, Ended, Event
+from autopeft.foreign import brief
 from autopeft.fronts import front, select
 from autopeft.plan import Budget, Plan, Resources
 from autopeft.search.confirmation import Confirmer, outstanding, require_same_data
@@ -20,7 +21,13 @@ from autopeft.search.driver import Driver
 from autopeft.search.finder import Finder, Predict
 from autopeft.search.here import train_here
 from autopeft.search.ledger import Ledger, Worker
-from autopeft.search.places import (
+from autopeft.search.portfolio import portfolio
+from autopeft.search.preparation import Prepared, prepare
+from autopeft.search.proposer import Proposer
+from autopeft.search.recalling import as_searched, teach
+from autopeft.search.sameness import BACKBONE
+from autopeft.search.warm_start import on_other_weights, past_searches, warm_start
+from autopeft.search.whereabouts import (
     NAME,
     absolute,
     has_weights,
@@ -35,17 +42,11 @@ from autopeft.search.places import (
     weights_folder,
     with_moved,
 )
-from autopeft.search.portfolio import portfolio
-from autopeft.search.preparation import Prepared, prepare
-from autopeft.search.proposer import Proposer
-from autopeft.search.recalling import as_searched, teach
-from autopeft.search.sameness import BACKBONE
-from autopeft.search.warm_start import on_other_weights, past_searches, warm_start
 from autopeft.storage.repository import NameTaken, Repository
 from autopeft.trial import SearchRecord, Trial
 
-_LONGEST_NAME = 100
-"""Bytes; folders and automatic names are made of it by adding a little."""
+MOST_OF_NAME = 100
+"""Bytes of a search's name; names of files, which systems limit, are made of it."""
 
 
 class Search:
@@ -353,14 +354,14 @@ def _checked(name: str) -> str:
     """A name that can also be a folder's. Raises AutopeftError."""
     if not NAME.fullmatch(name):
         raise AutopeftError(f"a search cannot be named '{name}'; use letters, digits, '-', '_' and '.'.")
-    if len(name.encode()) > _LONGEST_NAME:
-        raise AutopeftError(f"the name of a search has at most {_LONGEST_NAME} letters, not {len(name)}: '{name}'.")
+    if len(name.encode()) > MOST_OF_NAME:
+        raise AutopeftError(f"a search cannot be named '{brief(name)}': a name takes at most {MOST_OF_NAME} bytes.")
     return name
 
 
 def _stem(plan: Plan) -> str:
     """How a search is named whose name is not given: by the data and the time."""
-    data = re.sub(r"[^a-z0-9]+", "-", Path(plan.data).stem.lower())[: _LONGEST_NAME // 2].strip("-")
+    data = re.sub(r"[^a-z0-9]+", "-", Path(plan.data).stem.lower())[:60].strip("-")
     return f"{data or 'search'}-{datetime.now():%Y%m%d-%H%M}"
 
 

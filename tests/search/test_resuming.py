@@ -114,7 +114,7 @@ def test_names_that_are_found_for_two_searches_at_once_differ(place: Path, monke
 
 def test_a_name_too_long_for_a_folder_is_refused_before_anything_is_done(place: Path) -> None:
     told: list[Event] = []
-    with pytest.raises(AutopeftError, match="has at most 100 letters, not 300"):
+    with pytest.raises(AutopeftError, match="a name takes at most 100 bytes"):
         autopeft.search(**options(place, name=300 * "n", on_event=told.append))
     assert not told
     assert len(_stem(Plan("m", f"{300 * 'd'}.csv"))) < 100

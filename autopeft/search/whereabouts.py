@@ -108,8 +108,11 @@ def rooted(plan: Plan) -> Plan:
 
 def absolute(place: str) -> str:
     """A local path from the root, so that it means the same from anywhere; the name of something else as it is."""
-    path = Path(place).expanduser()
-    return str(path.absolute()) if path.exists() else place
+    try:
+        path = Path(place).expanduser()
+        return str(path.absolute()) if path.exists() else place
+    except (OSError, RuntimeError):  # No system has such a path, or nobody such a home: it may be a hub name.
+        return place
 
 
 def _remembered(record: SearchRecord) -> tuple[Path, ...]:

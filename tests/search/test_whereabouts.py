@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from autopeft.errors import AutopeftError
-from autopeft.search.places import (
+from autopeft.search.whereabouts import (
     has_weights,
     located,
     places_of_new,
