@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from autopeft.plan import Budget as Budget
     from autopeft.plan import Plan as Plan
     from autopeft.plan import Resources as Resources
+    from autopeft.search.deleting import delete as delete
     from autopeft.search.search import Search as Search
     from autopeft.search.search import open_search
     from autopeft.search.search import resume as resume
@@ -42,6 +43,7 @@ _WHERE = {
     "TrainedModel": "autopeft.artifacts:TrainedModel",
     "Trial": "autopeft.trial:Trial",
     "attach": "autopeft.methods.attached:attach",
+    "delete": "autopeft.search.deleting:delete",
     "estimate": "autopeft.costs.estimate:estimate",
     "load": "autopeft.artifacts:load",
     "measure": "autopeft.costs.api:measure",

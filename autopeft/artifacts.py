@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from autopeft.backbone.load import Backbone, load_backbone, quietly
+from autopeft.backbone.source import pinned
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief, printable
 from autopeft.methods.attached import Attached, attach_saved
@@ -136,18 +137,32 @@ def save_artifact(
     return folder
 
 
-def load(folder: str | Path, model: str | None = None, device: str | torch.device | None = None) -> TrainedModel:
+def load(
+    folder: str | Path,
+    model: str | None = None,
+    device: str | torch.device | None = None,
+    *,
+    trust_remote_code: bool = False,
+) -> TrainedModel:
     """Backbone and trained method from a folder that autopeft wrote; `model` where the backbone lies elsewhere now.
 
     >>> load("winner/").predict("a stirring, funny film")
 
-    It lies on `device`, as a rule the CPU. A method of your own must be known first: `autopeft.register`. Warns where
-    `model` holds other weights than those that the method was trained on. Raises AutopeftError.
+    It lies on `device`, as a rule the CPU. A method of your own must be known first: `autopeft.register`. Code that
+    comes with the backbone runs only with `trust_remote_code`. Warns where `model` holds other weights than those that
+    the method was trained on. Raises AutopeftError.
     """
-    return _load(Path(folder), model, device, strict=model is None)
+    return _load(Path(folder), model, device, strict=model is None, trust_remote_code=trust_remote_code)
 
 
-def export(artifact: str | Path, to: str | Path, merge: bool = False, model: str | None = None) -> Path:
+def export(
+    artifact: str | Path,
+    to: str | Path,
+    merge: bool = False,
+    model: str | None = None,
+    *,
+    trust_remote_code: bool = False,
+) -> Path:
     """Copies a trained method to a new folder; with `merge` the backbone with the method folded into its weights.
 
     `model` is where the backbone lies now, if elsewhere: the new folder knows it there. transformers' `AutoModel` loads
@@ -166,7 +181,7 @@ def export(artifact: str | Path, to: str | Path, merge: bool = False, model: str
     if model == description.backbone:
         model = None
     with _appearing(to) as temporary:
-        trained = _load(artifact, model, None, strict=True)
+        trained = _load(artifact, model, None, True, trust_remote_code)
         samples = _samples(trained.backbone.tokenizer, len(description.text))
         expected = trained._logits(samples, len(samples), FLOAT32)
         with _told_plainly(to):
@@ -176,7 +191,7 @@ def export(artifact: str | Path, to: str | Path, merge: bool = False, model: str
                 _copy(artifact, temporary)
                 _describe(temporary, replace(description, backbone=model or description.backbone), candidate)
         del trained
-        found = _load(temporary, None, None, strict=True)._logits(samples, len(samples), FLOAT32)
+        found = _load(temporary, None, None, True, trust_remote_code)._logits(samples, len(samples), FLOAT32)
         apart = (found - expected).abs().max().item()
         if not apart <= (_APART_MERGED if merge else _APART) * max(1.0, expected.abs().max().item()):
             raise AutopeftError(
@@ -186,7 +201,9 @@ def export(artifact: str | Path, to: str | Path, merge: bool = False, model: str
     return to
 
 
-def _load(folder: Path, model: str | None, device: str | torch.device | None, strict: bool) -> TrainedModel:
+def _load(
+    folder: Path, model: str | None, device: str | torch.device | None, strict: bool, trust_remote_code: bool
+) -> TrainedModel:
     """Where the backbone holds other weights it is refused, or, if not `strict`, told."""
     description, candidate = read_description(folder)
     merged = description.backbone == MERGED
@@ -194,7 +211,8 @@ def _load(folder: Path, model: str | None, device: str | torch.device | None, st
         raise AutopeftError(f"'{folder}' holds the merged model itself; it goes on no other backbone.")
     if merged and not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
         raise AutopeftError(f"'{folder}' holds no merged model: model.safetensors is missing.")
-    backbone = _backbone(folder, model or (str(folder) if merged else description.backbone))
+    name = model or (str(folder) if merged else pinned(description.backbone, description.revision))
+    backbone = _backbone(folder, name, trust_remote_code)
     if description.fingerprint and description.fingerprint != backbone.fingerprint:
         _tell_of_other_weights(folder, description, model or description.backbone, strict)
     on = _device(device)
@@ -244,9 +262,9 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and 0 < len(value) < 1000 and printable(value, "") == value
 
 
-def _backbone(folder: Path, name: str) -> Backbone:
+def _backbone(folder: Path, name: str, trust_remote_code: bool) -> Backbone:
     try:
-        return load_backbone(name)
+        return load_backbone(name, trust_remote_code=trust_remote_code)
     except (AutopeftError, OSError) as error:
         advice = f"If its backbone lies elsewhere now, say where: load('{folder}', model=...)."
         raise AutopeftError(f"'{folder}' cannot be loaded: {error} {advice}") from error

@@ -8,6 +8,7 @@ what they need. Options are made from the dataclasses of `plan.py`, whose field 
 import os
 import re
 import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -130,7 +131,28 @@ def _given(options: Mapping[str, Any], kind: type) -> dict[str, Any]:
 _storage = click.option(
     "--storage", default=Resources.storage, show_default=True, help=field_docs(Resources)["storage"]
 )
+_folder = click.option(
+    "--folder",
+    metavar="FOLDER",
+    help=f"The run folder, where it does not lie where it was.  [default: {Resources.folder}]",
+)
 _name = click.argument("name", required=False)
+_MOVED = {
+    "model": "Where the model lies now, if elsewhere.",
+    "data": "Where the data lies now, if elsewhere.",
+    "space": "Where the folder of your own cards lies now, if elsewhere.",
+}
+
+
+def _moved(*names: str) -> Callable[[_Command], _Command]:
+    """Options for what a plan names and was moved since."""
+
+    def decorate(command: _Command) -> _Command:
+        for name in reversed(names):
+            command = click.option(f"--{name}", help=_MOVED[name])(command)
+        return command
+
+    return decorate
 
 
 @main.command(
@@ -183,6 +205,7 @@ def _demo_paths(folder: str) -> dict[str, str]:
 
 @main.command()
 @_name
+@_moved("model", "data", "space")
 @_options(Resources)
 def resume(name: str | None, **options: Any) -> None:
     """Go on with an interrupted search: finished trials are kept. NAME is the most recent search when not given."""
@@ -192,7 +215,7 @@ def resume(name: str | None, **options: Any) -> None:
     def run(on_event: "Callable[[Event], None]") -> "Search":
         from autopeft.search.search import resume as resume_search
 
-        return resume_search(searched, on_event=on_event, **resources)
+        return resume_search(searched, on_event=on_event, **_given_moved(options), **resources)
 
     _watch(run, resources)
 
@@ -200,6 +223,7 @@ def resume(name: str | None, **options: Any) -> None:
 @main.command()
 @_name
 @click.option("--seeds", type=int, default=3, show_default=True, help="How many seeds to train each member with.")
+@_moved("model", "data", "space")
 @_options(Resources)
 def confirm(name: str | None, seeds: int, **options: Any) -> None:
     """Train the front again with further seeds, and look at the test split.
@@ -212,9 +236,13 @@ def confirm(name: str | None, seeds: int, **options: Any) -> None:
     opened = _open(name, options["storage"] or Resources.storage)
 
     def run(on_event: "Callable[[Event], None]") -> "Search":
-        return opened.confirm(seeds, on_event=on_event, **resources)
+        return opened.confirm(seeds, on_event=on_event, **_given_moved(options), **resources)
 
     _watch(run, resources, "confirm", {"seeds": seeds})
+
+
+def _given_moved(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in _MOVED}
 
 
 def _watch(
@@ -267,10 +295,10 @@ def _most_recent(storage: str) -> str:
     return max(summaries, key=lambda summary: summary.created).name
 
 
-def _open(name: str | None, storage: str) -> "Search":
+def _open(name: str | None, storage: str, folder: str | None = None) -> "Search":
     from autopeft.search.search import open_search
 
-    return open_search(name or _most_recent(storage), storage)
+    return open_search(name or _most_recent(storage), storage, folder)
 
 
 @main.command()
@@ -279,13 +307,19 @@ def _open(name: str | None, storage: str) -> "Search":
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print one line per trial as CSV.")
 @_storage
-def report(name: str | None, html: Path | None, as_json: bool, as_csv: bool, storage: str) -> None:
+@_folder
+def report(name: str | None, html: Path | None, as_json: bool, as_csv: bool, storage: str, folder: str | None) -> None:
     """Report a search, running or finished. NAME is the most recent search when not given."""
     from autopeft.reports import render
+    from autopeft.reports.wording import numbers
 
-    record = _open(name, storage).record
+    opened = _open(name, storage, folder)
+    record = opened.record
     if html is None:
         click.echo(render(record, "json" if as_json else "csv" if as_csv else "terminal").rstrip("\n"))
+        gone = tuple(trial.number for trial in opened.front if not opened.has_weights(trial.number))
+        if gone and not (as_json or as_csv):
+            click.echo(f"The weights of {numbers(gone)} are gone; if the run folder was moved, say where by --folder.")
         return
     page = render(record, "html")
     try:
@@ -345,13 +379,14 @@ Examples:
     help="The objective that decides among trials that keep all limits.",
 )
 @_storage
-def select(name: str | None, prefer: str, storage: str, **limits: Any) -> None:
+@_folder
+def select(name: str | None, prefer: str, storage: str, folder: str | None, **limits: Any) -> None:
     """Select the best trial of a search under limits. NAME is the most recent search when not given."""
     from autopeft.reports.costs import lines
     from autopeft.reports.findings import no_gain
     from autopeft.reports.wording import describe_fully, heading
 
-    opened = _open(name, storage)
+    opened = _open(name, storage, folder)
     given = {key: value for key, value in limits.items() if value is not None}
     chosen = opened.select(prefer=prefer, **given)
     most = "highest" if OBJECTIVES[prefer] else "lowest"
@@ -363,9 +398,12 @@ def select(name: str | None, prefer: str, storage: str, **limits: Any) -> None:
         click.echo(f"  {what:<18} {value}")
     if said := no_gain(opened.record, chosen):
         click.echo(f"\n{said}")
-    click.echo(
-        f"\nExport it:  {shlex.join(['autopeft', 'export', opened.name, str(chosen.number), '--to', 'winner/'])}"
-    )
+    if not opened.has_weights(chosen.number):
+        click.echo("\nIts weights are gone; if the run folder was moved, say where by --folder.")
+        return
+    looked_in = ["--folder", folder] if folder else []
+    words = ["autopeft", "export", opened.name, str(chosen.number), "--to", "winner/", *looked_in]
+    click.echo(f"\nExport it:  {shlex.join(words)}")
 
 
 @main.command()
@@ -375,12 +413,14 @@ def select(name: str | None, prefer: str, storage: str, **limits: Any) -> None:
 @click.option(
     "--merge", is_flag=True, help="Fold the method into the backbone's weights, where its mathematics allow it."
 )
+@_moved("model")
 @_storage
-def export(name: str, trial: int, to: str, merge: bool, storage: str) -> None:
+@_folder
+def export(name: str, trial: int, to: str, merge: bool, model: str | None, storage: str, folder: str | None) -> None:
     """Write a trial's trained weights to a folder."""
-    folder = _open(name, storage).export(trial, to, merge=merge)
-    click.echo(f"Trial {trial} of {name}: {folder.absolute()}\n\nLoad it in Python:\n")
-    click.echo(f'  import autopeft\n\n  model = autopeft.load("{folder}")\n  model.predict(["a text to classify"])')
+    exported = _open(name, storage, folder).export(trial, to, merge=merge, model=model)
+    click.echo(f"Trial {trial} of {name}: {exported.absolute()}\n\nLoad it in Python:\n")
+    click.echo(f'  import autopeft\n\n  model = autopeft.load("{exported}")\n  model.predict(["a text to classify"])')
 
 
 @main.command("list")
@@ -407,6 +447,27 @@ def list_searches(storage: str) -> None:
         for each in summaries
     ]
     _table(("name", "begun", "state", "trials", "accuracy", "model"), rows)
+
+
+@main.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_storage
+@_folder
+def delete(name: str, yes: bool, storage: str, folder: str | None) -> None:
+    """Delete a search: its trials, their weights, and prepared data that no other search uses."""
+    from autopeft.reports.wording import plural
+    from autopeft.search.deleting import delete as delete_search
+    from autopeft.sizes import show_bytes
+
+    if not yes:
+        if not sys.stdin.isatty():
+            raise AutopeftError(f"nobody can be asked whether to delete search '{name}'; say so by --yes.")
+        click.confirm(f"Delete search '{name}' with all its trials and weights?", abort=True)
+    done = delete_search(name, storage, folder)
+    click.echo(f"Deleted search {name}: {plural(done.trials, 'trial')}; {show_bytes(done.freed)} freed.")
+    for gone in done.folders:
+        click.echo(f"  {gone}")
 
 
 @main.command()

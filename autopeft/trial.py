@@ -93,7 +93,8 @@ class Outcome:
     measured: Costs | None = None
     """The same costs, read off one real training step."""
     artifact: str = ""
-    """Folder of the trained weights, empty when there are none."""
+    """Folder of the trained weights, empty when there are none: in the database relative to the run folder, of a search
+    that was opened as it is found now."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Where and with what it was trained: device, dtype, versions, examples per second."""
 
@@ -128,16 +129,31 @@ class Trial:
             return self.accuracy
         return self.predicted.value(objective)
 
-    def save(self, to: str | Path, merge: bool = False) -> Path:
-        """Writes the trained weights to a new folder; `merge` folds the method into the backbone's weights.
+    def save(
+        self, to: str | Path, merge: bool = False, model: str | None = None, *, trust_remote_code: bool = False
+    ) -> Path:
+        """Writes the trained weights to a new folder; `merge` folds the method into the backbone's weights; `model` is
+        where the backbone lies now, if elsewhere; `trust_remote_code` runs code that comes with the backbone.
 
         `autopeft.load` reads it, and `peft.PeftModel.from_pretrained` where the method is peft's. Raises AutopeftError.
         """
-        from autopeft.artifacts import export
+        from autopeft.artifacts import export, read_description
 
         if self.outcome is None or not self.outcome.artifact:
             raise AutopeftError(f"trial {self.number} has no trained weights: it is {self.status.value}.")
-        return export(self.outcome.artifact, to, merge)
+        folder = Path(self.outcome.artifact)
+        if not folder.is_dir():
+            raise AutopeftError(
+                f"the weights of trial {self.number} are gone: there is no folder '{folder}'; if the run folder lies "
+                "elsewhere now, say where by --folder."
+            )
+        _, candidate = read_description(folder)
+        if candidate != self.candidate:
+            raise AutopeftError(
+                f"the weights in '{folder}' are not those of trial {self.number} ({self.candidate.name}): another "
+                "search wrote there since."
+            )
+        return export(folder, to, merge, model, trust_remote_code=trust_remote_code)
 
 
 @dataclass(frozen=True)

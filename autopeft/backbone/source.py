@@ -63,6 +63,13 @@ def source_of(name: str) -> Source:
     return Source(name, where, revision, local=False)
 
 
+def pinned(model: str, revision: object) -> str:
+    """A model by name and, where the hub's commit is known, at that very one."""
+    if not isinstance(revision, str) or "@" in model or Path(model).exists():
+        return model
+    return f"{model}@{revision}"
+
+
 def require_files(source: Source) -> None:
     """Raises AutopeftError where files of the model's weights are not there, or are not what their names say."""
     folder = Path(source.where)

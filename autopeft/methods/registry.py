@@ -103,7 +103,10 @@ def _check(what: str, value: Value, parameter: Parameter) -> None:
 
 
 def configured_parts(parts: tuple[Part, ...], cards: Mapping[str, Card]) -> tuple[Configured, ...]:
-    """The methods of a candidate, by the cards of its space."""
+    """The methods of a candidate, by the cards of its space. Raises AutopeftError where a card is gone."""
+    for part in parts:
+        if part.method not in cards:
+            raise unknown("method", part.method, cards)
     return tuple(configured(cards[part.method], part.settings) for part in parts)
 
 

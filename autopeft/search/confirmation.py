@@ -43,9 +43,9 @@ def outstanding(record: SearchRecord, seeds: int) -> tuple[Confirmation, ...]:
     )
 
 
-def require_same_data(record: SearchRecord, data: str) -> None:
-    """Raises AutopeftError when earlier confirmations answered other rows than those of this tokenized data."""
-    if any(each.facts.get("data", data) != data for each in record.confirmations):
+def require_same_test(record: SearchRecord, fingerprint: str) -> None:
+    """Raises AutopeftError when earlier confirmations are known to have answered other rows than these."""
+    if any(each.facts.get("test_fingerprint", fingerprint) != fingerprint for each in record.confirmations):
         raise AutopeftError(
             f"the data in '{record.plan.data}' is not what search '{record.name}' was confirmed on before "
             "(its test split changed); put it back, or start another search."

@@ -11,10 +11,14 @@ from typing import Any
 
 from autopeft.artifacts import Description
 from autopeft.backbone.load import Backbone, load_backbone, load_skeleton
+from autopeft.backbone.source import pinned
 from autopeft.costs.predict import Predictor
 from autopeft.methods.saved import trust
 from autopeft.plan import Plan
 from autopeft.search.feasible import require_something_fits
+from autopeft.search.prepared_data import marked
+from autopeft.search.recalling import space_again
+from autopeft.search.sameness import BACKBONE, REVISION, as_known, require_same_backbone, require_same_data
 from autopeft.search.worker import Job
 from autopeft.space.candidate import Candidate, Training
 from autopeft.space.space import Space, load_space
@@ -22,7 +26,7 @@ from autopeft.tasks.base import task_named
 from autopeft.tasks.data import TaskData, understand
 from autopeft.tasks.tokenized import MULTIPLE, open_split, tokenize
 from autopeft.training.probe import fit_probe
-from autopeft.trial import Baselines, Costs
+from autopeft.trial import Baselines, Costs, SearchRecord
 
 _VERSIONED = ("autopeft", "torch", "transformers", "peft", "optuna", "ray")
 
@@ -42,27 +46,39 @@ class Prepared:
     """For the record: versions, data as understood, sizes."""
 
 
-def prepare(plan: Plan, folder: Path, name: str, say: Callable[[str], None]) -> Prepared:
-    """Prepares the search `name`, whose files lie in `folder`; tells each long step. Raises AutopeftError."""
-    space = load_space(plan.space).only(plan.methods)
+def prepare(
+    plan: Plan, folder: Path, weights: str, say: Callable[[str], None], known: SearchRecord | None = None
+) -> Prepared:
+    """Prepares a search whose files lie in `folder`, its weights in the folder `weights` therein; tells each long step.
+
+    Raises AutopeftError; also where the data or the backbone are not those of the search that is `known` already.
+    """
+    space = space_again(plan) if known else load_space(plan.space).only(plan.methods)
     trust(space.cards)
     say("reading the data")
     data = understand(plan.data, plan.text, plan.label, plan.task, plan.seed)
+    if known:
+        require_same_data(known, data.fingerprint)
     say("loading the backbone")
-    backbone = load_backbone(plan.model, trust_remote_code=plan.trust_remote_code)
+    backbone = load_backbone(as_known(known) if known else plan.model, trust_remote_code=plan.trust_remote_code)
+    if known:
+        require_same_backbone(known, backbone, say)
+    model = pinned(plan.model, backbone.revision)
     max_length, data = _within_positions(plan.max_length, backbone, data)
     say("tokenizing")
-    tokenized = tokenize(data, backbone.tokenizer, max_length, folder / "data", backbone.vocabulary)
+    prepared = folder / "data"
+    tokenized = marked(lambda: tokenize(data, backbone.tokenizer, max_length, prepared, backbone.vocabulary), weights)
     lengths = [_rounded_up(int(open_split(tokenized, name).lengths.max())) for name in ("train", "validation")]
     length, longest = min(max_length, lengths[0]), min(max_length, max(lengths))
     say("fitting the space to backbone and budget")
-    skeleton = load_skeleton(plan.model, trust_remote_code=plan.trust_remote_code)
+    skeleton = load_skeleton(model, trust_remote_code=plan.trust_remote_code)
     predictor = Predictor(skeleton, space.cards, len(data.labels), length, longest=longest)
     space = space.fitted(predictor.refusal, predictor.unfitness)
     limits = plan.budget.resolved(backbone.parameters).limits()
     require_something_fits(space, limits, predictor.predict, predictor.counts, f"the space '{space.name}'")
     say("measuring the linear probe")
-    probes = folder / "data" / f"probe-{tokenized.name.removeprefix('tokens-')}-{backbone.fingerprint[:16]}"
+    probes = prepared / f"probe-{tokenized.name.removeprefix('tokens-')}-{backbone.fingerprint[:16]}"
+    marked(lambda: _made(probes), weights)
     baselines = _baselines(data, backbone, tokenized, probes, space)
     description = Description(
         plan.model,
@@ -73,7 +89,16 @@ def prepare(plan: Plan, folder: Path, name: str, say: Callable[[str], None]) -> 
         backbone.fingerprint,
         backbone.revision,
     )
-    job = Job(plan.model, description, tokenized, probes, folder / name, space.cards, plan.trust_remote_code)
+    job = Job(
+        model,
+        description,
+        tokenized,
+        probes,
+        folder / weights,
+        space.cards,
+        data.test_fingerprint,
+        plan.trust_remote_code,
+    )
     return Prepared(space, limits, predictor.predict, baselines, job, _facts(data, backbone, length, space))
 
 
@@ -84,6 +109,11 @@ def _within_positions(max_length: int, backbone: Backbone, data: TaskData) -> tu
         return max_length, data
     note = f"texts are cut after {positions:,} tokens, not {max_length:,}: the model has no more positions"
     return positions, replace(data, notes=(*data.notes, note))
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _rounded_up(length: int) -> int:
@@ -109,6 +139,8 @@ def _facts(data: TaskData, backbone: Backbone, length: int, space: Space) -> Map
         "validation_rows": len(data.splits["validation"]),
         "backbone": backbone.name,
         "backbone_parameters": backbone.parameters,
+        BACKBONE: backbone.fingerprint,
+        REVISION: getattr(backbone, "revision", None),
         "batch_length": length,
         "refused": dict(space.refused),
         "methods": list(space.methods),

@@ -125,10 +125,17 @@ class Proposer:
         values = self._values(trial)
         self.study.tell(asked, values, state=TrialState.FAIL if values is None else TrialState.COMPLETE)
 
-    def recall(self, trial: Trial) -> None:
-        """Learns from a trial of an earlier sitting, as if it had been proposed and told now."""
-        source = _Remembered(Recalled(trial.params))
-        self._space.draw(source)
+    def draws(self, trial: Trial) -> bool:
+        """Whether the space still draws a trial of an earlier sitting as it was drawn then."""
+        return self._drawn_again(trial) is not None
+
+    def recall(self, trial: Trial) -> bool:
+        """Learns from a trial of an earlier sitting, as if it had been proposed and told now; does not, and says so,
+        where the space no longer draws it.
+        """
+        source = self._drawn_again(trial)
+        if source is None:
+            return False
         self._told.append(trial)
         values = self._values(trial)
         self.study.add_trial(
@@ -139,6 +146,16 @@ class Proposer:
                 distributions=source.distributions,
             )
         )
+        return True
+
+    def _drawn_again(self, trial: Trial) -> "_Remembered | None":
+        """The draws of a trial, by the space of now; None where they are not its draws any more."""
+        source = _Remembered(Recalled(trial.params))
+        try:
+            candidate = self._space.draw(source)
+        except (KeyError, TypeError, ValueError):
+            return None
+        return source if _methods(candidate) == _methods(trial.candidate) else None
 
     def _values(self, trial: Trial) -> list[float] | None:
         """What the sampler learns; of a trial that was stopped early the accuracy so far, of a failed one nothing."""
@@ -166,7 +183,7 @@ class _Asked:
 
 
 class _Remembered:
-    """Draws from another source, and remembers labels and distributions."""
+    """Draws from another source, and remembers labels and distributions; what is out of range is a ValueError."""
 
     def __init__(self, source: Draws) -> None:
         self._source = source
@@ -175,9 +192,15 @@ class _Remembered:
 
     def draw(self, name: str, parameter: Parameter) -> Value:
         value = self._source.draw(name, parameter)
+        if not parameter.holds(value):
+            raise ValueError(f"{name} cannot be {value}")
         self.drawn[name] = label(value)
         self.distributions[name] = _distribution(parameter)
         return value
+
+
+def _methods(candidate: Candidate) -> list[str]:
+    return [part.method for part in candidate.parts]
 
 
 def _distribution(parameter: Parameter) -> optuna.distributions.BaseDistribution:

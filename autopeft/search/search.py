@@ -1,20 +1,22 @@
 """The main job: from a plan to a front. This file only joins the steps, each of which lives elsewhere."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import closing
 from dataclasses import fields, replace
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from autopeft.confirmed import Confirmed, confirmed
 from autopeft.errors import AutopeftError
 from autopeft.events import BaselinesKnown, Begun, Doing, Ended, Event
+from autopeft.foreign import brief
 from autopeft.fronts import front, select
 from autopeft.methods.saved import trust
 from autopeft.plan import Budget, Plan, Resources
-from autopeft.search.confirmation import Confirmer, outstanding, require_same_data
+from autopeft.search.confirmation import Confirmer, outstanding, require_same_test
 from autopeft.search.confirming import Again
 from autopeft.search.driver import Driver
 from autopeft.search.finder import Finder, Predict
@@ -23,18 +25,40 @@ from autopeft.search.ledger import Ledger, Worker
 from autopeft.search.portfolio import portfolio
 from autopeft.search.preparation import Prepared, prepare
 from autopeft.search.proposer import Proposer
-from autopeft.search.warm_start import past_searches, warm_start
-from autopeft.space.space import Space, load_space
-from autopeft.storage.repository import Repository
+from autopeft.search.recalling import as_searched, teach
+from autopeft.search.sameness import BACKBONE
+from autopeft.search.warm_start import on_other_weights, past_searches, warm_start
+from autopeft.search.whereabouts import (
+    NAME,
+    absolute,
+    has_weights,
+    located,
+    places_of_new,
+    require_kept,
+    require_there,
+    rooted,
+    run_folder,
+    run_folders,
+    sitting_in,
+    weights_folder,
+    with_moved,
+)
+from autopeft.space.space import load_space
+from autopeft.storage.repository import NameTaken, Repository
 from autopeft.trial import SearchRecord, Trial
+
+MOST_OF_NAME = 100
+"""Bytes of a search's name; names of files, which systems limit, are made of it."""
 
 
 class Search:
     """A search, running or finished: what the database remembers of it, and the answers to be had from it."""
 
-    def __init__(self, name: str, storage: str = Resources.storage) -> None:
+    def __init__(self, name: str, storage: str = Resources.storage, folder: str | Path | None = None) -> None:
+        """`folder` is the run folder, where it does not lie where it was."""
         self.name = name
         self._storage = storage
+        self._folder = folder
         self._record = self._load()
 
     def refresh(self) -> "Search":
@@ -75,18 +99,36 @@ class Search:
         budget = Budget(**limits).resolved(int(self.record.facts["backbone_parameters"]))
         return select(self.trials, budget, prefer=prefer)
 
-    def export(self, number: int, to: str | Path, merge: bool = False) -> Path:
+    def export(self, number: int, to: str | Path, merge: bool = False, model: str | None = None) -> Path:
         """Writes a trial's trained weights to a new folder, from where `autopeft.load` and, for peft's methods, peft
-        read them.
+        read them; `model` where the backbone lies elsewhere now.
+
+        Raises AutopeftError.
         """
+        trial, model = self.trial(number), absolute(model or self.plan.model)
+        require_there("model", model, self.name)
         if Path(self.plan.space).is_dir():
             # What is written is loaded again, and a method of one's own is known by the cards of the space.
             trust(load_space(self.plan.space).cards)
-        return self.trial(number).save(to, merge)
+        return trial.save(to, merge, model, trust_remote_code=self.plan.trust_remote_code)
 
-    def confirm(self, seeds: int = 3, *, on_event: Callable[[Event], None] | None = None, **resources: Any) -> "Search":
+    def has_weights(self, number: int) -> bool:
+        """Whether the trained weights of a trial are there. Raises AutopeftError."""
+        return has_weights(self.trial(number))
+
+    def confirm(
+        self,
+        seeds: int = 3,
+        *,
+        on_event: Callable[[Event], None] | None = None,
+        model: str | None = None,
+        data: str | None = None,
+        space: str | None = None,
+        **resources: Any,
+    ) -> "Search":
         """Trains every member of the front again with further seeds, at full length, and lets each answer the test
-        split once; goes on where an earlier call ended. `resources` are the fields of `Resources`.
+        split once; goes on where an earlier call ended. `resources` are the fields of `Resources`; `model`, `data` and
+        `space` are for what lies elsewhere now.
 
         Raises AutopeftError.
         """
@@ -95,7 +137,11 @@ class Search:
         where = Resources(**{"storage": self._storage, **resources})
         with Repository(where.storage) as repository:
             repository.claim(self.name)
-            _confirm(repository.load(self.name), seeds, where, repository, on_event or _nobody)
+            record = repository.load(self.name)
+            require_kept(record)
+            moved = {"model": model, "data": data, "space": space}
+            record = _sitting(record, moved, resources.get("folder", self._folder))
+            _confirm(record, seeds, where, repository, on_event or _nobody)
         return self.refresh()
 
     @property
@@ -105,14 +151,16 @@ class Search:
 
     def study(self) -> Any:
         """An Optuna study that holds this search's trials, for its plots and importances."""
-        space = load_space(self.plan.space).only(self.plan.methods)
-        proposer = Proposer(_as_searched(space, self._record), self.plan.objectives, self.plan.sampler, self.plan.seed)
-        _teach(proposer, self.trials)
+        space = as_searched(self._record)
+        proposer = Proposer(space, self.plan.objectives, self.plan.sampler, self.plan.seed)
+        teach(proposer, self._record, _nobody)
         return proposer.study
 
     def _load(self) -> SearchRecord:
         with Repository(self._storage) as repository:
-            return repository.load(self.name)
+            record = repository.load(self.name)
+        require_kept(record)
+        return located(record, self._folder)
 
 
 def search(
@@ -133,54 +181,79 @@ def search(
     of_resources = {each.name for each in fields(Resources)}
     resources = Resources(**{key: value for key, value in settings.items() if key in of_resources})
     of_plan = {key: value for key, value in settings.items() if key not in of_resources}
-    plan = _rooted(Plan.from_dict(of_plan) if plan is None else replace(plan, **of_plan))
+    plan = rooted(Plan.from_dict(of_plan) if plan is None else replace(plan, **of_plan))
     with Repository(resources.storage) as repository:
-        name = _checked(name) if name else _new_name(plan, repository.names())
-        record = SearchRecord(name, plan, datetime.now(UTC))
-        repository.require_free(name)
-        _run(record, resources, repository, on_event or _nobody, new=True)
+        begun = _checked(name) if name else _free_name(_stem(plan), repository.names())
+        repository.require_free(begun)
+        facts = {**places_of_new(begun, Path(resources.folder).absolute()), "workers": resources.workers}
+        record = SearchRecord(begun, plan, datetime.now(UTC), facts=facts)
+        name = _run(record, resources, repository, on_event or _nobody, new=True, named=name is not None)
     return Search(name, resources.storage)
 
 
-def resume(name: str, *, on_event: Callable[[Event], None] | None = None, **resources: Any) -> Search:
-    """Goes on with an interrupted search: finished trials are kept, unfinished ones are trained again. Raises
+def resume(
+    name: str,
+    *,
+    on_event: Callable[[Event], None] | None = None,
+    model: str | None = None,
+    data: str | None = None,
+    space: str | None = None,
+    **resources: Any,
+) -> Search:
+    """Goes on with an interrupted search: finished trials are kept, unfinished ones are trained again.
+
+    `resources` are the fields of `Resources`; `model`, `data` and `space` are for what lies elsewhere now. Raises
     AutopeftError.
     """
     where = Resources(**resources)
     with Repository(where.storage) as repository:
-        record = repository.load(name)
         repository.claim(name)
+        record = repository.load(name)
+        require_kept(record)
+        lacks = outstanding(record, record.plan.confirm)
+        if record.ended is not None and not lacks:
+            raise AutopeftError(f"search '{name}' reached its limits already; see `autopeft report {name}`.")
+        record = _sitting(record, {"model": model, "data": data, "space": space}, resources.get("folder"))
         if record.ended is None:
             _run(record, where, repository, on_event or _nobody, new=False)
-        elif outstanding(record, record.plan.confirm):
-            _confirm(record, record.plan.confirm, where, repository, on_event or _nobody)
         else:
-            raise AutopeftError(f"search '{name}' reached its limits already; see `autopeft report {name}`.")
+            _confirm(record, record.plan.confirm, where, repository, on_event or _nobody)
     return Search(name, where.storage)
 
 
-def open_search(name: str, storage: str = Resources.storage) -> Search:
-    """A search by name, running or finished. Raises AutopeftError."""
-    return Search(name, storage)
+def open_search(name: str, storage: str = Resources.storage, folder: str | Path | None = None) -> Search:
+    """A search by name, running or finished; `folder` is the run folder where it was moved. Raises AutopeftError."""
+    return Search(name, storage, folder)
+
+
+def _sitting(record: SearchRecord, moved: Mapping[str, str | None], folder: str | Path | None) -> SearchRecord:
+    """The record of a search that is gone on with, where its files lie now. Raises AutopeftError."""
+    return sitting_in(with_moved(record, moved), run_folder(record, folder))
 
 
 def _run(
-    record: SearchRecord, resources: Resources, repository: Repository, tell: Callable[[Event], None], new: bool
-) -> None:
-    plan = record.plan
-    prepared = prepare(plan, Path(resources.folder).absolute(), record.name, lambda what: tell(Doing(what)))
+    record: SearchRecord,
+    resources: Resources,
+    repository: Repository,
+    tell: Callable[[Event], None],
+    new: bool,
+    named: bool = True,
+) -> str:
+    """Returns the search's name, which is another one where it was not `named` by the user and is taken meanwhile."""
+    plan, say = record.plan, _saying(tell)
+    folder, *_ = run_folders(record, None)
+    prepared = prepare(plan, folder, weights_folder(record), say, None if new else record)
     seed = plan.seed + len(record.trials)
     proposer = Proposer(prepared.space, plan.objectives, plan.sampler, seed, prepared.predict, prepared.limits)
-    _teach(proposer, record.trials)
-    tickets = {trial.number: proposer.take_up(trial) for trial in record.trials if trial.outcome is None}
     if new:
-        facts = {**prepared.facts, "workers": resources.workers}
-        record = replace(record, facts=facts, baselines=prepared.baselines)
+        record = replace(record, facts={**prepared.facts, **record.facts}, baselines=prepared.baselines)
         if plan.warm_start:
             record = _warmed(record, prepared, repository, tell)
-        repository.create(record)
+        record = _created(record, repository, named)
     else:
-        _require_same_data(record, prepared)
+        before, record = record, teach(proposer, record, say)
+        _remember(record, before, repository)
+    tickets = {trial.number: proposer.take_up(trial) for trial in record.trials if trial.outcome is None}
     tell(Begun(record))
     tell(BaselinesKnown(prepared.baselines))
     past = record.facts.get("warm_start", [])
@@ -203,6 +276,29 @@ def _run(
         tell(Ended(repository.load(record.name), interrupted=True))
         raise
     tell(Ended(repository.load(record.name)))
+    return record.name
+
+
+def _created(record: SearchRecord, repository: Repository, named: bool) -> SearchRecord:
+    """Remembers a new search, under the next free name where its own was not asked for and is taken by now."""
+    stem = record.name
+    while True:
+        try:
+            repository.create(record)
+        except NameTaken:
+            if named:
+                raise
+            record = replace(record, name=_free_name(stem, repository.names()))
+        else:
+            return record
+
+
+def _remember(record: SearchRecord, before: SearchRecord, repository: Repository) -> None:
+    """Remembers what a new sitting changed: where files lie, and trials that cannot be gone on with."""
+    repository.update(record.name, plan=record.plan, facts=record.facts)
+    for trial in record.trials:
+        if trial not in before.trials:
+            repository.record(record.name, trial)
 
 
 def _warmed(
@@ -211,6 +307,10 @@ def _warmed(
     """Remembers what to take over of past searches, so that a resumed search goes by the same."""
     tell(Doing("looking for past searches on this backbone"))
     past = past_searches(repository, record.plan.model)
+    if others := sum(on_other_weights(each, record) for each in past):
+        tell(Doing(f"leaving out {others} of {len(past)} past searches on this model: its weights were others then"))
+    if silent := sum(BACKBONE not in each.facts and not on_other_weights(each, record) for each in past):
+        tell(Doing(f"{silent} of {len(past)} past searches do not say on which weights; taking them to be the same"))
     begins = [dict(each) for each in warm_start(past, record, prepared.space, prepared.predict, prepared.limits)]
     if not begins:
         tell(Doing("no past search offers anything to begin with; going on with known good candidates alone"))
@@ -225,10 +325,10 @@ def _confirm(
         raise AutopeftError(f"search '{record.name}' has no front to confirm: no trial finished.")
     if not outstanding(record, seeds):
         return
-    folder = Path(resources.folder).absolute()
-    prepared = prepare(record.plan, folder, record.name, lambda what: tell(Doing(what)))
-    _require_same_data(record, prepared)
-    require_same_data(record, prepared.job.tokenized.name)
+    folder, *_ = run_folders(record, None)
+    prepared = prepare(record.plan, folder, weights_folder(record), _saying(tell), record)
+    require_same_test(record, prepared.job.test_fingerprint)
+    _remember(record, record, repository)
     tell(Begun(record))
     tell(Doing("starting workers"))
     try:
@@ -237,13 +337,6 @@ def _confirm(
         tell(Ended(repository.load(record.name), interrupted=True))
         raise
     tell(Ended(repository.load(record.name)))
-
-
-def _require_same_data(record: SearchRecord, prepared: Prepared) -> None:
-    if record.facts["data_fingerprint"] != prepared.facts["data_fingerprint"]:
-        raise AutopeftError(
-            f"the data in '{record.plan.data}' changed since search '{record.name}' began; start another one."
-        )
 
 
 def _train(ledger: Ledger, new_worker: Callable[[], Worker], resources: Resources) -> None:
@@ -262,48 +355,30 @@ def _train(ledger: Ledger, new_worker: Callable[[], Worker], resources: Resource
     )
 
 
-def _teach(proposer: Proposer, trials: tuple[Trial, ...]) -> None:
-    """Tells again of every trial that has an outcome."""
-    for trial in trials:
-        if trial.outcome is not None:
-            proposer.recall(trial)
-
-
-def _as_searched(space: Space, record: SearchRecord) -> Space:
-    """The space as it was fitted when the search began, without probing the backbone again."""
-    return replace(
-        space,
-        methods=tuple(record.facts["methods"]),
-        hybrids={name: space.hybrids[name] for name in record.facts["hybrids"]},
-        pairs=frozenset(frozenset(pair) for pair in record.facts["pairs"]),
-    )
-
-
-def _rooted(plan: Plan) -> Plan:
-    """The plan with local paths made absolute, so that it means the same from anywhere."""
-    return replace(plan, model=_absolute(plan.model), data=_absolute(plan.data), space=_absolute(plan.space))
-
-
-def _absolute(place: str) -> str:
-    path = Path(place).expanduser()
-    return str(path.absolute()) if path.exists() else place
-
-
 def _checked(name: str) -> str:
     """A name that can also be a folder's. Raises AutopeftError."""
-    if not re.fullmatch(r"\w[\w.-]*", name):
+    if not NAME.fullmatch(name):
         raise AutopeftError(f"a search cannot be named '{name}'; use letters, digits, '-', '_' and '.'.")
+    if len(name.encode()) > MOST_OF_NAME:
+        raise AutopeftError(f"a search cannot be named '{brief(name)}': a name takes at most {MOST_OF_NAME} bytes.")
     return name
 
 
-def _new_name(plan: Plan, taken: tuple[str, ...]) -> str:
-    stem = re.sub(r"[^a-z0-9]+", "-", Path(plan.data).stem.lower()).strip("-") or "search"
-    name = base = f"{stem}-{datetime.now():%Y%m%d-%H%M}"
-    number = 2
-    while name in taken:
-        name, number = f"{base}-{number}", number + 1
-    return name
+def _stem(plan: Plan) -> str:
+    """How a search is named whose name is not given: by the data and the time."""
+    data = re.sub(r"[^a-z0-9]+", "-", Path(plan.data).stem.lower())[:60].strip("-")
+    return f"{data or 'search'}-{datetime.now():%Y%m%d-%H%M}"
 
 
-def _nobody(_: Event) -> None:
-    """Listens to events when nobody else does."""
+def _free_name(stem: str, taken: Container[str]) -> str:
+    """The stem, or the first of `stem-2`, `stem-3` and so on that is not taken."""
+    numbered = (f"{stem}-{number}" for number in count(2))
+    return next(name for name in chain([stem], numbered) if name not in taken)
+
+
+def _saying(tell: Callable[[Event], None]) -> Callable[[str], None]:
+    return lambda what: tell(Doing(what))
+
+
+def _nobody(_: object) -> None:
+    """Listens when nobody else does."""

@@ -15,6 +15,7 @@ import numpy as np
 from autopeft.errors import CannotAttach
 from autopeft.fronts import front
 from autopeft.search.portfolio import in_order
+from autopeft.search.sameness import BACKBONE
 from autopeft.search.samplers.interface import SPANNING
 from autopeft.search.samplers.prices import key_of
 from autopeft.space.candidate import Candidate, Value
@@ -58,7 +59,7 @@ def warm_start(
     objectives = record.plan.objectives
     members: dict[object, _Member] = {}
     for earlier in past:
-        if earlier.name == record.name or _backbone(earlier) != _backbone(record):
+        if earlier.name == record.name or on_other_weights(earlier, record):
             continue
         for trial, rank in _ranked(front(earlier.trials, objectives)):
             if made := _made_again(space, trial):
@@ -79,8 +80,12 @@ def warm_start(
     return tuple(usable[at][0].params for at in sorted(order, key=lambda at: at != first)[:most])
 
 
-def _backbone(record: SearchRecord) -> tuple[object, ...]:
-    return record.plan.model, record.facts.get("backbone_parameters")
+def on_other_weights(earlier: SearchRecord, record: SearchRecord) -> bool:
+    """Whether a past search is known to have trained another backbone; one that is older may not say on which."""
+    before, now = (
+        (each.plan.model, each.facts.get("backbone_parameters"), each.facts.get(BACKBONE)) for each in (earlier, record)
+    )
+    return before[:2] != now[:2] or (None not in (before[2], now[2]) and before[2] != now[2])
 
 
 def _ranked(members: Sequence[Trial]) -> Iterable[tuple[Trial, float]]:

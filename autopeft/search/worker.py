@@ -23,6 +23,7 @@ from autopeft.costs.latency import measure_latency
 from autopeft.costs.look import with_looks
 from autopeft.costs.measure import longest, measure, measure_looks
 from autopeft.errors import AutopeftError
+from autopeft.files import bytes_in
 from autopeft.methods.attached import Attached, attach
 from autopeft.methods.registry import Configured, configured_parts
 from autopeft.search.ledger import OUT_OF_MEMORY
@@ -52,6 +53,8 @@ class Job:
     artifacts: Path
     """Folder for the trained weights, one subfolder for each trial."""
     cards: Mapping[str, Card]
+    test_fingerprint: str
+    """Of the rows that confirmations answer."""
     trust_remote_code: bool = False
 
     def __call__(self) -> "TrainingWorker":
@@ -103,12 +106,12 @@ class TrainingWorker:
             Status.FINISHED,
             seconds=time.perf_counter() - began,
             measured=with_looks(step, looks),
-            artifact=str(folder),
+            artifact=f"{folder.parent.name}/{folder.name}",
             facts={
                 **self.facts,
                 **self._speed(pace, remaining),
                 "set_up_seconds": set_up_seconds,
-                "bytes_on_disk": _bytes_in(folder),
+                "bytes_on_disk": bytes_in(folder),
             },
         )
 
@@ -167,14 +170,9 @@ class TrainingWorker:
             "device": name,
             "device_memory": _memory_of(self._device),
             "threads": str(torch.get_num_threads()),
-            "data": self._job.tokenized.name,
+            "test_fingerprint": self._job.test_fingerprint,
             "versions": self._versions,
         }
-
-
-def _bytes_in(folder: Path) -> int:
-    """Bytes of all files in a folder."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def _memory_of(device: torch.device) -> int:

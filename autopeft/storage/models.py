@@ -115,7 +115,7 @@ class SearchRow(Base):
             name=record.name,
             created=record.created,
             ended=record.ended,
-            plan=_plain_plan(record.plan),
+            plan=plain_plan(record.plan),
             baselines=plain_baselines(record.baselines) if record.baselines else None,
             facts=dict(record.facts),
             turned_away=dict(record.turned_away),
@@ -377,7 +377,7 @@ def plain_baselines(baselines: Baselines) -> dict[str, float]:
     return {"majority": baselines.majority, "probe": baselines.probe}
 
 
-def _plain_plan(plan: Plan) -> dict[str, Any]:
+def plain_plan(plan: Plan) -> dict[str, Any]:
     """A share is kept as the exact number, which its text is not."""
     plain = plan.to_dict()
     if isinstance(plan.budget.trainable, Share):

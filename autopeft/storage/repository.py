@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from sqlalchemy import Double, Engine, false, func, select, update
+from sqlalchemy import Double, Engine, delete, false, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, subqueryload
 
 from autopeft.errors import AutopeftError, unknown
+from autopeft.plan import Plan
 from autopeft.storage.claims import claim
 from autopeft.storage.database import answered, connect, file_of, read_url, require_writable, writing
-from autopeft.storage.models import ConfirmationRow, RungRow, SearchRow, TrialRow, plain_baselines
+from autopeft.storage.models import ConfirmationRow, RungRow, SearchRow, TrialRow, plain_baselines, plain_plan
 from autopeft.storage.schema import bring_up_to_date, version
 from autopeft.trial import Baselines, Confirmation, SearchRecord, Status, Trial
 
@@ -40,6 +41,10 @@ class Summary:
 class _Claimed:
     search_id: int
     release: Callable[[], None]
+
+
+class NameTaken(AutopeftError):
+    """There is a search of this name."""
 
 
 class Repository:
@@ -169,6 +174,7 @@ class Repository:
         self,
         name: str,
         *,
+        plan: Plan | None = None,
         baselines: Baselines | None = None,
         facts: Mapping[str, Any] | None = None,
         turned_away: Mapping[str, int] | None = None,
@@ -176,6 +182,7 @@ class Repository:
     ) -> None:
         """Remembers what is given of a search itself, in place of what was remembered."""
         given = {
+            "plan": plain_plan(plan) if plan is not None else None,
             "baselines": plain_baselines(baselines) if baselines is not None else None,
             "facts": dict(facts) if facts is not None else None,
             "turned_away": dict(turned_away) if turned_away is not None else None,
@@ -187,6 +194,13 @@ class Repository:
             for field, value in given.items():
                 if value is not None:
                     setattr(row, field, value)
+
+    def delete(self, name: str) -> None:
+        """Forgets a search with all that belongs to it."""
+        search_id = self._claimed(name)
+        with self._writing() as session:
+            session.execute(delete(SearchRow).where(SearchRow.id == search_id))
+        self._claims.pop(name).release()
 
     def claim(self, name: str) -> None:
         """Makes this process the only one that writes to a search, until the repository closes. Every write does it."""
@@ -229,5 +243,5 @@ class Repository:
             yield session
 
 
-def _taken(name: str) -> AutopeftError:
-    return AutopeftError(f"a search named '{name}' exists already; go on with it by `resume`, or give another name.")
+def _taken(name: str) -> NameTaken:
+    return NameTaken(f"a search named '{name}' exists already; go on with it by `resume`, or give another name.")

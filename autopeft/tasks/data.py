@@ -58,6 +58,15 @@ class TaskData:
     """Hash of all texts and labels of training and validation."""
     notes: tuple[str, ...] = ()
 
+    @property
+    def test_fingerprint(self) -> str:
+        """Hash of all texts and labels of the test split; empty where there is none."""
+        if "test" not in self.splits:
+            return ""
+        digest = hashlib.sha256("\0".join(self.labels).encode())
+        _add(digest, self.splits["test"])
+        return digest.hexdigest()
+
     def described(self) -> tuple[str, ...]:
         """Short lines that show how the data was understood."""
         rows = ", ".join(f"{len(split):,} {name}" for name, split in self.splits.items())
@@ -292,7 +301,11 @@ def _overlaps(splits: Mapping[str, Split]) -> list[str]:
 def _fingerprint(splits: Mapping[str, Split], labels: tuple[str, ...]) -> str:
     digest = hashlib.sha256("\0".join(labels).encode())
     for name in ("train", "validation"):
-        digest.update(splits[name].labels.tobytes())
-        for text in splits[name].texts:
-            digest.update("\0".join(text).encode() + b"\1")
+        _add(digest, splits[name])
     return digest.hexdigest()
+
+
+def _add(digest: "hashlib._Hash", split: Split) -> None:
+    digest.update(split.labels.tobytes())
+    for text in split.texts:
+        digest.update("\0".join(text).encode() + b"\1")

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from autopeft.errors import AutopeftError
+from autopeft.files import appearing
 
 
 def demo_model() -> Path:
@@ -24,9 +25,8 @@ def demo_data(folder: Path) -> Path:
         if file.stem.isdigit():
             headline = file.read_text(encoding="latin-1").strip().splitlines()[0].strip()
             sections.setdefault(headline, file.parent.name)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "bbc-headlines.csv"
-    with path.open("w", encoding="utf-8", newline="") as stream:
+    with appearing(path) as place, place.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["headline", "section"])
         writer.writerows(sections.items())

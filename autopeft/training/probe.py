@@ -4,7 +4,6 @@ The best linear map from frozen, pooled features to labels is the baseline of ev
 may start. Probes are kept on disk, so that they are fitted once and workers only read them.
 """
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from autopeft.errors import AutopeftError
+from autopeft.files import appearing
 from autopeft.tasks.base import Task
 from autopeft.tasks.classifier import Bare, Classifier
 from autopeft.tasks.tokenized import Tokenized
@@ -86,11 +86,5 @@ def pooled(model: PreTrainedModel, data: Tokenized, pooling: str) -> np.ndarray:
 
 
 def _write(probe: Probe, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # Two searches on the same data may fit the same probe at once: the last to come is kept.
-    temporary = file.with_suffix(f".{uuid.uuid4().hex}")
-    try:
-        save_file(dict(probe.head), temporary, metadata={"accuracy": repr(probe.accuracy)})
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with appearing(file) as place:
+        save_file(dict(probe.head), place, metadata={"accuracy": repr(probe.accuracy)})

@@ -13,7 +13,7 @@ from autopeft.artifacts import load
 from autopeft.errors import AutopeftError
 from autopeft.events import Begun, Confirming, Ended, Event, TrialConfirmed
 from autopeft.plan import Plan
-from autopeft.search.confirmation import Confirmer, outstanding, require_same_data
+from autopeft.search.confirmation import Confirmer, outstanding, require_same_test
 from autopeft.search.confirming import Again, Answered, ConfirmingWorker
 from autopeft.search.preparation import prepare
 from autopeft.search.worker import Job, TrainingWorker
@@ -64,11 +64,11 @@ def test_members_share_the_seed_of_a_repeat_and_no_trial_of_any_search_has_it() 
 
 
 def test_other_rows_than_before_are_refused() -> None:
-    known = replace(record(), confirmations=(replace(confirmation(1), facts={"data": "tokens-a"}),))
-    require_same_data(known, "tokens-a")
-    require_same_data(record(), "tokens-a")
+    known = replace(record(), confirmations=(replace(confirmation(1), facts={"test_fingerprint": "tokens-a"}),))
+    require_same_test(known, "tokens-a")
+    require_same_test(record(), "tokens-a")
     with pytest.raises(AutopeftError, match=r"is not what search .* was confirmed on before"):
-        require_same_data(known, "tokens-b")
+        require_same_test(known, "tokens-b")
 
 
 def test_each_result_is_kept_when_it_arrives_and_nothing_stops_a_training(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from autopeft.errors import CannotAttach
 from autopeft.events import BaselinesKnown, Doing, Event
 from autopeft.plan import Plan
 from autopeft.search.proposer import Proposer, default_params
-from autopeft.search.warm_start import LATEST, past_searches, warm_start
+from autopeft.search.sameness import BACKBONE
+from autopeft.search.warm_start import LATEST, on_other_weights, past_searches, warm_start
 from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Recalled
 from autopeft.space.space import Space, load_space
@@ -67,6 +68,18 @@ def test_only_members_of_fronts_are_taken_over_and_spread_over_the_front() -> No
     assert set(taken) < {1, 4, 8, 32, 64}
     assert taken[0] == 64, "the most accurate"
     assert min(taken) <= 4
+
+
+def test_searches_on_other_weights_are_left_out_and_older_ones_that_do_not_say_are_not() -> None:
+    new = replace(NEW, facts={**FACTS, BACKBONE: "these"})
+    said = {"these": lora(1), "others": lora(4), None: lora(8)}
+    past = [
+        replace(searched((params, 0.8), name=str(weights)), facts={**FACTS, **({BACKBONE: weights} if weights else {})})
+        for weights, params in said.items()
+    ]
+    assert [on_other_weights(each, new) for each in past] == [False, True, False]
+    found = warm_start(past, new, QUICK, predict, {})
+    assert {params["lora.rank"] for params in found} == {1, 8}
 
 
 def test_places_on_a_front_count_and_not_accuracies_of_different_data() -> None:

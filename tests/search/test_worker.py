@@ -58,7 +58,7 @@ def test_a_trained_trial_can_be_loaded_and_is_as_accurate_as_it_said(worker: Tra
     assert isinstance(rungs[-1], Rung)
     assert (last.status, last.reason) == (Status.FINISHED, "")
     assert last.measured is not None
-    trained = load(last.artifact)
+    trained = load(worker._job.artifacts.parent / last.artifact)
     data = worker._validation
     logits = torch.cat([trained.classifier(data.batch([row])) for row in range(len(data))])
     assert worker._task.metric(logits, torch.tensor(data.labels)) == rungs[-1].accuracy
@@ -82,7 +82,8 @@ def test_a_loaded_trial_predicts_in_the_precision_that_its_score_was_measured_in
 
 
 def test_the_same_trial_gives_the_same_weights(worker: TrainingWorker) -> None:
-    first, second = (load(outcome(worker, trial(number)).artifact) for number in (2, 3))
+    runs = worker._job.artifacts.parent
+    first, second = (load(runs / outcome(worker, trial(number)).artifact) for number in (2, 3))
     assert first.logits(["the film was good"]).equal(second.logits(["the film was good"]))
 
 

@@ -172,6 +172,15 @@ def test_a_plan_comes_back_with_exact_shares_and_moments_in_utc(
     assert loaded.created.tzinfo is UTC
 
 
+def test_a_search_is_forgotten_with_all_that_belongs_to_it_and_no_other(repository: Repository, url: str) -> None:
+    before = everything(url)
+    repository.create(record())
+    repository.delete(record().name)
+    assert everything(url) == before
+    repository.create(record())
+    assert repository.load(record().name) == record()
+
+
 def test_what_is_updated_changes_and_nothing_else(repository: Repository) -> None:
     given: dict[str, object] = {
         "baselines": Baselines(0.5, 0.8),
@@ -248,6 +257,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(repository: Repository) ->
         lambda name: repository.record(name, trial(1)),
         lambda name: repository.confirm(name, confirmation(1)),
         lambda name: repository.update(name, ended=CREATED),
+        repository.delete,
     )
     for action in actions:
         with pytest.raises(AutopeftError) as error:

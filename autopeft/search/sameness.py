@@ -1,0 +1,38 @@
+"""A search goes on only on what it began with: the same rows, and the same weights of the backbone."""
+
+from collections.abc import Callable
+
+from autopeft.backbone.load import Backbone
+from autopeft.backbone.source import pinned
+from autopeft.errors import AutopeftError
+from autopeft.trial import SearchRecord
+
+BACKBONE = "backbone_fingerprint"
+REVISION = "backbone_revision"
+"""Names of facts: what tells the backbone's weights apart, and the hub's commit of them."""
+
+
+def require_same_data(record: SearchRecord, fingerprint: str) -> None:
+    """Raises AutopeftError when other rows are learned from now."""
+    if record.facts.get("data_fingerprint") != fingerprint:
+        raise AutopeftError(
+            f"the data in '{record.plan.data}' changed since search '{record.name}' began; start another one."
+        )
+
+
+def require_same_backbone(record: SearchRecord, backbone: Backbone, say: Callable[[str], None]) -> None:
+    """Raises AutopeftError when the weights are others now; says so where that cannot be told."""
+    known, parameters = record.facts.get(BACKBONE), record.facts.get("backbone_parameters", backbone.parameters)
+    if known is None:
+        say("going on without knowing whether the backbone is still the one that the search began with: it is older")
+    if parameters != backbone.parameters or known not in (None, backbone.fingerprint):
+        raise AutopeftError(
+            f"the model '{record.plan.model}' is not the one that search '{record.name}' began with: its weights or "
+            "its configuration changed; put it back, say by --model where it is now, or start another search."
+        )
+
+
+def as_known(record: SearchRecord) -> str:
+    """The model of a search at the very commit of the hub that it began with, where that is known."""
+    same_place = record.facts.get("backbone") == record.plan.model
+    return pinned(record.plan.model, record.facts.get(REVISION) if same_place else None)

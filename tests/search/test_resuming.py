@@ -1,0 +1,243 @@
+"""Going on with a search: in its turn, on the same backbone and data, from wherever its files lie now."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import autopeft
+from autopeft.artifacts import read_description
+from autopeft.backbone.load import quietly
+from autopeft.errors import AutopeftError
+from autopeft.events import BaselinesKnown, Doing, Event, TrialReported
+from autopeft.plan import Plan
+from autopeft.search.sameness import BACKBONE, REVISION, as_known, pinned, require_same_backbone
+from autopeft.search.search import _stem
+from autopeft.shipped import shipped
+from autopeft.storage.repository import Repository
+from autopeft.trial import Status
+from tests.reports.records import bare, trial
+from tests.tiny import tiny
+from tests.user import user_folder
+
+ROOT = Path(__file__).parents[2]
+DRIVER = """
+import sys
+from autopeft.storage.repository import Repository
+from autopeft.trial import Status
+from tests.reports.records import CREATED, bare, trial
+
+with Repository(sys.argv[1]) as repository:
+    repository.create(bare(trial(1, accuracies=(), status=Status.TRAINING), ended=False))
+    print("training", flush=True)
+    sys.stdin.readline()
+    repository.record("bare", trial(1))
+    repository.update("bare", ended=CREATED)
+"""
+
+
+def test_what_another_process_finishes_while_a_resume_waits_for_its_turn_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = f"sqlite:///{tmp_path}/searches.db"
+    command = [sys.executable, "-c", DRIVER, storage]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "training\n"
+
+    def claim_after_the_other(repository: Repository, name: str) -> None:
+        other.communicate("finish\n", timeout=60)
+        claim(repository, name)
+
+    claim: Callable[[Repository, str], None] = Repository.claim
+    monkeypatch.setattr(Repository, "claim", claim_after_the_other)
+    with pytest.raises(AutopeftError, match="search 'bare' reached its limits already"):
+        autopeft.resume("bare", storage=storage, workers=0)
+    assert other.returncode == 0
+    assert autopeft.open("bare", storage=storage).trials == (trial(1),)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return user_folder(tmp_path_factory.mktemp("user"))
+
+
+def options(place: Path, **more: object) -> dict[str, Any]:
+    """Settings of a very small search."""
+    paths = {"model": str(place / "model"), "data": str(place / "reviews.csv")}
+    return {**paths, **where(place), "space": "quick", "methods": "bitfit", "max_length": 16, "trials": 1, **more}
+
+
+def where(place: Path) -> dict[str, Any]:
+    return {"workers": 0, "storage": f"sqlite:///{place}/searches.db", "folder": str(place / "runs")}
+
+
+def interrupt_when_prepared(event: Event) -> None:
+    if isinstance(event, BaselinesKnown):
+        raise KeyboardInterrupt
+
+
+def test_searches_of_one_name_in_two_databases_have_weights_of_their_own(place: Path, tmp_path: Path) -> None:
+    storages = {method: f"sqlite:///{tmp_path}/{method}.db" for method in ("bitfit", "ia3")}
+    for method, storage in storages.items():
+        autopeft.search(**options(place, methods=method, storage=storage, name="same"))
+    for method, storage in storages.items():
+        to = autopeft.open("same", storage=storage).export(1, tmp_path / method)
+        assert read_description(to)[1]["name"] == method
+
+    # What an earlier version did to one of them, and others still may.
+    bitfit, ia3 = (autopeft.open("same", storage=storage) for storage in storages.values())
+    mine, theirs = (Path(each.trial(1).outcome.artifact) for each in (bitfit, ia3))  # type: ignore[union-attr]
+    shutil.rmtree(mine)
+    shutil.copytree(theirs, mine)
+    with pytest.raises(AutopeftError, match=r"are not those of trial 1 \(bitfit\): another search wrote there"):
+        bitfit.export(1, tmp_path / "winner")
+
+
+def test_names_that_are_found_for_two_searches_at_once_differ(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autopeft.search.search._stem", lambda _: "reviews-now")
+    inner: list[autopeft.Search] = []
+
+    def search_meanwhile(event: Event) -> None:
+        if isinstance(event, Doing) and event.what == "tokenizing" and not inner:
+            inner.append(autopeft.search(**options(place)))
+
+    outer = autopeft.search(**options(place, on_event=search_meanwhile))
+    assert [each.name for each in (*inner, outer)] == ["reviews-now", "reviews-now-2"]
+    assert all(len(each.trials) == 1 and each.has_weights(1) for each in (*inner, outer))
+
+
+def test_a_name_too_long_for_a_folder_is_refused_before_anything_is_done(place: Path) -> None:
+    told: list[Event] = []
+    with pytest.raises(AutopeftError, match="a name takes at most 100 bytes"):
+        autopeft.search(**options(place, name=300 * "n", on_event=told.append))
+    assert not told
+    assert len(_stem(Plan("m", f"{300 * 'd'}.csv"))) < 100
+
+
+def test_nothing_goes_on_on_another_backbone(place: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(place / "model", tmp_path / "model")
+    settings = options(place, model=str(model), storage=f"sqlite:///{tmp_path}/searches.db")
+    resources = {name: settings[name] for name in where(place)}
+    done = autopeft.search(**settings, name="done")
+    with pytest.raises(KeyboardInterrupt):
+        autopeft.search(**settings, name="begun", on_event=interrupt_when_prepared)
+    with quietly():
+        tiny("bert", seed=1).save_pretrained(model)
+    changed = "the model '.*' is not the one that search '.*' began with"
+    with pytest.raises(AutopeftError, match=changed):
+        autopeft.resume("begun", **resources)
+    with pytest.raises(AutopeftError, match=changed):
+        done.confirm(1, **resources)
+    told: list[Event] = []
+    autopeft.search(**settings, name="warm", warm_start=True, on_event=told.append)
+    assert Doing("leaving out 1 of 1 past searches on this model: its weights were others then") in told
+    resumed = autopeft.resume("begun", model=str(place / "model"), **resources)
+    assert resumed.trials[0].status is Status.FINISHED, "on the backbone that it began with, wherever that lies now"
+
+
+class _Backbone:
+    """What is compared of a backbone."""
+
+    def __init__(self, fingerprint: str, parameters: int = 7) -> None:
+        self.fingerprint = fingerprint
+        self.parameters = parameters
+
+
+@pytest.mark.parametrize(
+    ("facts", "answer"),
+    [
+        ({BACKBONE: "a", "backbone_parameters": 7}, ""),
+        ({BACKBONE: "b", "backbone_parameters": 7}, "is not the one"),
+        ({BACKBONE: "a", "backbone_parameters": 8}, "is not the one"),
+        ({"backbone_parameters": 7}, "without knowing whether the backbone is still the one"),
+        ({"backbone_parameters": 8}, "is not the one"),
+    ],
+)
+def test_a_backbone_is_compared_as_far_as_it_is_known(facts: dict[str, Any], answer: str) -> None:
+    told: list[str] = []
+    try:
+        require_same_backbone(replace(bare(), facts=facts), _Backbone("a"), told.append)  # type: ignore[arg-type]
+    except AutopeftError as error:
+        told = [str(error)]
+    assert (answer in told[-1]) if answer else not told
+
+
+def test_a_model_of_the_hub_is_loaded_at_the_commit_that_is_known(place: Path) -> None:
+    assert pinned("bert", "0123abc") == "bert@0123abc"
+    assert pinned("bert", None) == "bert"
+    assert pinned("bert@main", "0123abc") == "bert@main"
+    assert pinned(str(place / "model"), "0123abc") == str(place / "model")
+    known = replace(bare(), facts={"backbone": bare().plan.model, REVISION: "0123abc"})
+    assert as_known(known) == f"{bare().plan.model}@0123abc"
+    assert as_known(replace(known, plan=replace(known.plan, model="elsewhere"))) == "elsewhere"
+
+
+def _name_methods(cards: Path, *methods: str) -> None:
+    """A space of short trainings of these methods."""
+    space = (shipped("search_spaces") / "quick.yaml").read_text(encoding="utf-8")
+    lines = [line for line in space.splitlines() if not line.startswith(("methods:", "hybrids:"))]
+    (cards / "space.yaml").write_text("\n".join([*lines, f"methods: [{', '.join(methods)}]"]), encoding="utf-8")
+
+
+def test_a_search_goes_on_without_a_method_that_left_its_space(place: Path, tmp_path: Path) -> None:
+    cards = tmp_path / "cards"
+    (cards / "methods").mkdir(parents=True)
+    for name, shipped_as in (("mine", "bitfit"), ("other", "ia3")):
+        card = (shipped("search_spaces") / "methods" / f"{shipped_as}.yaml").read_text(encoding="utf-8")
+        (cards / "methods" / f"{name}.yaml").write_text(card, encoding="utf-8")
+    _name_methods(cards, "mine", "other")
+    settings = options(place, space=str(cards), methods="mine,other", trials=4, sampler="random", name="left")
+
+    def interrupt(event: Event) -> None:
+        known = autopeft.open("left", storage=settings["storage"]).trials if isinstance(event, TrialReported) else ()
+        if known and known[-1].candidate.name == "mine" and len({each.candidate.name for each in known[:-1]}) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        autopeft.search(**settings, seed=2, on_event=interrupt)
+    before = autopeft.open("left", storage=settings["storage"]).trials
+    (cards / "methods" / "mine.yaml").unlink()
+    _name_methods(cards, "other")
+    told: list[Event] = []
+    search = autopeft.resume("left", on_event=told.append, **where(place))
+    assert any(isinstance(event, Doing) and "no longer draws" in event.what for event in told)
+    unfinished = search.trial(before[-1].number)
+    assert (unfinished.status, unfinished.outcome.reason) == (  # type: ignore[union-attr]
+        Status.FAILED,
+        "not trained again: the space no longer draws 'mine' like this",
+    )
+    assert search.trials[: len(before) - 1] == before[:-1]
+    assert len(search.trials) == 4
+    taught = [trial for trial in search.trials if trial.candidate.name == "other"]
+    assert len(search.study().trials) == len(taught) < len(search.trials)
+    _name_methods(cards, "lora")
+    with pytest.raises(AutopeftError, match="holds none of mine, other any more"):
+        search.study()
+
+
+def test_a_project_that_was_moved_whole_goes_on_from_where_it_lies_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = user_folder(tmp_path / "before"), tmp_path / "after"
+    monkeypatch.chdir(before)
+    settings = {"space": "quick", "methods": "bitfit", "max_length": 16, "trials": 1, "workers": 0, "name": "moved"}
+    autopeft.search(model="model", data="reviews.csv", **settings)
+    before.rename(after)
+    monkeypatch.chdir(after)
+    search = autopeft.open("moved")
+    assert search.has_weights(1), "in the run folder beside us"
+    with pytest.raises(AutopeftError, match=r"the model of search 'moved' was '.*before/model', which is gone"):
+        search.export(1, "winner")
+    search.export(1, "winner", model="model")
+    assert autopeft.load("winner").predict(["the film was good"]) in (["positive"], ["negative"])
+    with pytest.raises(AutopeftError, match=r"the data of search 'moved' was '.*before/reviews.csv', which is gone"):
+        search.confirm(1, workers=0, model="model")
+    search.confirm(1, workers=0, model="model", data="reviews.csv")
+    search.confirm(2, workers=0)
+    assert len(search.record.confirmations) == 2
