@@ -78,6 +78,8 @@ class Status(StrEnum):
     FINISHED = "finished"
     STOPPED = "stopped early"
     FAILED = "failed"
+    LOST = "lost"
+    """Its worker went, twice: killed, preempted, or with its machine. That says nothing of the candidate."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Outcome:
 
     status: Status
     reason: str = ""
-    """Why it stopped or failed; empty when finished."""
+    """Why it stopped, failed or was lost; empty when finished."""
     seconds: float = 0.0
     """Wall-clock of the trial on its worker, set-up included."""
     measured: Costs | None = None
@@ -113,6 +115,8 @@ class Trial:
     outcome: Outcome | None = None
     started: datetime | None = None
     finished: datetime | None = None
+    alone: bool = False
+    """It is to have a whole device to itself. Whoever gives it knows why; it is not remembered with the trial."""
 
     @property
     def accuracy(self) -> float | None:
@@ -160,9 +164,9 @@ class Confirmation:
     """Which of the trial's confirmations, from 1; those of the same repeat share their seed."""
     seed: int
     status: Status
-    """Finished or failed."""
+    """Finished, failed or lost."""
     reason: str = ""
-    """Why it failed; empty when finished."""
+    """Why it failed or was lost; empty when finished."""
     seconds: float = 0.0
     """Wall-clock of the training on its worker, set-up included."""
     step: int = 0

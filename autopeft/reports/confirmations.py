@@ -64,7 +64,7 @@ def lines(record: SearchRecord, found: Findings) -> tuple[str, ...]:
 def _failures(record: SearchRecord) -> tuple[str, ...]:
     reasons: dict[str, tuple[int, ...]] = defaultdict(tuple)
     for each in record.confirmations:
-        if each.status is Status.FAILED:
+        if each.status in (Status.FAILED, Status.LOST):
             reasons[first_line(each.reason)] += (each.number,)
     return tuple(f"Trainings that failed, of {numbers(lost)}: {reason}" for reason, lost in reasons.items())
 

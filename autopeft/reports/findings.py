@@ -40,6 +40,8 @@ class Findings:
     by_status: Mapping[Status, tuple[Trial, ...]]
     failures: Mapping[str, tuple[int, ...]]
     """Numbers of the failed trials by reason, the most frequent first."""
+    losses: Mapping[str, tuple[int, ...]]
+    """The same of those whose workers were lost."""
     methods: tuple[Best, ...]
     """Every method and hybrid that was tried, the most accurate first."""
     rows: int | None
@@ -58,7 +60,9 @@ class Findings:
 def find(record: SearchRecord) -> Findings:
     """Works out what a record says."""
     on_front = front(record.trials, record.plan.objectives)
-    failed = tuple(trial for trial in record.trials if trial.status is Status.FAILED)
+    failed, lost = (
+        tuple(trial for trial in record.trials if trial.status is status) for status in (Status.FAILED, Status.LOST)
+    )
     rows = record.facts.get("validation_rows")
     return Findings(
         _objectives(record.plan),
@@ -67,6 +71,7 @@ def find(record: SearchRecord) -> Findings:
         hypervolume(record.trials, record.plan.objectives) if on_front else None,
         {status: tuple(trial for trial in record.trials if trial.status is status) for status in Status},
         _by_reason(failed),
+        _by_reason(lost),
         _methods(record.trials),
         rows if isinstance(rows, int) and rows > 0 else None,
         _seconds(record),
@@ -115,8 +120,12 @@ def correction(record: SearchRecord) -> str:
 
 
 def failure_lines(found: Findings) -> tuple[str, ...]:
-    """One line per reason of failure."""
-    return tuple(f"{numbers(trials).capitalize()} failed: {reason}" for reason, trials in found.failures.items())
+    """One line per reason of failure or loss."""
+    return tuple(
+        f"{numbers(trials).capitalize()} {ended}: {reason}"
+        for ended, groups in (("failed", found.failures), ("lost", found.losses))
+        for reason, trials in groups.items()
+    )
 
 
 def emptiness(record: SearchRecord, found: Findings) -> str:
@@ -129,7 +138,9 @@ def emptiness(record: SearchRecord, found: Findings) -> str:
     if training := found.by_status[Status.TRAINING]:
         return f"No trial has finished yet; {plural(len(training), 'trial')} began."
     reasons = ", ".join(
-        f"{plural(len(trials), 'trial')} failed ({reason})" for reason, trials in found.failures.items()
+        f"{plural(len(trials), 'trial')} {ended} ({reason})"
+        for ended, groups in (("failed", found.failures), ("lost", found.losses))
+        for reason, trials in groups.items()
     )
     stopped = f"{plural(len(found.by_status[Status.STOPPED]), 'trial')} stopped early"
     return f"No trial finished: {reasons or stopped}."

@@ -7,6 +7,7 @@ from autopeft.events import (
     Doing,
     Ended,
     Event,
+    GivenAgain,
     TrialConfirmed,
     TrialEnded,
     TurnedAway,
@@ -29,6 +30,8 @@ def lines(event: Event, after: Standing, now: float) -> tuple[str, ...]:
             return (f"{clock} {show_baselines(baselines)}",)
         case TrialEnded(trial):
             return (f"{show_count_of(after)} {clock} {show_ended(trial, after)}",)
+        case GivenAgain(trial, why_again):
+            return (f"{clock} #{trial.number} is trained once more: {first_line(why_again)}",)
         case TurnedAway():
             total = sum(after.turned_away.values())
             return (f"{clock} {turned_away(after.turned_away)} so far",) if _is_power_of_ten(total) else ()
@@ -66,8 +69,8 @@ def show_baselines(baselines: Baselines) -> str:
 def show_ended(trial: Trial, standing: Standing) -> str:
     """A trial that ended, on one line."""
     said = f"#{trial.number} {describe(trial.candidate)}"
-    if trial.status is Status.FAILED:
-        return f"{said}  failed: {why(trial)}"
+    if trial.status in (Status.FAILED, Status.LOST):
+        return f"{said}  {trial.status.value}: {why(trial)}"
     costs = "  ".join(f"{name} {show(name, trial.value(name))}" for name in ("memory", "trainable"))
     early = "  stopped early" if trial.status is Status.STOPPED else ""
     member = "  (front)" if any(each.number == trial.number for each in standing.front) else ""
@@ -77,8 +80,8 @@ def show_ended(trial: Trial, standing: Standing) -> str:
 def show_confirmed(confirmation: Confirmation) -> str:
     """A training of the front again that ended, on one line."""
     said = f"#{confirmation.number} again, seed {confirmation.repeat}:"
-    if confirmation.status is Status.FAILED:
-        return f"{said} failed: {first_line(confirmation.reason)}"
+    if confirmation.status in (Status.FAILED, Status.LOST):
+        return f"{said} {confirmation.status.value}: {first_line(confirmation.reason)}"
     splits = {"validation": confirmation.validation, "test": confirmation.test}
     return f"{said} " + "  ".join(f"{name} {show('accuracy', a.accuracy)}" for name, a in splits.items() if a)
 
@@ -92,6 +95,8 @@ def _begun(record: SearchRecord, standing: Standing) -> tuple[str, ...]:
 
 def _ended(standing: Standing) -> str:
     said = f"{plural(len(standing.ended), 'trial')} ended, {len(standing.failed)} failed, "
+    if standing.lost:
+        said += f"{len(standing.lost)} lost, "
     said += f"{len(standing.front)} on the front"
     if away := turned_away(standing.turned_away):
         said += f"; {away}"

@@ -94,8 +94,10 @@ def _measured(trial: Trial) -> Text:
 
 
 def _ended(trial: Trial) -> Text:
-    if trial.status is Status.FAILED:
-        return Text(f"  {trial.number:4d}  failed: {why(trial)}  {describe(trial.candidate)}", style="red")
+    if trial.status in (Status.FAILED, Status.LOST):
+        return Text(
+            f"  {trial.number:4d}  {trial.status.value}: {why(trial)}  {describe(trial.candidate)}", style="red"
+        )
     return _measured(trial)
 
 

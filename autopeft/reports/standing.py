@@ -11,6 +11,7 @@ from autopeft.events import (
     Doing,
     Ended,
     Event,
+    GivenAgain,
     TrialBegan,
     TrialConfirmed,
     TrialEnded,
@@ -57,6 +58,10 @@ class Standing:
     def failed(self) -> tuple[Trial, ...]:
         return tuple(trial for trial in self.ended if trial.status is Status.FAILED)
 
+    @property
+    def lost(self) -> tuple[Trial, ...]:
+        return tuple(trial for trial in self.ended if trial.status is Status.LOST)
+
     def elapsed(self, now: float) -> float:
         """Seconds of this sitting so far."""
         return max(now - self.began, 0.0)
@@ -100,6 +105,9 @@ class Standing:
                 ended = (*self.ended, trial)
                 on_front = front(ended, self.plan.objectives) if self.plan else ()
                 return replace(self, doing="", running=running, ended=ended, front=on_front)
+            case GivenAgain(trial, _):
+                running = {number: each for number, each in self.running.items() if number != trial.number}
+                return replace(self, running=running)
             case TurnedAway(limit):
                 return replace(self, turned_away=Counter(self.turned_away) + Counter([limit]))
             case Confirming(trainings):

@@ -121,7 +121,7 @@ class Proposer:
         """What became of a proposal."""
         asked = self._asked.pop(ticket)
         self._under_way.pop(ticket, None)
-        self._told.append(trial)
+        self._remember(trial)
         values = self._values(trial)
         self.study.tell(asked, values, state=TrialState.FAIL if values is None else TrialState.COMPLETE)
 
@@ -129,7 +129,7 @@ class Proposer:
         """Learns from a trial of an earlier sitting, as if it had been proposed and told now."""
         source = _Remembered(Recalled(trial.params))
         self._space.draw(source)
-        self._told.append(trial)
+        self._remember(trial)
         values = self._values(trial)
         self.study.add_trial(
             optuna.create_trial(
@@ -140,9 +140,16 @@ class Proposer:
             )
         )
 
+    def _remember(self, trial: Trial) -> None:
+        """For samplers of our own; a lost trial is no failure of its candidate, and may be proposed again."""
+        if trial.status is not Status.LOST:
+            self._told.append(trial)
+
     def _values(self, trial: Trial) -> list[float] | None:
-        """What the sampler learns; of a trial that was stopped early the accuracy so far, of a failed one nothing."""
-        if trial.status is Status.FAILED:
+        """What the sampler learns; of a trial that was stopped early the accuracy so far, of a failed or lost one
+        nothing: Optuna's samplers do not look at trials that failed.
+        """
+        if trial.status in (Status.FAILED, Status.LOST):
             return None
         return [trial.value(name) for name in self._objectives]
 
