@@ -31,8 +31,10 @@ from tests.search.faulty import faulty_space
 from tests.search.place import ROOT, Place, ended, require_kept, require_whole
 
 MOST_SECONDS = 900
+IN_A_SEARCH = 2
+"""Kills in each search, at moments that are drawn over all of its trials."""
 WHILE_STARTING = 5
-"""One of so many kills comes before the first outcome of its driver, the others anywhere after it."""
+"""One of so many kills comes while its driver starts."""
 LEFT_ALONE = 4
 """After one of so many kills no command follows until nothing is left of the driver, or for a minute."""
 
@@ -61,21 +63,23 @@ def killed_drivers(place: Place, kills: int, workers: int, seed: int = 0, trials
     kept, read, left = 0, 0, 0
     statuses = Counter[Status]()
     moments: list[float] = []
-    searches, name = 0, ""
+    searches, name, ahead = 0, "", list[int]()
     while len(moments) < kills or name:
         if not name:
             searches += 1
             name = f"killed-{searches}"
+            ahead = sorted(rng.randrange(trials) for _ in range(min(IN_A_SEARCH, kills - len(moments))))
         before = ended(place.trials(name))
         process = _driver(place, name, trials, workers)
         sitting = place.sitting
-        if len(moments) < kills:
+        if ahead and len(moments) < kills:
             starting = len(moments) % WHILE_STARTING == WHILE_STARTING - 1
-            _wait_for_moment(place, name, process, rng, trials, starting)
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-                moments.append(place.ended(name) / trials)
-        assert process.wait(MOST_SECONDS) in (0, -signal.SIGKILL), place.errors()
+            _wait_for_moment(place, name, process, rng, 0 if starting else ahead.pop(0) + 1)
+            process.kill()
+        how = process.wait(MOST_SECONDS)
+        assert how in (0, -signal.SIGKILL), place.errors()
+        if how:
+            moments.append(place.ended(name) / trials)
         # The next command has begun since those were killed, and long ago.
         left += sum(len(place.processes(earlier)) for earlier in range(1, sitting))
         if rng.randrange(LEFT_ALONE) == 0:
@@ -104,17 +108,14 @@ def _driver(place: Place, name: str, trials: int, workers: int) -> "subprocess.P
 
 
 def _wait_for_moment(
-    place: Place, name: str, process: "subprocess.Popen[bytes]", rng: random.Random, trials: int, starting: bool
+    place: Place, name: str, process: "subprocess.Popen[bytes]", rng: random.Random, until: int
 ) -> None:
-    """Waits for a moment in the rest of a search that is drawn over its trials, and between two of their ends; or for
-    one while the driver starts.
-    """
+    """Waits until so many trials have ended, and for a part of what one more takes; 0 is a moment of the start."""
     had = place.ended(name)
-    if starting:
+    if until == 0:
         moment = time.monotonic() + rng.uniform(0.5, 8.0)
         _wait(process, lambda: time.monotonic() > moment or place.ended(name) > had)
         return
-    until = rng.randrange(had + 1, max(trials, had + 2))
     first: list[float] = []
 
     def reached() -> bool:
