@@ -1,11 +1,8 @@
 """A worker process of Ray, which trains one trial after another. Runs there, and nowhere else."""
 
 import contextlib
-import ctypes
 import faulthandler
 import os
-import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +29,6 @@ class Actor(tune.Trainable):
     def setup(  # type: ignore[override]
         self, config: dict[str, Any], new_worker: Callable[[], Worker], shares: Shares, timeout: float | None
     ) -> None:
-        _end_with_parent()
         self._items: Iterator[Any] = iter(())
         self._timeout = timeout
         self._fault = ""
@@ -77,12 +73,6 @@ class Actor(tune.Trainable):
 def _raising(error: Exception) -> Iterator[Any]:
     yield from ()
     raise error
-
-
-def _end_with_parent() -> None:
-    """Ends this process when Ray's daemon goes, as it does with a driver that started it, even while it is stopped."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
 
 
 def _set_threads(threads: int) -> None:

@@ -1,17 +1,22 @@
-"""What killed drivers leave behind: processes of their Ray, and folders of temporary files. The next one clears them.
+"""What killed drivers leave behind: processes of their Ray, and folders of temporary files. It is cleared at once by a
+process that does nothing but wait for their death, or, where that was killed, too, by the next one.
 
 All that a driver and its Ray write beside the user's folders lies in one temporary folder. The driver holds a lock on
 it that the operating system takes back when it dies, however it dies, and Ray's processes carry the folder's path in
 their environment. So nothing is cleared that belongs to a living driver, or that is not ours. Where there are no such
 locks (Windows), nothing is cleared; where there is no /proc, folders are and processes are not.
+
+This file runs by itself, too, as the process that waits, and imports nothing of the package.
 """
 
 import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +26,8 @@ if sys.platform != "win32":
 _PREFIX = "autopeft-"
 _LOCK = "driver.lock"
 _MARK = "AUTOPEFT_DRIVER_FOLDER"
+_PATIENCE = 10.0
+"""Seconds for processes to go that were killed."""
 
 
 @contextlib.contextmanager
@@ -32,10 +39,13 @@ def own_folder() -> Iterator[Path]:
     with unnamed.open("w") as lock:
         _lock(lock.fileno())
         unnamed.rename(folder / _LOCK)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        # In a session of its own, so that no signal of a terminal reaches it.
+        command = [sys.executable, "-I", "-S", __file__, str(folder)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True):
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -62,10 +72,18 @@ def clear() -> None:
             with lock.open("r+") as file:
                 if not _lock(file.fileno()):
                     continue
-                for process in processes_of(lock.parent):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(process, signal.SIGKILL)
-                shutil.rmtree(lock.parent, ignore_errors=True)
+                _clear(lock.parent)
+
+
+def _clear(folder: Path) -> None:
+    """Ends what the dead driver of a folder started, also what that starts meanwhile, and removes the folder."""
+    deadline = time.monotonic() + _PATIENCE
+    while (left := processes_of(folder)) and time.monotonic() < deadline:
+        for process in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.05)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def processes_of(folder: Path) -> list[int]:
@@ -87,3 +105,9 @@ def _lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+if __name__ == "__main__":
+    # Nobody writes: this ends when the driver does.
+    sys.stdin.buffer.read()
+    _clear(Path(sys.argv[1]))

@@ -159,7 +159,8 @@ def _folder(trial: RayTrial) -> str:
 def _lost(trial: RayTrial) -> bool:
     """Whether its worker is gone; else it raised an error."""
     try:
-        return isinstance(trial.get_pickled_error(), RayActorError)
+        with Path(trial.pickled_error_file).open("rb") as file:
+            return isinstance(ray.cloudpickle.load(file), RayActorError)
     except Exception:
         # Errors of others' methods need not unpickle here; Ray's own do.
         return False

@@ -139,18 +139,19 @@ def _wait(process: "subprocess.Popen[bytes]", done: Callable[[], bool]) -> None:
 
 
 def killed_workers(place: Place, kills: int, workers: int, seed: int = 0) -> Survived:
-    """Kills workers at random moments while they train; the trials that they were training are given again."""
+    """Kills workers anywhere in a search while they train; the trials that they were training are given again."""
     began, rng = time.monotonic(), random.Random(seed)
     process = place.start("search", **place.settings("workers", 6 * kills, workers))
+    ahead = sorted(rng.randrange(5 * kills) for _ in range(kills))
     done, kept = 0, dict[int, Trial]()
     while process.poll() is None and time.monotonic() - began < MOST_SECONDS:
         victims = place.processes(named="Trainable.train")
-        if done < kills and victims:
+        if victims and ahead and place.ended("workers") >= ahead[0]:
+            ahead.pop(0)
             os.kill(rng.choice(victims), signal.SIGKILL)
             done += 1
             kept |= ended(place.trials("workers"))
-            time.sleep(rng.uniform(1, 6))
-        time.sleep(0.02)
+        time.sleep(rng.uniform(0.02, 0.5))
     assert process.wait() == 0, place.errors()
     search = autopeft.open("workers", storage=place.storage)
     statuses = require_whole(search)
