@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_REPORT := demo.html
 
-.PHONY: demo test check format lint types wheel
+.PHONY: demo test long check format lint types wheel
 .NOTPARALLEL:
 
 demo: $(VENV)/.runtime  ## Searches on a packaged model and data set, without a network, and writes a report
@@ -15,6 +15,9 @@ demo: $(VENV)/.runtime  ## Searches on a packaged model and data set, without a 
 
 test: $(VENV)/.development  ## Runs the tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+long: $(VENV)/.development  ## Does faults to whole searches, and prints what was left of them; at most 40 minutes
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.search.faults --kills 20 --workers 2
 
 check: lint types wheel test  ## Runs everything that CI runs
 

@@ -42,9 +42,17 @@ class TrialReported:
 
 @dataclass(frozen=True)
 class TrialEnded:
-    """A trial finished, was stopped early, or failed: `trial.outcome` tells."""
+    """A trial finished, was stopped early, failed or was lost: `trial.outcome` tells."""
 
     trial: Trial
+
+
+@dataclass(frozen=True)
+class GivenAgain:
+    """What became of a trial says nothing of its candidate; it will be trained once more."""
+
+    trial: Trial
+    why: str
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,7 @@ Event = (
     | TrialBegan
     | TrialReported
     | TrialEnded
+    | GivenAgain
     | TurnedAway
     | Confirming
     | TrialConfirmed

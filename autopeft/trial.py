@@ -79,6 +79,7 @@ class Status(StrEnum):
     STOPPED = "stopped early"
     FAILED = "failed"
     LOST = "lost"
+    """Its worker went, twice: killed, preempted, or with its machine. That says nothing of the candidate."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Outcome:
 
     status: Status
     reason: str = ""
-    """Why it stopped or failed; empty when finished."""
+    """Why it stopped, failed or was lost; empty when finished."""
     seconds: float = 0.0
     """Wall-clock of the trial on its worker, set-up included."""
     measured: Costs | None = None
@@ -115,6 +116,8 @@ class Trial:
     outcome: Outcome | None = None
     started: datetime | None = None
     finished: datetime | None = None
+    alone: bool = False
+    """It is to have a whole device to itself. Whoever gives it knows why; it is not remembered with the trial."""
 
     @property
     def accuracy(self) -> float | None:

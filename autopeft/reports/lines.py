@@ -7,6 +7,7 @@ from autopeft.events import (
     Doing,
     Ended,
     Event,
+    GivenAgain,
     TrialConfirmed,
     TrialEnded,
     TurnedAway,
@@ -29,6 +30,8 @@ def lines(event: Event, after: Standing, now: float) -> tuple[str, ...]:
             return (f"{clock} {show_baselines(baselines)}",)
         case TrialEnded(trial):
             return (f"{show_count_of(after)} {clock} {show_ended(trial, after)}",)
+        case GivenAgain(trial, why_again):
+            return (f"{clock} #{trial.number} is trained once more: {first_line(why_again)}",)
         case TurnedAway():
             total = sum(after.turned_away.values())
             return (f"{clock} {turned_away(after.turned_away)} so far",) if _is_power_of_ten(total) else ()

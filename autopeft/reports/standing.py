@@ -11,6 +11,7 @@ from autopeft.events import (
     Doing,
     Ended,
     Event,
+    GivenAgain,
     TrialBegan,
     TrialConfirmed,
     TrialEnded,
@@ -107,6 +108,9 @@ class Standing:
                 ended = (*(each for each in self.ended if each.number != trial.number), trial)
                 on_front = front(ended, self.plan.objectives) if self.plan else ()
                 return replace(self, doing="", running=running, ended=ended, front=on_front)
+            case GivenAgain(trial, _):
+                running = {number: each for number, each in self.running.items() if number != trial.number}
+                return replace(self, running=running)
             case TurnedAway(limit):
                 return replace(self, turned_away=Counter(self.turned_away) + Counter([limit]))
             case Confirming(trainings):

@@ -72,6 +72,22 @@ def pack(whole: Allotment, memory: int, device: int) -> Allotment:
     return Allotment(round(whole.workers / part), math.floor(cpus) if cpus >= 1 else cpus, part)
 
 
+def alone(whole: Allotment, nodes: Sequence[Mapping[str, float]]) -> Allotment:
+    """What a trial gets that shares its device with no other: a GPU, or all cores of one of the largest machines."""
+    if whole.gpus:
+        cpus = whole.cpus / min(whole.gpus, 1.0)
+        gpus = max(whole.gpus, 1.0)
+        workers = sum(_fitting(node.get("GPU", 0.0), gpus) for node in nodes)
+        return Allotment(workers, math.floor(cpus) if cpus >= 1 else cpus, gpus)
+    cores = [math.floor(node.get("CPU", 0.0)) for node in nodes]
+    return Allotment(cores.count(max(cores)), max(cores), 0.0)
+
+
+def part_of_device(given: Allotment, whole: Allotment) -> float:
+    """The part of a device that a trial has which was given so much; `whole` is what one gets `alone`."""
+    return min(1.0, given.gpus / whole.gpus if whole.gpus else given.cpus / whole.cpus)
+
+
 def _gpus_each(gpus: float, workers: int | None) -> float:
     """One GPU each; an equal fraction where there are more workers than GPUs; none where there are none."""
     if gpus == 0:

@@ -14,6 +14,7 @@ from autopeft.confirmed import judges_what_ships
 from autopeft.errors import AutopeftError
 from autopeft.events import Confirming, Event, TrialConfirmed
 from autopeft.fronts import front
+from autopeft.search.again import ALONE, second_chance
 from autopeft.search.confirming import Answered
 from autopeft.storage.repository import Repository
 from autopeft.trial import Confirmation, Outcome, Rung, SearchRecord, Status, Trial
@@ -62,6 +63,7 @@ class Confirmer:
         self._tell = tell
         self._waiting = deque(enumerate(outstanding(record, seeds), 1))
         self._given: dict[int, Confirmation] = {}
+        self._chances: dict[int, tuple[str, ...]] = {}
         tell(Confirming(len(self._waiting)))
 
     def next(self) -> Trial | None:
@@ -77,6 +79,7 @@ class Confirmer:
             status=Status.TRAINING,
             curve=(),
             outcome=None,
+            alone=ALONE in self._chances.get(number, ()),
         )
 
     def rung(self, number: int, rung: Rung) -> bool:  # noqa: ARG002
@@ -84,7 +87,11 @@ class Confirmer:
         return True
 
     def ended(self, number: int, outcome: Outcome) -> None:
-        """Remembers a confirmation before anything else happens."""
+        """Remembers a confirmation before anything else happens; or gives it again, after what says nothing of it."""
+        if why := second_chance(outcome, self._chances.get(number, ())):
+            self._chances[number] = (*self._chances.get(number, ()), why)
+            self._waiting.appendleft((number, self._given.pop(number)))
+            return
         confirmation = replace(
             self._given.pop(number),
             status=outcome.status,

@@ -11,12 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from itertools import islice
+from typing import Any
 
 from autopeft.errors import AutopeftError
-from autopeft.events import Event, TrialBegan, TrialEnded, TrialReported, TurnedAway
+from autopeft.events import Event, GivenAgain, TrialBegan, TrialEnded, TrialReported, TurnedAway
 from autopeft.plan import Plan
+from autopeft.search.again import ALONE, second_chance
 from autopeft.search.correction import Correction, corrected, ran_out_of_memory
 from autopeft.search.finder import Finder
+from autopeft.search.ledger import DEVICE_PART
 from autopeft.search.stopping import goes_on
 from autopeft.sizes import show_bytes
 from autopeft.storage.repository import Repository
@@ -53,12 +56,15 @@ class Driver:
         self._unfinished = deque(trial for trial in record.trials if trial.outcome is None)
         self._next_number = 1 + max((trial.number for trial in record.trials), default=0)
         self._given = len(record.trials) - len(self._unfinished)
+        self._chances = {int(number): tuple(had) for number, had in record.facts.get("given_again", {}).items()}
         self._correction: Correction | None = None
         if known := record.facts.get("memory_correction"):
             self._correct(Correction(**known))
 
     def next(self) -> Trial | None:
-        """The next trial: first those that an earlier sitting left unfinished, then new ones."""
+        """The next trial: first those to be given again and those that an earlier sitting left unfinished, then new
+        ones.
+        """
         while not self._out_of_time() and self._more():
             trial = self._again(self._unfinished.popleft()) if self._unfinished else self._new()
             if trial is None:
@@ -85,14 +91,17 @@ class Driver:
         return goes_on(trial, self._trials.values(), self._plan.objectives)
 
     def ended(self, number: int, outcome: Outcome) -> None:
-        """Remembers an outcome before anything else happens, then teaches the proposer."""
+        """Remembers an outcome before anything else happens, then teaches the proposer; or gives the trial again."""
+        if not self._out_of_time() and (why := second_chance(outcome, self._chances.get(number, ()))):
+            self._give_again(number, why, outcome.reason)
+            return
         trial = replace(self._trials[number], status=outcome.status, outcome=outcome, finished=datetime.now(UTC))
         self._trials[number] = trial
         self._repository.record(self._name, trial)
         self._facts["seconds"] = self.seconds
         if ran_out_of_memory(outcome):
             predicted, budget = trial.predicted.memory, self._plan.budget.memory
-            allowed = min(budget or math.inf, outcome.facts.get("device_memory", predicted))
+            allowed = min(budget or math.inf, _allowed(outcome.facts, predicted))
             self._correct(corrected(self._correction, predicted, allowed))
         self._repository.update(self._name, facts=self._facts)
         self._finder.tell(self._tickets.pop(number), trial)
@@ -110,7 +119,21 @@ class Driver:
         return self._plan.trials is None or self._given < self._plan.trials
 
     def _again(self, trial: Trial) -> Trial:
-        return replace(trial, curve=(), started=datetime.now(UTC))
+        alone = ALONE in self._chances.get(trial.number, ())
+        return replace(trial, curve=(), started=datetime.now(UTC), alone=alone)
+
+    def _give_again(self, number: int, why: str, reason: str) -> None:
+        """Remembers that the trial had this chance, so that a resumed search gives it no third time."""
+        self._chances[number] = (*self._chances.get(number, ()), why)
+        self._facts["given_again"] = {str(each): list(had) for each, had in self._chances.items()}
+        self._facts["seconds"] = self.seconds
+        trial = replace(self._trials.pop(number), curve=())
+        self._repository.record(self._name, trial)
+        self._repository.update(self._name, facts=self._facts)
+        self._unfinished.appendleft(trial)
+        self._given -= 1
+        self._finder.reach(self._tickets[number], trial)
+        self._tell(GivenAgain(trial, reason))
 
     def _correct(self, correction: Correction) -> None:
         """Predictions of memory count for so much more from now on, for trials that were begun earlier, too."""
@@ -140,3 +163,9 @@ class Driver:
             f"{MOST_TURNED_AWAY_IN_A_ROW} candidates in a row broke the budget, the last one its limit on {worst}"
             f"{lowered}; give more, or a space with smaller settings."
         )
+
+
+def _allowed(facts: Mapping[str, Any], predicted: int) -> float:
+    """Bytes that a trial could have had on its device, as far as its worker knew."""
+    device: float = facts.get("device_memory", predicted)
+    return float(facts.get("memory_allowed", device * facts.get(DEVICE_PART, 1.0)))

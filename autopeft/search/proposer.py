@@ -121,7 +121,7 @@ class Proposer:
         """What became of a proposal."""
         asked = self._asked.pop(ticket)
         self._under_way.pop(ticket, None)
-        self._told.append(trial)
+        self._remember(trial)
         values = self._values(trial)
         self.study.tell(asked, values, state=TrialState.FAIL if values is None else TrialState.COMPLETE)
 
@@ -136,7 +136,7 @@ class Proposer:
         source = self._drawn_again(trial)
         if source is None:
             return False
-        self._told.append(trial)
+        self._remember(trial)
         values = self._values(trial)
         self.study.add_trial(
             optuna.create_trial(
@@ -157,9 +157,16 @@ class Proposer:
             return None
         return source if _methods(candidate) == _methods(trial.candidate) else None
 
+    def _remember(self, trial: Trial) -> None:
+        """For samplers of our own; a lost trial is no failure of its candidate, and may be proposed again."""
+        if trial.status is not Status.LOST:
+            self._told.append(trial)
+
     def _values(self, trial: Trial) -> list[float] | None:
-        """What the sampler learns; of a trial that was stopped early the accuracy so far, of a failed one nothing."""
-        if trial.status is Status.FAILED:
+        """What the sampler learns; of a trial that was stopped early the accuracy so far, of a failed or lost one
+        nothing: Optuna's samplers do not look at trials that failed.
+        """
+        if trial.status in (Status.FAILED, Status.LOST):
             return None
         return [trial.value(name) for name in self._objectives]
 

@@ -22,6 +22,7 @@ from autopeft.search.driver import Driver
 from autopeft.search.finder import Finder, Predict
 from autopeft.search.here import train_here
 from autopeft.search.ledger import Ledger, Worker
+from autopeft.search.leftovers import clear
 from autopeft.search.portfolio import portfolio
 from autopeft.search.preparation import Prepared, prepare
 from autopeft.search.proposer import Proposer
@@ -340,6 +341,7 @@ def _confirm(
 
 
 def _train(ledger: Ledger, new_worker: Callable[[], Worker], resources: Resources) -> None:
+    clear()
     if resources.workers == 0:
         train_here(ledger, new_worker)
         return

@@ -26,6 +26,7 @@ from autopeft.errors import AutopeftError
 from autopeft.files import bytes_in
 from autopeft.methods.attached import Attached, attach
 from autopeft.methods.registry import Configured, configured_parts
+from autopeft.search.device_errors import Fault, fault_of
 from autopeft.search.ledger import OUT_OF_MEMORY
 from autopeft.space.cards import Card
 from autopeft.tasks.base import task_named
@@ -37,8 +38,6 @@ from autopeft.training.probe import load_probe
 from autopeft.trial import Outcome, Rung, Status, Trial
 
 _VERSIONED = ("autopeft", "torch", "transformers", "peft")
-_ON_CPU = "DefaultCPUAllocator: can't allocate memory"
-"""How torch says on a CPU, by a plain RuntimeError, that memory is full."""
 
 
 @dataclass(frozen=True)
@@ -72,20 +71,16 @@ class TrainingWorker:
         self._train: Tokenized = open_split(job.tokenized, "train")
         self._validation: Tokenized = open_split(job.tokenized, "validation")
         self._task = task_named(job.description.task, job.description.labels)
-        self._versions = {"python": python_version(), **{name: version(name) for name in _VERSIONED}}
+        self.facts: Mapping[str, Any] = self._facts()
+        self.spent = False
 
     def train(self, trial: Trial) -> Iterator[Rung | Outcome]:
         """Yields rungs, then the outcome; a fault of the trial becomes its outcome, and the backbone is as before."""
         began = time.perf_counter()
         try:
             yield from self._trained(trial, began)
-        except (TrainingFailed, AutopeftError) as error:
-            yield self._failed(str(error), began)
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            yield self._failed(f"{OUT_OF_MEMORY}: {error}", began)
         except Exception as error:
-            kind = OUT_OF_MEMORY if _ON_CPU in str(error) else type(error).__name__
-            yield self._failed(f"{kind}: {error}", began)
+            yield self._failed(error, began)
 
     def _trained(self, trial: Trial, began: float) -> Iterator[Rung | Outcome]:
         candidate = trial.candidate
@@ -154,24 +149,39 @@ class TrainingWorker:
             torch.manual_seed(trial.seed)
             parts = configured_parts(candidate.parts, self._job.cards)
             attached = attach(self._backbone.model, parts, self._backbone.sites)
-            with attached:
+            try:
                 head = self._task.new_head(self._backbone.sites.width)
                 if candidate.training.head_start == "probe":
                     load_probe(self._job.probes, candidate.training.pooling).start(head)
                 yield attached, head.to(self._device)
+            finally:
+                self._take_off(attached)
 
-    def _failed(self, reason: str, began: float) -> Outcome:
-        return Outcome(Status.FAILED, reason, seconds=time.perf_counter() - began, facts=self.facts)
+    def _take_off(self, attached: Attached) -> None:
+        """A backbone that something could not be taken off is not what it was: its process trains nothing more."""
+        try:
+            attached.detach()
+        except BaseException:
+            self.spent = True
+            raise
 
-    @property
-    def facts(self) -> Mapping[str, Any]:
+    def _failed(self, error: Exception, began: float) -> Outcome:
+        fault, facts = fault_of(error), self.facts
+        reason = str(error) if isinstance(error, TrainingFailed | AutopeftError) else f"{type(error).__name__}: {error}"
+        if fault is Fault.MEMORY:
+            reason, facts = f"{OUT_OF_MEMORY}: {error}", {**facts, **_memory_allowed(self._device)}
+        self.spent = self.spent or fault is Fault.DEVICE
+        return Outcome(Status.FAILED, reason, seconds=time.perf_counter() - began, facts=facts)
+
+    def _facts(self) -> Mapping[str, Any]:
+        """Asked for once, because a device that fails later answers nothing."""
         name = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu"
         return {
             "device": name,
             "device_memory": _memory_of(self._device),
             "threads": str(torch.get_num_threads()),
             "test_fingerprint": self._job.test_fingerprint,
-            "versions": self._versions,
+            "versions": {"python": python_version(), **{name: version(name) for name in _VERSIONED}},
         }
 
 
@@ -180,3 +190,10 @@ def _memory_of(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _memory_allowed(device: torch.device) -> Mapping[str, int]:
+    """Bytes of a GPU that this process has or could still get, beside whatever else uses it."""
+    if device.type != "cuda":
+        return {}
+    return {"memory_allowed": torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)}

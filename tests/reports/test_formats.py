@@ -23,6 +23,7 @@ ODD = {
     "without trials": bare(),
     "without trials, still running": bare(ended=False),
     "nothing but failures": bare(trial(1, accuracies=(), status=Status.FAILED, reason="")),
+    "nothing but lost trials": bare(trial(1, accuracies=(), status=Status.LOST, reason="the worker was lost: x")),
     "nothing but training": bare(trial(1, accuracies=(), status=Status.TRAINING), ended=False),
     "nothing but stopped": bare(trial(1, accuracies=(0.5,), status=Status.STOPPED, reason="worse than cheaper trials")),
     "one trial": bare(trial(1)),

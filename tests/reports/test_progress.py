@@ -22,6 +22,7 @@ from autopeft.events import (
     Doing,
     Ended,
     Event,
+    GivenAgain,
     TrialBegan,
     TrialConfirmed,
     TrialEnded,
@@ -246,6 +247,32 @@ def test_the_display_shows_what_is_wanted_most() -> None:
     assert shown[3:5] == ["training 1 trial", "     3  adapter bottleneck=64 scale=4"]
     assert shown[5:7] == ["front: 1 trial", "     1  0.861    402 MiB  73.7k  lora rank=8 alpha=16 sites=q,v"]
     assert len(screen(after(events()[:8]), 100.0, 4)) <= 4
+
+
+def test_a_trial_that_is_given_again_and_then_lost_is_told() -> None:
+    running = trial(7, HYBRID, (0.5,), status=Status.TRAINING)
+    lost = trial(7, HYBRID, (), status=Status.LOST, reason="the worker was lost: killed\nat line 3")
+    stream = io.StringIO()
+    with Progress(stream, ticking()) as progress:
+        for event in (
+            Begun(begun()),
+            TrialBegan(running),
+            GivenAgain(running, "the worker was lost: x"),
+            TrialBegan(running),
+        ):
+            progress(event)
+        progress(TrialEnded(lost))
+        progress(Ended(replace(record(), ended=None)))
+    said = stream.getvalue().splitlines()[-3:]
+    assert said[0].endswith("#7 is trained once more: the worker was lost: x")
+    assert said[1].endswith(
+        "#7 lora_parallel: lora rank=4 sites=q,v + adapter bottleneck=16  lost: the worker was lost: killed"
+    )
+    assert "1 trial ended, 0 failed, 1 lost, 0 on the front" in said[2]
+    standing = after([Begun(begun()), TrialBegan(running), GivenAgain(running, "x")])
+    assert (standing.running, standing.ended) == ({}, ())
+    shown = [line.plain for line in screen(after([Begun(begun()), TrialBegan(running), TrialEnded(lost)]), 30.0, 40)]
+    assert any(line.startswith("     7  lost: the worker was lost: killed") for line in shown)
 
 
 def test_the_display_draws_the_curve_of_a_running_trial() -> None:

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from autopeft.reports.findings import find, notes, plan_lines, standard_error
+from autopeft.reports.findings import emptiness, failure_lines, find, notes, plan_lines, standard_error, tally
 from autopeft.reports.wording import describe, describe_fully, numbers, show
 from autopeft.space.candidate import Candidate, Part
-from autopeft.trial import SearchRecord
+from autopeft.trial import SearchRecord, Status
 from tests.reports.records import BITFIT, HYBRID, LORA, bare, record, trial
 
 
@@ -65,6 +65,18 @@ def test_the_front_is_shown_with_the_most_accurate_first_and_failures_by_reason(
         ("bitfit", 1, 0),
         ("adapter", 3, 2),
     ]
+
+
+def test_lost_trials_are_told_apart_from_failed_ones() -> None:
+    gone, defect = "the worker was lost: killed\nat line 3", "RuntimeError: a defect"
+    lost = [trial(number, BITFIT, (), status=Status.LOST, reason=gone) for number in (2, 3)]
+    told = bare(trial(1), *lost, trial(4, BITFIT, (), status=Status.FAILED, reason=defect))
+    found = find(told)
+    assert tally(told, found).startswith("4 trials: 1 finished, 1 failed, 2 lost; ")
+    assert failure_lines(found) == (f"Trial 4 failed: {defect}", "Trials 2, 3 lost: the worker was lost: killed")
+    assert {each.name: each.failed for each in found.methods} == {"lora": 0, "bitfit": 1}
+    none = bare(*lost)
+    assert emptiness(none, find(none)) == "No trial finished: 2 trials lost (the worker was lost: killed)."
 
 
 def test_a_front_of_two_has_no_knee() -> None:

@@ -1,11 +1,9 @@
 """Faults done to whole searches on a tiny model. Whatever happens: no finished trial is lost or changed, none is there
-twice, and the search ends.
+twice, all weights can be read, no process is left over, and the search ends.
 
 `test_faults.py` does a few of each; this does many, and prints a table:
 
     python -m tests.search.faults [--kills 20] [--workers 2] [--seed 0]
-
-Processes are found by a mark in their environment (Linux), and no others are touched.
 """
 
 import argparse
@@ -15,17 +13,14 @@ import resource
 import signal
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import autopeft
@@ -33,11 +28,15 @@ from autopeft.errors import AutopeftError
 from autopeft.events import Event, TrialEnded
 from autopeft.trial import Status, Trial
 from tests.search.faulty import faulty_space
-from tests.user import user_folder
+from tests.search.place import ROOT, Place, ended, require_kept, require_whole
 
-ROOT = Path(__file__).parents[2]
-MARK = "AUTOPEFT_TESTS_FAULTS"
 MOST_SECONDS = 900
+IN_A_SEARCH = 2
+"""Kills in each search, at moments that are drawn over all of its trials."""
+WHILE_STARTING = 5
+"""One of so many kills comes while its driver starts."""
+LEFT_ALONE = 4
+"""After one of so many kills no command follows until nothing is left of the driver, or for a minute."""
 
 
 @dataclass(frozen=True)
@@ -46,183 +45,130 @@ class Survived:
 
     fault: str
     times: int
-    """How often it was done."""
-    trials: Mapping[Status, int]
-    kept: int
+    """How often it was done; 0 where it could not be."""
+    trials: Mapping[Status, int] = field(default_factory=dict)
+    kept: int = 0
     """Finished trials that were there when it was done, summed over all times; none of them changed."""
-    left: int
-    """Processes that were still there half a minute after their driver was killed."""
-    seconds: float
+    read: int = 0
+    """Folders of weights that were read back."""
+    left: int = 0
+    """Processes that were still there after the next command, or after a minute without one."""
+    seconds: float = 0.0
+    note: str = ""
 
 
-@dataclass
-class Place:
-    """A folder with a model, data, and a database for one kind of fault."""
-
-    folder: Path
-    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
-
-    def __post_init__(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        user_folder(self.folder)
-
-    @property
-    def storage(self) -> str:
-        return f"sqlite:///{self.folder}/searches.db"
-
-    def resources(self, workers: int = 0) -> dict[str, Any]:
-        return {"workers": workers, "storage": self.storage, "folder": str(self.folder / "runs")}
-
-    def settings(self, name: str, trials: int, workers: int = 0, **more: object) -> dict[str, Any]:
-        paths = {"model": str(self.folder / "model"), "data": str(self.folder / "reviews.csv")}
-        plan = {"space": "quick", "methods": "bitfit,ia3", "max_length": 16, "trials": trials, "sampler": "random"}
-        return {**paths, **plan, **self.resources(workers), "name": name, **more}
-
-    def start(self, call: str, *arguments: object, **settings: object) -> "subprocess.Popen[bytes]":
-        """A driver in a process of its own."""
-        program = f"import autopeft; autopeft.{call}(*{arguments!r}, **{settings!r})"
-        environment = {**os.environ, MARK: self.mark, "PYTHONPATH": str(ROOT)}
-        with (self.folder / "errors").open("ab") as errors:
-            return subprocess.Popen([sys.executable, "-c", program], stderr=errors, env=environment, cwd=self.folder)
-
-    def trials(self, name: str) -> tuple[Trial, ...]:
-        """What is remembered of a search; nothing before it is."""
-        try:
-            return autopeft.open(name, storage=self.storage).trials
-        except AutopeftError:
-            return ()
-
-    def processes(self, named: str = "") -> list[int]:
-        """Processes that drivers of this place started, and those drivers, whose command holds `named`."""
-        mark = f"{MARK}={self.mark}".encode()
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                if mark in (folder / "environ").read_bytes() and named.encode() in (folder / "cmdline").read_bytes():
-                    found.append(int(folder.name))
-            except OSError:
-                continue
-        return found
-
-
-def ended(trials: tuple[Trial, ...]) -> dict[int, Trial]:
-    """Those with an outcome, by number."""
-    return {trial.number: trial for trial in trials if trial.outcome is not None}
-
-
-def require_kept(before: Mapping[int, Trial], after: tuple[Trial, ...]) -> None:
-    """No trial that had ended is gone or another one, and no number is there twice."""
-    now = ended(after)
-    assert all(now.get(number) == trial for number, trial in before.items())
-    assert [trial.number for trial in after] == list(range(1, len(after) + 1))
-
-
-def require_whole(search: autopeft.Search) -> Mapping[Status, int]:
-    """The search ended with as many trials as it was to have; returns how they ended."""
-    assert search.record.ended is not None
-    assert len(search.trials) == search.plan.trials
-    require_kept(ended(search.trials), search.trials)
-    assert len(ended(search.trials)) == len(search.trials)
-    return Counter(trial.status for trial in search.trials)
-
-
-def killed_drivers(place: Place, kills: int, workers: int, seed: int = 0, trials: int = 60) -> Survived:
-    """Kills a driver at a random moment, goes on, and so on; searches that end before enough kills are followed by
-    others.
-    """
+def killed_drivers(place: Place, kills: int, workers: int, seed: int = 0, trials: int = 24) -> Survived:
+    """Kills a driver anywhere in a search, goes on, and so on; searches that end are followed by others."""
     began, rng = time.monotonic(), random.Random(seed)
-    searches, kept, left, done, start_up = 0, 0, 0, 0, 0.0
-    name, statuses = "", Counter[Status]()
-    while done < kills or name:
+    kept, read, left = 0, 0, 0
+    statuses = Counter[Status]()
+    moments: list[float] = []
+    searches, name, ahead = 0, "", list[int]()
+    while len(moments) < kills or name:
         if not name:
             searches += 1
             name = f"killed-{searches}"
+            ahead = sorted(rng.randrange(trials) for _ in range(min(IN_A_SEARCH, kills - len(moments))))
         before = ended(place.trials(name))
-        known = name in _names(place)
-        if done == kills:
-            if not known:
-                break
-            autopeft.resume(name, **place.resources(workers))
-        else:
-            process = _driver(place, name, known, trials, workers)
-            moment = rng.uniform(0.1, 1.3) * start_up if start_up else None
-            start_up = max(start_up, _run_until(place, name, process, moment, len(before)))
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-                done += 1
-            assert process.wait() in (0, -signal.SIGKILL), (place.folder / "errors").read_text()
-            left += _left_behind(place)
-            kept += len(ended(place.trials(name)))
+        process = _driver(place, name, trials, workers)
+        sitting = place.sitting
+        if ahead and len(moments) < kills:
+            starting = len(moments) % WHILE_STARTING == WHILE_STARTING - 1
+            _wait_for_moment(place, name, process, rng, 0 if starting else ahead.pop(0) + 1)
+            process.kill()
+        how = process.wait(MOST_SECONDS)
+        assert how in (0, -signal.SIGKILL), place.errors()
+        if how:
+            moments.append(place.ended(name) / trials)
+        # The next command has begun since those were killed, and long ago.
+        left += sum(len(place.processes(earlier)) for earlier in range(1, sitting))
+        if rng.randrange(LEFT_ALONE) == 0:
+            left += place.left(sitting=sitting)
+        kept += len(before)
         require_kept(before, place.trials(name))
-        if name in _names(place) and (search := autopeft.open(name, storage=place.storage)).record.ended is not None:
+        if place.known(name) and (search := autopeft.open(name, storage=place.storage)).record.ended is not None:
             statuses += Counter(require_whole(search))
+            read += place.read_back(name)
             name = ""
-    return Survived(f"driver killed, {workers} workers", done, statuses, kept, left, time.monotonic() - began)
+    place.require_nothing_left()
+    fault = f"driver killed, {workers} workers"
+    return Survived(fault, kills, statuses, kept, read, left, time.monotonic() - began, _spread(moments))
 
 
-def _driver(place: Place, name: str, known: bool, trials: int, workers: int) -> "subprocess.Popen[bytes]":
-    if known:
+def _spread(moments: list[float]) -> str:
+    """How the kills lie in their searches, by the share of trials that had ended."""
+    quarters = Counter(min(int(4 * each), 3) for each in moments)
+    return "kills by quarter of their searches: " + ", ".join(str(quarters[each]) for each in range(4))
+
+
+def _driver(place: Place, name: str, trials: int, workers: int) -> "subprocess.Popen[bytes]":
+    if place.known(name):
         return place.start("resume", name, **place.resources(workers))
     return place.start("search", **place.settings(name, trials, workers))
 
 
-def _names(place: Place) -> list[str]:
-    """The searches that are remembered."""
-    if not (place.folder / "searches.db").exists():
-        return []
-    with closing(sqlite3.connect(place.folder / "searches.db")) as connection:
-        try:
-            return [name for (name,) in connection.execute("SELECT name FROM searches")]
-        except sqlite3.OperationalError:
-            return []
+def _wait_for_moment(
+    place: Place, name: str, process: "subprocess.Popen[bytes]", rng: random.Random, until: int
+) -> None:
+    """Waits until so many trials have ended, and for a part of what one more takes; 0 is a moment of the start."""
+    had = place.ended(name)
+    if until == 0:
+        moment = time.monotonic() + rng.uniform(0.5, 8.0)
+        _wait(process, lambda: time.monotonic() > moment or place.ended(name) > had)
+        return
+    first: list[float] = []
+
+    def reached() -> bool:
+        now = place.ended(name)
+        if now > had and not first:
+            first.append(time.monotonic())
+        return now >= until
+
+    _wait(process, reached)
+    pace = (time.monotonic() - first[0]) / max(place.ended(name) - had, 1) if first else 0.0
+    pause = time.monotonic() + rng.uniform(0.0, pace)
+    _wait(process, lambda: time.monotonic() >= pause)
 
 
-def _run_until(place: Place, name: str, process: "subprocess.Popen[bytes]", moment: float | None, had: int) -> float:
-    """Waits until a moment, or where there is none for the first outcome; returns how long that took."""
-    began = time.monotonic()
-    while process.poll() is None and time.monotonic() - began < MOST_SECONDS:
-        if moment is not None and time.monotonic() - began >= moment:
-            return 0.0
-        if moment is None and len(ended(place.trials(name))) > had:
-            return time.monotonic() - began
-        time.sleep(0.05)
-    return 0.0
-
-
-def _left_behind(place: Place) -> int:
-    """Processes that outlive their driver for half a minute; they are ended then, so that they are counted once."""
-    deadline = time.monotonic() + 30
-    while (left := place.processes()) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    for process in left:
-        os.kill(process, signal.SIGKILL)
-    return len(left)
+def _wait(process: "subprocess.Popen[bytes]", done: Callable[[], bool]) -> None:
+    """Until it is so, or the process has ended."""
+    deadline = time.monotonic() + MOST_SECONDS
+    while process.poll() is None and not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def killed_workers(place: Place, kills: int, workers: int, seed: int = 0) -> Survived:
-    """Kills workers at random moments while they train; each costs the trial that it was training."""
+    """Kills workers anywhere in a search while they train; the trials that they were training are given again."""
     began, rng = time.monotonic(), random.Random(seed)
-    process = place.start("search", **place.settings("workers", 8 * kills, workers))
+    process = place.start("search", **place.settings("workers", 6 * kills, workers))
+    ahead = sorted(rng.randrange(5 * kills) for _ in range(kills))
     done, kept = 0, dict[int, Trial]()
     while process.poll() is None and time.monotonic() - began < MOST_SECONDS:
-        victims = place.processes("Trainable.train")
-        if done < kills and victims:
+        victims = place.processes(named="Trainable.train")
+        if victims and ahead and place.ended("workers") >= ahead[0]:
+            ahead.pop(0)
             os.kill(rng.choice(victims), signal.SIGKILL)
             done += 1
             kept |= ended(place.trials("workers"))
-            time.sleep(rng.uniform(1, 6))
-        time.sleep(0.05)
-    assert process.wait() == 0, (place.folder / "errors").read_text()
+        time.sleep(rng.uniform(0.02, 0.5))
+    assert process.wait() == 0, place.errors()
     search = autopeft.open("workers", storage=place.storage)
     statuses = require_whole(search)
     require_kept(kept, search.trials)
-    reasons = [trial.outcome.reason for trial in search.trials if trial.outcome and trial.status is Status.FAILED]
-    assert len(reasons) <= done
-    assert all("the worker was lost" in reason for reason in reasons), reasons
-    return Survived("worker killed", done, statuses, len(kept), _left_behind(place), time.monotonic() - began)
+    given_again = {int(number) for number in search.record.facts.get("given_again", {})}
+    lost = {trial.number for trial in search.trials if trial.status is Status.LOST}
+    assert len(given_again) + len(lost) <= done
+    assert given_again, "no kill met a trial"
+    assert lost <= given_again
+    assert not statuses.get(Status.FAILED)
+    left, read = place.left(), place.read_back("workers")
+    place.require_nothing_left()
+    note = f"{len(given_again)} trials given again, {len(given_again - lost)} of them ended well"
+    return Survived("worker killed", done, statuses, len(kept), read, left, time.monotonic() - began, note)
 
 
-def full_disk(place: Place) -> Survived:
+def full_disk_of_the_database(place: Place) -> Survived:
     """After the second trial no file can grow; later there is room again."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -233,7 +179,60 @@ def full_disk(place: Place) -> Survived:
     def room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    return _answered_and_resumed(place, "disk full", fill, room)
+    return _answered_and_resumed(place, "disk full for the database", fill, room)
+
+
+def full_disk_of_the_weights(place: Place) -> Survived:
+    """After the second trial the disk for weights is full, after the fourth there is room again: the trials between
+    fail with that reason, and leave nothing. Needs the right to mount.
+    """
+    began, fault = time.monotonic(), "disk full for the weights"
+    runs = place.folder / "runs"
+    runs.mkdir()
+    with _small_disk(runs) as mounted:
+        if not mounted:
+            return Survived(fault, 0, note="not done: this user may not mount a small disk")
+
+        def happens(event: Event) -> None:
+            if isinstance(event, TrialEnded) and event.trial.number == 2:
+                _fill(runs / "filler")
+            if isinstance(event, TrialEnded) and event.trial.number == 4:
+                (runs / "filler").unlink()
+
+        search = autopeft.search(**place.settings("weights", 6, on_event=happens))
+        statuses = require_whole(search)
+        for trial in search.trials:
+            assert trial.outcome is not None
+            full = trial.number in (3, 4)
+            assert (trial.status is Status.FAILED) == full, trial.outcome.reason
+            assert ("No space left on device" in trial.outcome.reason) == full, trial.outcome.reason
+        return Survived(fault, 1, statuses, 2, place.read_back("weights"), 0, time.monotonic() - began)
+
+
+@contextmanager
+def _small_disk(folder: Path) -> Iterator[bool]:
+    """Gives a folder 8 MiB of its own; says whether that was allowed."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(mount, stderr=subprocess.DEVNULL, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    try:
+        yield mounted
+    finally:
+        if mounted:
+            subprocess.run(["umount", str(folder)], check=True)
+
+
+def _fill(file: Path) -> None:
+    """Grows a file until the disk is full, to the last byte."""
+    with file.open("wb", buffering=0) as stream:
+        for size in (65536, 4096, 1):
+            try:
+                while stream.write(b"x" * size) == size:
+                    pass
+            except OSError:
+                continue
 
 
 def locked_for_long(place: Place) -> Survived:
@@ -265,7 +264,8 @@ def _answered_and_resumed(
     assert len(before) == 2
     search = autopeft.resume("answered", **place.resources())
     require_kept(before, search.trials)
-    return Survived(fault, 1, require_whole(search), len(before), 0, time.monotonic() - began)
+    read = place.read_back("answered")
+    return Survived(fault, 1, require_whole(search), len(before), read, 0, time.monotonic() - began)
 
 
 def locked_for_a_moment(place: Place, seconds: float = 2.0) -> Survived:
@@ -279,7 +279,8 @@ def locked_for_a_moment(place: Place, seconds: float = 2.0) -> Survived:
             threading.Timer(seconds, _lock(place).close).start()
 
     search = autopeft.search(**place.settings("waited", 3, on_event=lock))
-    return Survived("database locked for a moment", times, require_whole(search), 0, 0, time.monotonic() - began)
+    statuses, read = require_whole(search), place.read_back("waited")
+    return Survived("database locked for a moment", times, statuses, 0, read, 0, time.monotonic() - began)
 
 
 def _lock(place: Place) -> sqlite3.Connection:
@@ -301,27 +302,35 @@ def misbehaving(place: Place, workers: int, reasons: Mapping[str, str], **more: 
         assert trial.outcome is not None
         wanted = reasons.get(trial.candidate.name, "")
         assert wanted in trial.outcome.reason, trial.outcome.reason
-        assert (trial.status is Status.FAILED) == bool(wanted), trial.outcome.reason
+        bad = Status.LOST if trial.candidate.name == "die" else Status.FAILED
+        assert (trial.status is bad) == bool(wanted), trial.outcome.reason
     assert {trial.candidate.name for trial in search.trials} == {"bitfit", *reasons}
-    return Survived(
-        f"methods that {', '.join(reasons)}", statuses[Status.FAILED], statuses, 0, 0, time.monotonic() - began
-    )
+    times, read = sum(trial.candidate.name != "bitfit" for trial in search.trials), place.read_back("faulty")
+    return Survived(f"methods that {', '.join(reasons)}", times, statuses, 0, read, 0, time.monotonic() - began)
 
 
+_TIME_OUT = "no rung was reached within the time-out of"
 RAISES = {"raise": "RuntimeError: a defect of the method", "nan": "no longer finite at step"}
-HANGS = {"die": "the worker was lost", "hang": "no rung was reached within the time-out of"}
+ENDS = {"die": "the worker was lost", "spoil": "RuntimeError: CUDA error: device-side assert triggered"}
+HANGS = {"sleep": _TIME_OUT, "spin": _TIME_OUT, "stop": _TIME_OUT}
 
 
 def every(folder: Path, kills: int, workers: int, seed: int) -> Iterator[Survived]:
     """All faults, the long form."""
-    yield killed_drivers(Place(folder / "driver"), kills, 0, seed)
-    yield killed_drivers(Place(folder / "driver-and-workers"), kills, workers, seed)
-    yield killed_workers(Place(folder / "worker"), max(1, kills // 4), workers, seed)
-    yield full_disk(Place(folder / "disk"))
-    yield locked_for_long(Place(folder / "locked"))
-    yield locked_for_a_moment(Place(folder / "waited"))
-    yield misbehaving(Place(folder / "raises"), 0, RAISES)
-    yield misbehaving(Place(folder / "hangs"), workers, RAISES | HANGS, timeout=60)
+
+    def at(name: str) -> Place:
+        return Place(folder / name)
+
+    yield killed_drivers(at("driver"), kills, 0, seed)
+    yield killed_drivers(at("driver-and-workers"), kills, workers, seed)
+    yield killed_workers(at("worker"), max(1, kills // 2), workers, seed)
+    yield full_disk_of_the_database(at("disk"))
+    yield full_disk_of_the_weights(at("weights"))
+    yield locked_for_long(at("locked"))
+    yield locked_for_a_moment(at("waited"))
+    yield misbehaving(at("raises"), 0, RAISES)
+    yield misbehaving(at("ends"), workers, RAISES | ENDS)
+    yield misbehaving(at("hangs"), workers, HANGS, timeout=30)
 
 
 def main() -> None:
@@ -330,13 +339,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    columns = ("times", "finished", "stopped", "failed", "kept", "left", "seconds")
-    print(f"{'fault':<36}", *(f"{each:>8}" for each in columns))
+    statuses = (Status.FINISHED, Status.STOPPED, Status.FAILED, Status.LOST)
+    columns = ("times", "finished", "stopped", "failed", "lost", "kept", "read", "left", "seconds")
+    print(f"{'fault':<32}", *(f"{each:>8}" for each in columns))
     with tempfile.TemporaryDirectory() as folder:
         for row in every(Path(folder), given.kills, given.workers, given.seed):
-            counts = [row.trials.get(status, 0) for status in (Status.FINISHED, Status.STOPPED, Status.FAILED)]
-            cells = (row.times, *counts, row.kept, row.left, round(row.seconds))
-            print(f"{row.fault:<36}", *(f"{each:>8}" for each in cells), flush=True)
+            counts = [row.trials.get(status, 0) for status in statuses]
+            cells = (row.times, *counts, row.kept, row.read, row.left, round(row.seconds))
+            print(f"{row.fault:<32}", *(f"{each:>8}" for each in cells), f" {row.note}", flush=True)
+            assert row.left == 0, f"{row.left} processes were left"
 
 
 if __name__ == "__main__":

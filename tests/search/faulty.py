@@ -1,6 +1,7 @@
 """A method that misbehaves after a few steps, and a space of such methods."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Mapping
@@ -37,7 +38,7 @@ class Faulty(BitFit):
     """BitFit until it does what it is told."""
 
     does: str = "raise"
-    """raise, nan, hang or die."""
+    """raise, nan, sleep, spin, stop, spoil or die."""
 
     def attach(self, model: nn.Module, sites: Sites) -> Attachment:
         return Misbehaving(model, dict(self._biases(model, sites)), self.does)
@@ -58,10 +59,27 @@ class Misbehaving(TrainedInPlace):
         if self._does == "nan":
             with torch.no_grad():
                 next(iter(self._chosen.values())).fill_(float("nan"))
-        if self._does == "hang":
+        if self._does == "sleep":
             time.sleep(100_000)
+        if self._does == "spin":
+            # For years, in C, and no other thread of Python runs meanwhile.
+            re.match(r"(a+)+$", "a" * 60 + "b")
+        if self._does == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if self._does == "spoil":
+            _spoil()
         if self._does == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _spoil() -> None:
+    """As after an assertion on a GPU: this call fails, and so does every later training in this process."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    torch.Tensor.backward = fails  # type: ignore[method-assign]
+    fails()
 
 
 def faulty_space(folder: Path, *does: str) -> Path:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autopeft.errors import AutopeftError
-from autopeft.search.allotment import Allotment, allot, pack, part_of_gpu
+from autopeft.search.allotment import Allotment, allot, alone, pack, part_of_device, part_of_gpu
 
 LAPTOP = {"CPU": 2.0}
 SERVER = {"CPU": 64.0, "GPU": 8.0}
@@ -106,3 +106,28 @@ def test_trials_of_one_size_fit_together_on_a_gpu(memory: int, device: int) -> N
 )
 def test_cores_go_with_the_part_of_the_gpu(node: dict[str, float], memory: int, expected: Allotment) -> None:
     assert pack(allot([node], None, None), memory, 16 * GIB) == expected
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "gpus_per_trial", "expected", "part"),
+    [
+        ([LAPTOP], 2, None, Allotment(1, 2, 0), 1 / 2),
+        ([LAPTOP], 1, None, Allotment(1, 2, 0), 1),
+        ([LAPTOP], 4, None, Allotment(1, 2, 0), 1 / 4),
+        ([{"CPU": 8.0}, {"CPU": 2.0}], 2, None, Allotment(1, 8, 0), 1 / 4),
+        ([LAPTOP, LAPTOP], 2, None, Allotment(2, 2, 0), 1),
+        ([SERVER], None, None, Allotment(8, 8, 1), 1),
+        ([SERVER], 16, None, Allotment(8, 8, 1), 1 / 2),
+        ([SERVER], None, 0.25, Allotment(8, 8, 1), 1 / 4),
+        ([SERVER], None, 2, Allotment(4, 16, 2), 1),
+        ([HEAD, SERVER], None, 0.5, Allotment(8, 8, 1), 1 / 2),
+        ([{"CPU": 1.0, "GPU": 1.0}], None, 0.25, Allotment(1, 1, 1), 1 / 4),
+    ],
+)
+def test_who_is_to_be_alone_gets_a_whole_device(
+    nodes: list[dict[str, float]], workers: int | None, gpus_per_trial: float | None, expected: Allotment, part: float
+) -> None:
+    whole = allot(nodes, workers, gpus_per_trial)
+    assert alone(whole, nodes) == expected
+    assert part_of_device(whole, alone(whole, nodes)) == part
+    assert part_of_device(alone(whole, nodes), alone(whole, nodes)) == 1

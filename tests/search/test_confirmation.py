@@ -288,6 +288,26 @@ def test_a_search_that_confirms_can_be_interrupted_gone_on_with_and_confirmed_fu
     assert nothing == []
 
 
+def test_a_lost_confirmation_is_given_again_once_and_one_that_ran_out_beside_others_alone(storage: str) -> None:
+    name = record().name
+    with Repository(storage) as repository:
+        repository.record(name, record().trials[0])
+        confirmer = Confirmer(repository.load(name), 2, repository, lambda _: None)
+        first = confirmer.next()
+        assert first is not None
+        confirmer.ended(first.number, Outcome(Status.LOST, "the worker was lost: killed"))
+        assert confirmer.next() == first, "with the same number and seed"
+        confirmer.ended(first.number, Outcome(Status.LOST, "the worker was lost: killed"))
+        second = confirmer.next()
+        assert second is not None
+        confirmer.ended(second.number, Outcome(Status.FAILED, "out of memory", facts={"device_part": 0.5}))
+        assert confirmer.next() == replace(second, alone=True)
+        confirmer.ended(second.number, Outcome(Status.FINISHED))
+        assert confirmer.next() is None
+        statuses = [(each.repeat, each.status) for each in repository.load(name).confirmations]
+    assert statuses == [(1, Status.LOST), (2, Status.FINISHED)]
+
+
 @pytest.fixture
 def storage(tmp_path: Path) -> Iterator[str]:
     url = f"sqlite:///{tmp_path}/searches.db"

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pytest
 
 from autopeft.errors import AutopeftError, CannotAttach
-from autopeft.events import Event, TrialBegan, TrialEnded, TurnedAway
+from autopeft.events import Event, GivenAgain, TrialBegan, TrialEnded, TurnedAway
 from autopeft.plan import Budget, Plan
 from autopeft.search.driver import NEEDS_TOO_MUCH, Driver
 from autopeft.search.finder import Finder
@@ -112,8 +112,9 @@ def _of_memory(sitting: Sitting, *needed: int) -> list[Trial]:
     return trials
 
 
-def run_out(sitting: Sitting, trial: Trial, device_memory: int) -> None:
-    sitting.driver.ended(trial.number, Outcome(Status.FAILED, OUT_OF_MEMORY, facts={"device_memory": device_memory}))
+def run_out(sitting: Sitting, trial: Trial, device_memory: int, part: float = 1.0) -> None:
+    facts = {"device_memory": device_memory, "device_part": part}
+    sitting.driver.ended(trial.number, Outcome(Status.FAILED, OUT_OF_MEMORY, facts=facts))
 
 
 def test_where_a_trial_ran_out_of_memory_nothing_that_needs_as_much_is_trained_again(repository: Repository) -> None:
@@ -164,6 +165,103 @@ def test_what_an_earlier_sitting_left_unfinished_is_not_trained_where_memory_wil
     assert kept[dear.number].outcome is not None
     assert kept[dear.number].outcome.reason == OUT_OF_MEMORY
     assert len(kept) == 12
+
+
+LOST = Outcome(Status.LOST, "the worker was lost: killed")
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_lost_trial_is_given_again_once_as_it_was_and_then_it_is_lost_and_teaches_nothing(
+    repository: Repository, resumed: bool
+) -> None:
+    sitting = Sitting(repository, replace(PLAN, trials=2))
+    one, two = sitting.driver.next(), sitting.driver.next()
+    assert one is not None
+    assert two is not None
+    assert sitting.driver.next() is None
+    assert sitting.driver.rung(one.number, Rung(1, 2, 0.4, 0.1, 1.0))
+    sitting.driver.ended(one.number, LOST)
+    assert [event.why for event in sitting.events if isinstance(event, GivenAgain)] == [LOST.reason]
+    (kept, _) = repository.load("mine").trials
+    assert (kept.status, kept.curve, kept.outcome) == (Status.TRAINING, (), None)
+    sitting.finish(two.number)
+    if resumed:
+        sitting = Sitting(repository, replace(PLAN, trials=2), resumed=True)
+    again = sitting.driver.next()
+    assert again is not None
+    assert (again.number, again.candidate, again.seed, again.alone) == (one.number, one.candidate, one.seed, False)
+    assert sitting.driver.next() is None
+    sitting.driver.ended(again.number, LOST)
+    assert sitting.driver.next() is None
+    (kept, finished) = repository.load("mine").trials
+    assert (kept.status, kept.outcome, finished.status) == (Status.LOST, LOST, Status.FINISHED)
+    assert [trial for trial in sitting.proposer._told if trial.number == one.number] == []
+
+
+def test_a_lost_trial_is_given_again_before_anything_new_and_may_finish(repository: Repository) -> None:
+    sitting = Sitting(repository)
+    (one, two) = (sitting.driver.next(), sitting.driver.next())
+    assert one is not None
+    assert two is not None
+    sitting.driver.ended(one.number, LOST)
+    given = [sitting.driver.next() for _ in range(4)]
+    assert [trial.number if trial else None for trial in given] == [1, 3, 4, None]
+    for number in (1, 2, 3, 4):
+        sitting.finish(number)
+    assert [trial.status for trial in repository.load("mine").trials] == [Status.FINISHED] * 4
+    assert len(sitting.proposer.study.trials) == 4
+
+
+def test_when_time_is_up_a_lost_trial_stays_lost(repository: Repository) -> None:
+    sitting = Sitting(repository, Plan("model", "data.csv", time=100))
+    trial = sitting.driver.next()
+    assert trial is not None
+    with patch.object(Driver, "seconds", 101.0):
+        sitting.driver.ended(trial.number, LOST)
+    assert repository.load("mine").trials[0].status is Status.LOST
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_running_out_of_memory_beside_others_teaches_nothing_until_the_trial_runs_out_alone(
+    repository: Repository, resumed: bool
+) -> None:
+    plan = replace(PLAN, trials=12)
+    sitting = Sitting(repository, plan)
+    (dear, other) = _of_memory(sitting, 160, 320)
+    run_out(sitting, dear, 8000, part=1 / 8)
+    assert "memory_correction" not in repository.load("mine").facts
+    if resumed:
+        sitting = Sitting(repository, plan, resumed=True)
+    again = sitting.driver.next()
+    assert again is not None
+    assert (again.number, again.alone) == (dear.number, True)
+    if resumed:
+        assert sitting.driver.next() is not None, "the other"
+    sitting.finish(other.number)
+    assert "memory_correction" not in repository.load("mine").facts, "dearer ones may be trained meanwhile"
+    run_out(sitting, again, 8000)
+    assert repository.load("mine").facts["memory_correction"] == {"factor": 50, "ran_out": 160}
+    assert all(trial.predicted.memory < 160 for trial in iter(sitting.driver.next, None))
+
+
+def test_a_trial_that_ran_out_of_memory_beside_others_may_finish_alone(repository: Repository) -> None:
+    sitting = Sitting(repository)
+    (dear,) = _of_memory(sitting, 160)
+    run_out(sitting, dear, 8000, part=1 / 8)
+    again = sitting.driver.next()
+    assert again is not None
+    sitting.finish(again.number)
+    record = repository.load("mine")
+    assert record.trials[0].status is Status.FINISHED
+    assert "memory_correction" not in record.facts
+
+
+def test_what_others_left_of_a_device_is_what_was_allowed(repository: Repository) -> None:
+    sitting = Sitting(repository)
+    (dear,) = _of_memory(sitting, 160)
+    facts = {"device_memory": 8000, "memory_allowed": 400, "device_part": 1.0}
+    sitting.driver.ended(dear.number, Outcome(Status.FAILED, OUT_OF_MEMORY, facts=facts))
+    assert repository.load("mine").facts["memory_correction"]["factor"] == 2.5
 
 
 def test_when_memory_never_does_the_search_says_what_limit_came_of_it(repository: Repository) -> None:

@@ -1,5 +1,5 @@
-"""A few of the faults of `faults.py`, without Ray. `test_on_ray.py` has workers that die and hang, `test_search.py` a
-driver that is killed with its workers.
+"""A few of the faults of `faults.py`, without Ray. `test_on_ray.py` has workers that die, hang and are spoilt,
+`test_search.py` a driver that is killed with its workers.
 """
 
 from pathlib import Path
@@ -9,13 +9,14 @@ import pytest
 from autopeft.trial import Status
 from tests.search.faults import (
     RAISES,
-    Place,
-    full_disk,
+    full_disk_of_the_database,
+    full_disk_of_the_weights,
     killed_drivers,
     locked_for_a_moment,
     locked_for_long,
     misbehaving,
 )
+from tests.search.place import Place
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +28,19 @@ def test_a_driver_that_is_killed_again_and_again_loses_no_finished_trial_and_rep
     survived = killed_drivers(Place(place / "driver"), kills=2, workers=0, trials=6)
     assert survived.times == 2
     assert survived.kept > 0
+    assert survived.read == survived.trials[Status.FINISHED]
     assert survived.left == 0
 
 
 def test_a_full_disk_is_answered_and_the_search_goes_on_when_there_is_room(place: Path) -> None:
-    assert full_disk(Place(place / "disk")).kept == 2
+    assert full_disk_of_the_database(Place(place / "disk")).kept == 2
+
+
+def test_weights_that_a_full_disk_does_not_take_fail_their_trials_and_leave_nothing(place: Path) -> None:
+    survived = full_disk_of_the_weights(Place(place / "weights"))
+    if not survived.times:
+        pytest.skip(survived.note)
+    assert survived.read == survived.trials[Status.FINISHED] >= 2
 
 
 def test_a_database_that_stays_locked_is_answered_and_the_search_goes_on_afterwards(place: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from autopeft.errors import AutopeftError
 from autopeft.search.here import train_here
 from autopeft.trial import Status
 from tests.search.toys import FaultyLedger, ToyLedger, ToyWorker, broken_worker, trial
@@ -27,6 +28,13 @@ def test_a_trial_that_the_ledger_stops_is_closed_at_once(tmp_path: Path) -> None
     assert ledger.outcomes[1][0].facts == {"process": os.getpid()}
     assert ledger.heard == [(1, 1)]
     assert (tmp_path / "mark").read_text() == "closed"
+
+
+def test_a_search_ends_where_its_only_process_cannot_train_any_more() -> None:
+    ledger = ToyLedger([trial(1), trial(2, "break the device"), trial(3)])
+    with pytest.raises(AutopeftError, match=r"error of trial 2, .*: break the device\. .*`autopeft resume` goes on"):
+        train_here(ledger, ToyWorker)
+    assert ledger.statuses() == {1: [Status.FINISHED], 2: [Status.FAILED]}
 
 
 def test_faults_come_out_unchanged() -> None:

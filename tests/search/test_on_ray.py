@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import ray
@@ -12,6 +13,7 @@ import ray.cloudpickle
 
 from autopeft.errors import AutopeftError
 from autopeft.search.on_ray import train_on_ray
+from autopeft.search.running import running_ray
 from autopeft.trial import Status
 from tests.search import toys
 from tests.search.toys import FaultyLedger, ToyLedger, ToyWorker, broken_worker, trial
@@ -36,14 +38,37 @@ def test_every_trial_reaches_its_rungs_and_one_outcome_on_reused_workers() -> No
     assert sum(outcome.facts["before"] for (outcome,) in ledger.outcomes.values()) >= 20
 
 
-@pytest.mark.parametrize(("does", "why"), [("die", "the worker was lost"), ("crash", "that the worker did not catch")])
-def test_a_lost_worker_costs_one_trial_and_the_search_goes_on(does: str, why: str) -> None:
+@pytest.mark.parametrize(
+    ("does", "status", "why"),
+    [
+        ("die", Status.LOST, "the worker was lost"),
+        ("crash", Status.FAILED, "the worker failed: RuntimeError: an error that the worker did not catch"),
+    ],
+)
+def test_a_lost_worker_loses_one_trial_and_the_search_goes_on(does: str, status: Status, why: str) -> None:
     ledger = ToyLedger([trial(1), trial(2, does), trial(3, "fail"), trial(4)])
     train_on_ray(ledger, ToyWorker, workers=1)
-    assert ledger.statuses() == {1: [Status.FINISHED], 2: [Status.FAILED], 3: [Status.FAILED], 4: [Status.FINISHED]}
+    assert ledger.statuses() == {1: [Status.FINISHED], 2: [status], 3: [Status.FAILED], 4: [Status.FINISHED]}
     assert why in ledger.outcomes[2][0].reason
     assert ledger.outcomes[3][0].reason == "fail"
     assert "\n" not in ledger.outcomes[2][0].reason
+
+
+def test_a_trial_that_is_given_again_is_trained_also_when_it_was_the_last() -> None:
+    ledger = ToyLedger([trial(1), trial(2, "die")], again=frozenset({Status.LOST}))
+    train_on_ray(ledger, ToyWorker, workers=1)
+    assert ledger.given == [1, 2, 2]
+    assert ledger.statuses() == {1: [Status.FINISHED], 2: [Status.LOST, Status.FINISHED]}
+
+
+def test_a_process_that_an_error_left_useless_ends_after_its_outcome_and_another_trains_on() -> None:
+    ledger = ToyLedger([trial(1), trial(2, "break the device"), trial(3), trial(4)])
+    train_on_ray(ledger, ToyWorker, workers=1)
+    assert ledger.statuses() == {1: [Status.FINISHED], 2: [Status.FAILED], 3: [Status.FINISHED], 4: [Status.FINISHED]}
+    assert ledger.outcomes[2][0].reason == "break the device"
+    processes = [ledger.outcomes[number][0].facts["process"] for number in (1, 2, 3, 4)]
+    assert processes[0] == processes[1] != processes[2] == processes[3]
+    assert not Path(f"/proc/{processes[1]}").exists()
 
 
 def test_a_trial_that_the_ledger_stops_ends_there() -> None:
@@ -54,9 +79,11 @@ def test_a_trial_that_the_ledger_stops_ends_there() -> None:
     assert len({ledger.outcomes[number][0].facts["process"] for number in (1, 2, 3)}) == 1
 
 
-def test_a_trial_that_hangs_is_ended_by_its_time_out_and_the_search_goes_on() -> None:
-    ledger = ToyLedger([trial(1), trial(2, "linger"), trial(3)])
+@pytest.mark.parametrize("hangs", ["linger", "hold on", "stop"])
+def test_a_trial_that_hangs_is_ended_by_its_time_out_and_the_search_goes_on(hangs: str) -> None:
+    ledger, began = ToyLedger([trial(1), trial(2, hangs), trial(3)]), time.monotonic()
     train_on_ray(ledger, ToyWorker, workers=1, timeout=3)
+    assert time.monotonic() - began < 45, "nobody waited for the end of what hung"
     assert ledger.statuses() == {1: [Status.FINISHED], 2: [Status.FAILED], 3: [Status.FINISHED]}
     (lost,) = ledger.outcomes[2]
     assert lost.reason == "no rung was reached within the time-out of 3.0 s; its worker was ended"
@@ -89,6 +116,19 @@ def test_a_cluster_that_cannot_be_joined_is_answered(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ray, "init", refused)
     with pytest.raises(AutopeftError, match=r"^cannot join .* 'head:6379': Failed to connect\. .*RAY_AUTH_MODE=token"):
         train_on_ray(ToyLedger([trial(1)]), ToyWorker, workers=1, address="head:6379")
+
+
+def test_signals_are_the_callers_again_when_ray_has_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def starts(**_: object) -> None:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_IGN)
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", starts)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    with running_ray(None, tmp_path):
+        assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
 
 
 def test_control_c_comes_through_at_once() -> None:

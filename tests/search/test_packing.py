@@ -5,6 +5,7 @@ That several processes keep within a real GPU's memory is not tested here.
 
 import itertools
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ class SharingWorker:
 
     def __init__(self) -> None:
         self.facts = {"process": os.getpid()}
+        self.spent = False
 
     def train(self, trial: Trial) -> Iterator[Rung | Outcome]:
         began = time.time()
@@ -63,6 +65,8 @@ class SharingWorker:
         finally:
             if does == "break on leaving":
                 raise RuntimeError("the backbone cannot be restored")
+            if does == "die on leaving":
+                os.kill(os.getpid(), signal.SIGKILL)
 
     def _meet(self, trial: Trial) -> None:
         """Waits for three others."""
@@ -115,6 +119,29 @@ def test_a_worker_that_breaks_between_two_trials_keeps_no_part_of_the_gpu() -> N
         4: [Status.FINISHED],
     }
     assert "the backbone cannot be restored" in ledger.outcomes[2][0].reason
+
+
+def test_a_worker_that_dies_between_two_trials_keeps_no_part_of_the_gpu() -> None:
+    trials = [sized(1, LARGE, "die on leaving"), sized(2, LARGE), sized(3, LARGE), sized(4, SMALL)]
+    ledger = run(trials, stops=frozenset({1}))
+    assert ledger.statuses() == {1: [Status.STOPPED], 2: [Status.LOST], 3: [Status.FINISHED], 4: [Status.FINISHED]}
+
+
+@pytest.mark.parametrize("gpus_per_trial", [None, 0.25])
+def test_a_trial_that_is_to_be_alone_shares_its_gpu_with_none_and_outcomes_tell_the_part(
+    gpus_per_trial: float | None,
+) -> None:
+    part = gpus_per_trial or 1 / 8
+    ledger = ToyLedger([sized(1, SMALL), replace(sized(2, SMALL), alone=True), sized(3, SMALL)])
+    train_on_ray(ledger, SharingWorker, gpus_per_trial=gpus_per_trial, device_memory=DEVICE)
+    facts = {number: outcome.facts for number, (outcome,) in ledger.outcomes.items()}
+    assert {number: (each["gpus"], each["device_part"]) for number, each in facts.items()} == {
+        1: (part, part),
+        2: (1, 1),
+        3: (part, part),
+    }
+    assert facts[1]["ended"] <= facts[2]["began"]
+    assert facts[2]["ended"] <= facts[3]["began"]
 
 
 def test_parts_that_the_user_asks_for_come_before_predicted_ones() -> None:

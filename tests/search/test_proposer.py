@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from unittest.mock import patch
 
 import optuna
 import pytest
@@ -51,6 +52,26 @@ def test_every_sampler_proposes_candidates_of_the_space_and_learns_of_each_end(s
                 mine.tell(proposal.ticket, trial)
     states = [trial.state.name for trial in mine.study.trials]
     assert (states.count("PRUNED"), states.count("FAIL"), states.count("COMPLETE")) == (8, 8, 8)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_lost_trial_teaches_no_sampler_and_may_be_proposed_again(sampler: str, resumed: bool) -> None:
+    mine = proposer(sampler)
+    proposal = mine.propose()
+    lost = replace(finished(1, proposal), status=Status.LOST, outcome=Outcome(Status.LOST, "the worker was lost"))
+    if resumed:
+        mine = proposer(sampler)
+        mine.recall(lost)
+    else:
+        mine.reach(proposal.ticket, lost)
+        mine.tell(proposal.ticket, lost)
+    assert [trial.state.name for trial in mine.study.trials] == ["FAIL"], "Optuna's samplers look at no such trial"
+    with patch.object(type(mine._sampler), "choose", return_value=None) as choose:
+        mine.propose()
+    told, pending = choose.call_args.args
+    assert not told
+    assert not pending
 
 
 def test_known_good_candidates_come_first_in_their_order() -> None:

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from autopeft.search.preparation import prepare
 from autopeft.search.samplers.drawing import Drawn
 from autopeft.space.space import load_space
 from autopeft.trial import Status, Trial
+from tests.search.place import Place
 from tests.user import user_folder
 
 
@@ -209,37 +209,35 @@ def test_changed_data_stops_a_resume(place: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_kill_loses_no_finished_trial_and_repeats_none(place: Path, tmp_path: Path, workers: int) -> None:
-    storage = f"sqlite:///{tmp_path}/searches.db"
-    settings = options(place, storage=storage, workers=workers, trials=12, methods="bitfit,ia3", name="killed")
-    program = f"import autopeft; autopeft.search(**{settings!r})"
-    with (tmp_path / "errors").open("w") as errors:
-        process = subprocess.Popen([sys.executable, "-c", program], stderr=errors, cwd=tmp_path)
+def test_a_kill_loses_no_finished_trial_repeats_none_and_leaves_nothing_over(tmp_path: Path, workers: int) -> None:
+    place = Place(tmp_path)
+    settings = place.settings("killed", 12, workers, sampler="known_costs")
+    process = place.start("search", **settings)
     try:
-        _wait_for_finished(storage, process, 3)
-        os.kill(process.pid, signal.SIGKILL)
+        _wait_for_finished(place, process, 3)
+        for trainer in place.processes(named="Trainable.train")[:1]:
+            os.kill(trainer, signal.SIGSTOP)
     finally:
         process.kill()
         process.wait()
-    before = autopeft.open("killed", storage=storage).trials
+    assert place.left(20) == 0, "not even the worker that was stopped"
+    before = place.trials("killed")
     finished = {trial.number: trial for trial in before if trial.outcome is not None}
     assert 3 <= len(finished) < 12
-    resumed = autopeft.resume("killed", workers=workers, storage=storage, folder=settings["folder"])
+    assert place.start("resume", "killed", **place.resources(workers)).wait(300) == 0, place.errors()
+    resumed = autopeft.open("killed", storage=place.storage)
     assert [trial.number for trial in resumed.trials] == list(range(1, 13))
     assert all(trial.status in (Status.FINISHED, Status.STOPPED) for trial in resumed.trials)
     assert all(resumed.trial(number) == trial for number, trial in finished.items())
     assert len({str(trial.params) for trial in resumed.trials}) == 12
+    place.require_nothing_left()
 
 
-def _wait_for_finished(storage: str, process: "subprocess.Popen[bytes]", count: int) -> None:
+def _wait_for_finished(place: Place, process: "subprocess.Popen[bytes]", count: int) -> None:
     began = time.monotonic()
     while time.monotonic() - began < 120:
         assert process.poll() is None, "the search ended by itself"
-        time.sleep(0.1)
-        try:
-            trials = autopeft.open("killed", storage=storage).trials
-        except AutopeftError:
-            continue
-        if sum(trial.outcome is not None for trial in trials) >= count:
+        time.sleep(0.05)
+        if place.ended("killed") >= count:
             return
     pytest.fail("the search did not begin")

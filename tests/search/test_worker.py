@@ -101,6 +101,7 @@ def raising(error: Exception) -> Callable[..., Iterator[Rung]]:
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "out of memory: CUDA out of memory."),
         (MemoryError("no more"), "out of memory: no more"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "out of memory: [enforce fail]"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "out of memory: CUDA error: CUBLAS_"),
         (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
         (OSError(errno.ENOSPC, "No space left on device"), "OSError: [Errno 28] No space left on device"),
     ],
@@ -113,7 +114,16 @@ def test_a_fault_is_an_outcome_with_its_reason_and_the_next_trial_trains(
     assert failed.status is Status.FAILED
     assert failed.reason.startswith(reason)
     assert failed.artifact == ""
+    assert not worker.spent
     assert outcome(worker, trial(4)).status is Status.FINISHED
+
+
+def test_after_an_error_of_the_device_the_worker_says_that_it_is_spent(worker: TrainingWorker) -> None:
+    broken = RuntimeError("CUDA error: device-side assert triggered\nCompile with `TORCH_USE_CUDA_DSA`")
+    with patch("autopeft.search.worker.train", raising(broken)), patch.object(worker, "spent", False):
+        failed = outcome(worker, trial())
+        assert worker.spent
+    assert (failed.status, failed.reason) == (Status.FAILED, f"RuntimeError: {broken}")
 
 
 @pytest.mark.parametrize("error", [MemoryError("no more"), torch.OutOfMemoryError("CUDA out of memory.")])

@@ -1,5 +1,6 @@
 """A ledger and workers that train nothing, to see what an orchestrator passes on."""
 
+import ctypes
 import os
 import signal
 import time
@@ -17,15 +18,23 @@ def trial(number: int, does: str = "finish") -> Trial:
 
 @dataclass
 class ToyLedger:
-    """Gives trials, and remembers what it hears. `stops` are numbers that it stops at their first rung."""
+    """Gives trials, and remembers what it hears. `stops` are numbers that it stops at their first rung; trials that
+    end like those of `again` are given once more, as trials that finish.
+    """
 
     trials: list[Trial]
     stops: frozenset[int] = frozenset()
+    again: frozenset[Status] = frozenset()
     heard: list[tuple[int, int]] = field(default_factory=list)
     outcomes: dict[int, list[Outcome]] = field(default_factory=dict)
 
+    given: list[int] = field(default_factory=list)
+
     def next(self) -> Trial | None:
-        return self.trials.pop(0) if self.trials else None
+        if not self.trials:
+            return None
+        self.given.append(self.trials[0].number)
+        return self.trials.pop(0)
 
     def rung(self, number: int, rung: Rung) -> bool:
         self.heard.append((number, rung.step))
@@ -33,6 +42,8 @@ class ToyLedger:
 
     def ended(self, number: int, outcome: Outcome) -> None:
         self.outcomes.setdefault(number, []).append(outcome)
+        if outcome.status in self.again:
+            self.trials.append(trial(number))
 
     def statuses(self) -> dict[int, list[Status]]:
         return {number: [each.status for each in given] for number, given in self.outcomes.items()}
@@ -50,6 +61,7 @@ class ToyWorker:
 
     def __init__(self) -> None:
         self._trained = 0
+        self.spent = False
         self.facts = {"process": os.getpid()}
 
     def train(self, trial: Trial) -> Iterator[Rung | Outcome]:
@@ -65,8 +77,17 @@ class ToyWorker:
                     raise RuntimeError("an error that the worker did not catch")
                 if does == "linger":
                     time.sleep(60)
-            yield Outcome(Status.FAILED if does == "fail" else Status.FINISHED, does, 0.1, facts=facts)
+                if does == "stop":
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                if does == "hold on":
+                    # In C, and no other thread of Python runs meanwhile.
+                    ctypes.PyDLL(None).sleep(60)
+            self.spent = does == "break the device"
+            bad = does in ("fail", "break the device")
+            yield Outcome(Status.FAILED if bad else Status.FINISHED, does, 0.1, facts=facts)
         finally:
+            if does == "die on leaving":
+                os.kill(os.getpid(), signal.SIGKILL)
             if does == "leave a mark":
                 trial.candidate.parts[0].settings["file"].write_text("closed")  # type: ignore[union-attr]
 
