@@ -245,7 +245,7 @@ class Resources:
     """Address of a running Ray cluster, or 'auto'; a local one is started when not given."""
     timeout: float | None = None
     """Longest wait for a trial's next rung, such as 30m; then its worker is ended. Impossible with --workers 0."""
-    storage: str = "sqlite:///autopeft.db"
+    storage: str = field(default="sqlite:///autopeft.db", repr=False)
     """SQLAlchemy URL of the database that remembers searches."""
     folder: str = "autopeft-runs"
     """Folder for trained weights and prepared data; must be shared by all machines of a cluster."""

@@ -139,7 +139,7 @@ class Repository:
 
     def create(self, record: SearchRecord) -> None:
         """Remembers a new search, and makes the database where there is none."""
-        with answered(self._url):
+        with answered(self._url, at_first=True):
             bring_up_to_date(self._engine, self._url)
         with self._writing() as session:
             row = SearchRow.of(record)
@@ -212,7 +212,7 @@ class Repository:
     def _has_tables(self) -> bool:
         """Whether there is something to read; tables of an older version are migrated, but none are made."""
         if not self._up_to_date and (self._file is None or self._file.exists()):
-            with answered(self._url):
+            with answered(self._url, at_first=True):
                 if version(self._engine) is not None:
                     bring_up_to_date(self._engine, self._url)
                     self._up_to_date = True
