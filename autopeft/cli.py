@@ -6,7 +6,6 @@ what they need. Options are made from the dataclasses of `plan.py`, whose field 
 printed by `_say`, but for reports, which are safe to print as they are; URLs of databases are `shown`.
 """
 
-import errno
 import os
 import re
 import shlex
@@ -55,17 +54,7 @@ _PIPED_WIDTH = 160
 
 def _say(text: str = "", err: bool = False) -> None:
     """Prints text that may be others', in which what a terminal would obey is shown escaped."""
-    _print(printable(text), err)
-
-
-def _print(text: str, err: bool = False) -> None:
-    try:
-        click.echo(text, err=err)
-    except OSError as error:
-        if error.errno == errno.EPIPE:
-            raise  # Whoever was to read it wants no more; click ends in silence.
-        sys.stdout = None  # Else Python tries once more when it ends.
-        raise AutopeftError(f"cannot write the answer: {error.strerror}.") from error
+    click.echo(printable(text), err=err)
 
 
 class _Commands(click.Group):
@@ -80,7 +69,7 @@ class _Commands(click.Group):
         try:
             return super().main(*args, **extra)
         except OSError as error:
-            sys.stdout = None
+            sys.stdout = None  # Else Python tries once more to write what could not be written.
             where = f" '{error.filename}'" if error.filename else ""
             _say(f"Error: the system refuses{where}: {error.strerror}.", err=True)
             sys.exit(_ANSWERED)
@@ -286,7 +275,7 @@ def _watch(
             advice = f"Go on with: {_command(again, begun[0], {**more, **resources})}{_hint(resources)}"
         _say(f"Interrupted. {advice}", err=True)
         click.get_current_context().exit(_TERMINATED if isinstance(interrupt, _Terminated) else _INTERRUPTED)
-    _print(render(done.record, "terminal"))
+    click.echo(render(done.record, "terminal"))
     if reason := failure(done.record, again):
         _say(f"Error: {reason}", err=True)
         click.get_current_context().exit(_IN_VAIN)
@@ -352,7 +341,7 @@ def report(name: str | None, html: Path | None, as_json: bool, as_csv: bool, sto
 
     record = _open(name, storage).record
     if html is None:
-        _print(render(record, "json" if as_json else "csv" if as_csv else "terminal").rstrip("\n"))
+        click.echo(render(record, "json" if as_json else "csv" if as_csv else "terminal").rstrip("\n"))
         return
     page = render(record, "html")
     try:
@@ -426,9 +415,7 @@ def select(name: str | None, prefer: str, storage: str, **limits: Any) -> None:
     _say(click.wrap_text(describe_fully(chosen.candidate), 100, "  ", "  ") + "\n")
     for what, value in lines(chosen):
         _say(f"  {what:<18} {value}")
-    _say(
-        f"\nExport it:  {shlex.join(['autopeft', 'export', opened.name, str(chosen.number), '--to', 'winner/'])}"
-    )
+    _say(f"\nExport it:  {shlex.join(['autopeft', 'export', opened.name, str(chosen.number), '--to', 'winner/'])}")
 
 
 @main.command()
@@ -554,4 +541,4 @@ def _table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
         console.width = _PIPED_WIDTH
     with console.capture() as captured:
         console.print(table)
-    _print(captured.get().rstrip("\n"))
+    click.echo(captured.get().rstrip("\n"))
