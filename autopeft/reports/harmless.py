@@ -1,5 +1,6 @@
-"""A record whose every text may be printed, whoever wrote it: a stranger's labels, file names and errors reach a terminal
-and a page only through here. A terminal would obey control characters, and a spreadsheet a formula.
+"""A record whose every text may be printed, whoever wrote it: reports read no other.
+
+A terminal would obey control characters, and a spreadsheet a formula.
 """
 
 from collections.abc import Mapping
@@ -15,8 +16,8 @@ _FORMULA = ("=", "+", "-", "@")
 def harmless(value: _Value) -> _Value:
     """The same value with control characters escaped in all its texts, but for ends of lines."""
     made: Any = value
-    if type(value) is str:
-        made = printable(value)
+    if type(made) is str:
+        made = printable(made)
     elif isinstance(value, Mapping):
         made = {harmless(key): harmless(item) for key, item in value.items()}
     elif isinstance(value, list | tuple):

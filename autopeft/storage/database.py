@@ -98,7 +98,9 @@ def answered(url: URL, at_first: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except _AT_FIRST if at_first else DBAPIError as error:
+    except _AT_FIRST as error:
+        if not (at_first or isinstance(error, DBAPIError)):
+            raise
         raise _refused(url, error) from None
 
 

@@ -11,9 +11,10 @@ from urllib.parse import quote, quote_plus, unquote
 HIDDEN = "***"
 _MOST = 5000
 """Characters that are looked at; no longer text is a URL."""
-_PLAIN = frozenset(
-    "application_name cache charset client_encoding connect_timeout database dbname driver host hostaddr immutable mode "
-    "nolock port sslmode target_session_attrs timeout uri user username vfs".split()
+_PLAIN = re.compile(
+    "application_name|cache|charset|client_encoding|connect_timeout|database|dbname|driver|host|hostaddr|immutable|mode|"
+    "nolock|port|sslmode|target_session_attrs|timeout|uri|user|username|vfs",
+    re.IGNORECASE,
 )
 """Names in a query whose values are shown; whatever has another name is hidden."""
 _ACCOUNT = re.compile(r"((?:[\w+.-]+://+)?+[^:]*+):.*@", re.DOTALL)
@@ -49,7 +50,7 @@ def without_secrets(text: str, password: object, query: object) -> str:
 
 def _pair(found: re.Match[str]) -> str:
     name = unquote(found[1])
-    return found[0] if name.lower() in _PLAIN else f"{name}={HIDDEN}"
+    return found[0] if _PLAIN.fullmatch(name) else f"{name}={HIDDEN}"
 
 
 def _secrets(password: object, query: object) -> set[str]:
@@ -66,5 +67,5 @@ def _values(query: object) -> Iterator[str]:
             yield from _values(each)
     elif hasattr(query, "items"):
         for name, value in query.items():
-            if name.lower() not in _PLAIN:
+            if not _PLAIN.fullmatch(name):
                 yield from _values(value)
