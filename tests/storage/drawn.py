@@ -30,7 +30,11 @@ rungs = st.builds(Rung, whole, whole, st.floats(), st.floats(), st.floats())
 outcomes = st.builds(Outcome, st.sampled_from(Status), names, st.floats(), st.none() | costs, names, facts)
 
 
-answers = st.builds(Answers, st.floats(), whole, st.binary(max_size=20))
+answers = st.builds(
+    lambda accuracy, right: Answers(accuracy, 8 * len(right) - 3, right),
+    st.floats(),
+    st.binary(min_size=1, max_size=20),
+)
 
 
 def confirmations(number: int) -> st.SearchStrategy[Confirmation]:
