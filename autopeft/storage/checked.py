@@ -17,17 +17,19 @@ _Value = TypeVar("_Value")
 _YEARS = range(1970, 9000)
 _FACTS: Mapping[str, Any] = {
     **dict.fromkeys(("data", "labels", "methods", "hybrids"), list[str]),
-    **dict.fromkeys(("train_rows", "validation_rows", "backbone_parameters", "batch_length"), int | None),
-    **dict.fromkeys(("backbone", "data_fingerprint", "device"), str | None),
-    **dict.fromkeys(("seconds", "device_memory", "set_up_seconds", "seconds_per_step", "examples_per_second"), float),
-    **dict.fromkeys(("latency", "latency_bare", "bytes_on_disk"), float),
+    **dict.fromkeys(("train_rows", "validation_rows", "backbone_parameters", "batch_length", "workers"), int | None),
+    **dict.fromkeys(("backbone", "data_fingerprint"), str),
     **dict.fromkeys(("refused", "versions"), Mapping[str, str] | None),
+    "seconds": float,
     "pairs": list[list[str]],
-    "workers": int | None,
     "warm_start": list[dict[str, Any]],
     "memory_correction": Mapping[str, float],
 }
-"""What facts hold, those of a search and those of an outcome alike; others are only shown, and may be anything."""
+"""What the facts of a search hold where something is reckoned with them; others are only shown, and may be anything."""
+_OF_OUTCOMES: Mapping[str, Any] = dict.fromkeys(
+    ("set_up_seconds", "seconds_per_step", "examples_per_second", "latency", "latency_bare", "bytes_on_disk"), float
+)
+"""The same of an outcome's facts."""
 
 
 def checked(value: _Value) -> _Value:
@@ -71,8 +73,8 @@ def _is(value: Any, hint: Any, where: str) -> bool:
     return isinstance(value, NoneType if hint is None else hint)
 
 
-def _facts_hold(facts: Mapping[str, Any]) -> bool:
-    for name, hint in _FACTS.items():
+def _facts_hold(facts: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    for name, hint in known.items():
         if name in facts:
             _require(facts[name], hint, f"the fact '{name}'")
     return True
@@ -94,14 +96,14 @@ def _record_holds(record: SearchRecord) -> bool:
         if len({each.rows for each in answers if each is not None}) > 1:
             return False
     correction = record.facts.get("memory_correction") or {"factor", "ran_out"}
-    return _facts_hold(record.facts) and {"factor", "ran_out"} <= set(correction)
+    return _facts_hold(record.facts, _FACTS) and {"factor", "ran_out"} <= set(correction)
 
 
 _ALSO: Mapping[type, Callable[[Any], bool]] = {
     Costs: _costs_hold,
     Rung: lambda rung: rung.step >= 0 and rung.steps >= 0,
     Answers: lambda answers: 0 < answers.rows <= 8 * len(answers.right),
-    Outcome: lambda outcome: _facts_hold(outcome.facts),
+    Outcome: lambda outcome: _facts_hold(outcome.facts, _OF_OUTCOMES),
     Trial: lambda trial: trial.number > 0,
     SearchRecord: _record_holds,
 }

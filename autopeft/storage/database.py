@@ -43,6 +43,11 @@ def read_url(text: str) -> URL:
         raise AutopeftError(
             f"'{shown(text)}' forgets everything when the program ends; give a file, such as {EXAMPLE}."
         )
+    if sqlite and url.query and str(url.query.get("uri")).lower() not in ("true", "1", "yes"):
+        raise AutopeftError(
+            f"what stands after ? in '{shown(text)}' counts only where uri=true is among it, as in "
+            "sqlite:///file:autopeft.db?mode=ro&uri=true."
+        )
     if not sqlite and "@" in f"{url.host}{url.database}":
         raise AutopeftError(
             f"'{shown(text)}' holds more than one @; in a user's name or a password write %40 instead, and %2F for /."

@@ -123,7 +123,7 @@ class Repository:
             options = [subqueryload(SearchRow.trials).subqueryload(part) for part in parts]
             confirmed = subqueryload(SearchRow.trials).subqueryload(TrialRow.confirmations)
             options.append(confirmed.subqueryload(ConfirmationRow.answers))
-            with self._reading() as session, self._as_written(f"search '{brief(name)}'"):
+            with self._reading() as session, self._as_written(f"search {brief(name)}"):
                 row = session.scalar(select(SearchRow).where(SearchRow.name == name).options(*options))
                 if row is not None:
                     return row.record()
