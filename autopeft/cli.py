@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 import click
 
 from autopeft.errors import AutopeftError
-from autopeft.foreign import printable
+from autopeft.foreign import brief, printable
 from autopeft.plan import OBJECTIVES, Budget, Plan, Resources, field_docs
 from autopeft.storage.urls import shown
 
@@ -70,7 +70,7 @@ class _Commands(click.Group):
             return super().main(*args, **extra)
         except OSError as error:
             sys.stdout = None  # Else Python tries once more to write what could not be written.
-            where = f" '{error.filename}'" if error.filename else ""
+            where = f" {brief(error.filename, 100)}" if error.filename else ""
             _say(f"Error: the system refuses{where}: {error.strerror}.", err=True)
             sys.exit(_ANSWERED)
 
@@ -260,7 +260,7 @@ def _watch(
 
     begun: list[str] = []
     try:
-        with _terminable(), Progress() as progress:
+        with _terminable() as terminated, Progress() as progress:
 
             def hear(event: "Event") -> None:
                 if isinstance(event, Begun):
@@ -269,12 +269,12 @@ def _watch(
 
             hear(Doing("importing libraries"))
             done = run(hear)
-    except KeyboardInterrupt as interrupt:
+    except KeyboardInterrupt:
         advice = "Nothing was trained yet."
         if begun:
             advice = f"Go on with: {_command(again, begun[0], {**more, **resources})}{_hint(resources)}"
         _say(f"Interrupted. {advice}", err=True)
-        click.get_current_context().exit(_TERMINATED if isinstance(interrupt, _Terminated) else _INTERRUPTED)
+        click.get_current_context().exit(_TERMINATED if terminated else _INTERRUPTED)
     click.echo(render(done.record, "terminal"))
     if reason := failure(done.record, again):
         _say(f"Error: {reason}", err=True)
@@ -284,18 +284,18 @@ def _watch(
     _say(f"Under limits:  {_command('select', done.name, where)} --memory SIZE --trainable COUNT{_hint(where)}")
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM came; a search ends by it as by Ctrl-C."""
-
-
 @contextmanager
-def _terminable() -> Iterator[None]:
-    def end(*_: object) -> None:
-        raise _Terminated
+def _terminable() -> Iterator[list[int]]:
+    """SIGTERM ends the block as Ctrl-C does, and is told of: Ray makes an interrupt of its own out of ours."""
+    came: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, end)
     try:
-        yield
+        yield came
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 

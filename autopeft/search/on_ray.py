@@ -27,6 +27,7 @@ from ray.tune.search import Searcher
 from autopeft.errors import AutopeftError
 from autopeft.search.allotment import Allotment, allot, pack
 from autopeft.search.ledger import STOPPED_EARLY, Ledger, Worker
+from autopeft.search.signals import handler_kept
 from autopeft.sizes import show_seconds
 from autopeft.trial import Outcome, Status, Trial
 
@@ -359,7 +360,8 @@ def _ray(address: str | None) -> Iterator[None]:
         return
     local: dict[str, Any] = {"num_cpus": _cores(), "include_dashboard": False, "object_store_memory": _OBJECTS}
     try:
-        ray.init(address=address, logging_level=logging.CRITICAL, log_to_driver=False, **({} if address else local))
+        with handler_kept():
+            ray.init(address=address, logging_level=logging.CRITICAL, log_to_driver=False, **({} if address else local))
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"join the Ray cluster at '{address}'" if address else "start Ray"
         token = " A cluster that asks for a token wants RAY_AUTH_MODE=token set here, too." if address else ""

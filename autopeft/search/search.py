@@ -11,6 +11,7 @@ from typing import Any
 from autopeft.confirmed import Confirmed, confirmed
 from autopeft.errors import AutopeftError
 from autopeft.events import BaselinesKnown, Begun, Doing, Ended, Event
+from autopeft.foreign import brief
 from autopeft.fronts import front, select
 from autopeft.plan import Budget, Plan, Resources
 from autopeft.search.confirmation import Confirmer, outstanding, require_same_data
@@ -19,13 +20,18 @@ from autopeft.search.driver import Driver
 from autopeft.search.finder import Finder, Predict
 from autopeft.search.here import train_here
 from autopeft.search.ledger import Ledger, Worker
+from autopeft.search.places import require_folder
 from autopeft.search.portfolio import portfolio
 from autopeft.search.preparation import Prepared, prepare
 from autopeft.search.proposer import Proposer
+from autopeft.search.signals import handler_kept
 from autopeft.search.warm_start import past_searches, warm_start
 from autopeft.space.space import Space, load_space
 from autopeft.storage.repository import Repository
 from autopeft.trial import SearchRecord, Trial
+
+MOST_OF_NAME = 100
+"""Bytes of a search's name; names of files, which systems limit, are made of it."""
 
 
 class Search:
@@ -71,7 +77,7 @@ class Search:
 
         Raises AutopeftError that says which limit excludes all, and what the nearest trial needs.
         """
-        budget = Budget(**limits).resolved(int(self.record.facts["backbone_parameters"]))
+        budget = Budget(**limits).resolved(int(_fact(self._record, "backbone_parameters")))
         return select(self.trials, budget, prefer=prefer)
 
     def export(self, number: int, to: str | Path, merge: bool = False) -> Path:
@@ -89,6 +95,7 @@ class Search:
         if not isinstance(seeds, int) or seeds < 1:
             raise AutopeftError(f"seeds must be a whole number of at least 1, not '{seeds}'.")
         where = Resources(**{"storage": self._storage, **resources})
+        require_folder(where.folder)
         with Repository(where.storage) as repository:
             repository.claim(self.name)
             _confirm(repository.load(self.name), seeds, where, repository, on_event or _nobody)
@@ -130,6 +137,7 @@ def search(
     resources = Resources(**{key: value for key, value in settings.items() if key in of_resources})
     of_plan = {key: value for key, value in settings.items() if key not in of_resources}
     plan = _rooted(Plan.from_dict(of_plan) if plan is None else replace(plan, **of_plan))
+    require_folder(resources.folder)
     with Repository(resources.storage) as repository:
         name = _checked(name) if name else _new_name(plan, repository.names())
         record = SearchRecord(name, plan, datetime.now(UTC))
@@ -143,6 +151,7 @@ def resume(name: str, *, on_event: Callable[[Event], None] | None = None, **reso
     AutopeftError.
     """
     where = Resources(**resources)
+    require_folder(where.folder)
     with Repository(where.storage) as repository:
         record = repository.load(name)
         repository.claim(name)
@@ -235,8 +244,17 @@ def _confirm(
     tell(Ended(repository.load(record.name)))
 
 
+def _fact(record: SearchRecord, name: str) -> Any:
+    """What was found out before the first trial. Raises AutopeftError where somebody took it away."""
+    if record.facts.get(name) is None:
+        raise AutopeftError(
+            f"search '{record.name}' does not remember its {name.replace('_', ' ')}; start another one."
+        )
+    return record.facts[name]
+
+
 def _require_same_data(record: SearchRecord, prepared: Prepared) -> None:
-    if record.facts["data_fingerprint"] != prepared.facts["data_fingerprint"]:
+    if _fact(record, "data_fingerprint") != prepared.facts["data_fingerprint"]:
         raise AutopeftError(
             f"the data in '{record.plan.data}' changed since search '{record.name}' began; start another one."
         )
@@ -246,7 +264,8 @@ def _train(ledger: Ledger, new_worker: Callable[[], Worker], resources: Resource
     if resources.workers == 0:
         train_here(ledger, new_worker)
         return
-    from autopeft.search.on_ray import train_on_ray
+    with handler_kept():
+        from autopeft.search.on_ray import train_on_ray
 
     train_on_ray(
         ledger,
@@ -281,19 +300,24 @@ def _rooted(plan: Plan) -> Plan:
 
 
 def _absolute(place: str) -> str:
-    path = Path(place).expanduser()
-    return str(path.absolute()) if path.exists() else place
+    try:
+        path = Path(place).expanduser()
+        return str(path.absolute()) if path.exists() else place
+    except (OSError, RuntimeError):  # No system has such a path, or nobody such a home: it may be a hub name.
+        return place
 
 
 def _checked(name: str) -> str:
     """A name that can also be a folder's. Raises AutopeftError."""
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise AutopeftError(f"a search cannot be named '{name}'; use letters, digits, '-', '_' and '.'.")
+    if len(name.encode()) > MOST_OF_NAME:
+        raise AutopeftError(f"a search cannot be named '{brief(name)}': a name takes at most {MOST_OF_NAME} bytes.")
     return name
 
 
 def _new_name(plan: Plan, taken: tuple[str, ...]) -> str:
-    stem = re.sub(r"[^a-z0-9]+", "-", Path(plan.data).stem.lower()).strip("-") or "search"
+    stem = re.sub(r"[^a-z0-9]+", "-", Path(plan.data).stem.lower())[:60].strip("-") or "search"
     name = base = f"{stem}-{datetime.now():%Y%m%d-%H%M}"
     number = 2
     while name in taken:
