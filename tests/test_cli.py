@@ -286,7 +286,8 @@ def shell(place: Path, line: str) -> subprocess.CompletedProcess[str]:
     program = f"{sys.executable} -c 'from autopeft.cli import main; main()'"
     return subprocess.run(
         ["bash", "-c", f"set -o pipefail; {line.replace('autopeft', program, 1)}"],
-        cwd=place, env={**os.environ, "PYTHONPATH": str(Path(autopeft.__file__).parent.parent)},
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(Path(autopeft.__file__).parent.parent)},
         capture_output=True,
         text=True,
         timeout=120,
