@@ -2,14 +2,17 @@
 
 Importing this module imports neither torch nor ray nor transformers, so that `--help` answers at once: commands import
 what they need. Options are made from the dataclasses of `plan.py`, whose field docstrings are their help. An
-`AutopeftError` is printed as one sentence with exit code 2.
+`AutopeftError` is printed as one sentence with exit code 2; what ends without a result has exit code 1. Everything is
+printed by `_say`, but for reports, which are safe to print as they are; URLs of databases are `shown`.
 """
 
 import os
 import re
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from pathlib import Path
 from types import MappingProxyType, UnionType
@@ -18,7 +21,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 import click
 
 from autopeft.errors import AutopeftError
+from autopeft.foreign import brief, printable
 from autopeft.plan import OBJECTIVES, Budget, Plan, Resources, field_docs
+from autopeft.storage.urls import shown
 
 if TYPE_CHECKING:
     from autopeft.events import Event
@@ -42,12 +47,32 @@ _DEMO: Mapping[str, Any] = {"space": "quick", "max_length": 32, "sampler": "tpe"
 _DEMO_LIMITS: Mapping[str, Any] = {"trials": 16, "time": "6m"}
 _ESTIMATING = 4
 """Processes that share an estimate, at most: each begins with importing libraries, and reading the model's shape."""
-_INTERRUPTED = 130
+_IN_VAIN, _ANSWERED, _INTERRUPTED, _TERMINATED = 1, 2, 130, 143
+"""Exit codes: ended without a result; a slip, or a refusal; Ctrl-C; SIGTERM."""
 _PIPED_WIDTH = 160
 
 
+def _say(text: str = "", err: bool = False) -> None:
+    """Prints text that may be others', in which what a terminal would obey is shown escaped."""
+    click.echo(printable(text), err=err)
+
+
 class _Commands(click.Group):
-    """Commands in the order of their use, not of the alphabet; an AutopeftError is an answer, not a crash."""
+    """Commands in the order of their use, not of the alphabet. An AutopeftError is an answer, not a crash, and so is
+    what the system refuses.
+    """
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="replace")  # For what an encoding other than UTF-8 does not have.
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            sys.stdout = None  # Else Python tries once more to write what could not be written.
+            where = f" {brief(error.filename, 100)}" if error.filename else ""
+            _say(f"Error: the system refuses{where}: {error.strerror}.", err=True)
+            sys.exit(_ANSWERED)
 
     def list_commands(self, _: click.Context) -> list[str]:
         return list(self.commands)
@@ -56,8 +81,8 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except AutopeftError as error:
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(2)
+            _say(f"Error: {error}", err=True)
+            ctx.exit(_ANSWERED)
 
 
 @click.group(
@@ -82,6 +107,10 @@ def main() -> None:
     A search trains candidates that fit the budget and remembers all of them; its answer is the front of trials that no
     other trial beats in every objective.
     """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise AutopeftError("the folder that you are in was removed; go to another one.") from error
 
 
 def _options(kind: type, *leave_out: str) -> Callable[[_Command], _Command]:
@@ -251,14 +280,15 @@ def _watch(
     again: str = "resume",
     more: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """Runs a search under the live display, then reports; says after Ctrl-C by which command to go on."""
+    """Runs a search under the live display, then reports; says after Ctrl-C or SIGTERM by which command to go on."""
     from autopeft.events import Begun, Doing
     from autopeft.reports import render
+    from autopeft.reports.failure import failure
     from autopeft.reports.progress import Progress
 
     begun: list[str] = []
     try:
-        with Progress() as progress:
+        with _terminable() as terminated, Progress() as progress:
 
             def hear(event: "Event") -> None:
                 if isinstance(event, Begun):
@@ -270,19 +300,45 @@ def _watch(
     except KeyboardInterrupt:
         advice = "Nothing was trained yet."
         if begun:
-            advice = f"Go on with: {_command(again, begun[0], {**more, **resources})}"
-        click.echo(f"Interrupted. {advice}", err=True)
-        click.get_current_context().exit(_INTERRUPTED)
+            advice = f"Go on with: {_command(again, begun[0], {**more, **resources})}{_hint(resources)}"
+        _say(f"Interrupted. {advice}", err=True)
+        click.get_current_context().exit(_TERMINATED if terminated else _INTERRUPTED)
     click.echo(render(done.record, "terminal"))
+    if reason := failure(done.record, again):
+        _say(f"Error: {reason}", err=True)
+        click.get_current_context().exit(_IN_VAIN)
     where = {"storage": resources["storage"]} if "storage" in resources else {}
-    click.echo(f"\nAs a page:     {_command('report', done.name, where)} --html report.html")
-    click.echo(f"Under limits:  {_command('select', done.name, where)} --memory SIZE --trainable COUNT")
+    _say(f"\nAs a page:     {_command('report', done.name, where)} --html report.html")
+    _say(f"Under limits:  {_command('select', done.name, where)} --memory SIZE --trainable COUNT{_hint(where)}")
+
+
+@contextmanager
+def _terminable() -> Iterator[list[int]]:
+    """SIGTERM ends the block as Ctrl-C does, and is told of: Ray makes an interrupt of its own out of ours."""
+    came: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _command(verb: str, name: str, options: Mapping[str, Any]) -> str:
-    """A command as it can be typed."""
-    given = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+    """A command as it can be typed, but for what is hidden of a database's URL."""
+    told = {key: shown(value) if key == "storage" else str(value) for key, value in options.items()}
+    given = [part for key, value in told.items() for part in (f"--{key.replace('_', '-')}", value)]
     return shlex.join(["autopeft", verb, name, *given])
+
+
+def _hint(options: Mapping[str, Any]) -> str:
+    """What to do with a command that does not tell the whole URL of its database; empty where it does."""
+    storage = options.get("storage", "")
+    return "" if shown(storage) == storage else "\nPut back what *** hides in --storage."
 
 
 def _most_recent(storage: str) -> str:
@@ -291,7 +347,7 @@ def _most_recent(storage: str) -> str:
     with Repository(storage) as repository:
         summaries = repository.summaries()
     if not summaries:
-        raise AutopeftError(f"there is no search in {storage}; begin one with `autopeft search`.")
+        raise AutopeftError(f"there is no search in {shown(storage)}; begin one with `autopeft search`.")
     return max(summaries, key=lambda summary: summary.created).name
 
 
@@ -326,7 +382,7 @@ def report(name: str | None, html: Path | None, as_json: bool, as_csv: bool, sto
         html.write_text(page, encoding="utf-8")
     except OSError as error:
         raise AutopeftError(f"cannot write '{html}': {error.strerror}.") from error
-    click.echo(f"Report of {record.name}: {html.absolute()}")
+    _say(f"Report of {record.name}: {html.absolute()}")
 
 
 @main.command(
@@ -358,7 +414,7 @@ def estimate(model: str, memory: str | None, **options: Any) -> None:
     )
     _table(rows[0], rows[1:])
     for note in notes:
-        click.echo(note)
+        _say(note)
 
 
 @main.command(
@@ -392,18 +448,18 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
     most = "highest" if OBJECTIVES[prefer] else "lowest"
     among = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in given.items())
     kept = f"of the finished trials that keep {among}" if given else "of all finished trials"
-    click.echo(f"Trial {chosen.number} of {opened.name}: the {most} {heading(prefer)} {kept}.\n")
-    click.echo(click.wrap_text(describe_fully(chosen.candidate), 100, "  ", "  ") + "\n")
+    _say(f"Trial {chosen.number} of {opened.name}: the {most} {heading(prefer)} {kept}.\n")
+    _say(click.wrap_text(describe_fully(chosen.candidate), 100, "  ", "  ") + "\n")
     for what, value in lines(chosen):
-        click.echo(f"  {what:<18} {value}")
+        _say(f"  {what:<18} {value}")
     if said := no_gain(opened.record, chosen):
-        click.echo(f"\n{said}")
+        _say(f"\n{said}")
     if not opened.has_weights(chosen.number):
-        click.echo("\nIts weights are gone; if the run folder was moved, say where by --folder.")
+        _say("\nIts weights are gone; if the run folder was moved, say where by --folder.")
         return
     looked_in = ["--folder", folder] if folder else []
     words = ["autopeft", "export", opened.name, str(chosen.number), "--to", "winner/", *looked_in]
-    click.echo(f"\nExport it:  {shlex.join(words)}")
+    _say(f"\nExport it:  {shlex.join(words)}")
 
 
 @main.command()
@@ -419,8 +475,8 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
 def export(name: str, trial: int, to: str, merge: bool, model: str | None, storage: str, folder: str | None) -> None:
     """Write a trial's trained weights to a folder."""
     exported = _open(name, storage, folder).export(trial, to, merge=merge, model=model)
-    click.echo(f"Trial {trial} of {name}: {exported.absolute()}\n\nLoad it in Python:\n")
-    click.echo(f'  import autopeft\n\n  model = autopeft.load("{exported}")\n  model.predict(["a text to classify"])')
+    _say(f"Trial {trial} of {name}: {exported.absolute()}\n\nLoad it in Python:\n")
+    _say(f'  import autopeft\n\n  model = autopeft.load("{exported}")\n  model.predict(["a text to classify"])')
 
 
 @main.command("list")
@@ -433,7 +489,7 @@ def list_searches(storage: str) -> None:
     with Repository(storage) as repository:
         summaries = sorted(repository.summaries(), key=lambda summary: summary.created, reverse=True)
     if not summaries:
-        click.echo(f"No searches in {storage}.")
+        _say(f"No searches in {shown(storage)}.")
         return
     rows = [
         (
@@ -493,19 +549,19 @@ def methods(name: str | None) -> None:
         for each in overviews()
     ]
     _table(("method", "family", "BERT-base", "merges", "PEFT", "paper", "summary"), rows)
-    click.echo("\nBERT-base: parameters trained on it; PEFT: saved in peft's own format.")
-    click.echo("`autopeft methods NAME` explains one, with all that may vary.")
+    _say("\nBERT-base: parameters trained on it; PEFT: saved in peft's own format.")
+    _say("`autopeft methods NAME` explains one, with all that may vary.")
 
 
 def _explain(name: str) -> None:
     from autopeft.methods.overview import overview
 
     of, parts = overview(name)
-    click.echo(f"{of.name} ({of.family}): {of.summary}\n\n{of.paper}\n")
+    _say(f"{of.name} ({of.family}): {of.summary}\n\n{of.paper}\n")
     trains = "cannot be attached to BERT-base" if of.trainable is None else f"trains {of.trainable:,} on BERT-base"
     merges = "merges into the weights" if of.merges else "does not merge into the weights"
     exports = "is saved in peft's own format" if of.exports else "is saved in autopeft's format"
-    click.echo(f"At its defaults it {trains}; it {merges}, and {exports}.\n")
+    _say(f"At its defaults it {trains}; it {merges}, and {exports}.\n")
     rows = [
         (each.name if len(parts) == 1 else f"{part}.{each.name}", each.default, each.varies)
         for part, declared in parts.items()
@@ -546,8 +602,10 @@ def _table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     for number, heading in enumerate(headings):
         table.add_column(heading, no_wrap=number < len(headings) - 1, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell, keep="")) for cell in row))
     console = Console()
     if not console.is_terminal:
         console.width = _PIPED_WIDTH
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    click.echo(captured.get().rstrip("\n"))

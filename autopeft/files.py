@@ -1,9 +1,14 @@
-"""Files as others see them: whole or not at all, whoever writes them at the same time; and how much they hold."""
+"""Files as others see them: whole or not at all, whoever writes them at the same time; and folders: whether they can be
+written, and how much they hold.
+"""
 
+import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from autopeft.errors import AutopeftError
 
 
 @contextmanager
@@ -21,3 +26,22 @@ def appearing(target: Path) -> Iterator[Path]:
 def bytes_in(folder: Path) -> int:
     """Bytes of all files in a folder; 0 where there is none."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def require_folder(folder: str | Path) -> None:
+    """Raises AutopeftError where the folder for weights and data cannot be made or written; leaves nothing behind."""
+    missing: list[Path] = []
+    try:
+        path = Path(folder).absolute()
+        missing = [each for each in (path, *path.parents) if not each.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise AutopeftError(
+            f"the folder '{folder}' for weights and data cannot be written: {error.strerror}; give another by --folder."
+        ) from error
+    finally:
+        for each in missing:
+            with suppress(OSError):
+                each.rmdir()

@@ -6,17 +6,19 @@ Every field's docstring is its only description; command-line help is made from 
 import ast
 import inspect
 import math
+import os
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Any, Self
 
-import yaml
-
+from autopeft.declared import read_declared
 from autopeft.errors import AutopeftError, unknown
+from autopeft.foreign import brief
 from autopeft.sizes import (
     Share,
     parse_bytes,
@@ -50,6 +52,8 @@ PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "latency": parse_seconds,
 }
 """How limits on costs are read; `show_cost` writes what they read."""
+_MOST = 1_000_000_000
+"""Of whatever is counted; more is a slip, and some libraries cannot hold it."""
 _SHOW = {"memory": show_bytes, "stored": show_bytes, "overhead": show_fraction, "latency": show_milliseconds}
 
 
@@ -82,16 +86,17 @@ class Budget:
             value = getattr(self, name)
             if value is not None:
                 parsed = parse(value)
-                if isinstance(parsed, Share) and parsed.fraction <= 0:
-                    raise AutopeftError(f"budget {name} must be more than 0%, not {value}.")
+                if isinstance(parsed, Share) and not 0 < parsed.fraction <= _MOST:
+                    beyond = "more than 0%" if parsed.fraction <= 0 else f"at most {_MOST:,}%"
+                    raise AutopeftError(f"budget {name} must be {beyond}, not {_said(value)}.")
                 if isinstance(parsed, int) and parsed < 1:
-                    raise AutopeftError(f"budget {name} must be at least 1, not {value}.")
+                    raise AutopeftError(f"budget {name} must be at least 1, not {_said(value)}.")
                 if name == "latency" and parsed == 0:
                     raise AutopeftError("budget latency must be more than 0 seconds.")
                 object.__setattr__(self, name, parsed)
         least = self.accuracy_at_least
         if least is not None and not (_is_number(least) and 0 <= least <= 1):
-            raise AutopeftError(f"accuracy_at_least must be a number between 0 and 1, not {least}.")
+            raise AutopeftError(f"accuracy_at_least must be a number between 0 and 1, not {_said(least)}.")
 
     def resolved(self, backbone_parameters: int) -> "Budget":
         """The same budget with shares turned into numbers."""
@@ -140,7 +145,7 @@ class Plan:
     sampler: str = "known_costs"
     """How candidates are proposed: known_costs (our own), tpe, nsga2, gp or random."""
     seed: int = 0
-    """Fixes the validation split, the proposals and every trial's training."""
+    """Fixes the validation split and every trial's training; the proposals, too, in one sitting without `resume`."""
     confirm: int = 0
     """Seeds to train the front again with after the search, at full length; nothing else uses the test split."""
     warm_start: bool = False
@@ -149,10 +154,8 @@ class Plan:
     """Run program code that comes with the model, where transformers needs it; it may do anything on your machine."""
 
     def __post_init__(self) -> None:
-        for name in ("model", "data", "task", "space", "sampler"):
-            object.__setattr__(self, name, str(getattr(self, name)))
-        if self.label is not None:
-            object.__setattr__(self, "label", str(self.label))
+        for name in ("model", "data", "task", "space", "sampler", *(("label",) if self.label is not None else ())):
+            object.__setattr__(self, name, _text(name, getattr(self, name)))
         for name in ("model", "data"):
             if not getattr(self, name).strip():
                 raise AutopeftError(f"a plan needs '{name}'.")
@@ -160,24 +163,24 @@ class Plan:
             object.__setattr__(self, name, _names(name, getattr(self, name)))
         for name in ("trials", "max_length", "seed", "confirm"):
             if not (_is_number(getattr(self, name), whole=True) or (name == "trials" and self.trials is None)):
-                raise AutopeftError(f"{name} must be a whole number, not '{getattr(self, name)}'.")
+                raise AutopeftError(f"{name} must be a whole number, not '{_said(getattr(self, name))}'.")
+            if (getattr(self, name) or 0) > _MOST and name != "seed":
+                raise AutopeftError(f"{name} must be at most {_MOST:,}, not {_said(getattr(self, name))}.")
         if self.trials is None and self.time is None:
             object.__setattr__(self, "trials", 32)
         if self.trials is not None and self.trials < 1:
             raise AutopeftError(f"trials must be at least 1, not {self.trials}.")
         if self.time is not None:
-            object.__setattr__(self, "time", parse_seconds(self.time))
-            if self.time == 0:
-                raise AutopeftError("time must be more than 0 seconds.")
+            object.__setattr__(self, "time", _seconds("time", self.time))
         if self.max_length < 8:
             raise AutopeftError(f"max_length must be at least 8 tokens, not {self.max_length}.")
         for name in ("warm_start", "trust_remote_code"):
             if not isinstance(getattr(self, name), bool):
-                raise AutopeftError(f"{name} must be true or false, not '{getattr(self, name)}'.")
+                raise AutopeftError(f"{name} must be true or false, not '{_said(getattr(self, name))}'.")
         if self.confirm < 0:
             raise AutopeftError(f"confirm must be 0 or more seeds, not {self.confirm}.")
         if not 0 <= self.seed < 2**32:
-            raise AutopeftError(f"seed must lie between 0 and {2**32 - 1}, not {self.seed}.")
+            raise AutopeftError(f"seed must lie between 0 and {2**32 - 1}, not {_said(self.seed)}.")
         if len(self.text) > 2:
             raise AutopeftError(f"at most two text columns can be used, not {len(self.text)}: {', '.join(self.text)}.")
         if self.sampler not in SAMPLERS:
@@ -188,7 +191,7 @@ class Plan:
         if len(set(self.objectives)) != len(self.objectives) or not self.objectives:
             raise AutopeftError(f"objectives must be distinct and at least one, not '{','.join(self.objectives)}'.")
         if not isinstance(self.budget, Budget):
-            raise AutopeftError(f"budget must hold limits such as 'memory: 8GiB', not '{self.budget}'.")
+            raise AutopeftError(f"budget must hold limits such as 'memory: 8GiB', not '{_said(self.budget)}'.")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for YAML and JSON; `from_dict` reads them back."""
@@ -222,11 +225,10 @@ class Plan:
         Raises AutopeftError.
         """
         try:
-            plain = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise AutopeftError(f"cannot read the plan '{path}': {error.strerror}.") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise AutopeftError(f"'{path}' is not valid YAML: {' '.join(str(error).split())}.") from error
+            plain = read_declared(Path(path))
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise AutopeftError(f"cannot read the plan '{path}': {why}.") from error
         if not isinstance(plain, Mapping):
             raise AutopeftError(f"'{path}' must hold fields such as 'model:' and 'data:'.")
         both = {**plain, **overrides}
@@ -248,33 +250,61 @@ class Resources:
     """Address of a running Ray cluster, or 'auto'; a local one is started when not given."""
     timeout: float | None = None
     """Longest wait for a trial's next rung, such as 30m; then its worker is ended. Impossible with --workers 0."""
-    storage: str = "sqlite:///autopeft.db"
+    storage: str = field(default="sqlite:///autopeft.db", repr=False)
     """SQLAlchemy URL of the database that remembers searches."""
     folder: str = "autopeft-runs"
     """Folder for trained weights and prepared data; must be shared by all machines of a cluster."""
 
     def __post_init__(self) -> None:
         if self.workers is not None and not (_is_number(self.workers, whole=True) and self.workers >= 0):
-            raise AutopeftError(f"workers must be 0 or more, and whole, not {self.workers}.")
+            raise AutopeftError(f"workers must be 0 or more, and whole, not {_said(self.workers)}.")
         if self.gpus_per_trial is not None and not (_is_number(self.gpus_per_trial) and self.gpus_per_trial >= 0):
-            raise AutopeftError(f"gpus_per_trial must be 0 or more, not {self.gpus_per_trial}.")
+            raise AutopeftError(f"gpus_per_trial must be 0 or more, not {_said(self.gpus_per_trial)}.")
+        for name in ("workers", "gpus_per_trial"):
+            if (getattr(self, name) or 0) > _MOST:
+                raise AutopeftError(f"{name} must be at most {_MOST:,}, not {_said(getattr(self, name))}.")
         if self.timeout is not None:
-            object.__setattr__(self, "timeout", parse_seconds(self.timeout))
-            if self.timeout == 0:
-                raise AutopeftError("timeout must be more than 0 seconds.")
+            object.__setattr__(self, "timeout", _seconds("timeout", self.timeout))
+        for name in ("address", "storage", "folder"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _text(name, getattr(self, name)))
 
 
 def _is_number(value: object, whole: bool = False) -> bool:
-    return isinstance(value, int if whole else int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        return False
+    return isinstance(value, int) or math.isfinite(value)
+
+
+def _said(value: object) -> str:
+    """A wrong value as it is told: a text without quotes, whatever else cut short."""
+    return value if isinstance(value, str) and len(value) < 100 else brief(value, 100)
+
+
+def _text(name: str, value: object) -> str:
+    """A field that is a text, a path or a number of a column. Raises AutopeftError."""
+    if isinstance(value, str | PurePath) or (_is_number(value) and abs(value) <= _MOST):  # type: ignore[arg-type]
+        text = str(value)
+        with suppress(UnicodeEncodeError):
+            if b"\0" not in os.fsencode(text):
+                return text
+    raise AutopeftError(f"{name} must be a text, not {brief(value, 100)}.")
+
+
+def _seconds(name: str, value: Any) -> float:
+    seconds = parse_seconds(value)
+    if not 0 < seconds <= _MOST:
+        raise AutopeftError(f"{name} must be more than 0 seconds{', and less than 30 years' if seconds else ''}.")
+    return seconds
 
 
 def _names(field_name: str, value: object) -> tuple[str, ...]:
     """Several names, given one by one or as one text with commas."""
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
-    if not isinstance(value, Sequence):
-        raise AutopeftError(f"{field_name} must be names such as 'a,b', not '{value}'.")
-    return tuple(str(name) for name in value)
+    if not isinstance(value, list | tuple):
+        raise AutopeftError(f"{field_name} must be names such as 'a,b', not '{_said(value)}'.")
+    return tuple(_text(field_name, name) for name in value)
 
 
 @cache

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autopeft.errors import AutopeftError
+from autopeft.foreign import brief
 
 _BYTES = {"": 1, "B": 1}
 _BYTES |= {f"{p}B": 1000**i for i, p in enumerate("kMGT", 1)}
@@ -13,6 +14,7 @@ _BYTES |= {f"{p}iB": 1024**i for i, p in enumerate("KMGT", 1)}
 _COUNTS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 _SECONDS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _WHOLE = r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+(?:_[0-9]+)*"
+_MOST = 1e300
 _NUMBER = re.compile(rf"\s*((?:{_WHOLE})(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([A-Za-z]*)\s*")
 
 
@@ -30,14 +32,16 @@ class Share:
 
 
 def _parse(text: str | float, units: Mapping[str, float], what: str, examples: str) -> float:
-    match = _NUMBER.fullmatch(str(text))
+    known = isinstance(text, str) or (isinstance(text, int | float) and abs(text) < _MOST)
+    match = _NUMBER.fullmatch(str(text)) if known else None
     value = math.inf
     if match:
         folded = {name.lower(): factor for name, factor in units.items()}
         unit = units.get(match[2], folded.get(match[2].lower(), math.inf))
         value = float(match[1].replace("_", "").replace(",", "")) * unit
     if not math.isfinite(value):
-        raise AutopeftError(f"'{text}' is not {what}; write it like {examples}.")
+        shown = text if isinstance(text, str) and len(text) < 100 else brief(text, 100)
+        raise AutopeftError(f"'{shown}' is not {what}; write it like {examples}.")
     return value
 
 
@@ -55,7 +59,7 @@ def parse_count_or_share(text: str | int | float | Share) -> int | Share:
     """A count as above, or a share such as `1%`. Raises AutopeftError."""
     if isinstance(text, Share):
         return text
-    stripped = str(text).strip()
+    stripped = text.strip() if isinstance(text, str) else ""
     if not stripped.endswith("%"):
         return parse_count(text)
     return Share(_parse(stripped[:-1], {"": 1}, "a share", "1% or 0.5%") / 100)
@@ -63,9 +67,9 @@ def parse_count_or_share(text: str | int | float | Share) -> int | Share:
 
 def parse_fraction(text: str | int | float) -> float:
     """`5%`, or a plain number such as 0.05. Raises AutopeftError."""
-    stripped = str(text).strip()
-    value = _parse(stripped.removesuffix("%"), {"": 1}, "a share", "5% or 0.05")
-    return value / 100 if stripped.endswith("%") else value
+    share = isinstance(text, str) and text.strip().endswith("%")
+    number = text.strip().removesuffix("%") if isinstance(text, str) else text
+    return _parse(number, {"": 1}, "a share", "5% or 0.05") / (100 if share else 1)
 
 
 def parse_seconds(text: str | int | float) -> float:

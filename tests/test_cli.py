@@ -1,7 +1,9 @@
 """The command line as its users meet it: one whole round on a tiny model, and one mistake of each kind."""
 
+import ast
 import csv
 import json
+import os
 import re
 import signal
 import subprocess
@@ -157,6 +159,8 @@ def test_a_slip_after_a_search_is_answered(place: Path, arguments: list[str], an
         (["search", "--model", "m", "--data", "d", "--objectives", "acuracy"], "Did you mean 'accuracy'?"),
         (["search", "--model", "m", "--data", "d", "--sampler", "known"], "Did you mean 'known_costs'?"),
         (["search", "--model", "m", "--data", "d", "--workers", "-1"], "workers must be 0 or more"),
+        (["search", "--model", "m", "--data", "d", "--name", "n" * 101], "a name takes at most 100 bytes"),
+        (["search", "--model", "m", "--data", "~nobody/d"], "~nobody"),
         (["search", "--plan", "no-plan.yaml"], "cannot read the plan 'no-plan.yaml'"),
         (["report"], "there is no search in"),
         (["select", "--prefer", "speed"], "'speed' is not one of"),
@@ -253,22 +257,28 @@ def test_no_searches_is_no_error(tmp_path: Path) -> None:
     assert result.stdout.startswith("No searches in")
 
 
-def test_control_c_says_how_to_go_on_and_the_search_goes_on(place: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sent", "workers", "status"), [(signal.SIGINT, 0, 130), (signal.SIGTERM, 0, 143), (signal.SIGTERM, 1, 143)]
+)
+def test_an_interrupt_says_how_to_go_on_and_the_search_goes_on(
+    place: Path, tmp_path: Path, sent: signal.Signals, workers: int, status: int
+) -> None:
     storage = f"sqlite:///{tmp_path}/searches.db"
-    resources = ["--folder", str(tmp_path / "runs"), "--storage", storage, "--workers", "0"]
+    resources = ["--folder", str(tmp_path / "runs"), "--storage", storage, "--workers", str(workers)]
     paths = ["--model", str(place / "model"), "--data", str(place / "reviews.csv"), "--space", "quick"]
     command = [sys.executable, "-c", "from autopeft.cli import main; main()"]
     asked = [*command, "search", *paths, "--name", "long", "--methods", "bitfit", "--trials", "10000", *resources]
     process = subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         wait_for_trials(storage, process)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         _, told = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130, told
+    assert process.returncode == status, told
     assert "Traceback" not in told
-    assert "Go on with: autopeft resume long --workers 0 --storage" in told
+    assert "SIGTERM" not in told
+    assert f"Go on with: autopeft resume long --workers {workers} --storage" in told
     assert autopeft.open("long", storage=storage).record.ended is None
 
 
@@ -284,3 +294,72 @@ def wait_for_trials(storage: str, process: subprocess.Popen[str]) -> None:
         except autopeft.AutopeftError:
             continue
     pytest.fail("the search did not begin")
+
+
+def shell(place: Path, line: str) -> subprocess.CompletedProcess[str]:
+    """What a shell makes of `autopeft …`."""
+    program = f"{sys.executable} -c 'from autopeft.cli import main; main()'"
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line.replace('autopeft', program, 1)}"],
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(Path(autopeft.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "told"),
+    [
+        ("autopeft spaces > /dev/full", 2, "Error: the system refuses: No space left on device.\n"),
+        ("autopeft --help > /dev/full", 2, "Error: the system refuses: No space left on device.\n"),
+        ("autopeft spaces | true", 1, ""),
+        ("autopeft list >&- 2>&- <&-", 0, ""),
+        ("PYTHONIOENCODING=latin-1 autopeft search --help > /dev/null", 0, ""),
+        ("mkdir gone; cd gone; rmdir ../gone; autopeft list", 2, "Error: the folder that you are in was removed; "),
+    ],
+)
+def test_what_the_system_refuses_ends_in_no_traceback(tmp_path: Path, line: str, status: int, told: str) -> None:
+    done = shell(tmp_path, line)
+    assert (done.returncode, done.stderr[: len(told) or None]) == (status, told)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", main.commands)
+def test_every_command_answers_an_error_in_one_sentence(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise autopeft.AutopeftError("the answer \x1b[2J.")
+
+    monkeypatch.setattr(main.commands[command], "callback", refuse)
+    needed = [each for each in main.commands[command].params if each.required]
+    said = [part for each in needed for part in ([] if each.param_type_name == "argument" else [each.opts[0]]) + ["1"]]
+    result = run(command, *said)
+    assert (result.exit_code, result.stderr) == (2, "Error: the answer \\x1b[2J.\n")
+
+
+def test_a_search_of_which_every_trial_fails_says_why_and_ends_with_1(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("the sky fell\x1b[2J")
+
+    monkeypatch.setattr("autopeft.search.worker.save_artifact", fail)
+    paths = ("--model", place / "model", "--data", place / "reviews.csv", "--folder", tmp_path / "runs")
+    options = ("--methods", "bitfit", "--trials", 2, "--max-length", 16, "--space", "quick", "--workers", 0)
+    result = run("search", *paths, *options, *where(tmp_path))
+    assert result.exit_code == 1
+    last = result.stderr.splitlines()[-1]
+    assert re.fullmatch(
+        r"Error: none of 2 trials is on a front; most often \(2 of them\): .*the sky fell\\x1b\[2J\.", last
+    )
+    assert "As a page" not in result.stdout
+
+
+def test_all_text_of_a_command_is_printed_by_one_function() -> None:
+    tree = ast.parse(Path(import_module("autopeft.cli").__file__ or "").read_text(encoding="utf-8"))
+    functions = [each for each in ast.walk(tree) if isinstance(each, ast.FunctionDef)]
+    printing = {each.name for each in functions if "click.echo(" in ast.unparse(each)}
+    rendered = [line for each in functions for line in ast.unparse(each).splitlines() if "click.echo(" in line]
+    assert all("render(" in line or "printable(" in line or "captured" in line for line in rendered), printing

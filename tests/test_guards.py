@@ -22,7 +22,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 RANKS = {
     "foreign": 0,
     "errors": 1,
-    **dict.fromkeys(("files", "sizes", "shipped"), 2),
+    **dict.fromkeys(("files", "sizes", "shipped", "declared"), 2),
     "plan": 3,
     **dict.fromkeys(("space", "backbone"), 4),
     "trial": 5,

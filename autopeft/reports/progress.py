@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.live import Live
 
 from autopeft.events import Event
+from autopeft.foreign import printable
 from autopeft.reports.lines import lines
 from autopeft.reports.screen import Screen
 from autopeft.reports.standing import Standing
@@ -53,7 +54,7 @@ class Progress:
     def __call__(self, event: Event) -> None:
         now = self._clock()
         self._standing = self._standing.after(event, now)
-        said = lines(event, self._standing, now)
+        said = tuple(printable(line, keep="") for line in lines(event, self._standing, now))
         if self._live is None:
             self._write(said)
         elif self._standing.over:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from autopeft.foreign import printable
 from autopeft.reports.findings import turned_away
 from autopeft.reports.lines import show_baselines, show_clock, show_count_of
 from autopeft.reports.standing import Standing
@@ -30,10 +31,16 @@ class Screen:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         height = max(options.size.height - 1, 1)
-        for line in screen(self._standing(), self._clock(), height):
+        for line in map(_harmless, screen(self._standing(), self._clock(), height)):
             line.truncate(options.max_width, overflow="ellipsis")
             line.no_wrap = True
             yield line
+
+
+def _harmless(line: Text) -> Text:
+    """The line, or one of a single colour where it holds what a terminal would obey."""
+    said = printable(line.plain, keep="")
+    return line if said == line.plain else Text(said, style=line.style)
 
 
 def screen(standing: Standing, now: float, height: int) -> list[Text]:

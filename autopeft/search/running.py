@@ -3,8 +3,6 @@
 import contextlib
 import logging
 import os
-import signal
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import ray
 
 from autopeft.errors import AutopeftError
 from autopeft.search.leftovers import marked
+from autopeft.search.signals import handlers_kept
 
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -51,7 +50,7 @@ def _started(address: str | None, folder: Path) -> Iterator[None]:
     if len(str(folder)) <= _LONGEST_FOLDER:
         local["_temp_dir"] = str(folder)
     try:
-        with _signals_as_before(), marked(folder):
+        with handlers_kept(), marked(folder):
             ray.init(address=address, logging_level=logging.CRITICAL, log_to_driver=False, **({} if address else local))
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"join the Ray cluster at '{address}'" if address else "start Ray"
@@ -61,21 +60,6 @@ def _started(address: str | None, folder: Path) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-@contextlib.contextmanager
-def _signals_as_before() -> Iterator[None]:
-    """Ray would answer signals itself, some by a dump of its stack: they are the caller's."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for each, handler in handlers.items():
-            if handler is not None:
-                signal.signal(each, handler)
 
 
 def _cores() -> int:

@@ -1,6 +1,7 @@
 """A search goes on only on what it began with: the same rows, and the same weights of the backbone."""
 
 from collections.abc import Callable
+from typing import Any
 
 from autopeft.backbone.load import Backbone
 from autopeft.backbone.source import pinned
@@ -12,9 +13,18 @@ REVISION = "backbone_revision"
 """Names of facts: what tells the backbone's weights apart, and the hub's commit of them."""
 
 
+def fact(record: SearchRecord, name: str) -> Any:
+    """What was found out before the first trial. Raises AutopeftError where somebody took it away."""
+    if record.facts.get(name) is None:
+        raise AutopeftError(
+            f"search '{record.name}' does not remember its {name.replace('_', ' ')}; start another one."
+        )
+    return record.facts[name]
+
+
 def require_same_data(record: SearchRecord, fingerprint: str) -> None:
     """Raises AutopeftError when other rows are learned from now."""
-    if record.facts.get("data_fingerprint") != fingerprint:
+    if fact(record, "data_fingerprint") != fingerprint:
         raise AutopeftError(
             f"the data in '{record.plan.data}' changed since search '{record.name}' began; start another one."
         )

@@ -12,6 +12,7 @@ from typing import Any
 from autopeft.confirmed import Confirmed, confirmed
 from autopeft.errors import AutopeftError
 from autopeft.events import BaselinesKnown, Begun, Doing, Ended, Event
+from autopeft.files import require_folder
 from autopeft.foreign import brief
 from autopeft.fronts import front, select
 from autopeft.methods.saved import trust
@@ -27,7 +28,8 @@ from autopeft.search.portfolio import portfolio
 from autopeft.search.preparation import Prepared, prepare
 from autopeft.search.proposer import Proposer
 from autopeft.search.recalling import as_searched, teach
-from autopeft.search.sameness import BACKBONE
+from autopeft.search.sameness import BACKBONE, fact
+from autopeft.search.signals import handlers_kept
 from autopeft.search.warm_start import on_other_weights, past_searches, warm_start
 from autopeft.search.whereabouts import (
     NAME,
@@ -97,7 +99,7 @@ class Search:
 
         Raises AutopeftError that says which limit excludes all, and what the nearest trial needs.
         """
-        budget = Budget(**limits).resolved(int(self.record.facts["backbone_parameters"]))
+        budget = Budget(**limits).resolved(int(fact(self._record, "backbone_parameters")))
         return select(self.trials, budget, prefer=prefer)
 
     def export(self, number: int, to: str | Path, merge: bool = False, model: str | None = None) -> Path:
@@ -183,6 +185,7 @@ def search(
     resources = Resources(**{key: value for key, value in settings.items() if key in of_resources})
     of_plan = {key: value for key, value in settings.items() if key not in of_resources}
     plan = rooted(Plan.from_dict(of_plan) if plan is None else replace(plan, **of_plan))
+    require_folder(resources.folder)
     with Repository(resources.storage) as repository:
         begun = _checked(name) if name else _free_name(_stem(plan), repository.names())
         repository.require_free(begun)
@@ -229,7 +232,9 @@ def open_search(name: str, storage: str = Resources.storage, folder: str | Path 
 
 def _sitting(record: SearchRecord, moved: Mapping[str, str | None], folder: str | Path | None) -> SearchRecord:
     """The record of a search that is gone on with, where its files lie now. Raises AutopeftError."""
-    return sitting_in(with_moved(record, moved), run_folder(record, folder))
+    place = run_folder(record, folder)
+    require_folder(place)
+    return sitting_in(with_moved(record, moved), place)
 
 
 def _run(
@@ -345,7 +350,8 @@ def _train(ledger: Ledger, new_worker: Callable[[], Worker], resources: Resource
     if resources.workers == 0:
         train_here(ledger, new_worker)
         return
-    from autopeft.search.on_ray import train_on_ray
+    with handlers_kept():
+        from autopeft.search.on_ray import train_on_ray
 
     train_on_ray(
         ledger,

@@ -14,8 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from autopeft.declared import read_declared
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 from autopeft.shipped import shipped
@@ -187,9 +186,9 @@ def _parameters(plain: Any, file: Path, where: str) -> Mapping[str, Parameter]:
 def read_yaml(file: Path, known: set[str]) -> Mapping[str, Any]:
     """A YAML mapping whose fields are among `known`. Raises AutopeftError naming file and field."""
     try:
-        plain = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise AutopeftError(f"{file}: not valid YAML: {error}.") from error
+        plain = read_declared(file)
+    except OSError as error:
+        raise AutopeftError(f"cannot read '{file}': {error.strerror}.") from error
     if not isinstance(plain, Mapping):
         raise AutopeftError(f"{file}: must hold fields such as {', '.join(sorted(known))}.")
     for name in plain:

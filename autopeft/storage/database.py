@@ -13,27 +13,45 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy import dialects as known_dialects
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from autopeft.errors import AutopeftError, unknown
+from autopeft.storage.urls import shown, without_secrets
 
 EXAMPLE = "sqlite:///autopeft.db"
 _PATIENCE = 30.0
 """Seconds that SQLite waits for another process's transaction."""
 _WRITES = "autopeft_writes"
+_AT_FIRST = (SQLAlchemyError, OSError, TypeError, ValueError, LookupError)
+"""What connecting raises: drivers read the options of a URL in their own ways."""
 
 
 def read_url(text: str) -> URL:
-    """A database's URL. Raises AutopeftError."""
+    """A database's URL. Raises AutopeftError, without what SQLAlchemy says: it might repeat a password."""
     try:
         url = make_url(text)
-    except (ArgumentError, ValueError) as error:
-        file = f"sqlite:///{text}" if text and ":" not in text else EXAMPLE
+    except (ArgumentError, ValueError):
+        url = None
+    if url is None:
+        file = f"sqlite:///{shown(text)}" if text and ":" not in text else EXAMPLE
         raise AutopeftError(
-            f"'{text}' is not the URL of a database; write it like {file} or postgresql+psycopg://USER:PASSWORD@HOST/NAME."
-        ) from error
-    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
-        raise AutopeftError(f"'{text}' forgets everything when the program ends; give a file, such as {EXAMPLE}.")
+            f"'{shown(text)}' is not the URL of a database; write it like {file} or "
+            "postgresql+psycopg://USER:PASSWORD@HOST/NAME."
+        )
+    sqlite = url.get_backend_name() == "sqlite"
+    if sqlite and url.database in (None, "", ":memory:"):
+        raise AutopeftError(
+            f"'{shown(text)}' forgets everything when the program ends; give a file, such as {EXAMPLE}."
+        )
+    if sqlite and url.query and str(url.query.get("uri")).lower() not in ("true", "1", "yes"):
+        raise AutopeftError(
+            f"what stands after ? in '{shown(text)}' counts only where uri=true is among it, as in "
+            "sqlite:///file:autopeft.db?mode=ro&uri=true."
+        )
+    if not sqlite and "@" in f"{url.host}{url.database}":
+        raise AutopeftError(
+            f"'{shown(text)}' holds more than one @; in a user's name or a password write %40 instead, and %2F for /."
+        )
     return url
 
 
@@ -64,6 +82,8 @@ def connect(url: URL) -> Engine:
             f"the driver '{driver}' of {shown(url)} cannot be imported ({error}); install it, or give another "
             f"database, such as {EXAMPLE}."
         ) from error
+    except _AT_FIRST as error:
+        raise _refused(url, error) from None
     if sqlite:
         event.listen(engine, "connect", _on_connect)
         event.listen(engine, "begin", _on_begin)
@@ -75,21 +95,24 @@ def writing(engine: Engine) -> Engine:
     return engine.execution_options(**{_WRITES: True})
 
 
-def shown(url: URL) -> str:
-    """A URL as it may be printed: without the password."""
-    return url.render_as_string(hide_password=True)
-
-
 @contextmanager
-def answered(url: URL) -> Iterator[None]:
-    """Turns what a database refuses into one sentence."""
+def answered(url: URL, at_first: bool = False) -> Iterator[None]:
+    """Turns what a database refuses into one sentence; `at_first` where a connection is made for the first time.
+
+    What the driver raised goes no further, because it may repeat a password.
+    """
     try:
         yield
-    except DBAPIError as error:
-        cause = " ".join(str(error.orig).split()).rstrip(".")
-        raise AutopeftError(
-            f"cannot use the database {shown(url)}: {cause}; give another, such as {EXAMPLE}."
-        ) from error
+    except _AT_FIRST as error:
+        if not (at_first or isinstance(error, DBAPIError)):
+            raise
+        raise _refused(url, error) from None
+
+
+def _refused(url: URL, error: Exception) -> AutopeftError:
+    said = str(error.orig if isinstance(error, DBAPIError) else error)
+    cause = " ".join(without_secrets(said, url.password, url.query).split()).rstrip(".")
+    return AutopeftError(f"cannot use the database {shown(url)}: {cause}; give another, such as {EXAMPLE}.")
 
 
 def require_writable(file: Path) -> None:

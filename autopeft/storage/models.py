@@ -1,9 +1,9 @@
 """The tables of the database of searches, and the way of every fact into them and back.
 
-What is loaded equals what was recorded: moments come back in UTC, numbers that are not finite come back, tuples of a
-candidate's settings are tuples again. Only portable column types, so that any database of SQLAlchemy can hold them.
-Keys of trials are natural (search and number), so that recording a trial again is a merge. A change here needs a
-migration (`storage/README.md`).
+What is loaded equals what was recorded, and is `checked`: moments come back in UTC, numbers that are not finite come
+back, tuples of a candidate's settings are tuples again. Only portable column types, so that any database of SQLAlchemy
+can hold them. Keys of trials are natural (search and number), so that recording a trial again is a merge. A change here
+needs a migration (`storage/README.md`).
 """
 
 import math
@@ -31,6 +31,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 from autopeft.plan import Plan
 from autopeft.sizes import Share
 from autopeft.space.candidate import Candidate
+from autopeft.storage.checked import checked
 from autopeft.trial import Answers, Baselines, Confirmation, Costs, Outcome, Rung, SearchRecord, Status, Trial
 
 _NOT_FINITE = "__float__"
@@ -122,17 +123,18 @@ class SearchRow(Base):
         )
 
     def record(self) -> SearchRecord:
-        return SearchRecord(
+        record = SearchRecord(
             self.name,
             _plan(self.plan),
             self.created,
             tuple(row.trial() for row in self.trials),
-            Baselines(**self.baselines) if self.baselines else None,
+            checked(Baselines(**self.baselines)) if self.baselines else None,
             self.ended,
             self.facts,
             self.turned_away,
             tuple(each.confirmation() for row in self.trials for each in row.confirmations),
         )
+        return checked(record)
 
 
 class TrialRow(Base):
@@ -173,9 +175,12 @@ class TrialRow(Base):
 
     def trial(self) -> Trial:
         costs = {row.kind: row.costs() for row in self.costs}
-        return Trial(
+        candidate = Candidate.from_dict(self.candidate)
+        for part in (candidate, candidate.training, *candidate.parts):
+            checked(part)
+        trial = Trial(
             self.number,
-            Candidate.from_dict(self.candidate),
+            candidate,
             costs["predicted"],
             self.params,
             self.seed,
@@ -185,6 +190,7 @@ class TrialRow(Base):
             self.started,
             self.finished,
         )
+        return checked(trial)
 
 
 class _OfTrial:
@@ -224,7 +230,7 @@ class RungRow(_OfTrial, Base):
         )
 
     def rung(self) -> Rung:
-        return Rung(self.step, self.steps, self.accuracy, self.loss, self.seconds)
+        return checked(Rung(self.step, self.steps, self.accuracy, self.loss, self.seconds))
 
 
 class CostsRow(_OfTrial, Base):
@@ -258,7 +264,7 @@ class CostsRow(_OfTrial, Base):
         )
 
     def costs(self) -> Costs:
-        return Costs(
+        costs = Costs(
             self.trainable,
             self.memory,
             self.stored,
@@ -268,6 +274,7 @@ class CostsRow(_OfTrial, Base):
             self.overhead,
             self.set_up_flops,
         )
+        return checked(costs)
 
 
 class OutcomeRow(_OfTrial, Base):
@@ -293,7 +300,7 @@ class OutcomeRow(_OfTrial, Base):
         )
 
     def outcome(self, measured: Costs | None) -> Outcome:
-        return Outcome(self.status, self.reason, self.seconds, measured, self.artifact, self.facts)
+        return checked(Outcome(self.status, self.reason, self.seconds, measured, self.artifact, self.facts))
 
 
 class ConfirmationRow(_OfTrial, Base):
@@ -330,7 +337,7 @@ class ConfirmationRow(_OfTrial, Base):
 
     def confirmation(self) -> Confirmation:
         answers = {row.split: row.answers() for row in self.answers}
-        return Confirmation(
+        confirmation = Confirmation(
             self.number,
             self.repeat,
             self.seed,
@@ -343,6 +350,7 @@ class ConfirmationRow(_OfTrial, Base):
             self.facts,
             self.finished,
         )
+        return checked(confirmation)
 
 
 class AnswersRow(Base):
@@ -370,7 +378,7 @@ class AnswersRow(Base):
         return cls(**key, split=split, accuracy=answers.accuracy, rows=answers.rows, right=answers.right)
 
     def answers(self) -> Answers:
-        return Answers(self.accuracy, self.rows, self.right)
+        return checked(Answers(self.accuracy, self.rows, self.right))
 
 
 def plain_baselines(baselines: Baselines) -> dict[str, float]:

@@ -15,11 +15,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, subqueryload
 
 from autopeft.errors import AutopeftError, unknown
+from autopeft.foreign import brief
 from autopeft.plan import Plan
+from autopeft.storage.checked import checked
 from autopeft.storage.claims import claim
 from autopeft.storage.database import answered, connect, file_of, read_url, require_writable, writing
 from autopeft.storage.models import ConfirmationRow, RungRow, SearchRow, TrialRow, plain_baselines, plain_plan
 from autopeft.storage.schema import bring_up_to_date, version
+from autopeft.storage.urls import shown
 from autopeft.trial import Baselines, Confirmation, SearchRecord, Status, Trial
 
 
@@ -112,9 +115,9 @@ class Repository:
             .outerjoin(finished, finished.c.search_id == SearchRow.id)
             .order_by(SearchRow.id)
         )
-        with self._reading() as session:
+        with self._reading() as session, self._as_written("a search"):
             return tuple(
-                Summary(row.name, row.created, row.ended, trials or 0, best, row.plan["model"])
+                checked(Summary(row.name, row.created, row.ended, trials or 0, best, row.plan["model"]))
                 for row, trials, best in session.execute(query)
             )
 
@@ -125,7 +128,7 @@ class Repository:
             options = [subqueryload(SearchRow.trials).subqueryload(part) for part in parts]
             confirmed = subqueryload(SearchRow.trials).subqueryload(TrialRow.confirmations)
             options.append(confirmed.subqueryload(ConfirmationRow.answers))
-            with self._reading() as session:
+            with self._reading() as session, self._as_written(f"search {brief(name)}"):
                 row = session.scalar(select(SearchRow).where(SearchRow.name == name).options(*options))
                 if row is not None:
                     return row.record()
@@ -144,7 +147,7 @@ class Repository:
 
     def create(self, record: SearchRecord) -> None:
         """Remembers a new search, and makes the database where there is none."""
-        with answered(self._url):
+        with answered(self._url, at_first=True):
             bring_up_to_date(self._engine, self._url)
         with self._writing() as session:
             row = SearchRow.of(record)
@@ -226,7 +229,7 @@ class Repository:
     def _has_tables(self) -> bool:
         """Whether there is something to read; tables of an older version are migrated, but none are made."""
         if not self._up_to_date and (self._file is None or self._file.exists()):
-            with answered(self._url):
+            with answered(self._url, at_first=True):
                 if version(self._engine) is not None:
                     bring_up_to_date(self._engine, self._url)
                     self._up_to_date = True
@@ -236,6 +239,26 @@ class Repository:
     def _reading(self) -> Iterator[Session]:
         with answered(self._url), Session(self._engine) as session, session.begin():
             yield session
+
+    @contextmanager
+    def _as_written(self, what: str) -> Iterator[None]:
+        """Turns whatever stumbles over cells that somebody else changed into one sentence."""
+        try:
+            yield
+        except (
+            AutopeftError,
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
+            why = f"{'' if isinstance(error, AutopeftError) else type(error).__name__ + ': '}{error}".rstrip(".")
+            raise AutopeftError(
+                f"{what} in the database {shown(self._url)} is not as autopeft wrote it: {why}; restore a copy of the "
+                "database, or give another."
+            ) from error
 
     @contextmanager
     def _writing(self) -> Iterator[Session]:

@@ -16,7 +16,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from autopeft.errors import AutopeftError
 from autopeft.shipped import shipped
-from autopeft.storage.database import shown, writing
+from autopeft.storage.database import writing
+from autopeft.storage.urls import shown
 
 if TYPE_CHECKING:
     from alembic.config import Config

@@ -31,7 +31,11 @@ rungs = st.builds(Rung, whole, whole, st.floats(), st.floats(), st.floats())
 outcomes = st.builds(Outcome, st.sampled_from(Status), names, st.floats(), st.none() | costs, names, facts)
 
 
-answers = st.builds(Answers, st.floats(), whole, st.binary(max_size=20))
+answers = st.builds(
+    lambda accuracy, right: Answers(accuracy, 8 * len(right) - 3, right),
+    st.floats(),
+    st.binary(min_size=1, max_size=20),
+)
 whole_answers = st.builds(Answers, st.floats(0, 1), st.just(16), st.binary(min_size=2, max_size=2))
 
 

@@ -34,7 +34,7 @@ def answer(url: str) -> str:
             "'searches.db' is not the URL of a database; write it like sqlite:///searches.db or postgresql",
         ),
         ("", "'' is not the URL of a database; write it like sqlite:///autopeft.db"),
-        ("postgresql://host:port/name", "'postgresql://host:port/name' is not the URL of a database"),
+        ("postgresql://host:port/name", "'postgresql://host:***/name' is not the URL of a database"),
         (
             "sqlite://",
             "'sqlite://' forgets everything when the program ends; give a file, such as sqlite:///autopeft.db.",

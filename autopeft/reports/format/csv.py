@@ -1,7 +1,7 @@
 """One row per trial and one column per objective and hyperparameter, for spreadsheets and data frames.
 
 Hyperparameters are named `method.setting` (`method#2.setting` for a method that a candidate holds twice); a cell is
-empty where a trial has no such value.
+empty where a trial has no such value. Texts that a spreadsheet would take for formulas begin with an apostrophe.
 """
 
 import csv
@@ -12,6 +12,7 @@ from typing import Any
 from autopeft.confirmed import Member
 from autopeft.plan import OBJECTIVES
 from autopeft.reports.findings import find
+from autopeft.reports.harmless import harmless, harmless_cell
 from autopeft.reports.wording import first_line
 from autopeft.space.candidate import Candidate
 from autopeft.trial import SearchRecord, Trial
@@ -27,6 +28,7 @@ _CONFIRMED = (
 
 def render(record: SearchRecord) -> str:
     """Comma-separated text with a line of column names; lines end in a newline."""
+    record = harmless(record)
     found = find(record)
     on_front = {trial.number for trial in found.front}
     confirmed = {each.trial.number: _confirmed(each) for each in (found.confirmed.members if found.confirmed else ())}
@@ -53,9 +55,9 @@ def render(record: SearchRecord) -> str:
     first += [*_MEASURED, *_CONFIRMED, "seconds", "seed", "started", "finished", "reason"]
     settings = sorted({name for row in rows for name in row} - set(first))
     file = StringIO()
-    writer = csv.DictWriter(file, [*first, *settings], restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(file, lineterminator="\n")
+    for line in ([*first, *settings], *([row.get(name, "") for name in [*first, *settings]] for row in rows)):
+        writer.writerow([harmless_cell(cell) for cell in line])
     return file.getvalue()
 
 

@@ -26,6 +26,8 @@ from autopeft.reports.findings import (
     plan_lines,
     tally,
 )
+from autopeft.reports.format.json import plain
+from autopeft.reports.harmless import harmless
 from autopeft.reports.plots import plots
 from autopeft.reports.wording import describe, describe_fully, heading, plural, show, why
 from autopeft.sizes import show_seconds
@@ -42,6 +44,7 @@ class Cell:
 
 def render(record: SearchRecord) -> str:
     """The page."""
+    record = harmless(record)
     found = find(record)
     drawn = plots(record, found)
     return _template().render(
@@ -49,7 +52,7 @@ def render(record: SearchRecord) -> str:
         found=found,
         plural=plural,
         plots=drawn,
-        figures=_script_safe(json.dumps({plot.name: plot.figure for plot in drawn}, default=str)),
+        figures=_script_safe(json.dumps(plain({plot.name: plot.figure for plot in drawn}), allow_nan=False)),
         plotly=Markup(get_plotlyjs()) if drawn else "",
         described=[str(line) for line in record.facts.get("data", ())],
         labels=[str(label) for label in record.facts.get("labels", ())],

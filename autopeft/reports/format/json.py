@@ -39,7 +39,8 @@ def render(record: SearchRecord) -> str:
         "confirmations": [asdict(each) | _accuracies(each) for each in record.confirmations],
         "confirmed": _confirmed(found.confirmed) if found.confirmed else None,
     }
-    return json.dumps(_plain(whole), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # ASCII alone: the same values for programs, and nothing that a terminal would obey or an encoding does not have.
+    return json.dumps(plain(whole), indent=2, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
 
 
 def _trial(trial: Trial) -> Mapping[str, Any]:
@@ -70,11 +71,12 @@ def _spread(spread: Spread) -> Mapping[str, Any]:
     return {"mean": spread.mean, "deviation": spread.deviation, "values": spread.values}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """What JSON can hold of a value."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, float):

@@ -23,6 +23,7 @@ from autopeft.reports.findings import (
     plan_lines,
     tally,
 )
+from autopeft.reports.harmless import harmless
 from autopeft.reports.wording import describe, describe_fully, heading, show
 from autopeft.sizes import show_seconds
 from autopeft.trial import SearchRecord, Trial
@@ -34,12 +35,13 @@ NARROW = 70
 
 def render(record: SearchRecord) -> str:
     """The report for where standard output goes: coloured and as wide as a terminal, else plain."""
-    terminal = sys.stdout.isatty()
+    terminal = sys.stdout is not None and sys.stdout.isatty()
     return text(record, shutil.get_terminal_size().columns if terminal else PLAIN_WIDTH, terminal)
 
 
 def text(record: SearchRecord, width: int, coloured: bool) -> str:
     """The report in a given width."""
+    record = harmless(record)
     found = find(record)
     file = StringIO()
     console = Console(
