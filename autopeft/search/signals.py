@@ -1,4 +1,4 @@
-"""Signals stay whose they were: Ray takes SIGTERM for itself when it is imported, and once more, deeper, when it starts."""
+"""Signals stay whose they were: Ray takes SIGTERM when it is imported, and once more, deeper, when it starts."""
 
 import signal
 import threading
