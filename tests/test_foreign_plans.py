@@ -16,7 +16,7 @@ from autopeft.cli import main
 from autopeft.errors import AutopeftError
 from autopeft.plan import PARSERS, Budget, Plan, Resources
 from autopeft.reports.findings import plan_lines
-from autopeft.search.search import _rooted
+from autopeft.search.whereabouts import rooted
 from tests.watchdog import ended_after
 
 texts = st.text(max_size=12) | st.sampled_from(
@@ -43,9 +43,9 @@ HEALTH = list(HealthCheck)
 
 def used(plan: Plan) -> None:
     """What is done with a plan before anything is read: it is rooted, told, and remembered."""
-    rooted = _rooted(plan)
-    assert Plan.from_dict(rooted.to_dict()) == rooted
-    plan_lines(rooted)
+    found = rooted(plan)
+    assert Plan.from_dict(found.to_dict()) == found
+    plan_lines(found)
     rooted.budget.resolved(10**9).limits()
 
 

@@ -335,7 +335,7 @@ def test_a_split_of_one_part_stands_beside_others(tmp_path):
 def test_parts_that_are_too_few_or_too_many_are_answered(tmp_path, names, said):
     save_parts(tmp_path, [name.removesuffix(".gz") for name in names])
     if names[-1].endswith(".gz"):
-        (tmp_path / names[-1]).write_bytes(gzip.compress((tmp_path / names[0]).read_bytes()))
+        (tmp_path / names[-1]).write_bytes(gzip.compress((tmp_path / names[0]).read_bytes(), mtime=0))
     assert said in complaint(tmp_path)
 
 
@@ -357,7 +357,7 @@ def test_one_part_alone_is_read_and_told(tmp_path):
 def test_compressed_files_of_a_folder_are_read_by_their_names(tmp_path):
     for name in ("train", "test"):
         path = save(tmp_path / f"{name}.jsonl", ROWS)
-        (tmp_path / f"{name}.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+        (tmp_path / f"{name}.jsonl.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
         path.unlink()
     assert {name: held(frame) for name, frame in read_splits(str(tmp_path)).items()} == {"train": ROWS, "test": ROWS}
 
@@ -378,17 +378,17 @@ def test_too_much_data_is_answered_over_all_files(tmp_path, monkeypatch):
         ("x.csv.gz", b"text,label\n", "x.csv.gz' cannot be read as csv.gz: Not a gzipped file"),
         (
             "x.csv.gz",
-            gzip.compress(b"text,label\na,b\n" * 99)[:-9],
+            gzip.compress(b"text,label\na,b\n" * 99, mtime=0)[:-9],
             "cannot be read as csv.gz: Compressed file ended before",
         ),
         ("x.csv.zip", b"text", "x.csv.zip' cannot be read as csv.zip: File is not a zip file."),
         ("x.zip", b"text", "x.zip' cannot be read as zip: File is not a zip file."),
         ("x.csv.xz", b"text", "x.csv.xz' cannot be read as csv.xz: Input format not supported by decoder."),
         ("x.csv.zst", b"text,label\na,b\n", "x.csv.zst' cannot be read as csv.zst: "),
-        ("x.gz", gzip.compress(b"a"), "x.gz' is no kind of file that can be read"),
+        ("x.gz", gzip.compress(b"a", mtime=0), "x.gz' is no kind of file that can be read"),
         ("x.parquet", b"version https://git-lfs.github.com/spec/v1\n", "is no parquet, but a Git LFS pointer"),
         ("x.parquet", b"", "x.parquet' is empty."),
-        ("x.csv.gz", gzip.compress(b""), "x.csv.gz' is empty."),
+        ("x.csv.gz", gzip.compress(b"", mtime=0), "x.csv.gz' is empty."),
     ],
 )
 def test_a_damaged_file_is_answered(tmp_path, name, content, said):

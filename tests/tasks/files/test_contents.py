@@ -103,7 +103,7 @@ def test_the_one_member_of_an_archive_gives_the_kind(tmp_path):
         (b"<?xml version='1.0'?>", "is no csv, but XML"),
         (b"PK\x03\x04\x14\0", "is no csv, but a zip archive or a workbook of Excel"),
         (b"PAR1\x15\0", "is no csv, but parquet; name it so."),
-        (gzip.compress(b"x"), "is no csv, but compressed by gzip; let its name end in .gz."),
+        (gzip.compress(b"x", mtime=0), "is no csv, but compressed by gzip; let its name end in .gz."),
         (
             b"text\xff",
             "is not UTF-8 text: line 1 holds the byte 0xff; save it as UTF-8 (Excel calls that 'CSV UTF-8').",
