@@ -28,6 +28,7 @@ from autopeft.storage.urls import shown
 if TYPE_CHECKING:
     from autopeft.events import Event
     from autopeft.search.search import Search
+    from autopeft.trial import SearchRecord
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -184,6 +185,13 @@ def _moved(*names: str) -> Callable[[_Command], _Command]:
     return decorate
 
 
+_trusting = click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    help="Say once more that code that comes with the model may run: a database alone does not decide that.",
+)
+
+
 @main.command(
     epilog="""
 \b
@@ -235,6 +243,7 @@ def _demo_paths(folder: str) -> dict[str, str]:
 @main.command()
 @_name
 @_moved("model", "data", "space")
+@_trusting
 @_options(Resources)
 def resume(name: str | None, **options: Any) -> None:
     """Go on with an interrupted search: finished trials are kept. NAME is the most recent search when not given."""
@@ -244,7 +253,7 @@ def resume(name: str | None, **options: Any) -> None:
     def run(on_event: "Callable[[Event], None]") -> "Search":
         from autopeft.search.search import resume as resume_search
 
-        return resume_search(searched, on_event=on_event, **_given_moved(options), **resources)
+        return resume_search(searched, on_event=on_event, **_about_files(options), **resources)
 
     _watch(run, resources)
 
@@ -253,6 +262,7 @@ def resume(name: str | None, **options: Any) -> None:
 @_name
 @click.option("--seeds", type=int, default=3, show_default=True, help="How many seeds to train each member with.")
 @_moved("model", "data", "space")
+@_trusting
 @_options(Resources)
 def confirm(name: str | None, seeds: int, **options: Any) -> None:
     """Train the front again with further seeds, and look at the test split.
@@ -265,13 +275,14 @@ def confirm(name: str | None, seeds: int, **options: Any) -> None:
     opened = _open(name, options["storage"] or Resources.storage)
 
     def run(on_event: "Callable[[Event], None]") -> "Search":
-        return opened.confirm(seeds, on_event=on_event, **_given_moved(options), **resources)
+        return opened.confirm(seeds, on_event=on_event, **_about_files(options), **resources)
 
     _watch(run, resources, "confirm", {"seeds": seeds})
 
 
-def _given_moved(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: options[name] for name in _MOVED}
+def _about_files(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Where what a plan names lies now, and whether its code may run."""
+    return {name: options[name] for name in (*_MOVED, "trust_remote_code")}
 
 
 def _watch(
@@ -286,13 +297,13 @@ def _watch(
     from autopeft.reports.failure import failure
     from autopeft.reports.progress import Progress
 
-    begun: list[str] = []
+    begun: list[SearchRecord] = []
     try:
         with _terminable() as terminated, Progress() as progress:
 
             def hear(event: "Event") -> None:
                 if isinstance(event, Begun):
-                    begun.append(event.record.name)
+                    begun.append(event.record)
                 progress(event)
 
             hear(Doing("importing libraries"))
@@ -300,7 +311,9 @@ def _watch(
     except KeyboardInterrupt:
         advice = "Nothing was trained yet."
         if begun:
-            advice = f"Go on with: {_command(again, begun[0], {**more, **resources})}{_hint(resources)}"
+            trusting = {"trust_remote_code": True} if begun[0].plan.trust_remote_code else {}
+            options = {**more, **resources, **trusting}
+            advice = f"Go on with: {_command(again, begun[0].name, options)}{_hint(resources)}"
         _say(f"Interrupted. {advice}", err=True)
         click.get_current_context().exit(_TERMINATED if terminated else _INTERRUPTED)
     click.echo(render(done.record, "terminal"))
@@ -330,9 +343,12 @@ def _terminable() -> Iterator[list[int]]:
 
 def _command(verb: str, name: str, options: Mapping[str, Any]) -> str:
     """A command as it can be typed, but for what is hidden of a database's URL."""
-    told = {key: shown(value) if key == "storage" else str(value) for key, value in options.items()}
-    given = [part for key, value in told.items() for part in (f"--{key.replace('_', '-')}", value)]
-    return shlex.join(["autopeft", verb, name, *given])
+    words = ["autopeft", verb, name]
+    for key, value in options.items():
+        words.append(f"--{key.replace('_', '-')}")
+        if value is not True:
+            words.append(shown(value) if key == "storage" else str(value))
+    return shlex.join(words)
 
 
 def _hint(options: Mapping[str, Any]) -> str:
@@ -470,11 +486,12 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
     "--merge", is_flag=True, help="Fold the method into the backbone's weights, where its mathematics allow it."
 )
 @_moved("model")
+@_trusting
 @_storage
 @_folder
-def export(name: str, trial: int, to: str, merge: bool, model: str | None, storage: str, folder: str | None) -> None:
+def export(name: str, trial: int, to: str, storage: str, folder: str | None, **options: Any) -> None:
     """Write a trial's trained weights to a folder."""
-    exported = _open(name, storage, folder).export(trial, to, merge=merge, model=model)
+    exported = _open(name, storage, folder).export(trial, to, **options)
     _say(f"Trial {trial} of {name}: {exported.absolute()}\n\nLoad it in Python:\n")
     _say(f'  import autopeft\n\n  model = autopeft.load("{exported}")\n  model.predict(["a text to classify"])')
 

@@ -46,7 +46,7 @@ def used(plan: Plan) -> None:
     found = rooted(plan)
     assert Plan.from_dict(found.to_dict()) == found
     plan_lines(found)
-    rooted.budget.resolved(10**9).limits()
+    found.budget.resolved(10**9).limits()
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=HEALTH)

@@ -42,6 +42,17 @@ def require_same_backbone(record: SearchRecord, backbone: Backbone, say: Callabl
         )
 
 
+def require_trusted(record: SearchRecord, trusted: bool) -> None:
+    """A database may come from a stranger: what it says of trust is said once more by whoever runs the code. Raises
+    AutopeftError.
+    """
+    if record.plan.trust_remote_code and not trusted:
+        raise AutopeftError(
+            f"search '{record.name}' runs program code that comes with its model '{record.plan.model}', which may do "
+            "anything on this machine; if you trust it, say --trust-remote-code here, too."
+        )
+
+
 def as_known(record: SearchRecord) -> str:
     """The model of a search at the very commit of the hub that it began with, where that is known."""
     same_place = record.facts.get("backbone") == record.plan.model

@@ -28,7 +28,7 @@ from autopeft.search.portfolio import portfolio
 from autopeft.search.preparation import Prepared, prepare
 from autopeft.search.proposer import Proposer
 from autopeft.search.recalling import as_searched, teach
-from autopeft.search.sameness import BACKBONE, fact
+from autopeft.search.sameness import BACKBONE, fact, require_trusted
 from autopeft.search.signals import handlers_kept
 from autopeft.search.warm_start import on_other_weights, past_searches, warm_start
 from autopeft.search.whereabouts import (
@@ -102,18 +102,27 @@ class Search:
         budget = Budget(**limits).resolved(int(fact(self._record, "backbone_parameters")))
         return select(self.trials, budget, prefer=prefer)
 
-    def export(self, number: int, to: str | Path, merge: bool = False, model: str | None = None) -> Path:
+    def export(
+        self,
+        number: int,
+        to: str | Path,
+        merge: bool = False,
+        model: str | None = None,
+        *,
+        trust_remote_code: bool = False,
+    ) -> Path:
         """Writes a trial's trained weights to a new folder, from where `autopeft.load` and, for peft's methods, peft
-        read them; `model` where the backbone lies elsewhere now.
+        read them; `model` where the backbone lies elsewhere now. `trust_remote_code` says once more what the plan says.
 
         Raises AutopeftError.
         """
+        require_trusted(self._record, trust_remote_code)
         trial, model = self.trial(number), absolute(model or self.plan.model)
         require_there("model", model, self.name)
         if Path(self.plan.space).is_dir():
             # What is written is loaded again, and a method of one's own is known by the cards of the space.
             trust(load_space(self.plan.space).cards)
-        return trial.save(to, merge, model, trust_remote_code=self.plan.trust_remote_code)
+        return trial.save(to, merge, model, trust_remote_code=trust_remote_code)
 
     def has_weights(self, number: int) -> bool:
         """Whether the trained weights of a trial are there. Raises AutopeftError."""
@@ -127,11 +136,12 @@ class Search:
         model: str | None = None,
         data: str | None = None,
         space: str | None = None,
+        trust_remote_code: bool = False,
         **resources: Any,
     ) -> "Search":
         """Trains every member of the front again with further seeds, at full length, and lets each answer the test
         split once; goes on where an earlier call ended. `resources` are the fields of `Resources`; `model`, `data` and
-        `space` are for what lies elsewhere now.
+        `space` are for what lies elsewhere now; `trust_remote_code` says once more what the plan says.
 
         Raises AutopeftError.
         """
@@ -142,6 +152,7 @@ class Search:
             repository.claim(self.name)
             record = repository.load(self.name)
             require_kept(record)
+            require_trusted(record, trust_remote_code)
             moved = {"model": model, "data": data, "space": space}
             record = _sitting(record, moved, resources.get("folder", self._folder))
             _confirm(record, seeds, where, repository, on_event or _nobody)
@@ -202,18 +213,20 @@ def resume(
     model: str | None = None,
     data: str | None = None,
     space: str | None = None,
+    trust_remote_code: bool = False,
     **resources: Any,
 ) -> Search:
     """Goes on with an interrupted search: finished trials are kept, unfinished ones are trained again.
 
-    `resources` are the fields of `Resources`; `model`, `data` and `space` are for what lies elsewhere now. Raises
-    AutopeftError.
+    `resources` are the fields of `Resources`; `model`, `data` and `space` are for what lies elsewhere now;
+    `trust_remote_code` says once more what the plan says. Raises AutopeftError.
     """
     where = Resources(**resources)
     with Repository(where.storage) as repository:
         repository.claim(name)
         record = repository.load(name)
         require_kept(record)
+        require_trusted(record, trust_remote_code)
         lacks = outstanding(record, record.plan.confirm)
         if record.ended is not None and not lacks:
             raise AutopeftError(f"search '{name}' reached its limits already; see `autopeft report {name}`.")

@@ -89,3 +89,15 @@ def test_a_search_runs_code_that_comes_with_the_model_only_where_the_plan_trusts
     assert marker.exists()
     assert [trial.status for trial in search.trials] == [Status.FINISHED]
     assert search.record.plan.trust_remote_code
+    marker.unlink()
+    with pytest.raises(AutopeftError, match=r"if you trust it, say --trust-remote-code here, too"):
+        search.export(1, place / "by-the-database")
+    with pytest.raises(AutopeftError, match=r"if you trust it, say --trust-remote-code here, too"):
+        search.confirm(1)
+    with pytest.raises(AutopeftError, match=r"if you trust it, say --trust-remote-code here, too"):
+        autopeft.resume(search.name, **{name: given[name] for name in ("storage", "folder", "workers")})
+    assert not marker.exists(), "a database alone decides nothing"
+    search.export(1, place / "trusted", trust_remote_code=True)
+    with pytest.raises(AutopeftError, match="program code that comes with it"):
+        autopeft.load(place / "trusted")
+    assert autopeft.load(place / "trusted", trust_remote_code=True).labels == ("negative", "positive")
