@@ -36,7 +36,9 @@ class Spread:
 
     @property
     def deviation(self) -> float | None:
-        """The standard deviation over seeds; None of a single one."""
+        """The standard deviation over seeds; None of a single one, and not a number where a value is none."""
+        if not all(math.isfinite(value) for value in self.values):
+            return math.nan
         return stdev(self.values) if len(self.values) > 1 else None
 
 

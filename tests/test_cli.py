@@ -139,6 +139,7 @@ def test_limits_that_exclude_every_trial_are_answered(place: Path) -> None:
         (["report", "review"], "reviews"),
         (["export", "reviews", "99", "--to", "nowhere"], "has no trial 99"),
         (["report", "--html", "no/such/folder/report.html"], "cannot write 'no/such/folder/report.html'"),
+        (["report", "--html", "."], "'.' is a directory"),
     ],
 )
 def test_a_slip_after_a_search_is_answered(place: Path, arguments: list[str], answer: str) -> None:

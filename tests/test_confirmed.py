@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 from autopeft.confirmed import (
     LEVEL,
     Confirmed,
+    Spread,
     compare,
     confirmed,
     draw,
@@ -211,3 +212,7 @@ def test_where_nothing_was_confirmed_nothing_is_said(without: SearchRecord) -> N
 def test_one_member_with_one_seed_is_on_the_front() -> None:
     found = known(replace(bare(trial(1)), confirmations=(confirmation(1),)))
     assert (found.members[0].on_front, found.neighbours, found.members[0].validation.deviation) == (1, (), None)
+
+
+def test_a_spread_of_what_is_no_number_is_no_number() -> None:
+    assert math.isnan(Spread((0.5, math.nan)).deviation or 0.0)

@@ -4,6 +4,7 @@ Every field of what is loaded has the type that it is declared with, numbers lie
 reckoned with later (answers of rows, facts) fits together. So reports, resumed searches and selections need not ask.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache
@@ -55,8 +56,10 @@ def _require(value: Any, hint: Any, where: str) -> None:
 def _is(value: Any, hint: Any, where: str) -> bool:
     """Whether a value is of a type. Values of dataclasses were checked when they were loaded."""
     origin, of = get_origin(hint), get_args(hint)
-    if hint is Any or where == "Part.settings":
+    if hint is Any:
         return True
+    if where == "Part.settings":  # Its values may be nested.
+        return isinstance(value, Mapping)
     if origin in (UnionType, Union):
         return any(_is(value, one, where) for one in of)
     if origin is tuple:
@@ -67,7 +70,8 @@ def _is(value: Any, hint: Any, where: str) -> bool:
         texts = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
         return texts and all(_is(item, of[1], where) for item in value.values())
     if hint in (int, float):
-        return isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
+        whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+        return whole or (hint is float and isinstance(value, float))
     if hint is datetime:
         return isinstance(value, datetime) and value.year in _YEARS
     return isinstance(value, NoneType if hint is None else hint)
@@ -85,6 +89,11 @@ def _no_less(*values: float | None) -> bool:
     return not any(value is not None and value < 0 for value in values)
 
 
+def _is_score(value: float) -> bool:
+    """Not a number, or one of which many can be added up."""
+    return math.isnan(value) or abs(value) < 1e100
+
+
 def _costs_hold(costs: Costs) -> bool:
     whole = (costs.trainable, costs.memory, costs.stored, costs.flops, costs.inference_flops, costs.set_up_flops)
     return _no_less(*whole, costs.overhead)
@@ -97,8 +106,8 @@ def _record_holds(record: SearchRecord) -> bool:
 
 _ALSO: Mapping[type, Callable[[Any], bool]] = {
     Costs: _costs_hold,
-    Rung: lambda rung: rung.step >= 0 and rung.steps >= 0,
-    Answers: lambda answers: 0 < answers.rows <= 8 * len(answers.right),
+    Rung: lambda rung: rung.step >= 0 and rung.steps >= 0 and _is_score(rung.accuracy),
+    Answers: lambda answers: 0 < answers.rows <= 8 * len(answers.right) and _is_score(answers.accuracy),
     Outcome: lambda outcome: _facts_hold(outcome.facts, _OF_OUTCOMES),
     Trial: lambda trial: trial.number > 0,
     SearchRecord: _record_holds,

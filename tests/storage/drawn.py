@@ -27,14 +27,11 @@ parts = st.builds(Part, names, st.dictionaries(names, values, max_size=4), st.fl
 candidates = st.builds(Candidate, names, st.lists(parts, max_size=2).map(tuple), st.builds(Training))
 by_part = st.dictionaries(names, whole, max_size=3)
 costs = st.builds(Costs, whole, whole, whole, whole, by_part, st.none() | whole, st.none() | st.floats(0, 10))
-rungs = st.builds(Rung, whole, whole, st.floats(), st.floats(), st.floats())
+scores = st.floats(-1e9, 1e9) | st.just(math.nan)
+rungs = st.builds(Rung, whole, whole, scores, st.floats(), st.floats())
 outcomes = st.builds(Outcome, st.sampled_from(Status), names, st.floats(), st.none() | costs, names, facts)
-
-
 answers = st.builds(
-    lambda accuracy, right: Answers(accuracy, 8 * len(right) - 3, right),
-    st.floats(),
-    st.binary(min_size=1, max_size=20),
+    lambda accuracy, right: Answers(accuracy, 8 * len(right) - 3, right), scores, st.binary(min_size=1, max_size=20)
 )
 whole_answers = st.builds(Answers, st.floats(0, 1), st.just(16), st.binary(min_size=2, max_size=2))
 

@@ -1,11 +1,14 @@
 """Every slip with a database is answered in one sentence that tells what to do, and no password is told."""
 
 import sqlite3
+import traceback
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from autopeft.errors import AutopeftError
+from autopeft.storage.database import answered, read_url
 from autopeft.storage.repository import Repository
 from tests.reports.records import bare
 
@@ -46,6 +49,40 @@ def answer(url: str) -> str:
     ],
 )
 def test_a_url_that_cannot_be_used_is_answered(url: str, expected: str) -> None:
+    assert expected in answer(url)
+
+
+@pytest.mark.parametrize("kind", [OperationalError, None])
+def test_what_a_driver_says_is_told_without_the_password_and_without_its_traceback(kind: type | None) -> None:
+    url = read_url("postgresql://me:p%40ss@host/name?token=t-1")
+    said = ConnectionError("refused: user=me password=p@ss (p%40ss) token=t-1\n  at host")
+    with pytest.raises(AutopeftError) as error, answered(url, at_first=True):
+        raise kind("connect", None, said) if kind else said
+    assert str(error.value) == (
+        "cannot use the database postgresql://me:***@host/name?token=***: refused: user=me password=*** (***) "
+        "token=*** at host; give another, such as sqlite:///autopeft.db."
+    )
+    whole = "".join(traceback.format_exception(error.value))
+    assert "p@ss" not in whole.replace(__file__, "").split("AutopeftError")[-1]
+    assert error.value.__suppress_context__
+
+
+def test_a_defect_of_ours_is_no_refusal_of_the_database() -> None:
+    with pytest.raises(TypeError), answered(read_url("sqlite:///x.db")):
+        raise TypeError
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (
+            "postgresql://me:p@ss@host/name",
+            "'postgresql://me:***@host/name' holds more than one @; in a user's name or",
+        ),
+        ("sqlite:///x.db?mode=ro", "'sqlite:///x.db?mode=ro' counts only where uri=true is among it"),
+    ],
+)
+def test_a_url_that_means_something_else_than_it_says_is_answered(url: str, expected: str) -> None:
     assert expected in answer(url)
 
 
