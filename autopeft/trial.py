@@ -79,7 +79,9 @@ class Status(StrEnum):
     STOPPED = "stopped early"
     FAILED = "failed"
     LOST = "lost"
-    """Its worker went, twice: killed, preempted, or with its machine. That says nothing of the candidate."""
+    """Its worker went, twice: killed, preempted, or with its machine; or the disk was full. That says nothing of the
+    candidate.
+    """
 
 
 @dataclass(frozen=True)

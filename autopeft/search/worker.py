@@ -171,7 +171,8 @@ class TrainingWorker:
         if fault is Fault.MEMORY:
             reason, facts = f"{OUT_OF_MEMORY}: {error}", {**facts, **_memory_allowed(self._device)}
         self.spent = self.spent or fault is Fault.DEVICE
-        return Outcome(Status.FAILED, reason, seconds=time.perf_counter() - began, facts=facts)
+        status = Status.LOST if fault is Fault.DISK else Status.FAILED
+        return Outcome(status, reason, seconds=time.perf_counter() - began, facts=facts)
 
     def _facts(self) -> Mapping[str, Any]:
         """Asked for once, because a device that fails later answers nothing."""

@@ -184,7 +184,7 @@ def full_disk_of_the_database(place: Place) -> Survived:
 
 def full_disk_of_the_weights(place: Place) -> Survived:
     """After the second trial the disk for weights is full, after the fourth there is room again: the trials between
-    fail with that reason, and leave nothing. Needs the right to mount.
+    are lost for that reason, and leave nothing. Needs the right to mount.
     """
     began, fault = time.monotonic(), "disk full for the weights"
     runs = place.folder / "runs"
@@ -204,7 +204,7 @@ def full_disk_of_the_weights(place: Place) -> Survived:
         for trial in search.trials:
             assert trial.outcome is not None
             full = trial.number in (3, 4)
-            assert (trial.status is Status.FAILED) == full, trial.outcome.reason
+            assert (trial.status is Status.LOST) == full, trial.outcome.reason
             assert ("No space left on device" in trial.outcome.reason) == full, trial.outcome.reason
         return Survived(fault, 1, statuses, 2, place.read_back("weights"), 0, time.monotonic() - began)
 

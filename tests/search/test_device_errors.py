@@ -4,6 +4,7 @@ import errno
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from autopeft.errors import AutopeftError
 from autopeft.search.device_errors import Fault, fault_of
@@ -38,6 +39,19 @@ def test_a_lack_of_memory_is_known_whoever_tells_of_it(error: Exception) -> None
 @pytest.mark.parametrize(
     "error",
     [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EFBIG, "File too large"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0: No space left on device"),
+    ],
+)
+def test_a_full_disk_is_known_and_says_nothing_of_the_trial(error: Exception) -> None:
+    assert fault_of(error) is Fault.DISK
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
         torch.AcceleratorError(f"CUDA error: device-side assert triggered{_MORE}"),
         RuntimeError(f"CUDA error: an illegal memory access was encountered{_MORE}"),
         RuntimeError(f"CUDA error: unspecified launch failure{_MORE}"),
@@ -63,7 +77,7 @@ def test_an_error_after_which_the_process_can_do_nothing_more_is_known(error: Ex
         RuntimeError(f"CUDA error: invalid configuration argument{_MORE}"),
         RuntimeError("Triton Error [CUDA]: out of resource: shared memory, Required: 262144"),
         AutopeftError("a CUDA error: device-side assert triggered, as a user writes it"),
-        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.ENOENT, "No such file or directory"),
     ],
 )
 def test_other_errors_are_the_trials_own(error: Exception) -> None:

@@ -36,7 +36,7 @@ def test_a_full_disk_is_answered_and_the_search_goes_on_when_there_is_room(place
     assert full_disk_of_the_database(Place(place / "disk")).kept == 2
 
 
-def test_weights_that_a_full_disk_does_not_take_fail_their_trials_and_leave_nothing(place: Path) -> None:
+def test_trials_whose_weights_a_full_disk_does_not_take_are_lost_and_leave_nothing(place: Path) -> None:
     survived = full_disk_of_the_weights(Place(place / "weights"))
     if not survived.times:
         pytest.skip(survived.note)

@@ -72,7 +72,7 @@ def test_a_loaded_trial_predicts_in_the_precision_that_its_score_was_measured_in
     *rungs, last = worker.train(trial())
     assert isinstance(last, Outcome)
     assert isinstance(rungs[-1], Rung)
-    trained = load(last.artifact)
+    trained = load(worker._job.artifacts.parent / last.artifact)
     assert trained.description.precision == ("bfloat16" if has_it else "float32")
     words = [worker._validation.ids[start:end] for start, end in pairwise(worker._validation.offsets)]
     predicted = trained.predict([trained.backbone.tokenizer.decode(each) for each in words])
@@ -103,7 +103,6 @@ def raising(error: Exception) -> Callable[..., Iterator[Rung]]:
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "out of memory: [enforce fail]"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "out of memory: CUDA error: CUBLAS_"),
         (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
-        (OSError(errno.ENOSPC, "No space left on device"), "OSError: [Errno 28] No space left on device"),
     ],
 )
 def test_a_fault_is_an_outcome_with_its_reason_and_the_next_trial_trains(
@@ -116,6 +115,13 @@ def test_a_fault_is_an_outcome_with_its_reason_and_the_next_trial_trains(
     assert failed.artifact == ""
     assert not worker.spent
     assert outcome(worker, trial(4)).status is Status.FINISHED
+
+
+def test_a_full_disk_is_no_failure_of_the_trial(worker: TrainingWorker) -> None:
+    with patch("autopeft.search.worker.save_artifact", side_effect=OSError(errno.ENOSPC, "No space left on device")):
+        lost = outcome(worker, trial())
+    assert (lost.status, lost.reason) == (Status.LOST, "OSError: [Errno 28] No space left on device")
+    assert (lost.artifact, worker.spent) == ("", False)
 
 
 def test_after_an_error_of_the_device_the_worker_says_that_it_is_spent(worker: TrainingWorker) -> None:
