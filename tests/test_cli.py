@@ -314,9 +314,9 @@ def shell(place: Path, line: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("line", "status", "told"),
     [
-        ("autopeft spaces > /dev/full", 2, "Error: the system refuses: No space left on device.\n"),
+        ("autopeft list > /dev/full", 2, "Error: the system refuses: No space left on device.\n"),
         ("autopeft --help > /dev/full", 2, "Error: the system refuses: No space left on device.\n"),
-        ("autopeft spaces | true", 1, ""),
+        ("autopeft list | true", 1, ""),
         ("autopeft list >&- 2>&- <&-", 0, ""),
         ("PYTHONIOENCODING=latin-1 autopeft search --help > /dev/null", 0, ""),
         ("mkdir gone; cd gone; rmdir ../gone; autopeft list", 2, "Error: the folder that you are in was removed; "),

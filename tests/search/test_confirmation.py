@@ -81,7 +81,7 @@ def test_each_result_is_kept_when_it_arrives_and_nothing_stops_a_training(tmp_pa
         assert second is not None
         assert (first.candidate, first.curve) == (record().trials[5].candidate, ())
         assert ledger.rung(first.number, Rung(1, 3, 0.0, 1.0, 1.0))
-        seen = Answers(0.5, 2, b"\x80")
+        seen = Answers(0.5, 400, b"\xf0" * 50)
         ledger.ended(first.number, Answered(Status.FINISHED, seconds=2.0, step=3, validation=seen, test=seen))
         ledger.ended(second.number, Outcome(Status.FAILED, "diverged"))
         kept = [each for each in repository.load(record().name).confirmations if each.number == 6]
