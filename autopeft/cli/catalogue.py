@@ -1,0 +1,107 @@
+"""Commands that need no search: estimate, methods, spaces."""
+
+import os
+import re
+from typing import Any
+
+import click
+
+from autopeft.cli.printing import say, table
+from autopeft.plan import Plan, field_docs
+
+_ESTIMATING = 4
+"""Processes that share an estimate, at most: each begins with importing libraries, and reading the model's shape."""
+
+
+@click.command(
+    epilog="""
+\b
+Examples:
+  autopeft estimate --model bert-base-uncased --batch-size 32 --length 128
+  autopeft estimate --model llama/config.json --memory 24GiB --dtype bfloat16 --gradient-checkpointing
+"""
+)
+@click.option("--model", required=True, help="A folder, a hub name or a config.json; weights are not needed.")
+@click.option("--space", default=Plan.space, show_default=True, help="The methods of this space, or of your own cards.")
+@click.option("--memory", metavar="SIZE", help="Tell the largest settings that train within this, such as 8GiB.")
+@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Examples in a training step.")
+@click.option("--length", type=click.IntRange(1), default=512, show_default=True, help="Tokens of every example.")
+@click.option("--gradient-checkpointing", is_flag=True, help="Recompute activations: less memory, more time.")
+@click.option(
+    "--dtype", default="float32", show_default=True, help="What the weights are held in; also nf4 or int8 (quantised)."
+)
+@click.option("--trust-remote-code", is_flag=True, help=field_docs(Plan)["trust_remote_code"])
+def estimate(model: str, memory: str | None, **options: Any) -> None:
+    """Estimate what every method costs on a model, without training anything."""
+    from autopeft.costs.estimate import estimate as estimate_all
+    from autopeft.reports.estimates import estimate_lines
+
+    processes = min(os.cpu_count() or 1, _ESTIMATING)
+    rows, notes = estimate_lines(
+        estimate_all(model, memory=memory, processes=processes, **options), limited=memory is not None
+    )
+    table(rows[0], rows[1:])
+    for note in notes:
+        say(note)
+
+
+@click.command()
+@click.argument("name", required=False)
+def methods(name: str | None) -> None:
+    """List all methods and hybrids, or explain the one called NAME with all that may vary."""
+    from autopeft.methods.overview import overviews
+    from autopeft.reports.wording import show
+
+    if name is not None:
+        _explain(name)
+        return
+    rows = [
+        (
+            each.name,
+            each.family,
+            "-" if each.trainable is None else show("trainable", each.trainable),
+            "yes" if each.merges else "no",
+            "yes" if each.exports else "no",
+            _first_reference(each.paper),
+            each.summary,
+        )
+        for each in overviews()
+    ]
+    table(("method", "family", "BERT-base", "merges", "PEFT", "paper", "summary"), rows)
+    say("\nBERT-base: parameters trained on it; PEFT: saved in peft's own format.")
+    say("`autopeft methods NAME` explains one, with all that may vary.")
+
+
+def _explain(name: str) -> None:
+    from autopeft.methods.overview import overview
+
+    of, parts = overview(name)
+    say(f"{of.name} ({of.family}): {of.summary}\n\n{of.paper}\n")
+    trains = "cannot be attached to BERT-base" if of.trainable is None else f"trains {of.trainable:,} on BERT-base"
+    merges = "merges into the weights" if of.merges else "does not merge into the weights"
+    exports = "is saved in peft's own format" if of.exports else "is saved in autopeft's format"
+    say(f"At its defaults it {trains}; it {merges}, and {exports}.\n")
+    rows = [
+        (each.name if len(parts) == 1 else f"{part}.{each.name}", each.default, each.varies)
+        for part, declared in parts.items()
+        for each in declared
+    ]
+    table(("parameter", "default", "a search tries"), rows)
+
+
+def _first_reference(paper: str) -> str:
+    """The first arXiv number of a reference, else its beginning."""
+    found = re.search(r"arXiv:[\d.]+\d", paper)
+    return found[0] if found else paper[:40]
+
+
+@click.command()
+def spaces() -> None:
+    """List all named search spaces."""
+    from autopeft.space.space import load_space, named_spaces
+
+    loaded = [load_space(name) for name in named_spaces()]
+    table(
+        ("space", "methods", "hybrids", "summary"),
+        [(each.name, str(len(each.methods)), str(len(each.hybrids)), each.summary) for each in loaded],
+    )

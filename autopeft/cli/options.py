@@ -1,0 +1,97 @@
+"""Options that several commands share, made from the dataclasses that hold them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import click
+
+from autopeft.plan import Resources, field_docs
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_SIZES = {
+    "memory": "SIZE",
+    "stored": "SIZE",
+    "trainable": "COUNT|SHARE",
+    "flops": "COUNT",
+    "overhead": "SHARE",
+    "latency": "DURATION",
+    "time": "DURATION",
+    "timeout": "DURATION",
+}
+"""Options that the dataclasses read as text, and how to write them."""
+storage_option = click.option(
+    "--storage", default=Resources.storage, show_default=True, help=field_docs(Resources)["storage"]
+)
+folder_option = click.option(
+    "--folder",
+    metavar="FOLDER",
+    help=f"The run folder, where it does not lie where it was.  [default: {Resources.folder}]",
+)
+name_argument = click.argument("name", required=False)
+MOVED = {
+    "model": "Where the model lies now, if elsewhere.",
+    "data": "Where the data lies now, if elsewhere.",
+    "space": "Where the folder of your own cards lies now, if elsewhere.",
+}
+trusting_option = click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    help="Say once more that code that comes with the model may run: a database alone does not decide that.",
+)
+
+
+def options_of(kind: type, *leave_out: str) -> Callable[[Command], Command]:
+    """One option for each field of a dataclass; what is not given is None."""
+
+    def decorate(command: Command) -> Command:
+        hints, docs = get_type_hints(kind), field_docs(kind)
+        for each in reversed(fields(kind)):
+            if each.name in leave_out:
+                continue
+            default = ",".join(each.default) if isinstance(each.default, tuple) else each.default
+            silent = default in (None, "", MISSING) or isinstance(default, bool)
+            shown = "" if silent else f"  [default: {default}]"
+            command = click.option(
+                f"--{each.name.replace('_', '-')}",
+                each.name,
+                **_kind(each.name, hints[each.name]),
+                help=docs[each.name] + shown,
+            )(command)
+        return command
+
+    return decorate
+
+
+def _kind(name: str, hint: Any) -> dict[str, Any]:
+    """How the option of a field is given: a flag, or with a value."""
+    if hint is bool:
+        return {"is_flag": True, "default": None}
+    return {"type": str if name in _SIZES else _scalar(hint), "metavar": _SIZES.get(name) or _metavar(hint)}
+
+
+def _scalar(hint: Any) -> type:
+    """What the option of a field is read as; several values are one text with commas."""
+    kind = next(one for one in get_args(hint) if one is not type(None)) if isinstance(hint, UnionType) else hint
+    return kind if kind in (int, float) else str
+
+
+def _metavar(hint: Any) -> str | None:
+    return "NAME[,NAME…]" if get_args(hint)[:1] == (str,) and ... in get_args(hint) else None
+
+
+def given_of(options: Mapping[str, Any], kind: type) -> dict[str, Any]:
+    """The options that belong to a dataclass and were given."""
+    return {each.name: options[each.name] for each in fields(kind) if options.get(each.name) is not None}
+
+
+def moved_options(*names: str) -> Callable[[Command], Command]:
+    """Options for what a plan names and was moved since."""
+
+    def decorate(command: Command) -> Command:
+        for name in reversed(names):
+            command = click.option(f"--{name}", help=MOVED[name])(command)
+        return command
+
+    return decorate

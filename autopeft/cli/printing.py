@@ -1,0 +1,32 @@
+"""What is printed, safe for any terminal whoever wrote it."""
+
+from collections.abc import Sequence
+
+import click
+
+from autopeft.foreign import printable
+
+_PIPED_WIDTH = 160
+
+
+def say(text: str = "", err: bool = False) -> None:
+    """Prints text that may be others', in which what a terminal would obey is shown escaped."""
+    click.echo(printable(text), err=err)
+
+
+def table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for number, heading in enumerate(headings):
+        table.add_column(heading, no_wrap=number < len(headings) - 1, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell, keep="")) for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        console.width = _PIPED_WIDTH
+    with console.capture() as captured:
+        console.print(table)
+    click.echo(captured.get().rstrip("\n"))

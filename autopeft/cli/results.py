@@ -1,0 +1,183 @@
+"""Commands on searches that are there: report, select, export, list, delete."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from autopeft.cli.options import (
+    folder_option,
+    moved_options,
+    name_argument,
+    options_of,
+    storage_option,
+    trusting_option,
+)
+from autopeft.cli.printing import say, table
+from autopeft.errors import AutopeftError
+from autopeft.plan import OBJECTIVES, Budget
+from autopeft.storage.urls import shown
+
+if TYPE_CHECKING:
+    from autopeft.search.search import Search
+
+
+@click.command()
+@name_argument
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write a page to FILE.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print one line per trial as CSV.")
+@storage_option
+@folder_option
+def report(name: str | None, html: Path | None, as_json: bool, as_csv: bool, storage: str, folder: str | None) -> None:
+    """Report a search, running or finished. NAME is the most recent search when not given."""
+    from autopeft.reports import render
+    from autopeft.reports.wording import numbers
+
+    opened = open_named(name, storage, folder)
+    record = opened.record
+    if html is None:
+        click.echo(render(record, "json" if as_json else "csv" if as_csv else "terminal").rstrip("\n"))
+        gone = tuple(trial.number for trial in opened.front if not opened.has_weights(trial.number))
+        if gone and not (as_json or as_csv):
+            say(f"The weights of {numbers(gone)} are gone; if the run folder was moved, say where by --folder.")
+        return
+    page = render(record, "html")
+    try:
+        html.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise AutopeftError(f"cannot write '{html}': {error.strerror}.") from error
+    say(f"Report of {record.name}: {html.absolute()}")
+
+
+@click.command(
+    epilog="""
+\b
+Examples:
+  autopeft select --memory 6GiB --trainable 500k
+  autopeft select NAME --accuracy-at-least 0.9 --prefer trainable
+"""
+)
+@name_argument
+@options_of(Budget)
+@click.option(
+    "--prefer",
+    default="accuracy",
+    show_default=True,
+    type=click.Choice(list(OBJECTIVES)),
+    help="The objective that decides among trials that keep all limits.",
+)
+@storage_option
+@folder_option
+def select(name: str | None, prefer: str, storage: str, folder: str | None, **limits: Any) -> None:
+    """Select the best trial of a search under limits. NAME is the most recent search when not given."""
+    from autopeft.reports.costs import lines
+    from autopeft.reports.findings import no_gain
+    from autopeft.reports.wording import describe_fully, heading
+
+    opened = open_named(name, storage, folder)
+    given = {key: value for key, value in limits.items() if value is not None}
+    chosen = opened.select(prefer=prefer, **given)
+    most = "highest" if OBJECTIVES[prefer] else "lowest"
+    among = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in given.items())
+    kept = f"of the finished trials that keep {among}" if given else "of all finished trials"
+    say(f"Trial {chosen.number} of {opened.name}: the {most} {heading(prefer)} {kept}.\n")
+    say(click.wrap_text(describe_fully(chosen.candidate), 100, "  ", "  ") + "\n")
+    for what, value in lines(chosen):
+        say(f"  {what:<18} {value}")
+    if said := no_gain(opened.record, chosen):
+        say(f"\n{said}")
+    if not opened.has_weights(chosen.number):
+        say("\nIts weights are gone; if the run folder was moved, say where by --folder.")
+        return
+    looked_in = ["--folder", folder] if folder else []
+    words = ["autopeft", "export", opened.name, str(chosen.number), "--to", "winner/", *looked_in]
+    say(f"\nExport it:  {shlex.join(words)}")
+
+
+@click.command()
+@click.argument("name")
+@click.argument("trial", type=int)
+@click.option("--to", required=True, metavar="FOLDER", help="A new folder, or an empty one.")
+@click.option(
+    "--merge", is_flag=True, help="Fold the method into the backbone's weights, where its mathematics allow it."
+)
+@moved_options("model")
+@trusting_option
+@storage_option
+@folder_option
+def export(name: str, trial: int, to: str, storage: str, folder: str | None, **options: Any) -> None:
+    """Write a trial's trained weights to a folder."""
+    exported = open_named(name, storage, folder).export(trial, to, **options)
+    say(f"Trial {trial} of {name}: {exported.absolute()}\n\nLoad it in Python:\n")
+    say(f'  import autopeft\n\n  model = autopeft.load("{exported}")\n  model.predict(["a text to classify"])')
+
+
+@click.command("list")
+@storage_option
+def list_searches(storage: str) -> None:
+    """List all searches."""
+    from autopeft.reports.wording import show
+    from autopeft.storage.repository import Repository
+
+    with Repository(storage) as repository:
+        summaries = sorted(repository.summaries(), key=lambda summary: summary.created, reverse=True)
+    if not summaries:
+        say(f"No searches in {shown(storage)}.")
+        return
+    rows = [
+        (
+            each.name,
+            f"{each.created.astimezone():%Y-%m-%d}",
+            "finished" if each.ended else "unfinished",
+            str(each.trials),
+            show("accuracy", each.best),
+            _short(each.model),
+        )
+        for each in summaries
+    ]
+    table(("name", "begun", "state", "trials", "accuracy", "model"), rows)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@storage_option
+@folder_option
+def delete(name: str, yes: bool, storage: str, folder: str | None) -> None:
+    """Delete a search: its trials, their weights, and prepared data that no other search uses."""
+    from autopeft.reports.wording import plural
+    from autopeft.search.deleting import delete as delete_search
+    from autopeft.sizes import show_bytes
+
+    if not yes:
+        if not sys.stdin.isatty():
+            raise AutopeftError(f"nobody can be asked whether to delete search '{name}'; say so by --yes.")
+        click.confirm(f"Delete search '{name}' with all its trials and weights?", abort=True)
+    done = delete_search(name, storage, folder)
+    say(f"Deleted search {name}: {plural(done.trials, 'trial')}; {show_bytes(done.freed)} freed.")
+    for gone in done.folders:
+        say(f"  {gone}")
+
+
+def most_recent(storage: str) -> str:
+    from autopeft.storage.repository import Repository
+
+    with Repository(storage) as repository:
+        summaries = repository.summaries()
+    if not summaries:
+        raise AutopeftError(f"there is no search in {shown(storage)}; begin one with `autopeft search`.")
+    return max(summaries, key=lambda summary: summary.created).name
+
+
+def open_named(name: str | None, storage: str, folder: str | None = None) -> "Search":
+    from autopeft.search.search import open_search
+
+    return open_search(name or most_recent(storage), storage, folder)
+
+
+def _short(place: str) -> str:
+    """The last part of a local path; hub names as they are."""
+    return Path(place).name if Path(place).is_absolute() else place

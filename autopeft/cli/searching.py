@@ -1,0 +1,192 @@
+"""Commands that train: search, resume, confirm."""
+
+import shlex
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from autopeft.cli.group import IN_VAIN, INTERRUPTED, TERMINATED
+from autopeft.cli.options import MOVED, given_of, moved_options, name_argument, options_of, trusting_option
+from autopeft.cli.printing import say
+from autopeft.cli.results import most_recent, open_named
+from autopeft.plan import Budget, Plan, Resources
+from autopeft.storage.urls import shown
+
+if TYPE_CHECKING:
+    from autopeft.events import Event
+    from autopeft.search.search import Search
+    from autopeft.trial import SearchRecord
+
+_DEMO: Mapping[str, Any] = {"space": "quick", "max_length": 32, "sampler": "tpe"}
+"""A sampler that goes on trying all kinds: `known_costs` may narrow down to one within so few trials."""
+_DEMO_LIMITS: Mapping[str, Any] = {"trials": 16, "time": "6m"}
+
+
+@click.command(
+    epilog="""
+\b
+Examples:
+  autopeft search --demo
+  autopeft search --model bert-base-uncased --data train.csv --memory 8GiB --trainable 1% --trials 60
+  autopeft search --model ./my-model --data data/ --methods lora,adapter --time 2h --workers 4
+  autopeft search --plan plan.yaml --trials 200 --address auto --folder /shared/autopeft-runs
+
+A plan is a YAML file of the options above, with _ in place of -, and the limits on costs below `budget:`.
+Options given beside --plan or --demo come before theirs. Ctrl-C stops a search; `autopeft resume` goes on with it.
+"""
+)
+@click.option("--demo", is_flag=True, help="Search on a packaged small model and data set, without a network.")
+@click.option("--plan", "plan_file", metavar="FILE", help="Read the plan from a YAML file.")
+@click.option("--name", help="A name for the search.  [default: from the data and the time]")
+@options_of(Plan, "budget")
+@options_of(Budget)
+@options_of(Resources)
+def search(demo: bool, plan_file: str | None, name: str | None, **options: Any) -> None:
+    """Search for the best methods: train candidates and report their front."""
+    wanted = given_of(options, Plan)
+    if demo:
+        limits = {} if wanted.keys() & _DEMO_LIMITS.keys() else _DEMO_LIMITS
+        wanted = {**_DEMO, **limits, **_demo_paths(options["folder"] or Resources.folder), **wanted}
+    elif not plan_file:
+        for needed in ("model", "data"):
+            if needed not in wanted:
+                raise click.UsageError(f"Give --{needed}, or a plan by --plan, or try --demo.")
+    if budget := given_of(options, Budget):
+        wanted["budget"] = budget
+    plan = Plan.from_yaml(plan_file, wanted) if plan_file else Plan.from_dict(wanted)
+    resources = given_of(options, Resources)
+
+    def run(on_event: "Callable[[Event], None]") -> "Search":
+        from autopeft.search.search import search as run_search
+
+        return run_search(plan, name=name, on_event=on_event, **resources)
+
+    _watch(run, resources)
+
+
+def _demo_paths(folder: str) -> dict[str, str]:
+    from autopeft.tasks.demo import demo_data, demo_model
+
+    return {"model": str(demo_model()), "data": str(demo_data(Path(folder) / "demo"))}
+
+
+@click.command()
+@name_argument
+@moved_options("model", "data", "space")
+@trusting_option
+@options_of(Resources)
+def resume(name: str | None, **options: Any) -> None:
+    """Go on with an interrupted search: finished trials are kept. NAME is the most recent search when not given."""
+    resources = given_of(options, Resources)
+    searched = name or most_recent(options["storage"] or Resources.storage)
+
+    def run(on_event: "Callable[[Event], None]") -> "Search":
+        from autopeft.search.search import resume as resume_search
+
+        return resume_search(searched, on_event=on_event, **_about_files(options), **resources)
+
+    _watch(run, resources)
+
+
+@click.command()
+@name_argument
+@click.option("--seeds", type=int, default=3, show_default=True, help="How many seeds to train each member with.")
+@moved_options("model", "data", "space")
+@trusting_option
+@options_of(Resources)
+def confirm(name: str | None, seeds: int, **options: Any) -> None:
+    """Train the front again with further seeds, and look at the test split.
+
+    Says how much of each accuracy was luck, and which members cannot be told apart. NAME is the most recent search when
+    not given. What was confirmed before is kept, and what failed is trained again; more seeds, or members that are new
+    on the front, are added to it.
+    """
+    resources = given_of(options, Resources)
+    opened = open_named(name, options["storage"] or Resources.storage)
+
+    def run(on_event: "Callable[[Event], None]") -> "Search":
+        return opened.confirm(seeds, on_event=on_event, **_about_files(options), **resources)
+
+    _watch(run, resources, "confirm", {"seeds": seeds})
+
+
+def _about_files(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Where what a plan names lies now, and whether its code may run."""
+    return {name: options[name] for name in (*MOVED, "trust_remote_code")}
+
+
+def _watch(
+    run: "Callable[[Callable[[Event], None]], Search]",
+    resources: Mapping[str, Any],
+    again: str = "resume",
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Runs a search under the live display, then reports; says after Ctrl-C or SIGTERM by which command to go on."""
+    from autopeft.events import Begun, Doing
+    from autopeft.reports import render
+    from autopeft.reports.failure import failure
+    from autopeft.reports.progress import Progress
+
+    begun: list[SearchRecord] = []
+    try:
+        with _terminable() as terminated, Progress() as progress:
+
+            def hear(event: "Event") -> None:
+                if isinstance(event, Begun):
+                    begun.append(event.record)
+                progress(event)
+
+            hear(Doing("importing libraries"))
+            done = run(hear)
+    except KeyboardInterrupt:
+        advice = "Nothing was trained yet."
+        if begun:
+            trusting = {"trust_remote_code": True} if begun[0].plan.trust_remote_code else {}
+            options = {**more, **resources, **trusting}
+            advice = f"Go on with: {_command(again, begun[0].name, options)}{_hint(resources)}"
+        say(f"Interrupted. {advice}", err=True)
+        click.get_current_context().exit(TERMINATED if terminated else INTERRUPTED)
+    click.echo(render(done.record, "terminal"))
+    if reason := failure(done.record, again):
+        say(f"Error: {reason}", err=True)
+        click.get_current_context().exit(IN_VAIN)
+    where = {"storage": resources["storage"]} if "storage" in resources else {}
+    say(f"\nAs a page:     {_command('report', done.name, where)} --html report.html")
+    say(f"Under limits:  {_command('select', done.name, where)} --memory SIZE --trainable COUNT{_hint(where)}")
+
+
+@contextmanager
+def _terminable() -> Iterator[list[int]]:
+    """SIGTERM ends the block as Ctrl-C does, and is told of: Ray makes an interrupt of its own out of ours."""
+    came: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _command(verb: str, name: str, options: Mapping[str, Any]) -> str:
+    """A command as it can be typed, but for what is hidden of a database's URL."""
+    words = ["autopeft", verb, name]
+    for key, value in options.items():
+        words.append(f"--{key.replace('_', '-')}")
+        if value is not True:
+            words.append(shown(value) if key == "storage" else str(value))
+    return shlex.join(words)
+
+
+def _hint(options: Mapping[str, Any]) -> str:
+    """What to do with a command that does not tell the whole URL of its database; empty where it does."""
+    storage = options.get("storage", "")
+    return "" if shown(storage) == storage else "\nPut back what *** hides in --storage."
