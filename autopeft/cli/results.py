@@ -17,6 +17,7 @@ from autopeft.cli.options import (
 )
 from autopeft.cli.printing import say, table
 from autopeft.errors import AutopeftError
+from autopeft.foreign import printable
 from autopeft.plan import OBJECTIVES, Budget
 from autopeft.storage.urls import shown
 
@@ -155,7 +156,7 @@ def delete(name: str, yes: bool, storage: str, folder: str | None) -> None:
     if not yes:
         if not sys.stdin.isatty():
             raise AutopeftError(f"nobody can be asked whether to delete search '{name}'; say so by --yes.")
-        click.confirm(f"Delete search '{name}' with all its trials and weights?", abort=True)
+        click.confirm(f"Delete search '{printable(name)}' with all its trials and weights?", abort=True)
     done = delete_search(name, storage, folder)
     say(f"Deleted search {name}: {plural(done.trials, 'trial')}; {show_bytes(done.freed)} freed.")
     for gone in done.folders:

@@ -73,7 +73,7 @@ def test_lost_trials_are_told_apart_from_failed_ones() -> None:
     told = bare(trial(1), *lost, trial(4, BITFIT, (), status=Status.FAILED, reason=defect))
     found = find(told)
     assert tally(told, found).startswith("4 trials: 1 finished, 1 failed, 2 lost; ")
-    assert failure_lines(found) == (f"Trial 4 failed: {defect}", "Trials 2, 3 lost: the worker was lost: killed")
+    assert failure_lines(found) == ("Trials 2, 3 lost: the worker was lost: killed", f"Trial 4 failed: {defect}")
     assert {each.name: each.failed for each in found.methods} == {"lora": 0, "bitfit": 1}
     none = bare(*lost)
     assert emptiness(none, find(none)) == "No trial finished: 2 trials lost (the worker was lost: killed)."

@@ -88,7 +88,7 @@ def test_searches_of_one_name_in_two_databases_have_weights_of_their_own(place: 
         autopeft.search(**options(place, methods=method, storage=storage, name="same"))
     for method, storage in storages.items():
         to = autopeft.open("same", storage=storage).export(1, tmp_path / method)
-        assert read_description(to)[1]["name"] == method
+        assert read_description(to)[1].name == method
 
     # What an earlier version did to one of them, and others still may.
     bitfit, ia3 = (autopeft.open("same", storage=storage) for storage in storages.values())
