@@ -45,10 +45,17 @@ def _bits(tensor: Tensor) -> bytes:
 
 def _telling(config: PretrainedConfig) -> Mapping[str, Any]:
     """The fields that tell this configuration from others of its class: one that is new in transformers does not."""
-    defaults: Mapping[str, Any] = config.default_config_fields()  # type: ignore[no-untyped-call]
-    usual = {name: value() if callable(value) else value for name, value in defaults.items()}
-    fields: dict[str, Any] = _without_aside(config.to_dict())
+    usual, fields = _without_aside(_defaults(config)), _without_aside(config.to_dict())
     return {name: value for name, value in fields.items() if value != usual.get(name)}
+
+
+def _defaults(config: PretrainedConfig) -> Mapping[str, Any]:
+    """Of the configuration's class; nothing where it cannot be had without arguments."""
+    try:
+        defaults: Mapping[str, Any] = type(config)().to_dict()
+    except Exception:
+        return {}
+    return defaults
 
 
 def _without_aside(value: Any) -> Any:

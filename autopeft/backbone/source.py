@@ -5,6 +5,7 @@ pointer in place of a file, an index that names missing files, or files outside 
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,13 +13,14 @@ from pathlib import Path
 
 from huggingface_hub import is_offline_mode
 from transformers import dynamic_module_utils
-from transformers.utils.hub import resolve_revision
+from transformers.utils.hub import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
+_SNAPSHOT = re.compile(r"/snapshots/([0-9a-f]{40})/")
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """Where transformers looks for weights, in this order."""
 
@@ -32,14 +34,10 @@ class Source:
     where: str
     """A folder, a `config.json`, or a name of the hub without its revision."""
     revision: str | None
-    """Of the hub: the revision that was asked for, with the commit that it is now; None for a folder."""
+    """What is loaded of the hub: the commit where it is known, so that all files are of one; None for a folder."""
+    commit: str | None
+    """Of the hub; None for a folder, and where it is not known."""
     local: bool
-
-    @property
-    def commit(self) -> str | None:
-        """Of the hub, the commit that is loaded; None for a folder."""
-        commit: str | None = getattr(self.revision, "resolved", None)
-        return commit
 
 
 def source_of(name: str) -> Source:
@@ -50,7 +48,7 @@ def source_of(name: str) -> Source:
             _require_no_adapter(name, str(path))
             if not (path / "config.json").exists():
                 raise AutopeftError(_no_model(name))
-        return Source(name, str(path), None, local=True)
+        return Source(name, str(path), None, None, local=True)
     where, _, wanted = name.partition("@")
     if path.is_absolute() or name.startswith(".") or where.count("/") > 1:
         raise AutopeftError(
@@ -58,9 +56,10 @@ def source_of(name: str) -> Source:
         )
     if not where:
         raise AutopeftError(_no_model(name))
-    revision = resolve_revision(where, wanted or None)
+    commit = _commit(where, wanted or None)
+    revision = commit or wanted or None
     _require_no_adapter(name, where, revision)
-    return Source(name, where, revision, local=False)
+    return Source(name, where, revision, commit, local=False)
 
 
 def pinned(model: str, revision: object) -> str:
@@ -115,6 +114,18 @@ def unasked() -> Iterator[None]:
         ) from error
     finally:
         dynamic_module_utils.TIME_OUT_REMOTE_CODE = before
+
+
+def _commit(where: str, revision: str | None) -> str | None:
+    """The commit that a revision of a hub model is now, read off the place of its configuration in the cache; None
+    where it cannot be had, which loading it says better.
+    """
+    try:
+        file = cached_file(where, "config.json", revision=revision)
+    except (OSError, ValueError):
+        return None
+    found = _SNAPSHOT.search(Path(file or "").as_posix())
+    return found[1] if found else None
 
 
 def _no_model(name: str) -> str:
