@@ -31,6 +31,8 @@ def bytes_in(folder: Path) -> int:
 def require_folder(folder: str | Path) -> None:
     """Raises AutopeftError where the folder for weights and data cannot be made or written; leaves nothing behind."""
     missing: list[Path] = []
+    if "://" in str(folder):
+        raise AutopeftError(f"'{folder}' is an address, no folder; give a folder of this machine by --folder.")
     try:
         path = Path(folder).absolute()
         missing = [each for each in (path, *path.parents) if not each.exists()]

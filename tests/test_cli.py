@@ -366,3 +366,25 @@ def test_all_text_of_a_command_is_printed_by_one_function() -> None:
     printing = {each.name for each in functions if "click.echo(" in ast.unparse(each)}
     rendered = [line for each in functions for line in ast.unparse(each).splitlines() if "click.echo(" in line]
     assert all("render(" in line or "printable(" in line or "captured" in line for line in rendered), printing
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("report", "postgresql://u:s3cr3t@127.0.0.1:1/db"),
+        ("list", "postgresql://u:s3cr3t@127.0.0.1:1/db"),
+        ("methods", "postgresql://u:s3cr3t@host/db"),
+        ("search", "--model", "m", "--data", "d.csv", "--folder", "postgresql://u:s3cr3t@host/db"),
+        ("select", "base", "\x1b]0;x\x07"),
+        ("report", "--\x1b[2J"),
+    ],
+)
+def test_what_was_typed_in_a_wrong_place_is_repeated_without_passwords_and_escapes(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "s3cr3t" not in result.output
+    assert "\x1b" not in result.output
+    assert not any(tmp_path.iterdir()), "nothing is made"

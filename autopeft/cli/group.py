@@ -1,12 +1,14 @@
 """The program itself: its commands in order, and how it ends."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from autopeft.cli.printing import say
+from autopeft.cli.printing import harmless, say
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 
@@ -34,12 +36,26 @@ class Commands(click.Group):
     def list_commands(self, _: click.Context) -> list[str]:
         return list(self.commands)
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _harmless_usage_errors():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _harmless_usage_errors():
+                return super().invoke(ctx)
         except AutopeftError as error:
             say(f"Error: {error}", err=True)
             ctx.exit(ANSWERED)
+
+
+@contextmanager
+def _harmless_usage_errors() -> Iterator[None]:
+    """click repeats what was typed, by itself."""
+    try:
+        yield
+    except click.UsageError as error:
+        raise click.UsageError(harmless(error.format_message()), error.ctx) from None
 
 
 @click.group(

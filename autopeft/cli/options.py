@@ -33,7 +33,7 @@ name_argument = click.argument("name", required=False)
 MOVED = {
     "model": "Where the model lies now, if elsewhere.",
     "data": "Where the data lies now, if elsewhere.",
-    "space": "Where the folder of your own cards lies now, if elsewhere.",
+    "space": "The folder of your own cards: where it lies now, and that code which they name may run.",
 }
 trusting_option = click.option(
     "--trust-remote-code",

@@ -5,13 +5,19 @@ from collections.abc import Sequence
 import click
 
 from autopeft.foreign import printable
+from autopeft.storage.urls import without_passwords
 
 _PIPED_WIDTH = 160
 
 
 def say(text: str = "", err: bool = False) -> None:
-    """Prints text that may be others', in which what a terminal would obey is shown escaped."""
-    click.echo(printable(text), err=err)
+    """Prints text that may be others': what a terminal would obey is shown escaped, and URLs have no passwords."""
+    click.echo(harmless(text), err=err)
+
+
+def harmless(text: str) -> str:
+    """The text as it may be shown in any terminal."""
+    return printable(without_passwords(text))
 
 
 def table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

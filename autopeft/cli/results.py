@@ -105,7 +105,7 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
 @click.option(
     "--merge", is_flag=True, help="Fold the method into the backbone's weights, where its mathematics allow it."
 )
-@moved_options("model")
+@moved_options("model", "space")
 @trusting_option
 @storage_option
 @folder_option

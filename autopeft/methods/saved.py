@@ -20,6 +20,7 @@ from typing import Any, NoReturn, TypeVar
 
 import peft
 
+from autopeft.declared import read_declared
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 from autopeft.methods.base import Method
@@ -74,6 +75,19 @@ def trust(cards: Mapping[str, Card]) -> None:
         known = _cards.setdefault(card.implementation, [])
         if card not in known:
             known.append(card)
+
+
+def require_trusted_cards(folder: Path) -> None:
+    """Raises AutopeftError where cards name classes that this program does not know yet; imports nothing."""
+    for file in sorted((folder / "methods").glob("*.yaml")):
+        plain = read_declared(file)
+        name = plain.get("implementation") if isinstance(plain, Mapping) else None
+        if isinstance(name, str) and not _is_known(name):
+            raise AutopeftError(
+                f"the cards in '{folder}' name code of their own ({brief(name)}), which may do anything on this "
+                "machine, and a database alone does not decide that it runs: if you trust it, say --space here, too, "
+                f"or autopeft.register('{folder}') in Python."
+            )
 
 
 def read_parts(folder: Path) -> tuple[Configured, ...]:
@@ -161,6 +175,15 @@ def _class_of(implementation: str, where: str) -> type:
     raise AutopeftError(
         f"{where}: {brief(implementation, 100)} is no method of autopeft or peft: it is not run.{advice}"
     )
+
+
+def _is_known(implementation: str) -> bool:
+    try:
+        if implementation not in _known():
+            _class_of(implementation, "")
+    except AutopeftError:
+        return False
+    return True
 
 
 def _known() -> Mapping[str, list[Card]]:

@@ -1,11 +1,13 @@
 """A search goes on only on what it began with: the same rows, and the same weights of the backbone."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from autopeft.backbone.load import Backbone
 from autopeft.backbone.source import pinned
 from autopeft.errors import AutopeftError
+from autopeft.methods.saved import require_trusted_cards
 from autopeft.trial import SearchRecord
 
 BACKBONE = "backbone_fingerprint"
@@ -42,10 +44,12 @@ def require_same_backbone(record: SearchRecord, backbone: Backbone, say: Callabl
         )
 
 
-def require_trusted(record: SearchRecord, trusted: bool) -> None:
-    """A database may come from a stranger: what it says of trust is said once more by whoever runs the code. Raises
-    AutopeftError.
+def require_trusted(record: SearchRecord, trusted: bool, space: str | None) -> None:
+    """A database may come from a stranger: what it says of code, of the model's or of cards', is said once more by
+    whoever runs it. Raises AutopeftError.
     """
+    if space is None and Path(record.plan.space).is_dir():
+        require_trusted_cards(Path(record.plan.space))
     if record.plan.trust_remote_code and not trusted:
         raise AutopeftError(
             f"search '{record.name}' runs program code that comes with its model '{record.plan.model}', which may do "

@@ -108,20 +108,22 @@ class Search:
         to: str | Path,
         merge: bool = False,
         model: str | None = None,
+        space: str | None = None,
         *,
         trust_remote_code: bool = False,
     ) -> Path:
         """Writes a trial's trained weights to a new folder, from where `autopeft.load` and, for peft's methods, peft
-        read them; `model` where the backbone lies elsewhere now. `trust_remote_code` says once more what the plan says.
+        read them. `model` and `space` are for what lies elsewhere now; `space` also trusts the code that your own cards
+        name, and `trust_remote_code` that of the model, each as the plan does.
 
         Raises AutopeftError.
         """
-        require_trusted(self._record, trust_remote_code)
+        require_trusted(self._record, trust_remote_code, space)
         trial, model = self.trial(number), absolute(model or self.plan.model)
         require_there("model", model, self.name)
-        if Path(self.plan.space).is_dir():
+        if Path(cards := space or self.plan.space).is_dir():
             # What is written is loaded again, and a method of one's own is known by the cards of the space.
-            trust(load_space(self.plan.space).cards)
+            trust(load_space(cards).cards)
         return trial.save(to, merge, model, trust_remote_code=trust_remote_code)
 
     def has_weights(self, number: int) -> bool:
@@ -152,7 +154,7 @@ class Search:
             repository.claim(self.name)
             record = repository.load(self.name)
             require_kept(record)
-            require_trusted(record, trust_remote_code)
+            require_trusted(record, trust_remote_code, space)
             moved = {"model": model, "data": data, "space": space}
             record = _sitting(record, moved, resources.get("folder", self._folder))
             _confirm(record, seeds, where, repository, on_event or _nobody)
@@ -165,6 +167,7 @@ class Search:
 
     def study(self) -> Any:
         """An Optuna study that holds this search's trials, for its plots and importances."""
+        require_trusted(self._record, True, None)
         space = as_searched(self._record)
         proposer = Proposer(space, self.plan.objectives, self.plan.sampler, self.plan.seed)
         teach(proposer, self._record, _nobody)
@@ -226,7 +229,7 @@ def resume(
         repository.claim(name)
         record = repository.load(name)
         require_kept(record)
-        require_trusted(record, trust_remote_code)
+        require_trusted(record, trust_remote_code, space)
         lacks = outstanding(record, record.plan.confirm)
         if record.ended is not None and not lacks:
             raise AutopeftError(f"search '{name}' reached its limits already; see `autopeft report {name}`.")

@@ -24,6 +24,12 @@ _PATIENCE = 30.0
 _WRITES = "autopeft_writes"
 _AT_FIRST = (SQLAlchemyError, OSError, TypeError, ValueError, LookupError)
 """What connecting raises: drivers read the options of a URL in their own ways."""
+_MOST_OF_A_CELL = 256 * 2**20
+"""Bytes; somebody else's database may compute more than it holds."""
+_NOT_OURS = (
+    "SELECT 1 FROM sqlite_master WHERE type = 'trigger' OR (type = 'view' AND name IN "
+    "('searches', 'trials', 'curves', 'costs', 'outcomes', 'confirmations', 'answers', 'alembic_version'))"
+)
 
 
 def read_url(text: str) -> URL:
@@ -135,6 +141,9 @@ def _require_place(file: Path) -> None:
 def _on_connect(connection: sqlite3.Connection, _: Any) -> None:
     connection.isolation_level = None
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_OF_A_CELL)
+    if connection.execute(_NOT_OURS).fetchone() is not None:
+        raise sqlite3.DatabaseError("views or triggers stand in the place of tables, which autopeft never makes")
 
 
 def _on_begin(connection: Connection) -> None:

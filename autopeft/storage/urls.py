@@ -19,10 +19,16 @@ _PLAIN = re.compile(
 """Names in a query whose values are shown; whatever has another name is hidden."""
 _ACCOUNT = re.compile(r"((?:[\w+.-]+://+)?+[^:]*+):.*@", re.DOTALL)
 """What stands before a password, the password, and the last @: some passwords hold @, / and ?, written as they are."""
+_NO_COLON = re.compile(r"((?:[\w+.-]+://+)?+[^:/@%]*+)[/@%][^?]*@")
+"""A password after another sign than the colon that belongs there."""
 _NO_PORT = re.compile(r"((?:[\w+.-]+:)?+//(?>\[[^\]]*\]|[^:/]*)):(?!\d{0,5}(?:[/?]|$))[^/?]*")
 """A password in the place of a port, where the host was forgotten."""
-_PAIR = re.compile(r"([\w.%+-]+)=(.*?)(?=[&;?\s]+[\w.%+-]+=|$)", re.DOTALL)
+_PAIR = re.compile(r"([\w.%+-]+)\s*=\s*(.*?)(?=[&;?\s]+[\w.%+-]+\s*=|$)", re.DOTALL)
+_NO_SECRET = re.compile(r"[\w.:/@\[\] -]*")
+"""Values that are shown where their name is harmless."""
+_NO_PAIR = re.compile(r"\?[^=?]+$")
 _FILE = re.compile(r"sqlite(\+\w+)?:///")
+_IN_A_FILE = re.compile(r"(///?)[^/:@]*:[^/@]*@")
 _WITHIN = re.compile(r"(//[^\s/:@'\"]*):[^\s'\"]*@")
 
 
@@ -33,24 +39,32 @@ def shown(url: object) -> str:
         return HIDDEN
     if _FILE.match(text):
         file, mark, query = text.partition("?")
-        return file + mark + _PAIR.sub(_pair, query)
+        file = _IN_A_FILE.sub(rf"\1{HIDDEN}@", file)
+        return file + mark + (_PAIR.sub(_pair, query) if "=" in query or not query else HIDDEN)
     if _ACCOUNT.match(text):
         text = _ACCOUNT.sub(rf"\1:{HIDDEN}@", text, count=1)
+    elif _NO_COLON.match(text):
+        text = _NO_COLON.sub(rf"\1:{HIDDEN}@", text, count=1)
     else:
         text = _NO_PORT.sub(rf"\1:{HIDDEN}", text, count=1)
-    return _PAIR.sub(_pair, text)
+    return _NO_PAIR.sub(f"?{HIDDEN}", _PAIR.sub(_pair, text))
+
+
+def without_passwords(text: str) -> str:
+    """Any text, without the password of a URL that somebody wrote where none belongs."""
+    return _WITHIN.sub(rf"\1:{HIDDEN}@", text)
 
 
 def without_secrets(text: str, password: object, query: object) -> str:
     """What somebody says of a database, without the secrets of its URL, whichever way they are written there."""
     for secret in sorted(_secrets(password, query), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
-    return _WITHIN.sub(rf"\1:{HIDDEN}@", text)
+    return without_passwords(text)
 
 
 def _pair(found: re.Match[str]) -> str:
     name = unquote(found[1])
-    return found[0] if _PLAIN.fullmatch(name) else f"{name}={HIDDEN}"
+    return found[0] if _PLAIN.fullmatch(name) and _NO_SECRET.fullmatch(found[2]) else f"{name}={HIDDEN}"
 
 
 def _secrets(password: object, query: object) -> set[str]:

@@ -65,7 +65,11 @@ def test_another_process_exports_by_the_cards_of_the_space_and_loads_what_it_reg
     with pytest.raises(AutopeftError, match="is no method of autopeft or peft"):
         search.trial(1).save(tmp_path / "refused")
     assert not (tmp_path / "refused").exists()
-    search.export(1, tmp_path / "winner")
+    with pytest.raises(AutopeftError, match=r"name code of their own .*say --space here, too"):
+        search.export(1, tmp_path / "winner")
+    with pytest.raises(AutopeftError, match=r"name code of their own"):
+        search.study()
+    search.export(1, tmp_path / "winner", space=str(place / "cards"))
     monkeypatch.setattr(saved, "_cards", {})
     with pytest.raises(AutopeftError, match="is no method of autopeft or peft"):
         autopeft.load(tmp_path / "winner")

@@ -215,3 +215,33 @@ def test_what_was_changed_is_told(pristine: Path, tmp_path: Path, changed: str, 
     with pytest.raises(AutopeftError, match=said) as error:
         open_search(NAME, f"sqlite:///{file}")
     assert str(file) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE VIEW trials AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x AS id FROM n",
+        "CREATE VIEW searches AS SELECT 1 AS id, hex(zeroblob(400000000)) AS facts",
+        "CREATE TRIGGER t AFTER UPDATE ON searches BEGIN DELETE FROM trials; END",
+    ],
+)
+def test_what_computes_instead_of_holding_is_refused_at_once(pristine: Path, tmp_path: Path, statement: str) -> None:
+    file = Path(shutil.copy(pristine, tmp_path / "searches.db"))
+    with closing(sqlite3.connect(file)) as database:
+        if "VIEW" in statement:
+            database.execute(f"DROP TABLE {statement.split()[2]}")
+        database.execute(statement)
+        database.commit()
+    with ended_after(20), pytest.raises(AutopeftError, match="views or triggers stand in the place of tables"):
+        open_search(NAME, f"sqlite:///{file}")
+
+
+def test_a_cell_that_would_take_all_memory_is_refused(pristine: Path, tmp_path: Path) -> None:
+    file = Path(shutil.copy(pristine, tmp_path / "searches.db"))
+    with (
+        Repository(f"sqlite:///{file}") as repository,
+        ended_after(20),
+        pytest.raises(AutopeftError, match="too big"),
+        repository._reading() as session,
+    ):
+        session.connection().exec_driver_sql("SELECT hex(zeroblob(400000000))")

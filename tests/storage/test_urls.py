@@ -50,6 +50,24 @@ def test_a_secret_is_hidden_in_a_url_and_in_a_slip(url: str, said: str) -> None:
     assert shown(url) == said
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u%3ASECRET@h/db",
+        "postgresql://u/SECRET@h",
+        "postgresql://u@SECRET@h/db",
+        "postgresql://u@SECRET@h:5432/db",
+        "host=h password = SECRET",
+        "sqlite:///u:SECRET@h/db",
+        "postgresql://h/db?dbname=host%3Dh%20password%3DSECRET",
+        "postgresql://h/db?host=h,password%3DSECRET",
+        "postgresql://h/db?PASSWORD:SECRET",
+    ],
+)
+def test_a_secret_in_another_place_is_hidden(url: str) -> None:
+    assert "SECRET" not in shown(url)
+
+
 words = st.text(st.sampled_from("abz/:@?&=;%#[] \\'\"."), max_size=12)
 
 
