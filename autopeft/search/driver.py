@@ -86,6 +86,7 @@ class Driver:
         trial = self._trials[number]
         self._trials[number] = trial = replace(trial, curve=(*trial.curve, rung))
         self._repository.record(self._name, trial)
+        self.remember_time()
         self._finder.reach(self._tickets[number], trial)
         self._tell(TrialReported(trial))
         return goes_on(trial, self._trials.values(), self._plan.objectives)
@@ -106,6 +107,11 @@ class Driver:
         self._repository.update(self._name, facts=self._facts)
         self._finder.tell(self._tickets.pop(number), trial)
         self._tell(TrialEnded(trial))
+
+    def remember_time(self) -> None:
+        """A sitting that is interrupted or killed before a trial ends takes time, too."""
+        self._facts["seconds"] = self.seconds
+        self._repository.update(self._name, facts=self._facts)
 
     @property
     def seconds(self) -> float:

@@ -286,15 +286,18 @@ def _run(
 
     tell(Doing("predicting what known good candidates cost, and starting workers"))
     finder = Finder(proposer, prepared.predict, prepared.limits, ahead=resources.workers != 0)
+    driver = Driver(record, finder, repository, tell, tickets)
     try:
         with closing(finder):
             finder.begin(known_good, least=len(past), tried=[trial.params for trial in record.trials])
-            _train(Driver(record, finder, repository, tell, tickets), prepared.job, resources)
+            _train(driver, prepared.job, resources)
         repository.update(record.name, ended=datetime.now(UTC))
         record = repository.load(record.name)
         if outstanding(record, plan.confirm):
             _train(Confirmer(record, plan.confirm, repository, tell), Again(prepared.job), resources)
     except KeyboardInterrupt:
+        if record.ended is None:
+            driver.remember_time()
         tell(Ended(repository.load(record.name), interrupted=True))
         raise
     tell(Ended(repository.load(record.name)))

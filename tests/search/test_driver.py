@@ -221,6 +221,18 @@ def test_when_time_is_up_a_lost_trial_stays_lost(repository: Repository) -> None
     assert repository.load("mine").trials[0].status is Status.LOST
 
 
+def test_time_counts_also_where_no_trial_ended(repository: Repository) -> None:
+    sitting = Sitting(repository, Plan("model", "data.csv", time=100))
+    trial = sitting.driver.next()
+    assert trial is not None
+    with patch.object(Driver, "seconds", 41.0):
+        assert sitting.driver.rung(trial.number, Rung(1, 3, 0.5, 0.1, 1.0))
+    assert repository.load("mine").facts["seconds"] == 41.0, "as it would be after a kill"
+    with patch.object(Driver, "seconds", 85.0):
+        sitting.driver.remember_time()
+    assert Sitting(repository, resumed=True).driver.seconds == pytest.approx(85.0, abs=5)
+
+
 @pytest.mark.parametrize("resumed", [False, True])
 def test_running_out_of_memory_beside_others_teaches_nothing_until_the_trial_runs_out_alone(
     repository: Repository, resumed: bool
