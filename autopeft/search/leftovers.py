@@ -26,8 +26,10 @@ if sys.platform != "win32":
 _PREFIX = "autopeft-"
 _LOCK = "driver.lock"
 _MARK = "AUTOPEFT_DRIVER_FOLDER"
-_PATIENCE = 10.0
-"""Seconds for processes to go that were killed."""
+_PATIENCE = 30.0
+"""Seconds for processes to go that were killed, at most."""
+_QUIET = 2.0
+"""Seconds without any of them: one that is just beginning shows no environment yet, on a busy machine for a while."""
 
 
 @contextlib.contextmanager
@@ -77,9 +79,10 @@ def clear() -> None:
 
 def _clear(folder: Path) -> None:
     """Ends what the dead driver of a folder started, also what that starts meanwhile, and removes the folder."""
-    deadline = time.monotonic() + _PATIENCE
-    while (left := processes_of(folder)) and time.monotonic() < deadline:
-        for process in left:
+    began = seen = time.monotonic()
+    while (now := time.monotonic()) < min(seen + _QUIET, began + _PATIENCE):
+        for process in processes_of(folder):
+            seen = now
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         time.sleep(0.05)
