@@ -53,7 +53,8 @@ def source_of(name: str) -> Source:
     where, _, wanted = name.partition("@")
     if path.is_absolute() or name.startswith(".") or where.count("/") > 1:
         raise AutopeftError(
-            f"there is no model folder {brief(name, 200)}; give a folder that holds config.json and weights, or a hub name."
+            f"there is no model folder {brief(name, 200)}; give a folder that holds config.json and weights, or a hub "
+            "name."
         )
     if not where:
         raise AutopeftError(_no_model(name))
@@ -168,6 +169,12 @@ def _require_no_adapter(name: str, where: str, revision: str | None = None) -> N
         f"'{name}' holds an adapter (adapter_config.json), trained on {on}; give that model, or merge the "
         "adapter into it and give the result."
     )
+
+
+def weights_of(source: Source) -> list[str]:
+    """The files of a local folder's weights; empty where there are none, or where they are not local."""
+    files = _files(source.name, Path(source.where)) if source.local else ()
+    return [file for file in files if not file.endswith(".json")]
 
 
 def _files(name: str, folder: Path) -> Iterator[str]:
