@@ -18,7 +18,8 @@ from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 
 _MOST = {
-    re.compile(r"(?<!per_)(layers?|experts|groups?|group_num)$"): 2_000,
+    re.compile(r"(?<!per_)(layers?|groups?|group_num)$"): 500,
+    re.compile(r"experts$"): 2_000,
     re.compile(r"labels$"): 1_000_000,
 }
 """The largest numbers under keys whose values are counted out one by one; real models stay far below."""
