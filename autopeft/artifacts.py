@@ -117,7 +117,13 @@ class TrainedModel:
             batch = encode(self.backbone.tokenizer, rows[start : start + batch_size], most, vocabulary)
             inputs = {name: tensor.to(device) for name, tensor in batch.items()}
             parts.append(forward(self.classifier, inputs, device, precision).cpu())
-        return torch.cat(parts) if parts else torch.empty(0, len(self.labels))
+        logits = torch.cat(parts) if parts else torch.empty(0, len(self.labels))
+        if not torch.isfinite(logits).all():
+            raise AutopeftError(
+                "the model gives no finite numbers for these texts: its weights are spoiled, or too large for "
+                f"{precision}."
+            )
+        return logits
 
 
 def save_artifact(

@@ -327,6 +327,46 @@ def test_weights_that_are_no_numbers_are_refused(file: str, value: float, origin
     assert "holds values that are no finite numbers" in outcome(folder)
 
 
+@pytest.mark.parametrize("file", ["head.safetensors", "adapter_model.safetensors"])
+def test_enormous_weights_give_no_answer(file: str, folder: Path) -> None:
+    tensors = load_file(folder / file)
+    for tensor in tensors.values():
+        tensor.fill_(3e38)
+    save_file(tensors, folder / file)
+    assert "the model gives no finite numbers for these texts" in outcome(folder)
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.float8_e4m3fn, torch.bool])
+@pytest.mark.parametrize("name", ["lora", "adapter", "entries"])
+@pytest.mark.parametrize("spoil", ["head", "method"])
+def test_weights_of_another_type_are_refused(
+    spoil: str, name: str, kind: torch.dtype, originals: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(originals / name, tmp_path / "winner"))
+    own = "adapter_model.safetensors" if name == "lora" else "method.safetensors"
+    file = folder / ("head.safetensors" if spoil == "head" else own)
+    tensors = load_file(file)
+    changed = next(each for each, tensor in tensors.items() if tensor.is_floating_point())
+    save_file({**tensors, changed: tensors[changed].to(kind)}, file)
+    assert f"'{changed}' holds {str(kind).removeprefix('torch.')}, not float32" in outcome(folder)
+
+
+def test_a_file_that_does_not_fit_into_memory_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(_: Path) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("autopeft.methods.hooked.load_file", none_left)
+    assert "cannot be read: it does not fit into memory" in outcome(folder)
+
+
+def test_a_file_with_a_hole_of_many_gigabytes_is_refused_before_it_is_read(folder: Path) -> None:
+    header = json.dumps({"weight": {"dtype": "F32", "shape": [10**10], "data_offsets": [0, 4 * 10**10]}}).encode()
+    with (folder / "head.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(file.tell() + 4 * 10**10)
+    assert "head.safetensors' " in outcome(folder)
+
+
 def test_a_merged_folder_without_its_model_is_no_other_model(originals: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(originals / "merged", tmp_path / "winner"))
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")

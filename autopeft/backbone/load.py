@@ -25,6 +25,7 @@ from transformers import (
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.utils import logging as transformers_logging
 
+from autopeft.backbone.claims import require_sane, require_weights, without_kernels
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.fingerprint import fingerprint
 from autopeft.backbone.limits import positions_of, vocabulary_of
@@ -74,8 +75,8 @@ def load_backbone(name: str, *, trust_remote_code: bool = False) -> Backbone:
     with _plainly(name) as source:
         require_files(source)
         given = {"revision": source.revision, "trust_remote_code": trust_remote_code}
-        config = AutoConfig.from_pretrained(source.where, **given)
-        kind = _class_for(config, source if trust_remote_code else None)
+        config, kind = _configured(source, trust_remote_code)
+        require_weights(source, kind, config)
         model, info = kind.from_pretrained(
             source.where,
             revision=source.revision,
@@ -101,9 +102,16 @@ def load_skeleton(
     if isinstance(what, PretrainedConfig):
         return _skeleton(type(what).__name__, _class_for(what), copy.deepcopy(what), dtype)
     with _plainly(what) as source:
-        config = AutoConfig.from_pretrained(source.where, revision=source.revision, trust_remote_code=trust_remote_code)
-        kind = _class_for(config, source if trust_remote_code else None)
+        config, kind = _configured(source, trust_remote_code)
     return _skeleton(what, kind, config, dtype)
+
+
+def _configured(source: Source, trust_remote_code: bool) -> tuple[PretrainedConfig, Any]:
+    """The configuration, and the class of the model that it is of."""
+    plain, _ = PretrainedConfig.get_config_dict(source.where, revision=source.revision)
+    require_sane(source.name, plain)
+    config = AutoConfig.from_pretrained(source.where, revision=source.revision, trust_remote_code=trust_remote_code)
+    return without_kernels(config), _class_for(config, source if trust_remote_code else None)
 
 
 def _skeleton(name: str, kind: Any, config: PretrainedConfig, dtype: torch.dtype) -> Skeleton:

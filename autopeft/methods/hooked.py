@@ -18,6 +18,8 @@ from autopeft.errors import AutopeftError
 from autopeft.methods.base import Attachment
 
 WEIGHTS = "method.safetensors"
+_FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""What weights are saved in. Others would be read as other numbers than those that were trained."""
 
 
 class Hooked(Attachment):
@@ -86,18 +88,27 @@ def undone_on_error(attached: Hooked) -> Iterator[Hooked]:
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors in a safetensors file, by name. Raises AutopeftError when it is missing or damaged."""
+    """The tensors in a safetensors file, by name. Raises AutopeftError when it is missing or damaged.
+
+    Their values are read from the disk when they are asked for: whoever looks at their shapes first is safe from files
+    that are too large.
+    """
     if not file.is_file():
         raise AutopeftError(f"'{file}' cannot be read: it is {'no file' if file.exists() else 'missing'}.")
     try:
         return load_file(file)
+    except MemoryError as error:
+        raise AutopeftError(f"'{file}' cannot be read: it does not fit into memory.") from error
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise AutopeftError(f"'{file}' cannot be read: {error}.") from error
 
 
 def require_finite(name: str, tensor: Tensor, source: Path) -> None:
     """Refuses what would silently answer the same whatever it is asked. Raises AutopeftError."""
-    if tensor.is_complex() or tensor.dtype is torch.bool or not torch.isfinite(tensor.float()).all():
+    if tensor.dtype not in _FLOATS:
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise AutopeftError(f"'{source}' is damaged: '{name}' holds {kind}, not float32, bfloat16, float16 or float64.")
+    if not torch.isfinite(tensor.float()).all():
         raise AutopeftError(f"'{source}' is damaged: '{name}' holds values that are no finite numbers.")
 
 
@@ -115,7 +126,8 @@ def copy_into(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor], sourc
                     f"'{source}' does not belong to this model: '{name}' has shape {tuple(values[name].shape)}, "
                     f"here it is {tuple(tensor.shape)}."
                 )
-            require_finite(name, values[name], source)
+            if tensor.dtype != values[name].dtype or tensor.is_floating_point():
+                require_finite(name, values[name], source)
             tensor.copy_(values[name])
 
 

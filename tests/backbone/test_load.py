@@ -1,7 +1,9 @@
 """Loading backbones, and the sentences that answer where that is not possible."""
 
 import importlib.util
+import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -253,3 +255,41 @@ def test_the_packaged_minilm_loads_with_its_tokenizer():
     assert 22_000_000 < backbone.parameters < 23_000_000
     assert len(backbone.tokenizer("a stirring, funny film")["input_ids"]) == 7
     assert load_skeleton(str(demo_model())).sites == backbone.sites
+
+
+def amend(folder, **values):
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+@pytest.mark.parametrize("load", [load_backbone, load_skeleton])
+@pytest.mark.parametrize(
+    "claim",
+    [{"num_hidden_layers": 10_000_000}, {"num_labels": 10**9}, {"text_config": {"n_layer": 10**6}}, {"n_layer": 2**70}],
+)
+def test_a_configuration_that_claims_endless_layers_or_labels_is_refused_at_once(spoiled, claim, load):
+    amend(spoiled, **claim)
+    began = time.monotonic()
+    assert "in its config.json is" in answer_to(spoiled, load)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    "claim", [{"vocab_size": 10**9}, {"intermediate_size": 10**9}, {"max_position_embeddings": 10**9}]
+)
+def test_a_configuration_that_claims_more_than_the_weights_hold_gets_no_memory(spoiled, claim):
+    amend(spoiled, **claim)
+    assert "do not fit its config.json: they hold " in answer_to(spoiled)
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+@pytest.mark.parametrize("wish", ["evil/kern", "flash_attention_2", {"": "evil/kern"}])
+def test_a_configuration_cannot_wish_for_code_of_the_hub(spoiled, key, wish):
+    amend(spoiled, **{key: wish})
+    assert load_backbone(str(spoiled)).model.config._attn_implementation == "sdpa"
+    assert load_skeleton(str(spoiled)).model.config._attn_implementation == "sdpa"
+
+
+def test_the_plain_attention_may_be_wished_for(spoiled):
+    amend(spoiled, attn_implementation="eager")
+    assert load_backbone(str(spoiled)).model.config._attn_implementation == "eager"

@@ -302,3 +302,30 @@ def test_a_folder_may_have_an_at_sign_in_its_name_and_has_no_revision(folder, mo
     assert load_backbone(str(renamed)).revision is None
     monkeypatch.chdir(renamed.parent)
     assert load_backbone("model@home").parameters == load_backbone(os.fspath(renamed)).parameters
+
+
+@pytest.mark.parametrize("file", ["config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json", "vocab.txt"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_pipes_and_devices_are_not_read(folder, file, make):
+    (folder / file).unlink(missing_ok=True)
+    make(folder / file)
+    assert f"'{file}' is no file" in answer_to(folder)
+
+
+def test_a_pipe_in_place_of_a_configuration_file_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    assert "'config.json' is no file" in answer_to(tmp_path / "config.json", load_skeleton)
+
+
+def test_files_that_are_links_are_read_as_in_the_cache_of_the_hub(folder, tmp_path):
+    kept = Path(shutil.copytree(folder, tmp_path / "blobs"))
+    for file in folder.iterdir():
+        file.unlink()
+        file.symlink_to(kept / file.name)
+    assert load_backbone(str(folder)).parameters
+
+
+@pytest.mark.parametrize("name", ["~nobodyx/x", "a\0b", "a" * 1000, "a/" * 500, "\ud800", "a/\x1b[2J"])
+@pytest.mark.parametrize("load", [load_backbone, load_skeleton])
+def test_names_that_can_be_none_get_a_short_answer(name, load):
+    assert len(answer_to(name, load)) < 400
