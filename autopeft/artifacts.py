@@ -9,6 +9,7 @@ A folder may come from a stranger: loading it runs no code of his, and ends in a
 
 import json
 import shutil
+import uuid
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -129,18 +130,35 @@ class TrainedModel:
 def save_artifact(
     folder: Path, attached: Attached, head: nn.Module, description: Description, candidate: Candidate
 ) -> Path:
-    """Writes a trained method with its head; the folder appears whole or not at all."""
-    temporary = folder.with_name(folder.name + ".writing")
-    shutil.rmtree(temporary, ignore_errors=True)
+    """Writes a trained method with its head; the folder appears whole or not at all.
+
+    It replaces an earlier one. Raises AutopeftError where something else lies there.
+    """
+    _require_replaceable(folder)
+    temporary, earlier = _beside(folder), _beside(folder)
     try:
         attached.save(temporary)
         _write(temporary, head, description, candidate)
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            # Not removed in its place: half of it would be nobody's to replace.
+            _require_replaceable(folder)
+            folder.replace(earlier)
         temporary.replace(folder)
     finally:
         # Of a full disk not even half of it is kept.
-        shutil.rmtree(temporary, ignore_errors=True)
+        for each in (temporary, earlier):
+            shutil.rmtree(each, ignore_errors=True)
     return folder
+
+
+def _require_replaceable(folder: Path) -> None:
+    if folder.exists() and not (folder / DESCRIPTION).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise AutopeftError(f"'{folder}' holds no trained method, but something else; it is not replaced.")
+
+
+def _beside(folder: Path) -> Path:
+    """A place for a folder that is written or goes away, nobody else's."""
+    return folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.writing")
 
 
 def load(
@@ -312,11 +330,15 @@ def _appearing(folder: Path) -> Iterator[Path]:
     """A folder to write into, which becomes `folder` when all went well; else nothing of it is left."""
     there = folder.exists()
     # An empty folder stays the one that it is: it may be somebody's working directory, or another disk.
-    temporary = folder / _WRITING if there else folder.with_name(folder.name + ".writing")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        with _told_plainly(folder):
+    temporary = folder / _WRITING if there else _beside(folder)
+    with _told_plainly(folder):
+        try:
             temporary.mkdir(parents=True)
+        except FileExistsError as error:
+            raise AutopeftError(
+                f"'{temporary}' is there: another export writes to '{folder}', or was killed; then remove it."
+            ) from error
+    try:
         yield temporary
         with _told_plainly(folder):
             if not there:

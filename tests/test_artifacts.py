@@ -105,7 +105,6 @@ def test_a_loaded_model_lies_on_the_cpu_in_eval_mode(lora):
 
 def test_saving_replaces_an_earlier_folder_whole_and_leaves_nothing_beside_it(backbones, tmp_path):
     artifact(tmp_path / "winner", backbones["bert"], ["lora"])
-    (tmp_path / "winner.writing").mkdir()
     logits, _ = artifact(tmp_path / "winner", backbones["bert"], ["adapter"])
     assert [path.name for path in tmp_path.iterdir()] == ["winner"]
     assert not (tmp_path / "winner" / "adapter_config.json").exists()
@@ -295,13 +294,13 @@ def test_a_folder_that_knows_nothing_of_its_backbones_weights_loads(lora):
 def test_an_export_that_answers_otherwise_is_refused_and_nothing_of_it_is_left(merge, lora, tmp_path, monkeypatch):
     """As when what was written is read in another way than it was meant."""
     (tmp_path / "empty").mkdir()
-    writing, read = {"winner.writing", ".autopeft.writing"}, artifacts.read_tensors
+    read = artifacts.read_tensors
 
     def otherwise(file):
         found = read(file)
         return (
             {name: tensor + 0.1 * (name == "weight") for name, tensor in found.items()}
-            if (file.parent.name in writing)
+            if file.parent.name.endswith(".writing")
             else found
         )
 
@@ -329,6 +328,40 @@ def test_a_disk_that_is_full_leaves_nothing_of_an_export(trouble, merge, lora, t
     assert not list((tmp_path / "empty").iterdir())
     monkeypatch.undo()
     assert (export(lora[0], tmp_path / "empty", merge) / "autopeft.json").exists()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_only_what_an_export_or_a_saving_made_itself_is_removed(there, backbones, lora, tmp_path):
+    thesis = tmp_path / "winner.writing" / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("five years")
+    if there:
+        (tmp_path / "winner").mkdir()
+    export(lora[0], tmp_path / "winner")
+    artifact(tmp_path / "winner", backbones["bert"], ["bitfit"])
+    assert thesis.read_text() == "five years"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lora", "winner", "winner.writing"]
+
+
+def test_two_exports_to_one_empty_folder_do_not_meet(lora, tmp_path):
+    theirs = tmp_path / "empty" / ".autopeft.writing" / "theirs"
+    theirs.parent.mkdir(parents=True)
+    theirs.touch()
+    with pytest.raises(AutopeftError, match=r"\.autopeft\.writing' is there: another export writes to"):
+        export(lora[0], tmp_path / "empty")
+    assert [*(tmp_path / "empty").iterdir()] == [theirs.parent]
+    assert theirs.exists()
+
+
+def test_saving_replaces_nothing_but_a_trained_method(backbones, tmp_path):
+    (tmp_path / "2023").mkdir()
+    (tmp_path / "2023" / "thesis.txt").write_text("five years")
+    (tmp_path / "file").write_text("five years")
+    for name in ("2023", "file"):
+        with pytest.raises(AutopeftError, match=f"{name}' holds no trained method, but something else"):
+            artifact(tmp_path / name, backbones["bert"], ["bitfit"])
+    assert (tmp_path / "2023" / "thesis.txt").read_text() == (tmp_path / "file").read_text() == "five years"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2023", "file"]
 
 
 def test_an_empty_folder_that_is_exported_to_stays_the_folder_that_it_was(lora, tmp_path, monkeypatch):

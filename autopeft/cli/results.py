@@ -151,11 +151,14 @@ def delete(name: str, yes: bool, storage: str, folder: str | None) -> None:
     """Delete a search: its trials, their weights, and prepared data that no other search uses."""
     from autopeft.reports.wording import plural
     from autopeft.search.deleting import delete as delete_search
+    from autopeft.search.deleting import weights_of
     from autopeft.sizes import show_bytes
 
     if not yes:
         if not sys.stdin.isatty():
             raise AutopeftError(f"nobody can be asked whether to delete search '{name}'; say so by --yes.")
+        for weights in weights_of(name, storage, folder):
+            say(f"  {weights}")
         click.confirm(f"Delete search '{printable(name)}' with all its trials and weights?", abort=True)
     done = delete_search(name, storage, folder)
     say(f"Deleted search {name}: {plural(done.trials, 'trial')}; {show_bytes(done.freed)} freed.")

@@ -10,10 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from autopeft.artifacts import read_description
 from autopeft.errors import AutopeftError
 from autopeft.files import bytes_in
 from autopeft.plan import Resources
+from autopeft.search.marks import is_marked, own_weights, take_away_marked
 from autopeft.search.prepared_data import take_away
 from autopeft.search.whereabouts import DELETING, has_folder_of_its_own, run_folders, weights_folder
 from autopeft.storage.repository import Repository
@@ -43,12 +43,15 @@ def delete(name: str, storage: str = Resources.storage, folder: str | Path | Non
         repository.update(name, facts={**record.facts, DELETING: True})
         freed: dict[Path, int] = {}
         try:
-            for place in run_folders(record, None) if folder is None else [Path(folder).absolute()]:
-                for weights in _weights(record, place):
-                    freed[weights] = bytes_in(weights)
-                    shutil.rmtree(weights)
-                with suppress(OSError):
-                    (place / weights_folder(record)).rmdir()
+            for place in _places(record, folder):
+                around = place / weights_folder(record)
+                weights = [*_weights(record, place)]
+                for each in weights:
+                    freed[each] = bytes_in(each)
+                    (take_away_marked if each == around else shutil.rmtree)(each)
+                if weights or has_folder_of_its_own(record):
+                    with suppress(OSError):
+                        around.rmdir()
                 freed |= take_away(place / "data", weights_folder(record))
         except OSError as error:
             raise AutopeftError(
@@ -59,17 +62,21 @@ def delete(name: str, storage: str = Resources.storage, folder: str | Path | Non
     return Deleted(len(record.trials), tuple(freed), sum(freed.values()))
 
 
+def weights_of(name: str, storage: str = Resources.storage, folder: str | Path | None = None) -> tuple[Path, ...]:
+    """The folders of weights that `delete` would take away. Raises AutopeftError."""
+    with Repository(storage) as repository:
+        record = repository.load(name)
+    return tuple(weights for place in _places(record, folder) for weights in _weights(record, place))
+
+
+def _places(record: SearchRecord, folder: str | Path | None) -> tuple[Path, ...]:
+    return run_folders(record, None) if folder is None else (Path(folder).absolute(),)
+
+
 def _weights(record: SearchRecord, place: Path) -> Iterator[Path]:
-    """The folders of a search's weights inside a run folder. An older search shares one with all of its name, and owns
-    there what holds its own candidates.
-    """
+    """The folders in a run folder that hold weights of this search and of nobody else."""
     folder = place / weights_folder(record)
-    if has_folder_of_its_own(record):
-        if folder.is_dir():
-            yield folder
-        return
-    for trial in record.trials:
-        with suppress(AutopeftError):
-            _, candidate = read_description(folder / f"{trial.number:04d}")
-            if candidate == trial.candidate:
-                yield folder / f"{trial.number:04d}"
+    if is_marked(record, folder):
+        yield folder
+    else:
+        yield from own_weights(record, folder)

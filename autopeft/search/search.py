@@ -24,6 +24,7 @@ from autopeft.search.finder import Finder, Predict
 from autopeft.search.here import train_here
 from autopeft.search.ledger import Ledger, Worker
 from autopeft.search.leftovers import clear
+from autopeft.search.marks import mark, require_own
 from autopeft.search.portfolio import portfolio
 from autopeft.search.preparation import Prepared, prepare
 from autopeft.search.proposer import Proposer
@@ -264,6 +265,7 @@ def _run(
     """Returns the search's name, which is another one where it was not `named` by the user and is taken meanwhile."""
     plan, say = record.plan, _saying(tell)
     folder, *_ = run_folders(record, None)
+    require_own(record, folder / weights_folder(record))
     prepared = prepare(plan, folder, weights_folder(record), say, None if new else record)
     seed = plan.seed + len(record.trials)
     proposer = Proposer(prepared.space, plan.objectives, plan.sampler, seed, prepared.predict, prepared.limits)
@@ -275,6 +277,7 @@ def _run(
     else:
         before, record = record, teach(proposer, record, say)
         _remember(record, before, repository)
+    mark(record, prepared.job.artifacts)
     tickets = {trial.number: proposer.take_up(trial) for trial in record.trials if trial.outcome is None}
     tell(Begun(record))
     tell(BaselinesKnown(prepared.baselines))

@@ -20,6 +20,7 @@ DELETING = "deleting"
 """The name of a fact: files of the search may be gone, because somebody began to delete it."""
 NAME = re.compile(r"\w[\w.-]*")
 """Names of searches, which are names of folders, too."""
+_NAME_AND_ID = re.compile(rf"{NAME.pattern}-[0-9a-f]{{12}}")
 _WEIGHTS, _RUN_FOLDERS = "weights_folder", "run_folders"
 _MOVABLE = ("model", "data", "space")
 
@@ -32,7 +33,8 @@ def places_of_new(name: str, folder: Path) -> Mapping[str, Any]:
 def weights_folder(record: SearchRecord) -> str:
     """The name of the folder of its weights, inside the run folder. Raises AutopeftError for what leads elsewhere."""
     name = record.facts.get(_WEIGHTS, record.name)
-    if not isinstance(name, str) or not NAME.fullmatch(name):
+    form = _NAME_AND_ID if has_folder_of_its_own(record) else NAME
+    if not isinstance(name, str) or not form.fullmatch(name):
         raise AutopeftError(f"the record of search '{record.name}' is damaged: it names no folder of weights.")
     return name
 

@@ -28,6 +28,7 @@ from autopeft.methods.attached import Attached, attach
 from autopeft.methods.registry import Configured, configured_parts
 from autopeft.search.device_errors import Fault, fault_of
 from autopeft.search.ledger import OUT_OF_MEMORY
+from autopeft.search.marks import clear_leftovers
 from autopeft.space.cards import Card
 from autopeft.tasks.base import task_named
 from autopeft.tasks.classifier import Classifier
@@ -95,6 +96,7 @@ class TrainingWorker:
             step = measure(classifier, attached, self._task, self._train, candidate, self._device)
             yield from self._rungs(trial, attached, classifier, pace)
             description = replace(self._job.description, precision=precision_of(self._device))
+            clear_leftovers(folder.parent, folder.name)
             save_artifact(folder, attached, head, description, candidate)
             remaining = attached.remaining
         yield Outcome(

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -104,6 +105,72 @@ def test_a_record_that_names_a_folder_elsewhere_deletes_nothing(project: Path) -
     assert (project / "model").is_dir()
 
 
+def tampered(place: Path, name: str, **facts: object) -> None:
+    """What somebody did to a database."""
+    with Repository(where(place)["storage"]) as repository:
+        repository.update(name, facts={**repository.load(name).facts, **facts})
+
+
+def everything(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
+def test_a_tampered_record_deletes_no_folder_of_others(project: Path) -> None:
+    foreign = project / "foreign"
+    for name in ("Documents", "Documents-0123456789ab"):
+        (foreign / name / "0001").mkdir(parents=True)
+        (foreign / name / "0001" / "thesis.txt").write_text("five years")
+    before = everything(foreign) | everything(project / "runs" / "data")
+    for name in ("Documents", "data"):
+        tampered(project, "one", run_folders=[str(foreign), str(project / "runs")], weights_folder=name)
+        with pytest.raises(AutopeftError, match="it names no folder of weights"):
+            autopeft.delete("one", where(project)["storage"])
+    tampered(project, "one", weights_folder="Documents-0123456789ab")
+    autopeft.delete("one", where(project)["storage"])
+    assert everything(foreign) | everything(project / "runs" / "data") >= before
+    assert names(project) == ("other",)
+
+
+def test_a_record_that_names_the_folder_of_another_search_does_not_delete_it(project: Path) -> None:
+    (theirs,) = (project / "runs").glob("other-*")
+    (mine,) = (project / "runs").glob("one-*")
+    shutil.copyfile(mine / "0001" / "autopeft.json", theirs / "0001" / "autopeft.json")
+    before = everything(theirs)
+    tampered(project, "one", weights_folder=theirs.name)
+    autopeft.delete("one", **where(project))
+    assert everything(theirs) == before
+
+
+def test_of_a_folder_without_the_mark_only_the_searchs_own_weights_are_deleted(project: Path) -> None:
+    (folder,) = (project / "runs").glob("one-*")
+    (folder / ".autopeft-search").unlink()
+    (folder / "2023").mkdir()
+    (folder / "thesis.txt").write_text("five years")
+    assert autopeft.delete("one", **where(project)).folders[:1] == (folder / "0001",)
+    assert {path.name for path in folder.iterdir()} == {"2023", "thesis.txt"}
+
+
+def test_a_killed_call_leaves_the_mark_until_all_else_is_gone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder,) = (project / "runs").glob("one-*")
+    (folder / "0002").mkdir()
+    (folder / "0001" / "autopeft.json").unlink()
+    remove, removed = shutil.rmtree, list[Path]()
+
+    def die_after_one(path: Path) -> None:
+        if removed:
+            raise KeyboardInterrupt
+        removed.append(path)
+        remove(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", die_after_one)
+        with pytest.raises(KeyboardInterrupt):
+            autopeft.delete("one", **where(project))
+    assert folder.exists()
+    autopeft.delete("one", **where(project))
+    assert not folder.exists()
+
+
 def test_prepared_data_that_is_taken_away_while_it_is_marked_is_made_again(tmp_path: Path) -> None:
     made: list[Path] = []
 
@@ -122,11 +189,17 @@ def test_prepared_data_that_is_taken_away_while_it_is_marked_is_made_again(tmp_p
     assert (tmp_path / "tokens-1" / "used_by" / "other").exists()
 
 
-def test_the_command_asks_first(project: Path) -> None:
+def test_the_command_asks_first(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ("delete", "one", "--storage", where(project)["storage"], "--folder", where(project)["folder"])
     refused = run(*options)
     assert refused.exit_code == 2
     assert "nobody can be asked whether to delete search 'one'; say so by --yes." in refused.stderr
+    assert "one" in names(project)
+    with monkeypatch.context() as patched:
+        patched.setattr("autopeft.cli.results.sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+        asked = run(*options)
+    lists, question = (asked.output.index(what) for what in ("/runs/one-", "Delete search 'one' with all its"))
+    assert lists < question
     assert "one" in names(project)
     told = run(*options, "--yes")
     assert told.exit_code == 0, told.stderr

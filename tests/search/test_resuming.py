@@ -99,6 +99,45 @@ def test_searches_of_one_name_in_two_databases_have_weights_of_their_own(place: 
         bitfit.export(1, tmp_path / "winner")
 
 
+def test_a_tampered_record_writes_into_no_folder_of_others(place: Path, tmp_path: Path) -> None:
+    settings = options(place, storage=f"sqlite:///{tmp_path}/tampered.db", folder=str(tmp_path), name="tampered")
+    resources = {name: settings[name] for name in where(place)}
+    with pytest.raises(KeyboardInterrupt):
+        autopeft.search(**settings, on_event=interrupt_when_prepared)
+    foreign = tmp_path / "Documents-0123456789ab"
+    (foreign / "0001").mkdir(parents=True)
+    (foreign / "0001" / "thesis.txt").write_text("five years")
+    with Repository(settings["storage"]) as repository:
+        facts = repository.load("tampered").facts
+        repository.update("tampered", facts={**facts, "weights_folder": foreign.name})
+    with pytest.raises(AutopeftError, match="is not the folder of the weights of search 'tampered'"):
+        autopeft.resume("tampered", **resources)
+    assert {*foreign.rglob("*")} == {foreign / "0001", foreign / "0001" / "thesis.txt"}
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_folder_that_an_earlier_version_did_not_mark_is_gone_on_with_and_a_marked_one_is_cleared(
+    place: Path, tmp_path: Path, marked: bool
+) -> None:
+    settings = options(place, storage=f"sqlite:///{tmp_path}/begun.db", folder=str(tmp_path), name="begun", trials=2)
+
+    def interrupt_at_the_second(event: Event) -> None:
+        if isinstance(event, TrialReported) and event.trial.number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        autopeft.search(**settings, on_event=interrupt_at_the_second)
+    (folder,) = tmp_path.glob("begun-*")
+    if marked:
+        (folder / "0002.dead.writing").mkdir()
+    else:
+        (folder / ".autopeft-search").unlink()
+    resources = {name: settings[name] for name in where(place)}
+    search = autopeft.resume("begun", **resources)
+    assert {path.name for path in folder.iterdir()} == {".autopeft-search", "0001", "0002"}
+    assert all(search.has_weights(number) for number in (1, 2))
+
+
 def test_names_that_are_found_for_two_searches_at_once_differ(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autopeft.search.search._stem", lambda _: "reviews-now")
     inner: list[autopeft.Search] = []

@@ -73,7 +73,7 @@ def test_older_searches_say_absolute_places(tmp_path: Path) -> None:
     assert has_weights(located(older, tmp_path / "elsewhere").trials[0])
 
 
-@pytest.mark.parametrize("name", ["..", "../elsewhere", "/elsewhere", "", 5])
+@pytest.mark.parametrize("name", ["..", "../elsewhere", "/elsewhere", "", 5, "Documents", "data", "bare-0123456789aX"])
 def test_a_folder_outside_the_run_folder_is_no_folder_of_weights(name: object) -> None:
     with pytest.raises(AutopeftError, match="names no folder of weights"):
         weights_folder(replace(bare(), facts={"weights_folder": name}))
