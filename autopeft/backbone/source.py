@@ -58,6 +58,11 @@ def source_of(name: str) -> Source:
         )
     if not where:
         raise AutopeftError(_no_model(name))
+    if wanted and _path(where).exists():
+        raise AutopeftError(
+            f"{brief(where, 200)} is a folder here, and folders have no revisions: give it without '@', or, for the "
+            "model of that name on the hub, go where there is no such folder."
+        )
     if printable(name, "") != name:
         raise AutopeftError(f"{brief(name)} is neither a folder nor a name of a model.")
     commit = _commit(where, wanted or None)

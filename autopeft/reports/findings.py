@@ -195,6 +195,8 @@ def notes(found: Findings) -> tuple[str, ...]:
             "± is its standard error, sqrt(p (1 - p) / n); "
             f"two trials less than about {2 * math.sqrt(2) * error:.3f} apart may differ by chance."
         )
+    elif error is not None:
+        said.append("The best trial answers every row alike: on these rows ± says nothing of how much is chance.")
     if len(finished) > 1:
         said.append(
             f"The front was picked out of {plural(len(finished), 'trial')} on the same rows, "

@@ -45,11 +45,15 @@ def outstanding(record: SearchRecord, seeds: int) -> tuple[Confirmation, ...]:
 
 
 def require_same_test(record: SearchRecord, fingerprint: str) -> None:
-    """Raises AutopeftError when earlier confirmations are known to have answered other rows than these."""
-    if any(each.facts.get("test_fingerprint", fingerprint) != fingerprint for each in record.confirmations):
+    """Raises AutopeftError when the search, or earlier confirmations, are known to have had other rows than these."""
+    facts = [each.outcome.facts for each in record.trials if each.outcome is not None]
+    facts += [each.facts for each in record.confirmations]
+    known = [each.get("test_fingerprint") for each in facts]
+    # A test split may come later than the search.
+    if any(isinstance(each, str) and each not in ("", fingerprint) for each in known):
         raise AutopeftError(
-            f"the data in '{record.plan.data}' is not what search '{record.name}' was confirmed on before "
-            "(its test split changed); put it back, or start another search."
+            f"the test split of '{record.plan.data}' is not the one that search '{record.name}' began with, or was "
+            "confirmed on before; put it back, or start another search."
         )
 
 

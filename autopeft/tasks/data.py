@@ -23,7 +23,7 @@ from autopeft.tasks.reading import read_splits
 from autopeft.tasks.splits import split_off
 
 TASKS = ("text-classification",)
-_LIKE_MISSING = {"nan", "<na>", "na", "n/a", "none", "null"}
+_LIKE_MISSING = {"nan", "<na>", "na", "n/a", "none", "null", "-", "--", "?"}
 _FEW = 10
 """So many different values are classes, whatever they look like."""
 _SHOWN = 3

@@ -297,6 +297,11 @@ def test_a_revision_that_is_not_there():
     assert "there is no model folder './org@v2'" in answer_to("./org@v2")
 
 
+def test_a_folder_has_no_revisions(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    assert f"'{folder.name}' is a folder here, and folders have no revisions" in answer_to(f"{folder.name}@v1")
+
+
 def test_a_folder_may_have_an_at_sign_in_its_name_and_has_no_revision(folder, monkeypatch):
     renamed = folder.rename(folder.with_name("model@home"))
     assert load_backbone(str(renamed)).revision is None

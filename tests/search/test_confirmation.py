@@ -67,8 +67,23 @@ def test_other_rows_than_before_are_refused() -> None:
     known = replace(record(), confirmations=(replace(confirmation(1), facts={"test_fingerprint": "tokens-a"}),))
     require_same_test(known, "tokens-a")
     require_same_test(record(), "tokens-a")
-    with pytest.raises(AutopeftError, match=r"is not what search .* was confirmed on before"):
+    with pytest.raises(AutopeftError, match=r"the test split of .* is not the one that search"):
         require_same_test(known, "tokens-b")
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "right"), [("a", "a", True), ("", "a", True), ("a", "b", False), ("a", "", False)]
+)
+def test_another_test_split_than_that_of_the_search_is_refused(then: str, now: str, right: bool) -> None:
+    first, *others = record().trials
+    assert first.outcome is not None
+    outcome = replace(first.outcome, facts={**first.outcome.facts, "test_fingerprint": then})
+    searched = replace(record(), confirmations=(), trials=(replace(first, outcome=outcome), *others))
+    if right:
+        require_same_test(searched, now)
+    else:
+        with pytest.raises(AutopeftError, match="put it back, or start another search"):
+            require_same_test(searched, now)
 
 
 def test_each_result_is_kept_when_it_arrives_and_nothing_stops_a_training(tmp_path: Path) -> None:
