@@ -261,7 +261,7 @@ DEEP = "[" * 100_000 + "]" * 100_000
         ("method.json", ("parts", 0, "implementation"), "os.system", "'os.system' is no method of autopeft or peft"),
         ("method.json", ("parts", 0, "settings"), [], r"settings must hold values by name, not \[\]"),
         ("method.json", ("parts", 0, "config", "target_modules"), "((a+)+)+$", "target_modules must be a value"),
-        ("method.json", ("parts", 0, "settings", "rank"), 10**9, "r must be a value such as 8, not 1000000000"),
+        ("method.json", ("parts", 0, "settings", "rank"), 10**9, r"r must be a value such as \d+, not 1000000000"),
         ("autopeft.json", ("candidate",), None, "is damaged"),
         ("autopeft.json", ("candidate", "training", "pooling"), 5, "pooling is 5"),
         ("autopeft.json", ("description",), [], "is damaged"),

@@ -237,7 +237,8 @@ class PeftAttachment(Attachment):
                 if weights[name].shape != tensor.shape:
                     shapes = tuple(weights[name].shape), tuple(tensor.shape)
                     raise ValueError(f"'{name}' has shape {shapes[0]}, here it is {shapes[1]}")
-                require_finite(name, weights[name], folder)
+                if tensor.is_floating_point() or weights[name].dtype != tensor.dtype:
+                    require_finite(name, weights[name], folder)
             set_peft_model_state_dict(self._peft, weights, adapter_name=self._name)
         self.settle()
 

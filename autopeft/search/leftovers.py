@@ -79,13 +79,16 @@ def clear() -> None:
 
 def _clear(folder: Path) -> None:
     """Ends what the dead driver of a folder started, also what that starts meanwhile, and removes the folder."""
-    began = seen = time.monotonic()
-    while (now := time.monotonic()) < min(seen + _QUIET, began + _PATIENCE):
+    # A driver that ended by itself has removed its folder, and waits.
+    quiet = _QUIET if folder.exists() else 0.1
+    began = seen = now = time.monotonic()
+    while now < min(seen + quiet, began + _PATIENCE):
         for process in processes_of(folder):
             seen = now
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         time.sleep(0.05)
+        now = time.monotonic()
     shutil.rmtree(folder, ignore_errors=True)
 
 
