@@ -99,9 +99,16 @@ def processes_of(folder: Path) -> list[int]:
     for process in Path("/proc").glob("[0-9]*"):
         # Those of other users cannot be read, and some end while one looks.
         with contextlib.suppress(OSError):
-            if mark in (process / "environ").read_bytes().split(b"\0"):
+            if mark in (process / "environ").read_bytes().split(b"\0") or _writes_into(folder, process):
                 found.append(int(process.name))
     return found
+
+
+def _writes_into(folder: Path, process: Path) -> bool:
+    """Whether a process has a file of the folder open, as Ray's agents have, which write their titles over their
+    environment; the one that waits has none.
+    """
+    return any(str(each.readlink()).startswith(f"{folder}/session") for each in (process / "fd").iterdir())
 
 
 def _lock(descriptor: int) -> bool:

@@ -77,6 +77,24 @@ def test_what_nobody_cleared_the_next_driver_clears_and_nothing_else(
     assert len(processes_of(used)) == 1
 
 
+def test_a_process_without_the_mark_is_found_by_the_session_that_it_writes_into(tmp_path: Path) -> None:
+    """Ray's agents write their titles over their environment."""
+    with own_folder() as folder:
+        (folder / "session").mkdir()
+        sleep = [sys.executable, "-c", "import time; time.sleep(300)"]
+        with (folder / "session" / "log").open("w") as log, (tmp_path / "log").open("w") as elsewhere:
+            agent = subprocess.Popen(sleep, stdout=log)
+            other = subprocess.Popen(sleep, stdout=elsewhere)
+        try:
+            assert _so(lambda: agent.pid in processes_of(folder))
+            assert other.pid not in processes_of(folder)
+        finally:
+            for process in (agent, other):
+                process.kill()
+                process.wait()
+    (tmp_path / "log").unlink()
+
+
 def _kill(driver: "subprocess.Popen[str]") -> None:
     driver.kill()
     driver.wait()
