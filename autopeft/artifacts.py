@@ -9,7 +9,6 @@ A folder may come from a stranger: loading it runs no code of his, and ends in a
 
 import json
 import shutil
-import uuid
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from transformers import PreTrainedTokenizerBase
 from autopeft.backbone.load import Backbone, load_backbone, quietly
 from autopeft.backbone.source import pinned
 from autopeft.errors import AutopeftError
+from autopeft.files import beside
 from autopeft.foreign import brief, printable
 from autopeft.methods.attached import Attached, attach_saved
 from autopeft.methods.hooked import copy_into, read_tensors
@@ -135,7 +135,7 @@ def save_artifact(
     It replaces an earlier one. Raises AutopeftError where something else lies there.
     """
     _require_replaceable(folder)
-    temporary, earlier = _beside(folder), _beside(folder)
+    temporary, earlier = beside(folder), beside(folder)
     try:
         attached.save(temporary)
         _write(temporary, head, description, candidate)
@@ -154,11 +154,6 @@ def save_artifact(
 def _require_replaceable(folder: Path) -> None:
     if folder.exists() and not (folder / DESCRIPTION).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
         raise AutopeftError(f"'{folder}' holds no trained method, but something else; it is not replaced.")
-
-
-def _beside(folder: Path) -> Path:
-    """A place for a folder that is written or goes away, nobody else's."""
-    return folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.writing")
 
 
 def load(
@@ -330,7 +325,7 @@ def _appearing(folder: Path) -> Iterator[Path]:
     """A folder to write into, which becomes `folder` when all went well; else nothing of it is left."""
     there = folder.exists()
     # An empty folder stays the one that it is: it may be somebody's working directory, or another disk.
-    temporary = folder / _WRITING if there else _beside(folder)
+    temporary = folder / _WRITING if there else beside(folder)
     with _told_plainly(folder):
         try:
             temporary.mkdir(parents=True)

@@ -33,7 +33,7 @@ def unknown(kind: str, value: str, known: Iterable[str]) -> AutopeftError:
     """The error for a name that is not among those known, with the nearest one suggested."""
     names = sorted(known)
     folded = {name.casefold(): name for name in names}
-    close = get_close_matches(str(value)[:200].casefold(), folded, n=1, cutoff=0.5) if isinstance(value, str) else []
+    close = get_close_matches(value[:200].casefold(), folded, n=1, cutoff=0.5) if isinstance(value, str) else []
     hint = f" Did you mean '{folded[close[0]]}'?" if close else ""
     shown = value if isinstance(value, str) and len(value) <= 200 else brief(value, 200)
     return AutopeftError(f"unknown {kind} '{shown}'.{hint} Known: {', '.join(names) or 'none'}.")

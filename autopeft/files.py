@@ -15,12 +15,17 @@ from autopeft.errors import AutopeftError
 def appearing(target: Path) -> Iterator[Path]:
     """A place beside `target`, nobody else's, to write a file to: it becomes `target` when the block ends well."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}.writing")
+    temporary = beside(target)
     try:
         yield temporary
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def beside(target: Path, ending: str = "writing") -> Path:
+    """A place beside `target` that nobody else has, for what is on its way to it or away."""
+    return target.with_name(f"{target.name}.{uuid.uuid4().hex}.{ending}")
 
 
 def bytes_in(folder: Path) -> int:

@@ -83,6 +83,11 @@ class Status(StrEnum):
     candidate.
     """
 
+    @property
+    def came_to_nothing(self) -> bool:
+        """Whether what has this status ended without a score: it failed, or was lost with its worker."""
+        return self not in (Status.TRAINING, Status.FINISHED, Status.STOPPED)
+
 
 @dataclass(frozen=True)
 class Outcome:

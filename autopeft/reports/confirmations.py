@@ -4,7 +4,7 @@ from collections import defaultdict
 
 from autopeft.confirmed import Confirmed, Neighbours, Spread
 from autopeft.reports.findings import Findings
-from autopeft.reports.wording import came_to_nothing, first_line, numbers, plural, show
+from autopeft.reports.wording import first_line, numbers, plural, show
 from autopeft.trial import SearchRecord, Trial
 
 
@@ -69,7 +69,7 @@ def lines(record: SearchRecord, found: Findings) -> tuple[str, ...]:
 def _failures(record: SearchRecord, found: Findings) -> tuple[str, ...]:
     reasons: dict[tuple[str, str], tuple[int, ...]] = defaultdict(tuple)
     for each in record.confirmations:
-        if came_to_nothing(each.status):
+        if each.status.came_to_nothing:
             reasons[each.status.value, first_line(each.reason)] += (each.number,)
     said = [f"Trained again and {how}, {numbers(which)}: {reason}" for (how, reason), which in reasons.items()]
     lacking = {number for which in reasons.values() for number in which} & {trial.number for trial in found.front}

@@ -9,7 +9,7 @@ from autopeft.confirmed import Confirmed, confirmed
 from autopeft.fronts import front, hypervolume, knee
 from autopeft.plan import OBJECTIVES, Plan
 from autopeft.reports.gains import ERRORS, better
-from autopeft.reports.wording import came_to_nothing, heading, numbers, plural, show, show_setting, why
+from autopeft.reports.wording import heading, numbers, plural, show, show_setting, why
 from autopeft.sizes import show_milliseconds, show_seconds
 from autopeft.trial import SearchRecord, Status, Trial
 
@@ -74,7 +74,7 @@ def find(record: SearchRecord) -> Findings:
         front(record.trials, record.plan.objectives),
         key=lambda trial: (-(trial.accuracy or 0.0), trial.predicted.trainable, trial.number),
     )
-    failed = tuple(trial for trial in record.trials if came_to_nothing(trial.status))
+    failed = tuple(trial for trial in record.trials if trial.status.came_to_nothing)
     rows, sure = _rows(record), confirmed(record)
     baseline = next((each for each in baseline_rows(record) if math.isfinite(each[1])), None)
     worth = better(on_front, baseline[1] if baseline else None, rows, sure)

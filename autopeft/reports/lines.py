@@ -14,7 +14,7 @@ from autopeft.events import (
 )
 from autopeft.reports.findings import turned_away
 from autopeft.reports.standing import Standing
-from autopeft.reports.wording import came_to_nothing, describe, first_line, plural, show, why
+from autopeft.reports.wording import describe, first_line, plural, show, why
 from autopeft.trial import Baselines, Confirmation, SearchRecord, Status, Trial
 
 
@@ -69,7 +69,7 @@ def show_baselines(baselines: Baselines) -> str:
 def show_ended(trial: Trial, standing: Standing) -> str:
     """A trial that ended, on one line."""
     said = f"#{trial.number} {describe(trial.candidate)}"
-    if came_to_nothing(trial.status):
+    if trial.status.came_to_nothing:
         return f"{said}  {trial.status.value}: {why(trial)}"
     costs = "  ".join(f"{name} {show(name, trial.value(name))}" for name in ("memory", "trainable"))
     early = "  stopped early" if trial.status is Status.STOPPED else ""
@@ -80,7 +80,7 @@ def show_ended(trial: Trial, standing: Standing) -> str:
 def show_confirmed(confirmation: Confirmation) -> str:
     """A training of the front again that ended, on one line."""
     said = f"#{confirmation.number} again, seed {confirmation.repeat}:"
-    if came_to_nothing(confirmation.status):
+    if confirmation.status.came_to_nothing:
         return f"{said} {confirmation.status.value}: {first_line(confirmation.reason)}"
     splits = {"validation": confirmation.validation, "test": confirmation.test}
     return f"{said} " + "  ".join(f"{name} {show('accuracy', a.accuracy)}" for name, a in splits.items() if a)

@@ -12,7 +12,7 @@ from autopeft.foreign import printable
 from autopeft.reports.findings import turned_away
 from autopeft.reports.lines import show_baselines, show_clock, show_count_of
 from autopeft.reports.standing import Standing
-from autopeft.reports.wording import came_to_nothing, describe, first_line, plural, show, why
+from autopeft.reports.wording import describe, first_line, plural, show, why
 from autopeft.sizes import show_seconds
 from autopeft.trial import Rung, Trial
 
@@ -101,7 +101,7 @@ def _measured(trial: Trial) -> Text:
 
 
 def _ended(trial: Trial) -> Text:
-    if came_to_nothing(trial.status):
+    if trial.status.came_to_nothing:
         said = f"  {trial.number:4d}  {trial.status.value}: {why(trial)}  {describe(trial.candidate)}"
         return Text(said, style="red")
     return _measured(trial)

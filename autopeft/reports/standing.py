@@ -20,7 +20,6 @@ from autopeft.events import (
 )
 from autopeft.fronts import front
 from autopeft.plan import Plan
-from autopeft.reports.wording import came_to_nothing
 from autopeft.trial import Baselines, SearchRecord, Status, Trial
 
 
@@ -58,7 +57,7 @@ class Standing:
     @property
     def failed(self) -> tuple[Trial, ...]:
         """Those that failed or were lost."""
-        return tuple(trial for trial in self.ended if came_to_nothing(trial.status))
+        return tuple(trial for trial in self.ended if trial.status.came_to_nothing)
 
     def failures(self) -> tuple[str, ...]:
         """How many came to nothing, by how: `2 failed`, `1 lost`."""

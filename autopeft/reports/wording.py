@@ -6,7 +6,7 @@ from typing import Any
 
 from autopeft.plan import show_cost
 from autopeft.space.candidate import Candidate, Part
-from autopeft.trial import Status, Trial
+from autopeft.trial import Trial
 
 HEADINGS: Mapping[str, str] = {
     "memory": "peak memory",
@@ -78,11 +78,6 @@ def first_line(reason: str) -> str:
 def why(trial: Trial) -> str:
     """Why a trial stopped or failed, on one line."""
     return first_line(trial.outcome.reason if trial.outcome else "")
-
-
-def came_to_nothing(status: Status) -> bool:
-    """Whether what has this status ended without a score: it failed, or was lost with its worker."""
-    return status not in (Status.TRAINING, Status.FINISHED, Status.STOPPED)
 
 
 def plural(count: int, noun: str) -> str:

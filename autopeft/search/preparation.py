@@ -140,7 +140,7 @@ def _facts(data: TaskData, backbone: Backbone, length: int, space: Space) -> Map
         "backbone": backbone.name,
         "backbone_parameters": backbone.parameters,
         BACKBONE: backbone.fingerprint,
-        REVISION: getattr(backbone, "revision", None),
+        REVISION: backbone.revision,
         "batch_length": length,
         "refused": dict(space.refused),
         "methods": list(space.methods),

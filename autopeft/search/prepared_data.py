@@ -5,11 +5,10 @@ It is a cache: what is missing is made again by `resume` and `confirm`. Only a s
 """
 
 import shutil
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from autopeft.files import bytes_in
+from autopeft.files import beside, bytes_in
 
 _USERS = "used_by"
 
@@ -40,7 +39,7 @@ def take_away(folder: Path, user: str) -> dict[Path, int]:
         prepared = mark.parents[1]
         if set(mark.parent.iterdir()) == {mark}:
             # Renamed first, so that whoever marks it at this moment either is seen or finds nothing.
-            away = prepared.with_name(f"{prepared.name}.{uuid.uuid4().hex}.deleting")
+            away = beside(prepared, "deleting")
             prepared.rename(away)
             if {each.name for each in (away / _USERS).iterdir()} == {user}:
                 freed[prepared] = bytes_in(away)

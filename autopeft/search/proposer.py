@@ -166,7 +166,7 @@ class Proposer:
         """What the sampler learns; of a trial that was stopped early the accuracy so far, of a failed or lost one
         nothing: Optuna's samplers do not look at trials that failed.
         """
-        if trial.status in (Status.FAILED, Status.LOST):
+        if trial.status.came_to_nothing:
             return None
         return [trial.value(name) for name in self._objectives]
 

@@ -3,8 +3,6 @@
 import gzip
 import json
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +12,7 @@ from hypothesis import strategies as st
 
 from autopeft.errors import AutopeftError
 from autopeft.tasks.data import TaskData, understand
+from tests.watchdog import ended_after
 
 ROWS = [{"text": f"a film of {number}, they say", "label": ("bad", "good")[number % 2]} for number in range(24)]
 FRAME = pd.DataFrame(ROWS)
@@ -37,27 +36,11 @@ SMALL = {
 }
 
 
-@contextmanager
-def watched() -> Iterator[None]:
-    """Ends what takes longer than a watchdog waits."""
-
-    def bite(*_: object) -> None:
-        raise TimeoutError(f"not done in {SECONDS} seconds")
-
-    usual = signal.signal(signal.SIGALRM, bite)
-    signal.alarm(SECONDS)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, usual)
-
-
 def outcome(path: Path, held: bytes, **named: object) -> TaskData | str:
     path.write_bytes(held)
     data: TaskData | None = None
     said = ""
-    with watched():
+    with ended_after(SECONDS):
         try:
             data = understand(str(path), **named)  # type: ignore[arg-type]
         except AutopeftError as error:
@@ -151,5 +134,5 @@ def test_a_whole_file_is_understood(tmp_path, kind):
 
 def test_a_watchdog_ends_what_hangs(monkeypatch):
     monkeypatch.setattr(signal, "alarm", lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds / 1000))
-    with pytest.raises(TimeoutError), watched():
+    with pytest.raises(TimeoutError), ended_after(SECONDS):
         signal.pause()
