@@ -83,7 +83,8 @@ def _clear(folder: Path) -> None:
     quiet = _QUIET if folder.exists() else 0.1
     began = seen = now = time.monotonic()
     while now < min(seen + quiet, began + _PATIENCE):
-        for process in processes_of(folder):
+        # The one that waits is a child of a driver that ends by itself, which still holds files of its session.
+        for process in set(processes_of(folder)) - {os.getppid()}:
             seen = now
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
@@ -105,10 +106,19 @@ def processes_of(folder: Path) -> list[int]:
 
 
 def _writes_into(folder: Path, process: Path) -> bool:
-    """Whether a process has a file of the folder open, as Ray's agents have, which write their titles over their
-    environment; the one that waits has none.
+    """Whether a process has a file of the folder open for writing, as Ray's agents have, which write their titles over
+    their environment; the one that waits has none, and who reads a log is not ours.
     """
-    return any(str(each.readlink()).startswith(f"{folder}/session") for each in (process / "fd").iterdir())
+    return any(
+        str(each.readlink()).startswith(f"{folder}/session") and _is_written(process / "fdinfo" / each.name)
+        for each in (process / "fd").iterdir()
+    )
+
+
+def _is_written(information: Path) -> bool:
+    """Whether a file is open for writing, by its line "flags:", an octal number (proc(5))."""
+    flags = next(line for line in information.read_text().splitlines() if line.startswith("flags:"))
+    return int(flags.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
 
 
 def _lock(descriptor: int) -> bool:

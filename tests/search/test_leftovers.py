@@ -85,11 +85,14 @@ def test_a_process_without_the_mark_is_found_by_the_session_that_it_writes_into(
         with (folder / "session" / "log").open("w") as log, (tmp_path / "log").open("w") as elsewhere:
             agent = subprocess.Popen(sleep, stdout=log)
             other = subprocess.Popen(sleep, stdout=elsewhere)
+        with (folder / "session" / "log").open() as read:
+            reader = subprocess.Popen(sleep, stdin=read)
         try:
             assert _so(lambda: agent.pid in processes_of(folder))
             assert other.pid not in processes_of(folder)
+            assert reader.pid not in processes_of(folder)
         finally:
-            for process in (agent, other):
+            for process in (agent, other, reader):
                 process.kill()
                 process.wait()
     (tmp_path / "log").unlink()
@@ -129,3 +132,16 @@ def test_a_driver_that_ends_leaves_nothing_and_its_environment_is_as_before(tmp_
         clear()
         assert (folder / "session").is_dir()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_driver_that_ends_while_it_holds_a_file_of_its_session_ends_by_itself() -> None:
+    """As Ray's drivers do, whose logs lie there."""
+    holding = """
+import os
+from autopeft.search.leftovers import own_folder
+with own_folder() as folder:
+    os.mkdir(folder / "session")
+    log = open(folder / "session" / "log", "w")
+log.write("goes on")
+"""
+    assert subprocess.run([sys.executable, "-c", holding], check=False).returncode == 0
