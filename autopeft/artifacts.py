@@ -24,6 +24,7 @@ from transformers import PreTrainedTokenizerBase
 
 from autopeft.backbone.load import Backbone, load_backbone, quietly
 from autopeft.backbone.source import pinned
+from autopeft.data.store import encode
 from autopeft.errors import AutopeftError
 from autopeft.files import beside
 from autopeft.foreign import brief, printable
@@ -33,8 +34,7 @@ from autopeft.methods.saved import read_json
 from autopeft.space.candidate import Candidate
 from autopeft.tasks.asked import rows_of
 from autopeft.tasks.base import task_named
-from autopeft.tasks.classifier import POOLINGS, Bare, Classifier
-from autopeft.tasks.tokenized import encode
+from autopeft.training.model import POOLINGS, Bare, Classifier
 from autopeft.training.precision import FLOAT32, PRECISIONS, forward
 
 DESCRIPTION = "autopeft.json"

@@ -48,6 +48,7 @@ from autopeft.costs.look import with_looks
 from autopeft.costs.measure import measure_batch, measure_looks
 from autopeft.costs.meter import WEIGHTS
 from autopeft.costs.predict import Predictor
+from autopeft.data.demo import demo_model
 from autopeft.errors import CannotAttach
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import configured_parts
@@ -55,9 +56,8 @@ from autopeft.sizes import show_bytes
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.space.cards import load_cards
 from autopeft.tasks.classification import TextClassification
-from autopeft.tasks.classifier import Classifier
-from autopeft.tasks.demo import demo_model
 from autopeft.training import precision
+from autopeft.training.model import Classifier
 from autopeft.trial import Costs
 
 CARDS = load_cards()

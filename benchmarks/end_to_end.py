@@ -34,8 +34,8 @@ from rich.table import Table
 from sklearn.model_selection import train_test_split
 
 import autopeft
+from autopeft.data.demo import demo_data, demo_model
 from autopeft.events import Event, TrialEnded
-from autopeft.tasks.demo import demo_data, demo_model
 from autopeft.trial import Status
 
 METHODS = ("lora", "ia3", "prompt_tuning", "prefix_tuning", "vera", "p_tuning")

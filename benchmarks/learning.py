@@ -20,12 +20,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from autopeft.data.demo import demo_model
 from autopeft.plan import Plan
 from autopeft.reports.wording import show
 from autopeft.search.on_ray import train_on_ray
 from autopeft.search.preparation import prepare
 from autopeft.space.space import Space
-from autopeft.tasks.demo import demo_model
 from autopeft.trial import Baselines, Outcome, Rung, Status, Trial
 
 SEED = 0

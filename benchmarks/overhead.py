@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.table import Table
 
 import autopeft
+from autopeft.data.demo import demo_data, demo_model
 from autopeft.events import Event, TrialEnded
-from autopeft.tasks.demo import demo_data, demo_model
 
 ROUNDS = 3
 BATCH, LENGTH, RANKS = 8, 32, (1, 2, 4, 8, 16)

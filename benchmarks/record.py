@@ -27,15 +27,15 @@ import pandas as pd
 import torch
 from recording import BASE, VARYING, combinations, costs_beside, recording_space, settings_of
 
+from autopeft.data.demo import demo_model
 from autopeft.errors import CannotAttach
 from autopeft.plan import Plan
-from autopeft.search.confirming import Again, Answered
+from autopeft.search.confirm.worker import Again, Answered
 from autopeft.search.here import train_here
 from autopeft.search.preparation import prepare
 from autopeft.search.proposer import Proposer
 from autopeft.space.candidate import Candidate
 from autopeft.space.space import Space
-from autopeft.tasks.demo import demo_model
 from autopeft.trial import Costs, Outcome, Rung, Trial
 
 SEED = 0

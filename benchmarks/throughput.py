@@ -46,17 +46,17 @@ from transformers.utils import logging
 
 import autopeft
 from autopeft.backbone.load import load_backbone
+from autopeft.data.demo import demo_model
+from autopeft.data.rows import understand
+from autopeft.data.store import open_split, tokenize
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import configured_parts
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.space.cards import load_cards
 from autopeft.tasks.base import task_named
-from autopeft.tasks.classifier import Classifier
-from autopeft.tasks.data import understand
-from autopeft.tasks.demo import demo_model
-from autopeft.tasks.tokenized import open_split, tokenize
 from autopeft.training.batches import batches
 from autopeft.training.loop import train
+from autopeft.training.model import Classifier
 from autopeft.training.precision import autocast, has_bf16
 
 BATCH, WARM, RATE = 32, 2, 1e-3

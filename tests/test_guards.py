@@ -23,25 +23,21 @@ RANKS = {
     "foreign": 0,
     "errors": 1,
     **dict.fromkeys(("files", "sizes", "shipped", "declared"), 2),
-    "plan": 3,
+    **dict.fromkeys(("plan", "data"), 3),
     **dict.fromkeys(("space", "backbone"), 4),
     "trial": 5,
-    **dict.fromkeys(("events", "fronts", "confirmed", "methods", "tasks", "costs"), 6),
-    **dict.fromkeys(("training", "storage", "reports", "artifacts"), 7),
-    "search": 8,
-    **dict.fromkeys(("cli", "__init__"), 9),
+    **dict.fromkeys(("events", "fronts", "methods", "tasks"), 6),
+    **dict.fromkeys(("confirmed", "training", "storage"), 7),
+    **dict.fromkeys(("costs", "artifacts"), 8),
+    **dict.fromkeys(("search", "reports"), 9),
+    **dict.fromkeys(("cli", "__init__"), 10),
 }
 """A part of the package imports only parts of lower rank, and those of its own rank that `SIDEWAYS` names."""
 
-SIDEWAYS = {("artifacts", "training"), ("confirmed", "fronts"), ("costs", "methods"), ("costs", "tasks")}
+SIDEWAYS: set[tuple[str, str]] = set()
 UPWARD = {
     # What `search.select` returns can be saved by itself; imported when it is.
     ("trial.py", "autopeft.artifacts"),
-    # A step, and a look at data, are predicted with the very optimizer and precision that train; latency is timed so.
-    ("costs/step.py", "autopeft.training.optimizer"),
-    ("costs/step.py", "autopeft.training.precision"),
-    ("costs/look.py", "autopeft.training.precision"),
-    ("costs/latency.py", "autopeft.training.precision"),
 }
 HEAVY = {"torch", "ray", "transformers", "peft", "optuna", "sqlalchemy", "pandas", "sklearn", "datasets"}
 OWNERS = {"ray": {"search"}, "optuna": {"search", "reports"}, "sqlalchemy": {"storage"}, "alembic": {"storage"}}

@@ -49,7 +49,7 @@ def estimate(model: str, memory: str | None, **options: Any) -> None:
 @click.argument("name", required=False)
 def methods(name: str | None) -> None:
     """List all methods and hybrids, or explain the one called NAME with all that may vary."""
-    from autopeft.methods.overview import overviews
+    from autopeft.reports.methods import overviews
     from autopeft.reports.wording import show
 
     if name is not None:
@@ -73,7 +73,7 @@ def methods(name: str | None) -> None:
 
 
 def _explain(name: str) -> None:
-    from autopeft.methods.overview import overview
+    from autopeft.reports.methods import overview
 
     of, parts = overview(name)
     say(f"{of.name} ({of.family}): {of.summary}\n\n{of.paper}\n")

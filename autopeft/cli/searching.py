@@ -70,7 +70,7 @@ def search(demo: bool, plan_file: str | None, name: str | None, **options: Any) 
 
 
 def _demo_paths(folder: str) -> dict[str, str]:
-    from autopeft.tasks.demo import demo_data, demo_model
+    from autopeft.data.demo import demo_data, demo_model
 
     return {"model": str(demo_model()), "data": str(demo_data(Path(folder) / "demo"))}
 

@@ -19,7 +19,7 @@ from autopeft.methods.attached import Wanted, attach, parts_of
 from autopeft.space.candidate import Training
 from autopeft.space.cards import Card
 from autopeft.tasks.classification import TextClassification
-from autopeft.tasks.classifier import Bare, Classifier
+from autopeft.training.model import Bare, Classifier
 from autopeft.trial import Costs
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -17,7 +17,7 @@ from autopeft.methods.attached import attach
 from autopeft.methods.passes import evaluating
 from autopeft.methods.registry import Configured
 from autopeft.space.candidate import Training
-from autopeft.tasks.classifier import Bare, Carrier, Classifier
+from autopeft.training.model import Bare, Carrier, Classifier
 from autopeft.training.precision import forward
 
 _REPEATS = 5

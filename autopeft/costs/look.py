@@ -14,7 +14,7 @@ from autopeft.costs.meter import ACTIVATIONS, WEIGHTS, Meter
 from autopeft.costs.step import BEFORE, Progress, Reading
 from autopeft.methods.base import Look
 from autopeft.tasks.base import Task
-from autopeft.tasks.classifier import Classifier
+from autopeft.training.model import Classifier
 from autopeft.training.precision import forward
 from autopeft.trial import Costs
 

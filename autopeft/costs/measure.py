@@ -17,12 +17,12 @@ from autopeft.costs.look import LookStep
 from autopeft.costs.meter import TEMPORARY, Meter
 from autopeft.costs.predict import stored
 from autopeft.costs.step import Reading, Step, micro_batch_size
+from autopeft.data.store import Tokenized
 from autopeft.methods.attached import Attached
 from autopeft.methods.passes import evaluating
 from autopeft.space.candidate import Candidate, Training
 from autopeft.tasks.base import Task
-from autopeft.tasks.classifier import Carrier, Classifier
-from autopeft.tasks.tokenized import Tokenized
+from autopeft.training.model import Carrier, Classifier
 from autopeft.trial import Costs
 
 Texts = Callable[[int], tuple[Mapping[str, Tensor], Tensor]]

@@ -31,7 +31,7 @@ from autopeft.methods.registry import Configured, configured_parts
 from autopeft.space.candidate import Candidate, Training
 from autopeft.space.cards import Card
 from autopeft.tasks.classification import TextClassification
-from autopeft.tasks.classifier import Bare, Carrier, Classifier
+from autopeft.training.model import Bare, Carrier, Classifier
 from autopeft.trial import Costs
 
 _SAME = 0.001

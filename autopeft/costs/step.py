@@ -5,8 +5,7 @@ steady state: the optimizer's moments are there before it begins, and gradients 
 several micro-batches. A simulated step also tells which layer is at work, so that it can stand for a deeper model's.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,10 +15,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from autopeft.costs.meter import ACTIVATIONS, GRADIENTS, OPTIMIZER, WEIGHTS, Meter
-from autopeft.errors import CannotAttach
 from autopeft.space.candidate import Training
 from autopeft.tasks.base import Task
-from autopeft.tasks.classifier import Classifier
+from autopeft.training.checkpointing import checkpointing
+from autopeft.training.model import Classifier
 from autopeft.training.optimizer import new_optimizer
 from autopeft.training.precision import forward
 
@@ -146,24 +145,3 @@ class Progress:
 def micro_batch_size(training: Training) -> int:
     """Examples in one forward pass."""
     return min(training.micro_batch_size or training.batch_size, training.batch_size)
-
-
-@contextmanager
-def checkpointing(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """Recomputes activations in the backward pass where wanted. Raises CannotAttach where the architecture cannot.
-
-    transformers also makes the embeddings' output require a gradient, and leaves it so: only reentrant checkpointing
-    needs that, and every layer below the first trained one would be differentiated for nothing, in later steps too.
-    """
-    if not wanted:
-        yield
-        return
-    bare: Any = getattr(model, "base_model", model)
-    if not bare.supports_gradient_checkpointing:
-        raise CannotAttach(f"{type(bare).__name__} does not support gradient checkpointing.")
-    bare.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    bare.disable_input_require_grads()
-    try:
-        yield
-    finally:
-        bare.activation_checkpointing_disable()

@@ -13,6 +13,8 @@ from autopeft.artifacts import Description
 from autopeft.backbone.load import Backbone, load_backbone, load_skeleton
 from autopeft.backbone.source import pinned
 from autopeft.costs.predict import Predictor
+from autopeft.data.rows import TaskData, understand
+from autopeft.data.store import MULTIPLE, open_split, tokenize
 from autopeft.methods.saved import trust
 from autopeft.plan import Plan
 from autopeft.search.feasible import require_something_fits
@@ -23,8 +25,6 @@ from autopeft.search.worker import Job
 from autopeft.space.candidate import Candidate, Training
 from autopeft.space.space import Space, load_space
 from autopeft.tasks.base import task_named
-from autopeft.tasks.data import TaskData, understand
-from autopeft.tasks.tokenized import MULTIPLE, open_split, tokenize
 from autopeft.training.probe import fit_probe
 from autopeft.trial import Baselines, Costs, SearchRecord
 

@@ -17,8 +17,8 @@ from autopeft.foreign import brief
 from autopeft.fronts import front, select
 from autopeft.methods.saved import trust
 from autopeft.plan import Budget, Plan, Resources
-from autopeft.search.confirmation import Confirmer, outstanding, require_same_test
-from autopeft.search.confirming import Again
+from autopeft.search.confirm.ledger import Confirmer, outstanding, require_same_test
+from autopeft.search.confirm.worker import Again
 from autopeft.search.driver import Driver
 from autopeft.search.finder import Finder, Predict
 from autopeft.search.here import train_here

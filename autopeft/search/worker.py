@@ -22,6 +22,7 @@ from autopeft.backbone.load import Backbone, load_backbone
 from autopeft.costs.latency import measure_latency
 from autopeft.costs.look import with_looks
 from autopeft.costs.measure import longest, measure, measure_looks
+from autopeft.data.store import Tokenized, open_split
 from autopeft.errors import AutopeftError
 from autopeft.files import bytes_in
 from autopeft.methods.attached import Attached, attach
@@ -31,9 +32,8 @@ from autopeft.search.ledger import OUT_OF_MEMORY
 from autopeft.search.marks import clear_leftovers
 from autopeft.space.cards import Card
 from autopeft.tasks.base import task_named
-from autopeft.tasks.classifier import Classifier
-from autopeft.tasks.tokenized import Tokenized, open_split
 from autopeft.training.loop import Pace, TrainingFailed, set_up, train
+from autopeft.training.model import Classifier
 from autopeft.training.precision import precision_of
 from autopeft.training.probe import load_probe
 from autopeft.trial import Outcome, Rung, Status, Trial

@@ -14,13 +14,13 @@ from functools import partial
 import numpy as np
 import torch
 
-from autopeft.costs.step import checkpointing
+from autopeft.data.store import Tokenized
 from autopeft.methods.attached import Attached
 from autopeft.space.candidate import Candidate
 from autopeft.tasks.base import Task
-from autopeft.tasks.classifier import Classifier
-from autopeft.tasks.tokenized import Tokenized
 from autopeft.training.batches import batches, by_length, cut
+from autopeft.training.checkpointing import checkpointing
+from autopeft.training.model import Classifier
 from autopeft.training.optimizer import learning_rate_factor, new_optimizer, parameter_groups
 from autopeft.training.precision import forward
 from autopeft.trial import Answers, Rung

@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from autopeft.data.store import Tokenized
 from autopeft.errors import AutopeftError
 from autopeft.files import appearing
 from autopeft.tasks.base import Task
-from autopeft.tasks.classifier import Bare, Classifier
-from autopeft.tasks.tokenized import Tokenized
 from autopeft.training.batches import by_length
+from autopeft.training.model import Bare, Classifier
 from autopeft.training.precision import forward
 
 

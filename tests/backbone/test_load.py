@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.load import load_backbone, load_skeleton, quietly
+from autopeft.data.demo import demo_model
 from autopeft.errors import AutopeftError
-from autopeft.tasks.demo import demo_model
 from tests.backbone.architectures import new
 from tests.saved import new_tokenizer, saved
 from tests.tiny import CONFIGS, batch, tiny

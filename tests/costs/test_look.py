@@ -11,7 +11,7 @@ from autopeft.costs.step import Reading
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import method
 from autopeft.tasks.classification import TextClassification
-from autopeft.tasks.classifier import Classifier
+from autopeft.training.model import Classifier
 from autopeft.trial import Costs
 from tests.tiny import CONFIGS, batch, tiny
 

@@ -11,13 +11,13 @@ from autopeft.backbone.find import find_sites
 from autopeft.costs.api import measure as measure_method
 from autopeft.costs.api import predict
 from autopeft.costs.measure import measure, measure_batch
+from autopeft.data.store import Padding, Tokenized
 from autopeft.errors import CannotAttach
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import method
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.tasks.classification import TextClassification
-from autopeft.tasks.classifier import Classifier
-from autopeft.tasks.tokenized import Padding, Tokenized
+from autopeft.training.model import Classifier
 from tests.tiny import CONFIGS, batch, tiny
 
 CPU = torch.device("cpu")

@@ -21,8 +21,8 @@ from autopeft.methods.registry import configured_parts
 from autopeft.space.candidate import Candidate, Part, Training, Value
 from autopeft.space.cards import load_cards
 from autopeft.tasks.classification import TextClassification
-from autopeft.tasks.classifier import Classifier
 from autopeft.training import precision
+from autopeft.training.model import Classifier
 from autopeft.trial import Costs
 from tests.tiny import CONFIGS, batch, tiny
 

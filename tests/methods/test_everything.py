@@ -16,7 +16,7 @@ from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.space.cards import load_cards, load_hybrids
 from autopeft.space.space import load_space
 from autopeft.tasks.classification import TextClassification
-from autopeft.tasks.classifier import Classifier
+from autopeft.training.model import Classifier
 from tests.tiny import CONFIGS, batch, tiny
 
 CARDS = load_cards()

@@ -15,8 +15,8 @@ from autopeft.methods.attached import attach, attach_saved
 from autopeft.methods.registry import method
 from autopeft.space.candidate import Training
 from autopeft.tasks.classification import TextClassification
-from autopeft.tasks.classifier import Classifier
 from autopeft.training import precision
+from autopeft.training.model import Classifier
 from tests.backbone.architectures import new
 from tests.methods.by_hand import disturbed
 from tests.tiny import CONFIGS, VOCABULARY, batch, tiny

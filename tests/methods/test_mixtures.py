@@ -13,7 +13,7 @@ from autopeft.methods.registry import configured_parts
 from autopeft.space.parameters import Parameter
 from autopeft.space.space import MIXTURE, load_space
 from autopeft.tasks.classification import TextClassification
-from autopeft.tasks.classifier import Classifier
+from autopeft.training.model import Classifier
 from autopeft.training.optimizer import new_optimizer, parameter_groups
 from autopeft.training.precision import forward
 from tests.tiny import CONFIGS, batch, tiny

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from autopeft.data.rows import TASKS
 from autopeft.errors import AutopeftError
 from autopeft.tasks.base import task_named
-from autopeft.tasks.data import TASKS
 
 
 @pytest.mark.parametrize("name", TASKS)

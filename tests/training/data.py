@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from autopeft.data.store import Padding, Tokenized
 from autopeft.tasks.classification import TextClassification
-from autopeft.tasks.tokenized import Padding, Tokenized
 from tests.tiny import VOCABULARY
 
 TASK = TextClassification(["low", "high"])

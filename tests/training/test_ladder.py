@@ -9,8 +9,8 @@ from autopeft.methods.attached import attach
 from autopeft.methods.registry import configured_parts
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.space.cards import load_cards
-from autopeft.tasks.classifier import Classifier
 from autopeft.training.loop import evaluate, set_up, train
+from autopeft.training.model import Classifier
 from autopeft.training.probe import fit_probe
 from tests.tiny import CONFIGS, tiny
 from tests.training.data import TASK, split

@@ -12,8 +12,8 @@ from autopeft.methods.attached import Attached, attach
 from autopeft.methods.registry import configured_parts
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.space.cards import load_cards
-from autopeft.tasks.classifier import Classifier
 from autopeft.training.loop import TrainingFailed, evaluate, rung_steps, train
+from autopeft.training.model import Classifier
 from autopeft.trial import Rung
 from tests.tiny import tiny
 from tests.training.data import TASK, split

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from autopeft.errors import AutopeftError
-from autopeft.tasks.classifier import Bare, Classifier
 from autopeft.training import precision
 from autopeft.training import probe as module
 from autopeft.training.loop import evaluate
+from autopeft.training.model import Bare, Classifier
 from autopeft.training.probe import fit_probe, load_probe, pooled
 from tests.tiny import tiny
 from tests.training.data import TASK, split

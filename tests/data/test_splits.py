@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopeft.tasks.splits import split_off, validation_size
+from autopeft.data.splits import split_off, validation_size
 
 
 @pytest.mark.parametrize(

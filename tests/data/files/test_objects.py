@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from autopeft.data.files.contents import Allowance, Request
+from autopeft.data.files.objects import read_objects
 from autopeft.errors import AutopeftError
-from autopeft.tasks.files.contents import Allowance, Request
-from autopeft.tasks.files.objects import read_objects
 
 ROWS = [{"text": "a film", "label": "good"}, {"text": "a mess", "label": "bad"}]
 FRAME = pd.DataFrame(ROWS)

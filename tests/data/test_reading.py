@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from autopeft.data.reading import read_splits
 from autopeft.errors import AutopeftError
-from autopeft.tasks.reading import read_splits
 
 ROWS = [{"text": "a stirring film", "label": "good"}, {"text": 'a "dull", long\nfilm', "label": "bad"}]
 
@@ -366,7 +366,7 @@ def test_too_much_data_is_answered_over_all_files(tmp_path, monkeypatch):
     save(tmp_path / "train.csv", ROWS)
     save(tmp_path / "validation.csv", ROWS)
     size = (tmp_path / "train.csv").stat().st_size
-    monkeypatch.setattr("autopeft.tasks.files.contents.machine_memory", lambda: 8 * 3 * size)
+    monkeypatch.setattr("autopeft.data.files.contents.machine_memory", lambda: 8 * 3 * size)
     assert "validation.csv' is too large" in complaint(tmp_path)
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from autopeft.data.rows import TaskData, understand
 from autopeft.errors import AutopeftError
-from autopeft.tasks.data import TaskData, understand
 from tests.watchdog import ended_after
 
 ROWS = [{"text": f"a film of {number}, they say", "label": ("bad", "good")[number % 2]} for number in range(24)]

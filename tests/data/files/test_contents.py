@@ -10,9 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from autopeft.data.files import contents as module
+from autopeft.data.files.contents import Allowance, contents, decoded, kind_of, machine_memory
 from autopeft.errors import AutopeftError
-from autopeft.tasks.files import contents as module
-from autopeft.tasks.files.contents import Allowance, contents, decoded, kind_of, machine_memory
 
 TEXT = "text,label\na film,good\n"
 

@@ -15,12 +15,12 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from autopeft.data.columns import Columns, guess_columns
+from autopeft.data.files.contents import storable
+from autopeft.data.reading import read_splits
+from autopeft.data.splits import split_off
 from autopeft.errors import AutopeftError, unknown
 from autopeft.foreign import brief
-from autopeft.tasks.columns import Columns, guess_columns
-from autopeft.tasks.files.contents import storable
-from autopeft.tasks.reading import read_splits
-from autopeft.tasks.splits import split_off
 
 TASKS = ("text-classification",)
 _LIKE_MISSING = {"nan", "<na>", "na", "n/a", "none", "null", "-", "--", "?"}

@@ -4,8 +4,8 @@ import datasets
 import pytest
 from datasets.exceptions import DatasetNotFoundError
 
+from autopeft.data.hub import load_from_hub
 from autopeft.errors import AutopeftError
-from autopeft.tasks.hub import load_from_hub
 
 HUB = {"imdb": ["default"], "glue": ["cola", "sst2"], "user/reviews": ["de", "en"], "user/one": ["default"]}
 

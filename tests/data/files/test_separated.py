@@ -8,9 +8,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from autopeft.data.files.contents import Request
+from autopeft.data.files.separated import read_separated
 from autopeft.errors import AutopeftError
-from autopeft.tasks.files.contents import Request
-from autopeft.tasks.files.separated import read_separated
 
 ROWS = [["a stirring film", "good"], ["so dull, so long", "bad"], ['they say "go"', "good"], ["a\nmess", "bad"]]
 

@@ -10,16 +10,16 @@ import torch
 
 import autopeft
 from autopeft.artifacts import load
+from autopeft.data import store
 from autopeft.errors import AutopeftError
 from autopeft.events import Begun, Confirming, Ended, Event, TrialConfirmed
 from autopeft.plan import Plan
-from autopeft.search.confirmation import Confirmer, outstanding, require_same_test
-from autopeft.search.confirming import Again, Answered, ConfirmingWorker
+from autopeft.search.confirm.ledger import Confirmer, outstanding, require_same_test
+from autopeft.search.confirm.worker import Again, Answered, ConfirmingWorker
 from autopeft.search.preparation import prepare
 from autopeft.search.worker import Job, TrainingWorker
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.storage.repository import Repository
-from autopeft.tasks import tokenized
 from autopeft.training.loop import answers, evaluate
 from autopeft.trial import Answers, Costs, Outcome, Rung, SearchRecord, Status, Trial
 from tests.reports.records import confirmation, record
@@ -238,9 +238,9 @@ def test_the_last_step_answers_though_an_earlier_rung_was_better(
 
 def test_the_test_split_is_read_for_confirmations_only(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    open_split = tokenized.open_split
+    open_split = store.open_split
 
-    def note(folder: Path, name: str) -> tokenized.Tokenized:
+    def note(folder: Path, name: str) -> store.Tokenized:
         opened.append(name)
         return open_split(folder, name)
 

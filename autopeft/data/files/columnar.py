@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from autopeft.data.files.contents import Allowance, Request, contents, head, is_compressed, require_data
 from autopeft.errors import AutopeftError
-from autopeft.tasks.files.contents import Allowance, Request, contents, head, is_compressed, require_data
 
 _CELL = 32
 """Bytes that a cell takes as a Python value, besides its text."""

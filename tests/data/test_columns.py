@@ -3,8 +3,8 @@ import time
 import pandas as pd
 import pytest
 
+from autopeft.data.columns import Columns, guess_columns
 from autopeft.errors import AutopeftError
-from autopeft.tasks.columns import Columns, guess_columns
 
 TEXTS = [f"{said} {number}" for number in range(3) for said in ("a stirring film", "a dull film", "a mess", "much fun")]
 CLASSES = ["good", "bad", "bad", "good"] * 3

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autopeft.data.files.columnar import as_frame, read_parquet, require_mapped, sliced
+from autopeft.data.files.contents import Allowance, Request
 from autopeft.errors import AutopeftError
-from autopeft.tasks.files.columnar import as_frame, read_parquet, require_mapped, sliced
-from autopeft.tasks.files.contents import Allowance, Request
 
 LONG = "x" * 100_000
 

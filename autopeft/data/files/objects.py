@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from autopeft.data.files.contents import Request, decoded, kind_of, storable
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
-from autopeft.tasks.files.contents import Request, decoded, kind_of, storable
 
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()

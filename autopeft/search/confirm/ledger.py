@@ -15,7 +15,7 @@ from autopeft.errors import AutopeftError
 from autopeft.events import Confirming, Event, TrialConfirmed
 from autopeft.fronts import front
 from autopeft.search.again import ALONE, second_chance
-from autopeft.search.confirming import Answered
+from autopeft.search.confirm.worker import Answered
 from autopeft.storage.repository import Repository
 from autopeft.trial import Confirmation, Outcome, Rung, SearchRecord, Status, Trial
 

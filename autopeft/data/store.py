@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from autopeft.data.rows import Split, TaskData
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
-from autopeft.tasks.data import Split, TaskData
 
 MULTIPLE = 8
 """Batches are padded to a multiple of this many tokens."""

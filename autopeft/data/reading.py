@@ -16,13 +16,13 @@ from typing import Any
 
 import pandas as pd
 
+from autopeft.data.files.columnar import as_frame, read_parquet, require_mapped, sliced
+from autopeft.data.files.contents import Allowance, Request, head, is_compressed, kind_of, storable
+from autopeft.data.files.objects import read_objects
+from autopeft.data.files.separated import read_separated
+from autopeft.data.hub import load_from_hub
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
-from autopeft.tasks.files.columnar import as_frame, read_parquet, require_mapped, sliced
-from autopeft.tasks.files.contents import Allowance, Request, head, is_compressed, kind_of, storable
-from autopeft.tasks.files.objects import read_objects
-from autopeft.tasks.files.separated import read_separated
-from autopeft.tasks.hub import load_from_hub
 
 _SPLITS = {
     "train": "train",

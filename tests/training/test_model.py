@@ -8,7 +8,7 @@ from transformers import RobertaConfig, RobertaModel
 from autopeft.errors import AutopeftError
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import method
-from autopeft.tasks.classifier import POOLINGS, Bare, Classifier, pool
+from autopeft.training.model import POOLINGS, Bare, Classifier, pool
 from tests.backbone.architectures import new
 from tests.tiny import CONFIGS, WIDTH, batch, tiny
 

@@ -6,11 +6,11 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from autopeft.data import store
+from autopeft.data.columns import Columns
+from autopeft.data.rows import Split, TaskData
+from autopeft.data.store import encode, open_split, tokenize
 from autopeft.errors import AutopeftError
-from autopeft.tasks import tokenized
-from autopeft.tasks.columns import Columns
-from autopeft.tasks.data import Split, TaskData
-from autopeft.tasks.tokenized import encode, open_split, tokenize
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "\n", *"abcdefghij")
 LETTERS = "a b c d e f g h i j"
@@ -81,7 +81,7 @@ def test_a_split_knows_its_examples_lengths_and_labels(tmp_path):
     assert len(train) == 5
     assert train.lengths.tolist() == [5, 3, 8, 8, 7]
     assert train.labels.tolist() == [0, 1, 0, 1, 0]
-    assert train.padding == tokenized.Padding(0, 8)
+    assert train.padding == store.Padding(0, 8)
 
 
 def test_tokens_are_memory_mapped_and_labels_are_not(tmp_path):
@@ -93,7 +93,7 @@ def test_tokens_are_memory_mapped_and_labels_are_not(tmp_path):
 
 
 def test_more_texts_than_are_encoded_at_once_stay_in_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(tokenized, "_CHUNK", 2)
+    monkeypatch.setattr(store, "_CHUNK", 2)
     train = open_split(tokenize(task_data(SINGLE), tokenizer(), 64, tmp_path), "train")
     assert train.lengths.tolist() == [5, 3, 12, 9, 7]
     assert train.batch([3])["input_ids"][0, :9].tolist() == [2, *range(5, 12), 3]
@@ -169,7 +169,7 @@ def folders(place: Path) -> list[str]:
 def test_the_same_content_is_tokenized_once(tmp_path, monkeypatch):
     tokens = tokenizer()
     made = tokenize(task_data(SINGLE), tokens, 8, tmp_path)
-    monkeypatch.setattr(tokenized, "_write_split", lambda *_: pytest.fail("tokenized again"))
+    monkeypatch.setattr(store, "_write_split", lambda *_: pytest.fail("tokenized again"))
     assert tokenize(task_data(SINGLE), tokens, 8, tmp_path) == made
     assert tokenize(task_data(SINGLE), tokenizer(), 8, tmp_path) == made
     assert folders(tmp_path) == [made.name]
@@ -193,29 +193,29 @@ def test_other_content_is_tokenized_anew(tmp_path):
 
 
 def test_tokens_appear_whole_or_not_at_all(tmp_path, monkeypatch):
-    write = tokenized._write_split
+    write = store._write_split
 
     def interrupted(folder: Path, *arguments: object) -> None:
         if folder.name == "validation":
             raise KeyboardInterrupt
         write(folder, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tokenized, "_write_split", interrupted)
+    monkeypatch.setattr(store, "_write_split", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tokenize(task_data(SINGLE), tokenizer(), 8, tmp_path)
     assert folders(tmp_path) == []
 
 
 def test_when_two_make_the_same_tokens_at_once_both_find_them_whole(tmp_path, monkeypatch):
-    write = tokenized._write_split
+    write = store._write_split
     found = []
 
     def overtaken(folder: Path, *arguments: object) -> None:
-        monkeypatch.setattr(tokenized, "_write_split", write)
+        monkeypatch.setattr(store, "_write_split", write)
         write(folder, *arguments)  # type: ignore[arg-type]
         found.append(tokenize(task_data(SINGLE), tokenizer(), 8, tmp_path))
 
-    monkeypatch.setattr(tokenized, "_write_split", overtaken)
+    monkeypatch.setattr(store, "_write_split", overtaken)
     found.append(tokenize(task_data(SINGLE), tokenizer(), 8, tmp_path))
     assert found[0] == found[1]
     assert folders(tmp_path) == [found[0].name]

@@ -15,10 +15,10 @@ from typing import Any
 
 import pandas as pd
 
+from autopeft.data.columns import USUAL_NAMES
+from autopeft.data.files.contents import Request, decoded, kind_of
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
-from autopeft.tasks.columns import USUAL_NAMES
-from autopeft.tasks.files.contents import Request, decoded, kind_of
 
 _SEPARATORS = ",;\t|"
 _LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
