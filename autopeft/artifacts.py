@@ -10,21 +10,20 @@ A folder may come from a stranger: loading it runs no code of his, and ends in a
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
 
 from autopeft.backbone.load import Backbone, load_backbone, quietly
 from autopeft.backbone.source import pinned
-from autopeft.data.store import encode
+from autopeft.data.store import Dataset
 from autopeft.errors import AutopeftError
 from autopeft.files import beside
 from autopeft.foreign import brief, printable
@@ -32,12 +31,15 @@ from autopeft.methods.attached import Attached, attach_saved
 from autopeft.methods.hooked import copy_into, read_tensors
 from autopeft.methods.saved import read_json
 from autopeft.space.candidate import Candidate
-from autopeft.tasks.asked import rows_of
-from autopeft.tasks.base import task_named
-from autopeft.training.model import POOLINGS, Bare, Classifier
+from autopeft.tasks.base import Task
+from autopeft.tasks.heads import POOLINGS
+from autopeft.tasks.named import read_task
+from autopeft.training.model import TaskModel
 from autopeft.training.precision import FLOAT32, PRECISIONS, forward
 
 DESCRIPTION = "autopeft.json"
+VERSION = 2
+"""Of what is written there."""
 HEAD = "head.safetensors"
 MERGED = "."
 _WRITING = ".autopeft.writing"
@@ -45,8 +47,6 @@ _APART, _APART_MERGED = 1e-4, 1e-3
 """By how much an exported model's logits may differ in fp32, as a fraction of the largest of them, or of 1: merged, a
 model of many layers is rounded in other places.
 """
-_SAMPLES = (0, 1, 3, 7, 14, 26)
-"""Where sample texts end in a list of words."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,7 @@ class Description:
 
     backbone: str
     """Folder or hub name of the backbone; '.' when the folder itself holds the merged model."""
-    task: str
-    labels: tuple[str, ...]
-    text: tuple[str, ...]
-    """Text columns of the training data."""
+    task: Task
     max_length: int
     fingerprint: str = ""
     """Of the backbone's weights; empty where it is not known, or where they are in the folder."""
@@ -71,30 +68,19 @@ class Description:
 class TrainedModel:
     """Backbone, method and head together, ready to predict."""
 
-    def __init__(
-        self, backbone: Backbone, attached: Attached | None, head: nn.Module, description: Description, pooling: str
-    ):
+    def __init__(self, backbone: Backbone, attached: Attached | None, head: nn.Module, description: Description):
         self.description = description
         self.backbone = backbone
         self.attached = attached
-        self.classifier = Classifier(attached or Bare(backbone.model), head, pooling).eval()
+        self.model = TaskModel(backbone.model, head, attached).eval()
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """The classes, in the order of the logits."""
-        return self.description.labels
+    def task(self) -> Task:
+        """What it was trained for."""
+        return self.description.task
 
-    def logits(self, texts: Any, batch_size: int = 32) -> Tensor:
-        """Logits in fp32 of texts or pairs as `predict` takes them: (texts, classes), of one text (classes,).
-
-        Computed in the precision in which the scores of the search were measured, where the device has it.
-        """
-        rows, single = rows_of(texts, self.description.text)
-        logits = self._logits(rows, batch_size, self.description.precision)
-        return logits[0] if single else logits
-
-    def predict(self, texts: Any, batch_size: int = 32) -> Any:
-        """The most likely class of one text, or a list of those of many.
+    def predict(self, given: Any, batch_size: int = 32) -> Any:
+        """The answer to one input, or a list of those to many, as the task gives it: the class of a text, say.
 
         A model of single texts takes a string or a list of strings; a model of pairs a tuple of two strings, which is
         one pair, or a list of such. Arrays and columns of tables count as lists. Raises AutopeftError for other shapes.
@@ -104,27 +90,54 @@ class TrainedModel:
         >>> model.predict(["a stirring, funny film"])
         ['positive']
         """
-        classes = self.logits(texts, batch_size).argmax(-1).tolist()
-        return [self.labels[each] for each in classes] if isinstance(classes, list) else self.labels[classes]
+        return self._answered(given, batch_size, self.task.answers)
+
+    def scores(self, given: Any, batch_size: int = 32) -> Any:
+        """How sure the model is of one input, or of many, as the task gives it: the probability of every class, say.
+
+        Raises AutopeftError where the task gives none.
+        """
+        return self._answered(given, batch_size, lambda output, _: self.task.scores(output))
 
     @torch.inference_mode()
-    def _logits(self, rows: Sequence[tuple[str, ...]], batch_size: int, precision: str) -> Tensor:
-        if batch_size < 1:
+    def logits(self, given: Any, batch_size: int = 32) -> Tensor:
+        """What the head puts out in fp32 for inputs as `predict` takes them: rows first, of one input without.
+
+        Computed in the precision in which the scores of the search were measured, where the device has it. Inputs of
+        different lengths come in batches for tasks whose output is as long as the input: one at a time is sure.
+        """
+        inputs, single = self.task.asked(given)
+        found = [output for output, _ in self._outputs(inputs, batch_size, self.description.precision)]
+        if not found:
+            return torch.empty(0, int(self.model.head.out_features))
+        return found[0][0] if single else torch.cat(found)
+
+    def _answered(self, given: Any, batch_size: int, answer: Callable[[Tensor, Sequence[Any]], Sequence[Any]]) -> Any:
+        inputs, single = self.task.asked(given)
+        batches = self._outputs(inputs, batch_size, self.description.precision)
+        found = [each for output, some in batches for each in answer(output, some)]
+        return found[0] if single else found
+
+    @torch.inference_mode()
+    def _outputs(
+        self, inputs: Sequence[Any], batch_size: int, precision: str
+    ) -> Iterator[tuple[Tensor, Sequence[Any]]]:
+        """What the head puts out on the CPU, batch by batch, beside its inputs."""
+        if not isinstance(batch_size, int) or batch_size < 1:
             raise AutopeftError(f"batch_size must be at least 1, not {brief(batch_size)}.")
-        device = next(self.classifier.parameters()).device
+        device = next(self.model.parameters()).device
         most = min(self.description.max_length, self.backbone.positions or self.description.max_length)
-        vocabulary, parts = self.backbone.vocabulary, []
-        for start in range(0, len(rows), batch_size):
-            batch = encode(self.backbone.tokenizer, rows[start : start + batch_size], most, vocabulary)
-            inputs = {name: tensor.to(device) for name, tensor in batch.items()}
-            parts.append(forward(self.classifier, inputs, device, precision).cpu())
-        logits = torch.cat(parts) if parts else torch.empty(0, len(self.labels))
-        if not torch.isfinite(logits).all():
-            raise AutopeftError(
-                "the model gives no finite numbers for these texts: its weights are spoiled, or too large for "
-                f"{precision}."
-            )
-        return logits
+        for start in range(0, len(inputs), batch_size):
+            some = inputs[start : start + batch_size]
+            data = Dataset(self.task.encoded(some, self.backbone, most), most)
+            batch = {name: tensor.to(device) for name, tensor in data.batch(np.arange(len(some))).items()}
+            output = forward(self.model, batch, device, precision).cpu()
+            if not torch.isfinite(output).all():
+                raise AutopeftError(
+                    f"the model gives no finite numbers for these {self.task.noun}s: its weights are spoiled, or too "
+                    f"large for {precision}."
+                )
+            yield output, some
 
 
 def save_artifact(
@@ -201,8 +214,8 @@ def export(
         model = None
     with _appearing(to) as temporary:
         trained = _load(artifact, model, None, True, trust_remote_code)
-        samples = _samples(trained.backbone.tokenizer, len(description.text))
-        expected = trained._logits(samples, len(samples), FLOAT32)
+        samples = description.task.samples(trained.backbone)
+        ((expected, _),) = trained._outputs(samples, len(samples), FLOAT32)
         with _told_plainly(to):
             if merge:
                 _write_merged(temporary, trained, candidate)
@@ -210,7 +223,8 @@ def export(
                 _copy(artifact, temporary)
                 _describe(temporary, replace(description, backbone=model or description.backbone), candidate)
         del trained
-        found = _load(temporary, None, None, True, trust_remote_code)._logits(samples, len(samples), FLOAT32)
+        again = _load(temporary, None, None, True, trust_remote_code)
+        ((found, _),) = again._outputs(samples, len(samples), FLOAT32)
         apart = (found - expected).abs().max().item()
         if not apart <= (_APART_MERGED if merge else _APART) * max(1.0, expected.abs().max().item()):
             raise AutopeftError(
@@ -237,8 +251,8 @@ def _load(
     on = _device(device)
     backbone.model.to(on)  # type: ignore[arg-type]
     attached = None if merged else attach_saved(backbone.model, folder, backbone.sites)
-    head = _read_head(folder / HEAD, description, backbone.sites.width).to(on)
-    return TrainedModel(backbone, attached, head, description, candidate.training.pooling)
+    head = _read_head(folder / HEAD, description.task, backbone.sites.width, candidate).to(on)
+    return TrainedModel(backbone, attached, head, description)
 
 
 def read_description(folder: Path) -> tuple[Description, Candidate]:
@@ -246,16 +260,15 @@ def read_description(folder: Path) -> tuple[Description, Candidate]:
     file = folder / DESCRIPTION
     plain = read_json(file, f"'{folder}' is no folder of a trained method")
     try:
-        said = plain["description"]
-        description = Description(**{**said, "labels": _words(said["labels"]), "text": _words(said["text"])})
-        candidate = Candidate.from_dict(plain["candidate"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        said = dict(plain if plain.get("version", 1) != 1 else _of_version_1(plain))
+        if said.pop("version", 1) not in (1, VERSION):
+            raise ValueError("a later version of autopeft wrote it")
+        candidate = Candidate.from_dict(said.pop("candidate"))
+        description = Description(**{**said, "task": read_task(said["task"])})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, AutopeftError) as error:
         raise AutopeftError(f"'{file}' is damaged: {error}.") from error
     for name, right, value in (
         ("backbone", _is_name(description.backbone), description.backbone),
-        ("task", _is_name(description.task), description.task),
-        ("labels", len(description.labels) > 1, description.labels),
-        ("text", len(description.text) in (1, 2), description.text),
         (
             "max_length",
             type(description.max_length) is int and 0 < description.max_length < 2**31,
@@ -271,10 +284,11 @@ def read_description(folder: Path) -> tuple[Description, Candidate]:
     return description, candidate
 
 
-def _words(plain: Any) -> tuple[str, ...]:
-    if not isinstance(plain, list) or not all(isinstance(each, str) for each in plain) or len({*plain}) < len(plain):
-        raise ValueError(f"a list of different words is expected, not {brief(plain)}")
-    return tuple(plain)
+def _of_version_1(plain: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What earlier versions wrote of text classification, as it is written now."""
+    said = plain["description"]
+    task = {"name": said["task"], "text": said["text"], "classes": said["labels"]}
+    return {**said, "task": task, "candidate": plain["candidate"]}
 
 
 def _is_name(value: Any) -> bool:
@@ -309,10 +323,10 @@ def _device(wanted: str | torch.device | None) -> torch.device:
         raise AutopeftError(f"{brief(wanted)} is no device of this machine: {str(error).splitlines()[0]}.") from error
 
 
-def _read_head(file: Path, description: Description, width: int) -> nn.Module:
+def _read_head(file: Path, task: Task, width: int, candidate: Candidate) -> nn.Module:
     """The head gets memory only when the file is known to hold one of its shape."""
     with torch.device("meta"):
-        head = task_named(description.task, description.labels).new_head(width)
+        head: nn.Module = task.new_head(width, candidate.training)
     values = read_tensors(file)
     copy_into(head.state_dict(), values, file)
     head.to_empty(device="cpu")
@@ -372,16 +386,7 @@ def _write_merged(to: Path, trained: TrainedModel, candidate: Candidate) -> None
     with quietly():
         plain.save_pretrained(to)  # type: ignore[operator]
         trained.backbone.tokenizer.save_pretrained(to)
-        _write(to, trained.classifier.head, description, candidate)
-
-
-def _samples(tokenizer: PreTrainedTokenizerBase, columns: int) -> list[tuple[str, ...]]:
-    """Short and longer texts of the tokenizer's own words, always the same."""
-    special = {*tokenizer.all_special_ids}
-    ids = [index for index in sorted(tokenizer.get_vocab().values()) if index not in special]
-    chosen = [ids[place * len(ids) // _SAMPLES[-1]] for place in range(_SAMPLES[-1])]
-    texts = [str(tokenizer.decode(chosen[start:end])) for start, end in pairwise(_SAMPLES)]
-    return [(one, other)[:columns] for one, other in zip(texts, reversed(texts), strict=True)]
+        _write(to, trained.model.head, description, candidate)
 
 
 def _write(folder: Path, head: nn.Module, description: Description, candidate: Candidate) -> None:
@@ -390,5 +395,6 @@ def _write(folder: Path, head: nn.Module, description: Description, candidate: C
 
 
 def _describe(folder: Path, description: Description, candidate: Candidate) -> None:
-    plain = {"description": asdict(description), "candidate": candidate.to_dict()}
+    said = {each.name: getattr(description, each.name) for each in fields(description)}
+    plain = {"version": VERSION, **said, "task": description.task.to_dict(), "candidate": candidate.to_dict()}
     (folder / DESCRIPTION).write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -126,6 +126,8 @@ class Plan:
     """Text columns, one or two (a pair); guessed when not given."""
     label: str | None = None
     """The column to predict; guessed when not given."""
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Columns by their role in the task, such as tokens=words,tags=ner; those not given are guessed."""
     task: str = "auto"
     """The task type; guessed from the data when 'auto'."""
     space: str = "default"
@@ -161,6 +163,7 @@ class Plan:
                 raise AutopeftError(f"a plan needs '{name}'.")
         for name in ("text", "methods", "objectives"):
             object.__setattr__(self, name, _names(name, getattr(self, name)))
+        object.__setattr__(self, "columns", _columns(self.columns))
         for name in ("trials", "max_length", "seed", "confirm"):
             if not (_is_number(getattr(self, name), whole=True) or (name == "trials" and self.trials is None)):
                 raise AutopeftError(f"{name} must be a whole number, not '{_said(getattr(self, name))}'.")
@@ -193,11 +196,18 @@ class Plan:
         if not isinstance(self.budget, Budget):
             raise AutopeftError(f"budget must hold limits such as 'memory: 8GiB', not '{_said(self.budget)}'.")
 
+    @property
+    def given(self) -> Mapping[str, tuple[str, ...]]:
+        """All columns that are given, by role."""
+        short = {"text": self.text, "label": () if self.label is None else (self.label,)}
+        return {**self.columns, **{role: names for role, names in short.items() if names}}
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for YAML and JSON; `from_dict` reads them back."""
         plain = asdict(self)
         if self.budget.trainable is not None:
             plain["budget"]["trainable"] = str(self.budget.trainable)
+        plain["columns"] = {role: list(names) for role, names in self.columns.items()}
         return plain | {"text": list(self.text), "methods": list(self.methods), "objectives": list(self.objectives)}
 
     @classmethod
@@ -305,6 +315,24 @@ def _names(field_name: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise AutopeftError(f"{field_name} must be names such as 'a,b', not '{_said(value)}'.")
     return tuple(_text(field_name, name) for name in value)
+
+
+def _columns(value: object) -> Mapping[str, tuple[str, ...]]:
+    """Columns by role; also of one text such as `tokens=words,tags=ner`, in which a name without a role adds to the
+    role before it.
+    """
+    if isinstance(value, Mapping):
+        return {_text("columns", role): _names("columns", names) for role, names in value.items()}
+    found: dict[str, list[str]] = {}
+    role = ""
+    for each in _names("columns", value):
+        role, _, name = each.partition("=") if "=" in each else (role, "=", each)
+        if not role or not name:
+            raise AutopeftError(
+                f"columns must be roles with their columns such as 'tokens=words', not '{_said(each)}'."
+            )
+        found.setdefault(role, []).append(name)
+    return {role: tuple(names) for role, names in found.items()}
 
 
 @cache

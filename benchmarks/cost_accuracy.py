@@ -55,9 +55,9 @@ from autopeft.methods.registry import configured_parts
 from autopeft.sizes import show_bytes
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.space.cards import load_cards
-from autopeft.tasks.classification import TextClassification
+from autopeft.tasks.text_classification import TextClassification
 from autopeft.training import precision
-from autopeft.training.model import Classifier
+from autopeft.training.model import TaskModel
 from autopeft.trial import Costs
 
 CARDS = load_cards()
@@ -153,7 +153,7 @@ def predicted(case: Case, skeleton: Skeleton) -> Costs:
 
 def metered(case: Case, model: PreTrainedModel, rows: int, length: int) -> Costs:
     """One real step, and a batch of each look before it, on texts of which every second one is shorter."""
-    task, sites = TextClassification(["no", "yes"]), find_sites(model)
+    task, sites = TextClassification(("text",), ("no", "yes")), find_sites(model)
 
     def texts(rows: int) -> tuple[Mapping[str, torch.Tensor], torch.Tensor]:
         ids = torch.randint(2, VOCABULARY, (rows, length))
@@ -163,7 +163,7 @@ def metered(case: Case, model: PreTrainedModel, rows: int, length: int) -> Costs
 
     bf16 = patch.object(precision, "has_bf16", lambda _: case.mode == "bf16")
     with bf16, attach(model, configured_parts(case.candidate.parts, CARDS), sites) as attached:
-        classifier = Classifier(attached, task.new_head(sites.width), "mean")
+        classifier = TaskModel(attached.model, task.new_head(sites.width, Training()), attached)
         step = measure_batch(classifier, attached, task, *texts(rows), case.candidate.training, CPU)
         return with_looks(step, measure_looks(classifier, attached, task, texts, CPU))
 

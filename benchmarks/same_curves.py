@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from autopeft.tasks.demo import demo_model
 
+from autopeft.data.demo import demo_model
 from autopeft.plan import Plan
 from autopeft.search.here import train_here
 from autopeft.search.preparation import prepare

@@ -56,7 +56,7 @@ from autopeft.space.cards import load_cards
 from autopeft.tasks.base import task_named
 from autopeft.training.batches import batches
 from autopeft.training.loop import train
-from autopeft.training.model import Classifier
+from autopeft.training.model import TaskModel
 from autopeft.training.precision import autocast, has_bf16
 
 BATCH, WARM, RATE = 32, 2, 1e-3
@@ -116,7 +116,7 @@ def ours(method: str, data: Data, folder: Path) -> list[float]:
     candidate = Candidate(method, (part,), Training(batch_size=BATCH, epochs=1, head_start="random"))
     task = task_named("text-classification", tuple(str(label) for label in sorted(set(data.labels))))
     with attach(backbone.model, configured_parts(candidate.parts, load_cards()), backbone.sites) as attached:
-        classifier = Classifier(attached, task.new_head(backbone.sites.width), "mean")
+        classifier = TaskModel(attached.model, task.new_head(backbone.sites.width, Training()), attached)
         rows, few = open_split(tokenized, "train"), open_split(tokenized, "validation")
         ends: list[float] = []
         stepped = attached.stepped

@@ -11,7 +11,7 @@ from autopeft.artifacts import Description, TrainedModel, export, load, save_art
 from autopeft.backbone.load import load_backbone
 from autopeft.methods.attached import attach
 from autopeft.space.candidate import Candidate, Part, Training
-from autopeft.tasks.base import task_named
+from autopeft.tasks.text_classification import TextClassification
 from autopeft.training import precision
 from tests.backbone.architectures import new
 from tests.saved import new_tokenizer, saved
@@ -56,14 +56,15 @@ def folder_of(architecture, place):
 def test_alone_equals_batched_merged_equals_unmerged_and_reloaded_equals_saved(architecture, method, tmp_path):
     folder = folder_of(architecture, tmp_path / "model")
     living = load_backbone(str(folder))
-    head = task_named("text-classification", LABELS).new_head(living.sites.width)
-    description = Description(str(folder), "text-classification", LABELS, ("text",), 16)
+    task = TextClassification(("text",), LABELS)
+    head = task.new_head(living.sites.width, Training())
+    description = Description(str(folder), task, 16)
     candidate = Candidate(method, (Part(method),), Training(pooling="mean"))
     with attach(living.model, method, living.sites) as attached:
         with torch.no_grad():
             for tensor in (*attached.parameters(), *head.parameters()):
                 tensor.add_(0.3 * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(tensor.numel())))
-        trained = TrainedModel(living, attached, head, description, "mean")
+        trained = TrainedModel(living, attached, head, description)
         logits, alone = trained.logits(TEXTS), trained.logits(TEXTS, batch_size=1)
         save_artifact(tmp_path / "winner", attached, head, description, candidate)
         assert MERGEABLE[method] == all(part.mergeable for part in attached.parts)

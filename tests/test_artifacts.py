@@ -18,6 +18,7 @@ from autopeft.errors import AutopeftError, CannotMerge
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import method
 from autopeft.space.candidate import Candidate, Part, Training
+from autopeft.tasks.text_classification import TextClassification
 from autopeft.training import precision
 from tests.backbone.architectures import new
 from tests.saved import saved
@@ -56,8 +57,8 @@ def test_what_was_saved_gives_equal_logits_when_loaded(name, pooling, backbones,
     logits, pairs = artifact(tmp_path / "winner", backbones["bert"], EVERYTHING[name], pooling)
     trained = load(tmp_path / "winner")
     assert torch.equal(trained.logits(TEXTS), logits)
-    assert torch.equal(of_pairs(trained, pooling).logits(PAIRS), pairs)
-    assert trained.labels == LABELS
+    assert torch.equal(of_pairs(trained).logits(PAIRS), pairs)
+    assert trained.task.classes == LABELS
     assert trained.predict(TEXTS) == [LABELS[index] for index in logits.argmax(-1)]
 
 
@@ -85,7 +86,7 @@ def test_one_text_gives_one_class_and_a_list_a_list(lora):
     assert one in LABELS
     assert many == [one]
     assert torch.equal(trained.logits("w7 w8 w9"), trained.logits(["w7 w8 w9"])[0])
-    pair = of_pairs(trained, "mean")
+    pair = of_pairs(trained)
     assert [pair.predict(("w7", "w8"))] == pair.predict([("w7", "w8")])
     with pytest.raises(AutopeftError, match="row 1 is None"):
         trained.predict(["w7", None])
@@ -98,8 +99,8 @@ def test_one_text_gives_one_class_and_a_list_a_list(lora):
 
 def test_a_loaded_model_lies_on_the_cpu_in_eval_mode(lora):
     trained = load(lora[0])
-    assert {parameter.device.type for parameter in trained.classifier.parameters()} == {"cpu"}
-    assert not any(module.training for module in trained.classifier.modules())
+    assert {parameter.device.type for parameter in trained.model.parameters()} == {"cpu"}
+    assert not any(module.training for module in trained.model.modules())
     assert trained.logits(TEXTS).is_inference()
 
 
@@ -242,9 +243,8 @@ def test_a_damaged_folder_is_refused_in_one_sentence_that_names_it(spoil, lora):
 def test_the_description_says_what_the_method_was_trained_on(backbones, lora):
     description, candidate = read_description(lora[0])
     fingerprint = load_backbone(str(backbones["bert"])).fingerprint
-    assert description == Description(
-        str(backbones["bert"]), "text-classification", LABELS, ("text",), 16, fingerprint, None, "float32"
-    )
+    task = TextClassification(("text",), LABELS)
+    assert description == Description(str(backbones["bert"]), task, 16, fingerprint, None, "float32")
     assert candidate == Candidate("lora", (Part("lora"),), Training(pooling="mean"))
     assert asdict(load(lora[0]).description) == asdict(description)
 
@@ -285,7 +285,7 @@ def test_a_folder_that_knows_nothing_of_its_backbones_weights_loads(lora):
     folder, logits = lora
     plain = json.loads((folder / "autopeft.json").read_text())
     for name in ("fingerprint", "revision", "precision"):
-        del plain["description"][name]
+        del plain[name]
     (folder / "autopeft.json").write_text(json.dumps(plain))
     assert torch.equal(load(folder).logits(TEXTS), logits)
 
@@ -396,7 +396,7 @@ def test_a_model_whose_padding_token_is_another_than_its_tokenizers_is_merged_wi
 def test_predictions_repeat_the_precision_of_training(lora, monkeypatch):
     folder, logits = lora
     plain = json.loads((folder / "autopeft.json").read_text())
-    plain["description"]["precision"] = "bfloat16"
+    plain["precision"] = "bfloat16"
     (folder / "autopeft.json").write_text(json.dumps(plain))
     for has_it in (True, False):
         monkeypatch.setattr(precision, "has_bf16", lambda _, has_it=has_it: has_it)

@@ -104,7 +104,9 @@ def outcome(folder: Path) -> str:
 def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders of trained methods by name, one of them merged."""
     root = tmp_path_factory.mktemp("originals")
-    backbone = saved(root / "backbone")
+    backbone = saved(
+        root / "backbone",
+    )
     for name, parts in TRAINED.items():
         artifact(root / name, backbone, parts)
     export(root / "lora", root / "merged", merge=True)
@@ -264,28 +266,31 @@ DEEP = "[" * 100_000 + "]" * 100_000
         ("method.json", ("parts", 0, "settings", "rank"), 10**9, r"r must be a value such as \d+, not 1000000000"),
         ("autopeft.json", ("candidate",), None, "is damaged"),
         ("autopeft.json", ("candidate", "training", "pooling"), 5, "pooling is 5"),
-        ("autopeft.json", ("description",), [], "is damaged"),
-        ("autopeft.json", ("description", "backbone"), 5, "backbone is 5"),
-        ("autopeft.json", ("description", "backbone"), "a\x1b[2Jb", "backbone is"),
-        ("autopeft.json", ("description", "backbone"), "/" + "x" * 900, "cannot be loaded"),
-        ("autopeft.json", ("description", "task"), [], r"task is \[\]"),
-        ("autopeft.json", ("description", "task"), "nothing", "unknown task 'nothing'"),
-        ("autopeft.json", ("description", "labels"), "abc", "a list of different words is expected, not 'abc'"),
+        ("autopeft.json", ("version",), 1, "is damaged"),
+        ("autopeft.json", ("version",), 3, "a later version of autopeft wrote it"),
+        ("autopeft.json", ("version",), [], "a later version"),
+        ("autopeft.json", ("backbone",), 5, "backbone is 5"),
+        ("autopeft.json", ("backbone",), "a\x1b[2Jb", "backbone is"),
+        ("autopeft.json", ("backbone",), "/" + "x" * 900, "cannot be loaded"),
+        ("autopeft.json", ("task",), [], r"a task must have a name and values, not be \[\]"),
+        ("autopeft.json", ("task", "name"), "nothing", "unknown task 'nothing'"),
+        ("autopeft.json", ("task", "classes"), "abc", "a list of different words is expected, not 'abc'"),
         (
             "autopeft.json",
-            ("description", "labels"),
+            ("task", "classes"),
             [1, 2, 3],
             r"a list of different words is expected, not \[1, 2, 3\]",
         ),
-        ("autopeft.json", ("description", "labels"), ["a"] * 3, "a list of different words is expected"),
-        ("autopeft.json", ("description", "labels"), ["a", "b"], r"'weight' has shape \(3, 48\), here it is \(2, 48\)"),
-        ("autopeft.json", ("description", "text"), ["a", "b", "c"], "text is"),
-        ("autopeft.json", ("description", "max_length"), "16", "max_length is '16'"),
-        ("autopeft.json", ("description", "max_length"), True, "max_length is True"),
-        ("autopeft.json", ("description", "precision"), "float8", "precision is 'float8'"),
-        ("autopeft.json", ("description", "fingerprint"), 5, "fingerprint is 5"),
-        ("autopeft.json", ("description", "revision"), [], r"revision is \[\]"),
-        ("autopeft.json", ("description", "more"), 5, "is damaged: .*more"),
+        ("autopeft.json", ("task", "classes"), ["a"] * 3, "a list of different words is expected"),
+        ("autopeft.json", ("task", "classes"), ["a", "b"], r"'weight' has shape \(3, 48\), here it is \(2, 48\)"),
+        ("autopeft.json", ("task", "text"), ["a", "b", "c"], "text is"),
+        ("autopeft.json", ("max_length",), "16", "max_length is '16'"),
+        ("autopeft.json", ("max_length",), True, "max_length is True"),
+        ("autopeft.json", ("precision",), "float8", "precision is 'float8'"),
+        ("autopeft.json", ("fingerprint",), 5, "fingerprint is 5"),
+        ("autopeft.json", ("revision",), [], r"revision is \[\]"),
+        ("autopeft.json", ("task", "more"), 5, "nothing is known of 'more'"),
+        ("autopeft.json", ("more",), 5, "is damaged: .*more"),
     ],
 )
 def test_values_that_are_none_of_ours_are_refused(
@@ -376,7 +381,7 @@ def test_a_merged_folder_without_its_model_is_no_other_model(originals: Path, tm
 def test_the_labels_of_a_head_of_another_size_take_no_memory(originals: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(originals / "lora", tmp_path / "winner"))
     plain = json.loads((folder / "autopeft.json").read_text())
-    plain["description"]["labels"] = [str(number) for number in range(300_000)]
+    plain["task"]["classes"] = [str(number) for number in range(300_000)]
     (folder / "autopeft.json").write_text(json.dumps(plain))
     assert "has shape (3, 48), here it is (300000, 48)" in outcome(folder)
     assert len(LABELS) == 3

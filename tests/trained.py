@@ -12,7 +12,7 @@ from autopeft.artifacts import Description, save_artifact
 from autopeft.backbone.load import load_backbone
 from autopeft.methods.attached import attach
 from autopeft.space.candidate import Candidate, Part, Training
-from autopeft.tasks.base import task_named
+from autopeft.tasks.text_classification import TextClassification
 
 TEXTS = ["w7 w8 w9", "w20", "w30 w31 w32 w33 w34 w35 w36", "w50 w51"]
 PAIRS = [("w7 w8", "w9"), ("w20", "w21 w22 w23")]
@@ -23,19 +23,20 @@ def artifact(folder: Path, backbone: Path, what: Sequence[str], pooling: str = "
     """Trains nothing, but gives method and head values that training could have given."""
     living = load_backbone(str(backbone))
     generator = torch.Generator().manual_seed(4)
-    head = task_named("text-classification", LABELS).new_head(living.sites.width)
-    description = Description(str(backbone), "text-classification", LABELS, ("text",), 16, living.fingerprint)
+    task = TextClassification(("text",), LABELS)
+    description = Description(str(backbone), task, 16, living.fingerprint)
     candidate = Candidate("+".join(what), tuple(Part(each) for each in what), Training(pooling=pooling))
+    head = task.new_head(living.sites.width, candidate.training)
     with attach(living.model, what, living.sites) as attached, torch.no_grad():
         for tensor in (*attached.parameters(), *head.parameters()):
             tensor.add_(0.3 * torch.randn(tensor.shape, generator=generator))
-        trained = autopeft.TrainedModel(living, attached, head, description, pooling)
-        logits, pairs = trained.logits(TEXTS), of_pairs(trained, pooling).logits(PAIRS)
+        trained = autopeft.TrainedModel(living, attached, head, description)
+        logits, pairs = trained.logits(TEXTS), of_pairs(trained).logits(PAIRS)
         save_artifact(folder, attached, head, description, candidate)
     return logits, pairs
 
 
-def of_pairs(trained: autopeft.TrainedModel, pooling: str) -> autopeft.TrainedModel:
+def of_pairs(trained: autopeft.TrainedModel) -> autopeft.TrainedModel:
     """The same model, as if it had been trained on pairs."""
-    description = replace(trained.description, text=("text", "other"))
-    return autopeft.TrainedModel(trained.backbone, trained.attached, trained.classifier.head, description, pooling)
+    description = replace(trained.description, task=TextClassification(("text", "other"), LABELS))
+    return autopeft.TrainedModel(trained.backbone, trained.attached, trained.model.head, description)

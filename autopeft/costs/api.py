@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
@@ -14,12 +15,14 @@ from autopeft.costs.measure import measure_batch, measure_inference, measure_loo
 from autopeft.costs.predict import Predictor
 from autopeft.costs.quantised import COMPUTED_IN, FORMATS
 from autopeft.costs.step import micro_batch_size as micro_batch_size_of
+from autopeft.data.store import LABELS, MASK
 from autopeft.errors import unknown
 from autopeft.methods.attached import Wanted, attach, parts_of
 from autopeft.space.candidate import Training
 from autopeft.space.cards import Card
-from autopeft.tasks.classification import TextClassification
-from autopeft.training.model import Bare, Classifier
+from autopeft.tasks.base import Task
+from autopeft.tasks.named import task_named
+from autopeft.training.model import States, TaskModel
 from autopeft.trial import Costs
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -33,13 +36,14 @@ def predict(
     *,
     batch_size: int = 16,
     length: int = 128,
+    task: str = "text-classification",
     labels: int = 2,
     micro_batch_size: int | None = None,
     gradient_checkpointing: bool = False,
     dtype: str | None = None,
     trust_remote_code: bool = False,
 ) -> Costs:
-    """What training a method on a classification task would cost, known without training and without weights.
+    """What training a method on a task with so many labels would cost, known without training and without weights.
 
     >>> predict("bert-base-uncased", method("lora", rank=8), batch_size=32).memory
 
@@ -50,7 +54,7 @@ def predict(
     the reason for a method that does not go on it.
     """
     training = _training(batch_size, micro_batch_size, gradient_checkpointing)
-    predictor = predictor_of(model, dtype, {}, labels, length, trust_remote_code)
+    predictor = predictor_of(model, dtype, {}, task_named(task).sized(labels), length, trust_remote_code)
     return predictor.predict_parts(tuple(parts_of(method)), training)
 
 
@@ -60,6 +64,7 @@ def measure(
     *,
     batch_size: int = 16,
     length: int = 128,
+    task: str = "text-classification",
     labels: int = 2,
     micro_batch_size: int | None = None,
     gradient_checkpointing: bool = False,
@@ -69,40 +74,46 @@ def measure(
     The model must have no head, and is as before afterwards. Raises CannotAttach with the reason.
     """
     training = _training(batch_size, micro_batch_size, gradient_checkpointing)
-    task = TextClassification([str(label) for label in range(labels)])
+    learned = task_named(task).sized(labels)
     device = model.device
     sites = find_sites(model)
     parts = tuple(parts_of(method))
     with torch.random.fork_rng():
-
-        def texts(rows: int) -> tuple[Mapping[str, torch.Tensor], torch.Tensor]:
-            ids = torch.randint(model.config.get_text_config().vocab_size, (rows, length))
-            mask = torch.ones_like(ids)
-            mask[0, -1] = 0
-            return {"input_ids": ids, "attention_mask": mask}, torch.arange(rows) % labels
-
-        inputs, targets = texts(micro_batch_size_of(training))
-        one = {name: tensor[-1:].to(device) for name, tensor in inputs.items()}
-        bare = measure_inference(Bare(model), one)
+        examples = partial(_examples, learned, model, length, labels)
+        batch = examples(micro_batch_size_of(training))
+        one = {name: tensor[-1:].to(device) for name, tensor in batch.items()}
+        bare = measure_inference(TaskModel(model, States()), one)
         with attach(model, parts, sites) as attached:
             require_positions(model, length, attached.prepended)
-            classifier = Classifier(attached, task.new_head(sites.width).to(device), training.pooling)
-            costs = measure_batch(classifier, attached, task, inputs, targets, training, device)
+            trained = TaskModel(model, learned.new_head(sites.width, training).to(device), attached)
+            costs = measure_batch(trained, batch, training, device)
             left = attached.remaining
-            looks = measure_looks(classifier, attached, task, texts, device)
+            looks = measure_looks(trained, examples, device)
         merged = bare
         if left:
             with attach(model, left, sites) as attached:
                 attached.settle()
-                merged = measure_inference(attached, one)
+                merged = measure_inference(TaskModel(model, States(), attached), one)
     return replace(with_looks(costs, looks), inference_flops=merged, overhead=merged / bare - 1)
+
+
+def _examples(task: Task, model: PreTrainedModel, length: int, labels: int, rows: int) -> Mapping[str, torch.Tensor]:
+    """So many rows at random; one of the first ends in padding, so that attention needs its mask."""
+    most = {MASK: 2, LABELS: labels}
+    words = model.config.get_text_config().vocab_size
+    batch = {}
+    for name, (dtype, shape) in task.shapes(length).items():
+        batch[name] = torch.randint(most.get(name, words), (rows, *shape)).to(dtype)
+    batch[MASK][:] = 1
+    batch[MASK][0, -1] = 0
+    return batch
 
 
 def predictor_of(
     model: str | PretrainedConfig | PreTrainedModel,
     dtype: str | None,
     cards: Mapping[str, Card],
-    labels: int,
+    task: Task,
     length: int,
     trust_remote_code: bool = False,
 ) -> Predictor:
@@ -112,9 +123,9 @@ def predictor_of(
     config = model.config if isinstance(model, PreTrainedModel) else model
     if dtype in FORMATS:
         skeleton = load_skeleton(config, COMPUTED_IN, trust_remote_code=trust_remote_code)
-        return Predictor(skeleton, cards, labels, length, quantised=dtype)
+        return Predictor(skeleton, cards, task, length, quantised=dtype)
     held = model.dtype if dtype is None and isinstance(model, PreTrainedModel) else _DTYPES[dtype or "float32"]
-    return Predictor(load_skeleton(config, held, trust_remote_code=trust_remote_code), cards, labels, length)
+    return Predictor(load_skeleton(config, held, trust_remote_code=trust_remote_code), cards, task, length)
 
 
 def _training(batch_size: int, micro_batch_size: int | None, gradient_checkpointing: bool) -> Training:

@@ -23,6 +23,8 @@ from autopeft.sizes import parse_bytes
 from autopeft.space.candidate import Training
 from autopeft.space.cards import size_among
 from autopeft.space.space import Space, load_space
+from autopeft.tasks.base import Task
+from autopeft.tasks.named import task_named
 from autopeft.trial import Costs
 
 _MOST_ROWS = 1024
@@ -49,6 +51,7 @@ def estimate(
     memory: str | int | None = None,
     batch_size: int = 8,
     length: int = 512,
+    task: str = "text-classification",
     labels: int = 2,
     gradient_checkpointing: bool = False,
     dtype: str | None = None,
@@ -71,7 +74,8 @@ def estimate(
         model = model.config
     training = Training(batch_size=batch_size, gradient_checkpointing=gradient_checkpointing)
     limit = None if memory is None else parse_bytes(memory)
-    estimator = _Estimator(model, drawn, training, length, labels, dtype, limit, trust_remote_code)
+    learned = task_named(task).sized(labels)
+    estimator = _Estimator(model, drawn, training, learned, length, dtype, limit, trust_remote_code)
     if processes < 2:
         return tuple(map(estimator.estimate, names))
     with ProcessPoolExecutor(processes, get_context("spawn"), _share, (estimator,)) as pool:
@@ -85,8 +89,8 @@ class _Estimator:
     model: str | PretrainedConfig
     space: Space
     training: Training
+    task: Task
     length: int
-    labels: int
     dtype: str | None
     limit: int | None
     trust_remote_code: bool
@@ -95,7 +99,7 @@ class _Estimator:
     def predictor(self) -> Predictor:
         """For every method of the space; each process makes its own."""
         cards = self.space.cards
-        return predictor_of(self.model, self.dtype, cards, self.labels, self.length, self.trust_remote_code)
+        return predictor_of(self.model, self.dtype, cards, self.task, self.length, self.trust_remote_code)
 
     def estimate(self, name: str) -> Estimate:
         """Raises AutopeftError for a model that cannot be had."""

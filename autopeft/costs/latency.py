@@ -16,8 +16,7 @@ from autopeft.backbone.sites import Sites
 from autopeft.methods.attached import attach
 from autopeft.methods.passes import evaluating
 from autopeft.methods.registry import Configured
-from autopeft.space.candidate import Training
-from autopeft.training.model import Bare, Carrier, Classifier
+from autopeft.training.model import States, TaskModel
 from autopeft.training.precision import forward
 
 _REPEATS = 5
@@ -38,20 +37,19 @@ def measure_latency(
 
     The backbone is timed before the methods and after them, so that a machine that slows down favours neither.
     """
-    bare = _timed(Bare(model), inputs)
+    bare = _timed(TaskModel(model, States()), inputs)
     if not remaining:
         return Latency(median(bare), median(bare))
     with attach(model, remaining, sites) as attached:
         attached.settle()
-        with_methods = _timed(attached, inputs)
-    bare += _timed(Bare(model), inputs)
+        with_methods = _timed(TaskModel(model, States(), attached), inputs)
+    bare += _timed(TaskModel(model, States()), inputs)
     return Latency(median(with_methods), median(bare))
 
 
 @torch.inference_mode()
-def _timed(carrier: Carrier, inputs: Mapping[str, Tensor]) -> list[float]:
+def _timed(features: TaskModel, inputs: Mapping[str, Tensor]) -> list[float]:
     """Seconds of each of several passes, after one that is not counted."""
-    features = Classifier(carrier, nn.Identity(), Training.pooling)
     device = next(iter(inputs.values())).device
     seconds = []
     with evaluating(features):

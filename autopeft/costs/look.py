@@ -6,6 +6,7 @@ Looks at one text at a time are predicted a little high: without padding, real a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,41 +14,33 @@ from torch import Tensor, nn
 from autopeft.costs.meter import ACTIVATIONS, WEIGHTS, Meter
 from autopeft.costs.step import BEFORE, Progress, Reading
 from autopeft.methods.base import Look
-from autopeft.tasks.base import Task
-from autopeft.training.model import Classifier
-from autopeft.training.precision import forward
+from autopeft.training.loss import mean_loss
+from autopeft.training.model import TaskModel
 from autopeft.trial import Costs
 
 
 class LookStep(nn.Module):
     """A batch of a look as a module, so that `functional_call` can run it on other tensors."""
 
-    def __init__(
-        self, classifier: Classifier, look: Look, task: Task, device: torch.device, layers: Sequence[nn.Module] = ()
-    ) -> None:
-        """`layers` are modules of the classifier's model whose work the reading is to tell apart."""
+    def __init__(self, model: TaskModel, look: Look, device: torch.device, layers: Sequence[nn.Module] = ()) -> None:
+        """`layers` are modules of the backbone whose work the reading is to tell apart."""
         super().__init__()
-        self.classifier = classifier
+        self.model = model
         self._look = look
-        self._task = task
         self._device = device
         self._layers = tuple(layers)
 
-    def forward(self, tensors: Sequence[Tensor], inputs: Mapping[str, Tensor], labels: Tensor) -> Reading:
-        """Looks at these inputs, `tensors` in the place of those that the look differentiates by.
+    def forward(self, tensors: Sequence[Tensor], batch: Mapping[str, Tensor]) -> Reading:
+        """Looks at this batch, `tensors` in the place of those that the look differentiates by.
 
         Operations are those of all of its batches.
         """
-
-        def loss() -> Tensor:
-            return self._task.loss(forward(self.classifier, inputs, self._device), labels)
-
         meter = Meter(self._device)
         meter.enter(BEFORE)
-        meter.register([*self.classifier.parameters(), *self.classifier.buffers()], WEIGHTS)
-        meter.register([*inputs.values(), labels], ACTIVATIONS)
+        meter.register([*self.model.parameters(), *self.model.buffers()], WEIGHTS)
+        meter.register(batch.values(), ACTIVATIONS)
         with Progress(meter, self._layers), meter:
-            self._look.take(tensors, lambda: iter([loss]))
+            self._look.take(tensors, lambda: iter([partial(mean_loss, self.model, batch, self._device)]))
         return Reading(meter.peak, meter.peak_by_part, meter.flops * self._look.batches, meter.peaks)
 
 

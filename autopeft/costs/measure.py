@@ -2,7 +2,7 @@
 look at before.
 
 On a CPU the meter says how many bytes were alive; on CUDA the allocator says it, and the meter only how they were used.
-Not covered: other batches than that of the longest texts, which is the most expensive one.
+Not covered: other batches than that of the longest rows, which is the most expensive one.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,85 +15,67 @@ from torch import Tensor, nn
 
 from autopeft.costs.look import LookStep
 from autopeft.costs.meter import TEMPORARY, Meter
-from autopeft.costs.predict import stored
 from autopeft.costs.step import Reading, Step, micro_batch_size
-from autopeft.data.store import Tokenized
-from autopeft.methods.attached import Attached
+from autopeft.data.store import Dataset
 from autopeft.methods.passes import evaluating
 from autopeft.space.candidate import Candidate, Training
-from autopeft.tasks.base import Task
-from autopeft.training.model import Carrier, Classifier
+from autopeft.training.model import TaskModel
 from autopeft.trial import Costs
 
-Texts = Callable[[int], tuple[Mapping[str, Tensor], Tensor]]
-"""Number of texts -> inputs and labels of so many."""
+Examples = Callable[[int], Mapping[str, Tensor]]
+"""Number of rows -> a batch of so many."""
 
 
-def measure(
-    classifier: Classifier, attached: Attached, task: Task, data: Tokenized, candidate: Candidate, device: torch.device
-) -> Costs:
+def measure(model: TaskModel, data: Dataset, candidate: Candidate, device: torch.device) -> Costs:
     """The costs of one training step on the longest micro-batch of `data`."""
-    inputs, labels = longest(data)(micro_batch_size(candidate.training))
-    return measure_batch(classifier, attached, task, inputs, labels, candidate.training, device)
+    return measure_batch(model, longest(data)(micro_batch_size(candidate.training)), candidate.training, device)
 
 
-def longest(data: Tokenized) -> Texts:
-    """The longest texts of a split: the most expensive ones."""
+def longest(data: Dataset) -> Examples:
+    """The longest rows of a split: the most expensive ones."""
     order = np.argsort(data.lengths, kind="stable")[::-1]
-    return lambda rows: (data.batch(order[:rows]), torch.from_numpy(data.labels[order[:rows]]))
+    return lambda rows: data.batch(order[:rows])
 
 
-def measure_looks(
-    classifier: Classifier, attached: Attached, task: Task, texts: Texts, device: torch.device
-) -> tuple[Reading, ...]:
+def measure_looks(model: TaskModel, examples: Examples, device: torch.device) -> tuple[Reading, ...]:
     """What methods look at before they are trained, one after the other, each read off one batch.
 
     Modes and random state are as before. Methods must be set up afterwards, also where they have been before.
     """
     readings = []
-    with evaluating(classifier), torch.random.fork_rng():
-        classifier.train()
-        for part in attached.parts:
+    with evaluating(model), torch.random.fork_rng():
+        model.train()
+        for part in model.methods.parts:
             with part.looking() as look:
                 if look is not None:
-                    step = LookStep(classifier, look, task, device)
-                    readings.append(_read(step, look.tensors, *texts(look.batch_size), device))
+                    step = LookStep(model, look, device)
+                    readings.append(_read(step, look.tensors, examples(look.batch_size), device))
     return tuple(readings)
 
 
-def measure_batch(
-    classifier: Classifier,
-    attached: Attached,
-    task: Task,
-    inputs: Mapping[str, Tensor],
-    labels: Tensor,
-    training: Training,
-    device: torch.device,
-) -> Costs:
+def measure_batch(model: TaskModel, batch: Mapping[str, Tensor], training: Training, device: torch.device) -> Costs:
     """The costs of one training step on this micro-batch; tensors, gradients, modes and random state are as before."""
-    step = Step(classifier, attached.extra_loss, task, training, device)
-    trained = [*attached.parameters(), *classifier.head.parameters()]
+    attached = model.methods
+    step = Step(model, training, device)
+    trained = [*attached.parameters(), *model.head.parameters()]
     with _undone(step, trained), torch.random.fork_rng():
-        reading = _read(step, trained, inputs, labels, device)
-    return Costs(attached.count, reading.memory, stored(attached), reading.flops, reading.by_part)
+        reading = _read(step, trained, batch, device)
+    return Costs(attached.count, reading.memory, attached.stored, reading.flops, reading.by_part)
 
 
-def measure_inference(carrier: Carrier, inputs: Mapping[str, Tensor]) -> int:
-    """Floating-point operations of the model on these inputs, without a head; modes are as before."""
-    features = Classifier(carrier, nn.Identity(), Training.pooling)
-    with evaluating(features), torch.no_grad(), Meter() as meter:
-        features(inputs)
+def measure_inference(model: TaskModel, batch: Mapping[str, Tensor]) -> int:
+    """Floating-point operations of a model on this batch; modes are as before."""
+    with evaluating(model), torch.no_grad(), Meter() as meter:
+        model(batch)
     flops: int = meter.flops
     return flops
 
 
-def _read(
-    step: nn.Module, tensors: Sequence[Tensor], inputs: Mapping[str, Tensor], labels: Tensor, device: torch.device
-) -> Reading:
-    on_device = {name: tensor.to(device) for name, tensor in inputs.items()}
+def _read(step: nn.Module, tensors: Sequence[Tensor], batch: Mapping[str, Tensor], device: torch.device) -> Reading:
+    on_device = {name: tensor.to(device) for name, tensor in batch.items()}
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    reading: Reading = step(tensors, on_device, labels.to(device))
+    reading: Reading = step(tensors, on_device)
     if device.type == "cuda":
         reading = _of_allocator(reading, torch.cuda.max_memory_allocated(device))
     return reading

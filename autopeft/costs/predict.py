@@ -30,8 +30,8 @@ from autopeft.methods.attached import Attached, attach
 from autopeft.methods.registry import Configured, configured_parts
 from autopeft.space.candidate import Candidate, Training
 from autopeft.space.cards import Card
-from autopeft.tasks.classification import TextClassification
-from autopeft.training.model import Bare, Carrier, Classifier
+from autopeft.tasks.base import Task
+from autopeft.training.model import States, TaskModel
 from autopeft.trial import Costs
 
 _SAME = 0.001
@@ -45,7 +45,7 @@ class Predictor:
         self,
         skeleton: Skeleton,
         cards: Mapping[str, Card],
-        labels: int,
+        task: Task,
         batch_length: int,
         device: torch.device | None = None,
         quantised: str | None = None,
@@ -58,7 +58,7 @@ class Predictor:
         self._packing = packing_of(skeleton.model, quantised) if quantised else None
         self._shallow = Shallow(skeleton)
         self._cards = cards
-        self._task = TextClassification([str(label) for label in range(labels)])
+        self._task = task
         self._batch_length = batch_length
         self._longest = max(batch_length, longest or 0)
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -249,16 +249,15 @@ class Predictor:
             if parts:
                 with self._attached(skeleton, parts) as attached:
                     attached.settle()
-                    self._inferences[key] = self._forward(attached)
+                    self._inferences[key] = self._forward(TaskModel(skeleton.model, States(), attached))
             else:
-                self._inferences[key] = self._forward(Bare(skeleton.model))
+                self._inferences[key] = self._forward(TaskModel(skeleton.model, States()))
         return self._inferences[key]
 
     def _step(self, skeleton: Skeleton, attached: Attached, training: Training) -> Reading:
-        classifier = self._classifier(skeleton, attached, training)
-        layers = _layers(skeleton)
-        step = Step(classifier, attached.extra_loss, self._task, training, self._device, layers)
-        trained = [*attached.parameters(), *classifier.head.parameters()]
+        model = self._model(skeleton, attached, training)
+        step = Step(model, training, self._device, _layers(skeleton))
+        trained = [*attached.parameters(), *model.head.parameters()]
         return self._read(step, trained, micro_batch_size(training))
 
     def _looks(
@@ -267,36 +266,35 @@ class Predictor:
         """What methods look at before they are trained, whatever the batch then; they are not trained afterwards."""
         key = (skeleton.model, _key(parts), training.pooling)
         if key not in self._looked:
-            classifier = self._classifier(skeleton, attached, training).train()
+            model = self._model(skeleton, attached, training).train()
             readings = []
             for part in attached.parts:
                 with part.looking() as look:
                     if look is not None:
-                        step = LookStep(classifier, look, self._task, self._device, _layers(skeleton))
+                        step = LookStep(model, look, self._device, _layers(skeleton))
                         readings.append(self._read(step, look.tensors, look.batch_size))
             self._looked[key] = readings
         return self._looked[key]
 
-    def _classifier(self, skeleton: Skeleton, attached: Attached, training: Training) -> Classifier:
-        return Classifier(attached, self._task.new_head(skeleton.sites.width), training.pooling)
+    def _model(self, skeleton: Skeleton, attached: Attached, training: Training) -> TaskModel:
+        return TaskModel(skeleton.model, self._task.new_head(skeleton.sites.width, training), attached)
 
     def _read(self, step: nn.Module, tensors: Sequence[Tensor], rows: int) -> Reading:
-        """What a step shows on so many texts, with fake tensors for its own and for those that it is given."""
+        """What a step shows on so many rows, with fake tensors for its own and for those that it is given."""
         with self._faked(step) as (slots, fakes):
             given = [fakes[tensor] for tensor in tensors]
-            labels = torch.zeros(rows, dtype=torch.long)
             try:
-                reading: Reading = functional_call(step, slots, (given, self._inputs(rows), labels), tie_weights=False)
+                reading: Reading = functional_call(step, slots, (given, self._batch(rows)), tie_weights=False)
             except (AutopeftError, Warning):
                 raise
             except Exception as error:
                 raise CannotAttach(f"no training step is possible: {' '.join(str(error).split())}") from error
         return reading
 
-    def _forward(self, carrier: Carrier) -> int:
-        features = Classifier(carrier, nn.Identity(), Training.pooling).eval()
+    def _forward(self, features: TaskModel) -> int:
+        features.eval()
         with self._faked(features) as (slots, _), torch.no_grad(), Meter(self._device) as meter:
-            functional_call(features, slots, (self._inputs(1),), tie_weights=False)
+            functional_call(features, slots, (self._batch(1),), tie_weights=False)
         flops: int = meter.flops
         return flops
 
@@ -312,9 +310,9 @@ class Predictor:
                 slots[name] = fakes[tensor]
             yield slots, fakes
 
-    def _inputs(self, rows: int) -> Mapping[str, Tensor]:
-        ids = torch.ones((rows, self._batch_length), dtype=torch.long)
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    def _batch(self, rows: int) -> Mapping[str, Tensor]:
+        shapes = self._task.shapes(self._batch_length)
+        return {name: torch.ones((rows, *shape), dtype=dtype) for name, (dtype, shape) in shapes.items()}
 
 
 class _EverythingPicked(GroupedProducts):  # type: ignore[no-untyped-call]
@@ -364,7 +362,7 @@ def _key_of_step(training: Training) -> tuple[Hashable, ...]:
 def _counted(attached: Attached) -> Mapping[str, int]:
     """What needs no simulation."""
     weights = _bytes(attached.model, attached.modules)
-    return {"trainable": attached.count, "stored": stored(attached), "weights": weights}
+    return {"trainable": attached.count, "stored": attached.stored, "weights": weights}
 
 
 def _bytes(*modules: nn.Module) -> int:
@@ -379,9 +377,3 @@ def _slots(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
         prefix = f"{path}." if path else ""
         for name, tensor in (*inner.named_parameters(recurse=False), *inner.named_buffers(recurse=False)):
             yield prefix + name, tensor
-
-
-def stored(attached: Attached) -> int:
-    """Bytes of the tensors that have to be shipped, without the head."""
-    tensors = {id(tensor): tensor for part in attached.parts for tensor in part.shipped().values()}
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())

@@ -5,7 +5,7 @@ steady state: the optimizer's moments are there before it begins, and gradients 
 several micro-batches. A simulated step also tells which layer is at work, so that it can stand for a deeper model's.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,11 +16,10 @@ from torch.utils.hooks import RemovableHandle
 
 from autopeft.costs.meter import ACTIVATIONS, GRADIENTS, OPTIMIZER, WEIGHTS, Meter
 from autopeft.space.candidate import Training
-from autopeft.tasks.base import Task
 from autopeft.training.checkpointing import checkpointing
-from autopeft.training.model import Classifier
+from autopeft.training.loss import loss_of
+from autopeft.training.model import TaskModel
 from autopeft.training.optimizer import new_optimizer
-from autopeft.training.precision import forward
 
 Phase = tuple[str, int, int]
 """What happens, in which forward pass from 1 (0: in none), and in which layer (-1: in none)."""
@@ -48,23 +47,19 @@ class Step(nn.Module):
 
     def __init__(
         self,
-        classifier: Classifier,
-        extra_loss: Callable[[Tensor, Callable[[], Tensor]], Tensor | None],
-        task: Task,
+        model: TaskModel,
         training: Training,
         device: torch.device,
         layers: Sequence[nn.Module] = (),
     ) -> None:
-        """`layers` are modules of the classifier's model whose work the reading is to tell apart."""
+        """`layers` are modules of the backbone whose work the reading is to tell apart."""
         super().__init__()
-        self.classifier = classifier
-        self._extra_loss = extra_loss
-        self._task = task
+        self.model = model
         self._training = training
         self._device = device
         self._layers = tuple(layers)
 
-    def forward(self, trained: Sequence[Tensor], inputs: Mapping[str, Tensor], labels: Tensor) -> Reading:
+    def forward(self, trained: Sequence[Tensor], batch: Mapping[str, Tensor]) -> Reading:
         """Trains `trained` once on a micro-batch; their gradients are None afterwards."""
         training = self._training
         optimizer = new_optimizer([{"params": list(trained), "lr": 0.0, "weight_decay": 0.0}])
@@ -76,21 +71,16 @@ class Step(nn.Module):
             optimizer.zero_grad(set_to_none=True)
         meter = Meter(self._device)
         meter.enter(BEFORE)
-        meter.register([*self.classifier.parameters(), *self.classifier.buffers()], WEIGHTS)
+        meter.register([*self.model.parameters(), *self.model.buffers()], WEIGHTS)
         meter.register((value for state in optimizer.state.values() for value in state.values()), OPTIMIZER)
         meter.register((tensor.grad for tensor in trained if tensor.grad is not None), GRADIENTS)
-        meter.register([*inputs.values(), labels], ACTIVATIONS)
+        meter.register(batch.values(), ACTIVATIONS)
         meter.watch_gradients(trained)
         share = micro_batch_size(training) / training.batch_size
-        self.classifier.train()
+        self.model.train()
         progress = Progress(meter, self._layers)
-        with checkpointing(self.classifier.model, training.gradient_checkpointing), progress, meter:
-            again = partial(forward, self.classifier, inputs, self._device)
-            logits = again()
-            loss = self._task.loss(logits, labels)
-            extra = self._extra_loss(logits, again)
-            if extra is not None:
-                loss = loss + extra
+        with checkpointing(self.model.model, training.gradient_checkpointing), progress, meter:
+            loss = loss_of(self.model, batch, self._device, self.model.head.count(batch))
             progress.turns_back()
             (loss * share).backward()  # type: ignore[no-untyped-call]
             meter.enter(AFTER)

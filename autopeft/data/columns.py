@@ -1,8 +1,8 @@
-"""Which columns hold the text and which the label: given, or guessed from names and content. Pure."""
+"""Which columns serve which roles of a task: given, or guessed from names and content. Pure."""
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -10,7 +10,16 @@ import pandas as pd
 from autopeft.errors import AutopeftError, unknown
 from autopeft.foreign import brief
 
-_LABELS = (
+TEXT, CATEGORY, CATEGORIES, NUMBER, WORDS, IMAGE = KINDS = (
+    "text",
+    "category",
+    "categories",
+    "number",
+    "words",
+    "image",
+)
+"""What columns hold: texts, one class, several classes, a number, a list of words, a picture."""
+LABELS = (
     "label",
     "labels",
     "class",
@@ -23,7 +32,7 @@ _LABELS = (
     "gold_label",
     "y",
 )
-_PAIRS = (
+PAIRS = (
     ("premise", "hypothesis"),
     ("sentence1", "sentence2"),
     ("question1", "question2"),
@@ -33,7 +42,7 @@ _PAIRS = (
     ("question", "passage"),
     ("query", "document"),
 )
-_TEXTS = (
+TEXTS = (
     "text",
     "sentence",
     "headline",
@@ -46,78 +55,113 @@ _TEXTS = (
     "body",
     "document",
 )
-USUAL_NAMES = frozenset({*_LABELS, *_TEXTS, *(name for pair in _PAIRS for name in pair)})
-"""Names that columns have, in small letters."""
+NUMBERS = ("label", "score", "similarity_score", "similarity", "rating", "stars", "target", "labels", "y")
+TOKENS = ("tokens", "words")
+TAGS = ("tags", "ner_tags", "pos_tags", "chunk_tags", "labels")
+IMAGES = ("image", "img", "picture", "file_name", "path")
+"""What columns are usually called, in small letters, the most usual first."""
+USUAL_NAMES = frozenset(
+    {*LABELS, *TEXTS, *NUMBERS, *TOKENS, *TAGS, *IMAGES, *(name for pair in PAIRS for name in pair)}
+)
 _NAMELESS = re.compile(r"|Unnamed: \d+(\.\d+)?(_level_\d+)?|\.\.\.\d+|__index_level_\d+__|_c\d+")
 """What pandas, R and Spark call a column without a name: row numbers, as a rule."""
 _MOST_CLASSES = 0.5
-"""A column with more distinct values than this share of its rows is no label."""
+"""A column with more distinct values than this share of its rows is no class."""
+
+Columns = Mapping[str, tuple[str, ...]]
+"""Role -> the columns that serve it."""
 
 
 @dataclass(frozen=True)
-class Columns:
-    """What to read and what to predict."""
+class Role:
+    """A column that a task needs."""
 
-    text: tuple[str, ...]
-    """One column, or two for pairs."""
-    label: str
+    kind: str
+    """One of `KINDS`."""
+    names: tuple[str, ...]
+    """What such columns are usually called, in small letters; the first that is there counts."""
+    pairs: tuple[tuple[str, str], ...] = ()
+    """The same of two columns that belong together; they come first."""
+    most: int = 1
+    """How many columns may serve it."""
 
 
-def guess_columns(frame: pd.DataFrame, text: Sequence[str] = (), label: str | None = None) -> Columns:
-    """The columns given, or the best guess, which is never a column without a name.
+Roles = Mapping[str, Role]
+"""What is to be learned comes first."""
+
+
+def guess_columns(frame: pd.DataFrame, roles: Roles, given: Columns) -> Columns:
+    """The columns given, or the best guess for each role, which is never a column without a name.
 
     Raises AutopeftError for a column that is missing or cannot serve, or when nothing can be guessed.
     """
     names = [str(name) for name in frame.columns]
-    for given in (*text, *([label] if label is not None else [])):
-        if given not in names:
-            raise unknown("column", given, names)
-    if label in text:
-        raise AutopeftError(f"'{label}' cannot be both a text and the label.")
     counts = Counter(names)
-    single = [name for name in names if counts[name] == 1]
-    named = [name for name in single if not _NAMELESS.fullmatch(name)]
+    _require_possible(given, roles, names)
+    named = [name for name in names if counts[name] == 1 and not _NAMELESS.fullmatch(name)]
     by_name = {name.lower(): name for name in reversed(names)}
-    if label is None:
-        label = next((by_name[name] for name in _LABELS if name in by_name and by_name[name] not in text), None)
-        label = label or _label_by_content(frame, [name for name in named if name not in text])
-    texts = tuple(text) or _text_by_name({k: n for k, n in by_name.items() if n != label})
-    texts = texts or _text_by_content(frame, [name for name in named if name != label])
-    for name in (*texts, label):
-        if counts[name] != 1:
-            raise AutopeftError(f"there are {counts[name]} columns '{name}'; rename all but one.")
-    for name in texts:
-        # A headline may be 1984, but not every headline.
-        if not any(map(_has_letters, frame[name])):
-            raise AutopeftError(f"column '{name}' holds no text, but values such as {brief(frame[name].iloc[0])}.")
-    return Columns(texts, label)
+    found = dict(given)
+    for name, role in roles.items():
+        if name not in found:
+            taken = {column for columns in found.values() for column in columns}
+            usual = _by_name(role, {key: column for key, column in by_name.items() if column not in taken})
+            found[name] = usual or _by_content(frame, name, role, [each for each in named if each not in taken])
+    for name, columns in found.items():
+        for column in columns:
+            if counts[column] != 1:
+                raise AutopeftError(f"there are {counts[column]} columns '{column}'; rename all but one.")
+            # A headline may be 1984, but not every headline.
+            if roles[name].kind == TEXT and not any(map(_has_letters, frame[column])):
+                value = brief(frame[column].iloc[0])
+                raise AutopeftError(f"column '{column}' holds no text, but values such as {value}.")
+    return {name: found[name] for name in roles}
 
 
-def _label_by_content(frame: pd.DataFrame, names: Sequence[str]) -> str:
-    few = [name for name in names if 2 <= len(set(_written(frame, name))) <= max(2, _MOST_CLASSES * len(frame))]
-    short = [name for name in few if sum(map(len, _written(frame, name))) < 25 * len(frame)]
-    if len(short) != 1:
-        raise AutopeftError(
-            f"cannot tell which column is the label; give --label, one of {', '.join(names) or 'none'}."
-        )
-    return short[0]
+def _require_possible(given: Columns, roles: Roles, names: Sequence[str]) -> None:
+    served: dict[str, str] = {}
+    for name, columns in sorted(given.items(), key=lambda each: [*roles, each[0]].index(each[0]), reverse=True):
+        if name not in roles:
+            raise unknown("role", name, roles)
+        if not 0 < len(columns) <= roles[name].most:
+            raise AutopeftError(f"at most {roles[name].most} columns can be the {name}, not {len(columns)}.")
+        what = f"{'a' if roles[name].kind == TEXT else 'the'} {name}"
+        for column in columns:
+            if column not in names:
+                raise unknown("column", column, names)
+            if column in served:
+                raise AutopeftError(f"'{column}' cannot be both {served[column]} and {what}.")
+            served[column] = what
 
 
-def _text_by_name(by_name: dict[str, str]) -> tuple[str, ...]:
-    for first, second in _PAIRS:
+def _by_name(role: Role, by_name: Mapping[str, str]) -> tuple[str, ...]:
+    for first, second in role.pairs:
         if first in by_name and second in by_name:
             return (by_name[first], by_name[second])
-    return next(((by_name[name],) for name in _TEXTS if name in by_name), ())
+    return next(((by_name[name],) for name in role.names if name in by_name), ())
 
 
-def _text_by_content(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...]:
-    worded = [name for name in names if any(map(_has_letters, frame[name]))]
-    spoken = [name for name in worded if _is_spoken(frame, name) or len(worded) == 1]
-    if len(spoken) != 1:
+def _by_content(frame: pd.DataFrame, name: str, role: Role, names: Sequence[str]) -> tuple[str, ...]:
+    able = _CONTENT[role.kind](frame, names) if role.kind in _CONTENT else []
+    if len(able) != 1:
+        option = f"--{name}" if name in ("text", "label") else f"--columns {name}=NAME"
+        many = "one or two of" if role.most == 2 else "one of"
         raise AutopeftError(
-            f"cannot tell which column is the text; give --text, one or two of {', '.join(names) or 'none'}."
+            f"cannot tell which column is the {name}; give {option}, {many} {', '.join(names) or 'none'}."
         )
-    return (spoken[0],)
+    return (able[0],)
+
+
+def _classes(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    few = [name for name in names if 2 <= len(set(_written(frame, name))) <= max(2, _MOST_CLASSES * len(frame))]
+    return [name for name in few if sum(map(len, _written(frame, name))) < 25 * len(frame)]
+
+
+def _texts(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    worded = [name for name in names if any(map(_has_letters, frame[name]))]
+    return [name for name in worded if _is_spoken(frame, name) or len(worded) == 1]
+
+
+_CONTENT = {TEXT: _texts, CATEGORY: _classes}
 
 
 def _is_spoken(frame: pd.DataFrame, name: str) -> bool:

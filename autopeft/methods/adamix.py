@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, kl_div, linear
+from torch.nn.functional import gelu, linear
 
 from autopeft.backbone.sites import Layers, Sites
 from autopeft.errors import AutopeftError
-from autopeft.methods.base import Attachment, Method
+from autopeft.methods.base import Attachment, Divergence, Method
 from autopeft.methods.hooked import WEIGHTS, Hooked, copy_into, host, read_tensors, undone_on_error
 
 
@@ -108,11 +108,8 @@ class AdaMixAttachment(Hooked):
     def undecayed(self) -> frozenset[str]:
         return frozenset(name for name in self.trainable() if name.endswith("bias"))
 
-    def extra_loss(self, logits: Tensor, again: Callable[[], Tensor]) -> Tensor | None:
-        """None for a single logit too: its softmax is always 1."""
-        if not self._consistency or logits.shape[-1] == 1:
-            return None
-        return self._consistency * inconsistency(logits, again())
+    def extra_loss(self, output: Tensor, again: Callable[[], Tensor], divergence: Divergence) -> Tensor | None:
+        return self._consistency * inconsistency(output, again(), divergence) if self._consistency else None
 
     @torch.no_grad()
     def shipped(self) -> Mapping[str, Tensor]:
@@ -128,11 +125,9 @@ class AdaMixAttachment(Hooked):
             tensor.copy_(merged[name].expand_as(tensor))
 
 
-def inconsistency(one: Tensor, other: Tensor) -> Tensor:
-    """Half the symmetric KL divergence of two passes' logits (batch, classes), mean over the batch.
+def inconsistency(one: Tensor, other: Tensor, divergence: Divergence) -> Tensor:
+    """Half the symmetric divergence of two passes' outputs.
 
     As in the published code, no gradient flows into the distribution that the other pass is drawn to.
     """
-    first, second = one.log_softmax(-1), other.log_softmax(-1)
-    both = [(first, second.detach()), (second, first.detach())]
-    return torch.stack([kl_div(log, target, log_target=True, reduction="batchmean") for log, target in both]).mean()
+    return torch.stack([divergence(one, other.detach()), divergence(other, one.detach())]).mean()

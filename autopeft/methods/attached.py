@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.sites import Sites
 from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
-from autopeft.methods.base import Attachment, Losses
+from autopeft.methods.base import Attachment, Divergence, Losses
 from autopeft.methods.registry import Configured, Hybrid, method
 from autopeft.methods.saved import DESCRIPTION, read_parts
 
@@ -95,6 +95,12 @@ class Attached:
         return sum(parameter.numel() for parameter in self.parameters())
 
     @property
+    def stored(self) -> int:
+        """Bytes of the tensors that have to be shipped, without a head."""
+        tensors = {id(tensor): tensor for part in self.parts for tensor in part.shipped().values()}
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+    @property
     def remaining(self) -> tuple[Configured, ...]:
         """The methods that would be left if those that merge were merged."""
         return tuple(each for each, part in zip(self.chosen, self.parts, strict=True) if not part.mergeable)
@@ -109,9 +115,9 @@ class Attached:
         for part in self.parts:
             part.stepped(step, steps)
 
-    def extra_loss(self, logits: Tensor, again: Callable[[], Tensor]) -> Tensor | None:
+    def extra_loss(self, output: Tensor, again: Callable[[], Tensor], divergence: Divergence) -> Tensor | None:
         """The sum of the parts' extra losses of the forward pass just made, or None."""
-        losses = [loss for part in self.parts if (loss := part.extra_loss(logits, again)) is not None]
+        losses = [loss for part in self.parts if (loss := part.extra_loss(output, again, divergence)) is not None]
         return torch.stack(losses).sum() if losses else None
 
     def settle(self) -> None:

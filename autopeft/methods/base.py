@@ -22,6 +22,8 @@ from autopeft.errors import CannotMerge
 Losses = Callable[[int, int], Iterator[Callable[[], Tensor]]]
 """(examples, batch size) -> one function per batch of that many training examples at most, which runs the model and
 returns the batch's mean loss with its graph."""
+Divergence = Callable[[Tensor, Tensor], Tensor]
+"""How far the output of one pass over a batch lies from that of another, on average over what is to be learned."""
 Batches = Callable[[], Iterator[Callable[[], Tensor]]]
 """Every time it is called, the losses of the same batches."""
 
@@ -120,10 +122,10 @@ class Attachment(ABC):
             if look is not None:
                 look.use(look.take(look.tensors, partial(losses, look.examples, look.batch_size)))
 
-    def extra_loss(self, logits: Tensor, again: Callable[[], Tensor]) -> Tensor | None:
-        """A term to add to the loss of the forward pass that gave `logits` (batch, classes), or None.
+    def extra_loss(self, output: Tensor, again: Callable[[], Tensor], divergence: Divergence) -> Tensor | None:
+        """A term to add to the mean loss of the forward pass that gave `output` (rows, …), or None.
 
-        `again` runs another forward pass on the same batch, with new random numbers.
+        `again` runs another forward pass on the same batch, with new random numbers; `divergence` compares the two.
         """
         return None
 

@@ -31,7 +31,7 @@ from torch.random import fork_rng
 from autopeft.backbone.sites import Sites
 from autopeft.backbone.source import unasked
 from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
-from autopeft.methods.base import Attachment, Method, Stage
+from autopeft.methods.base import Attachment, Divergence, Method, Stage
 from autopeft.methods.hooked import read_tensors, require_finite
 from autopeft.methods.peft_values import stand_ins, taken_by
 from autopeft.methods.quiet import quiet
@@ -186,7 +186,7 @@ class PeftAttachment(Attachment):
             else:
                 yield from (parameter for name, parameter in own.items() if name == "weight" or own["weight"].ndim < 2)
 
-    def extra_loss(self, logits: Tensor, again: Callable[[], Tensor]) -> Tensor | None:  # noqa: ARG002
+    def extra_loss(self, output: Tensor, again: Callable[[], Tensor], divergence: Divergence) -> Tensor | None:  # noqa: ARG002
         """How far the rows of A and the columns of B are from orthonormal, where the config weighs that."""
         weight = getattr(self._config, "orth_reg_weight", 0.0)
         if not weight:

@@ -9,12 +9,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from autopeft.artifacts import Description
 from autopeft.backbone.load import Backbone, load_backbone, load_skeleton
 from autopeft.backbone.source import pinned
 from autopeft.costs.predict import Predictor
-from autopeft.data.rows import TaskData, understand
-from autopeft.data.store import MULTIPLE, open_split, tokenize
+from autopeft.data.store import MULTIPLE, open_split
 from autopeft.methods.saved import trust
 from autopeft.plan import Plan
 from autopeft.search.feasible import require_something_fits
@@ -24,8 +25,11 @@ from autopeft.search.sameness import BACKBONE, REVISION, as_known, require_same_
 from autopeft.search.worker import Job
 from autopeft.space.candidate import Candidate, Training
 from autopeft.space.space import Space, load_space
-from autopeft.tasks.base import task_named
-from autopeft.training.probe import fit_probe
+from autopeft.tasks.base import Task
+from autopeft.tasks.metrics import Metric
+from autopeft.tasks.understanding import TaskData, encoded, understand
+from autopeft.training.evaluation import constant_statistics
+from autopeft.training.probe import fit_probes
 from autopeft.trial import Baselines, Costs, SearchRecord
 
 _VERSIONED = ("autopeft", "torch", "transformers", "peft", "optuna", "ray")
@@ -56,7 +60,7 @@ def prepare(
     space = space_again(plan) if known else load_space(plan.space).only(plan.methods)
     trust(space.cards)
     say("reading the data")
-    data = understand(plan.data, plan.text, plan.label, plan.task, plan.seed)
+    data = understand(plan.data, plan.given, plan.task, plan.seed)
     if known:
         require_same_data(known, data.fingerprint)
     say("loading the backbone")
@@ -67,24 +71,22 @@ def prepare(
     max_length, data = _within_positions(plan.max_length, backbone, data)
     say("tokenizing")
     prepared = folder / "data"
-    tokenized = marked(lambda: tokenize(data, backbone.tokenizer, max_length, prepared, backbone.vocabulary), weights)
+    tokenized = marked(lambda: encoded(data, backbone, max_length, prepared), weights)
     lengths = [_rounded_up(int(open_split(tokenized, name).lengths.max())) for name in ("train", "validation")]
     length, longest = min(max_length, lengths[0]), min(max_length, max(lengths))
     say("fitting the space to backbone and budget")
     skeleton = load_skeleton(model, trust_remote_code=plan.trust_remote_code)
-    predictor = Predictor(skeleton, space.cards, len(data.labels), length, longest=longest)
+    predictor = Predictor(skeleton, space.cards, data.task, length, longest=longest)
     space = space.fitted(predictor.refusal, predictor.unfitness)
     limits = plan.budget.resolved(backbone.parameters).limits()
     require_something_fits(space, limits, predictor.predict, predictor.counts, f"the space '{space.name}'")
     say("measuring the linear probe")
     probes = prepared / f"probe-{tokenized.name.removeprefix('tokens-')}-{backbone.fingerprint[:16]}"
     marked(lambda: _made(probes), weights)
-    baselines = _baselines(data, backbone, tokenized, probes, space)
+    baselines = _baselines(data.task, data.task.metric("auto"), backbone, tokenized, probes, space)
     description = Description(
         plan.model,
         data.task,
-        data.labels,
-        data.columns.text,
         max_length,
         backbone.fingerprint,
         backbone.revision,
@@ -120,21 +122,26 @@ def _rounded_up(length: int) -> int:
     return -(-length // MULTIPLE) * MULTIPLE
 
 
-def _baselines(data: TaskData, backbone: Backbone, tokenized: Path, probes: Path, space: Space) -> Baselines:
+def _baselines(
+    task: Task, metric: Metric, backbone: Backbone, tokenized: Path, probes: Path, space: Space
+) -> Baselines:
     """The reference points. A probe is kept for every pooling of the space, because heads start from it."""
     train, validation = open_split(tokenized, "train"), open_split(tokenized, "validation")
-    task = task_named(data.task, data.labels)
     pooling = space.training.get("pooling")
     poolings = [str(value) for value in pooling.values or (pooling.default,)] if pooling else [Training.pooling]
-    fitted = [fit_probe(backbone.model, task, train, validation, each, probes) for each in poolings]
-    return Baselines(task.majority(train.labels, validation.labels), max(probe.accuracy for probe in fitted))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    backbone.model.to(device)  # type: ignore[arg-type]
+    fitted = fit_probes(backbone.model, backbone.sites.width, task, train, validation, poolings, probes)
+    constant = constant_statistics(task, train, validation, backbone.sites.width)
+    return Baselines(metric.of(constant), max(metric.of(probe.statistics) for probe in fitted.values()))
 
 
 def _facts(data: TaskData, backbone: Backbone, length: int, space: Space) -> Mapping[str, Any]:
     return {
         "data": list(data.described()),
         "data_fingerprint": data.fingerprint,
-        "labels": list(data.labels),
+        "task": data.task.to_dict(),
+        "labels": list(getattr(data.task, "classes", ())),
         "train_rows": len(data.splits["train"]),
         "validation_rows": len(data.splits["validation"]),
         "backbone": backbone.name,

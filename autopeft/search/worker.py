@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from autopeft.artifacts import Description, save_artifact
 from autopeft.backbone.load import Backbone, load_backbone
 from autopeft.costs.latency import measure_latency
 from autopeft.costs.look import with_looks
 from autopeft.costs.measure import longest, measure, measure_looks
-from autopeft.data.store import Tokenized, open_split
+from autopeft.data.store import Dataset, open_split
 from autopeft.errors import AutopeftError
 from autopeft.files import bytes_in
 from autopeft.methods.attached import Attached, attach
@@ -31,9 +30,8 @@ from autopeft.search.device_errors import Fault, fault_of
 from autopeft.search.ledger import OUT_OF_MEMORY
 from autopeft.search.marks import clear_leftovers
 from autopeft.space.cards import Card
-from autopeft.tasks.base import task_named
 from autopeft.training.loop import Pace, TrainingFailed, set_up, train
-from autopeft.training.model import Classifier
+from autopeft.training.model import TaskModel
 from autopeft.training.precision import precision_of
 from autopeft.training.probe import load_probe
 from autopeft.trial import Outcome, Rung, Status, Trial
@@ -56,6 +54,8 @@ class Job:
     test_fingerprint: str
     """Of the rows that confirmations answer."""
     trust_remote_code: bool = False
+    metric: str = "auto"
+    """What trials are judged by; the task's default of `auto`."""
 
     def __call__(self) -> "TrainingWorker":
         return TrainingWorker(self)
@@ -69,9 +69,10 @@ class TrainingWorker:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._backbone: Backbone = load_backbone(job.model, trust_remote_code=job.trust_remote_code)
         self._backbone.model.to(self._device)  # type: ignore[arg-type]
-        self._train: Tokenized = open_split(job.tokenized, "train")
-        self._validation: Tokenized = open_split(job.tokenized, "validation")
-        self._task = task_named(job.description.task, job.description.labels)
+        self._train: Dataset = open_split(job.tokenized, "train")
+        self._validation: Dataset = open_split(job.tokenized, "validation")
+        self._task = job.description.task
+        self._metric = self._task.metric(job.metric)
         self.facts: Mapping[str, Any] = self._facts()
         self.spent = False
 
@@ -87,18 +88,17 @@ class TrainingWorker:
         candidate = trial.candidate
         folder = self._job.artifacts / f"{trial.number:04d}"
         pace = Pace()
-        with self._attached(trial) as (attached, head):
-            classifier = Classifier(attached, head, candidate.training.pooling)
-            looks = measure_looks(classifier, attached, self._task, longest(self._train), self._device)
+        with self._attached(trial) as model:
+            looks = measure_looks(model, longest(self._train), self._device)
             set_up_began = time.perf_counter()
-            self._set_up(trial, attached, classifier)
+            self._set_up(trial, model)
             set_up_seconds = time.perf_counter() - set_up_began
-            step = measure(classifier, attached, self._task, self._train, candidate, self._device)
-            yield from self._rungs(trial, attached, classifier, pace)
+            step = measure(model, self._train, candidate, self._device)
+            yield from self._rungs(trial, model, pace)
             description = replace(self._job.description, precision=precision_of(self._device))
             clear_leftovers(folder.parent, folder.name)
-            save_artifact(folder, attached, head, description, candidate)
-            remaining = attached.remaining
+            save_artifact(folder, model.methods, model.head, description, candidate)
+            remaining = model.methods.remaining
         yield Outcome(
             Status.FINISHED,
             seconds=time.perf_counter() - began,
@@ -124,27 +124,24 @@ class TrainingWorker:
             "latency_bare": latency.bare,
         }
 
-    def _set_up(self, trial: Trial, attached: Attached, classifier: Classifier) -> None:
+    def _set_up(self, trial: Trial, model: TaskModel) -> None:
         """Lets the attached methods look at training data."""
-        set_up(classifier, attached, self._task, self._train, seed=trial.seed, device=self._device)
+        set_up(model, self._train, seed=trial.seed, device=self._device)
 
-    def _rungs(
-        self, trial: Trial, attached: Attached, classifier: Classifier, pace: Pace | None = None
-    ) -> Iterator[Rung]:
+    def _rungs(self, trial: Trial, model: TaskModel, pace: Pace | None = None) -> Iterator[Rung]:
         return train(
-            classifier,
-            attached,
-            self._task,
+            model,
             self._train,
             self._validation,
             trial.candidate,
+            self._metric,
             seed=trial.seed,
             device=self._device,
             pace=pace,
         )
 
     @contextmanager
-    def _attached(self, trial: Trial) -> Iterator[tuple[Attached, nn.Module]]:
+    def _attached(self, trial: Trial) -> Iterator[TaskModel]:
         """The candidate's methods on the backbone and a head, both initialised from the trial's seed."""
         candidate = trial.candidate
         with torch.random.fork_rng():
@@ -152,10 +149,10 @@ class TrainingWorker:
             parts = configured_parts(candidate.parts, self._job.cards)
             attached = attach(self._backbone.model, parts, self._backbone.sites)
             try:
-                head = self._task.new_head(self._backbone.sites.width)
+                head = self._task.new_head(self._backbone.sites.width, candidate.training)
                 if candidate.training.head_start == "probe":
                     load_probe(self._job.probes, candidate.training.pooling).start(head)
-                yield attached, head.to(self._device)
+                yield TaskModel(self._backbone.model, head.to(self._device), attached)
             finally:
                 self._take_off(attached)
 

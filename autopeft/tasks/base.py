@@ -1,61 +1,162 @@
-"""The contract of a task: its head, its loss, its metric, and the head that a linear probe gives.
+"""The contract of a task: what is learned from a dataset, and everything that depends on it.
 
-A task is one file in this folder that defines a subclass of Task with a `name`; `task_named` finds it there.
+A task is one file in this folder that defines a frozen dataclass with a `name`; `named.py` finds it there. It is plain
+values (classes, ranges), pickled to workers and written beside trained weights.
 """
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from torch import Tensor, nn
+import pandas as pd
+import torch
+from torch import Tensor
 
-import autopeft.tasks
-from autopeft.errors import unknown
+from autopeft.backbone.load import Backbone
+from autopeft.data.columns import Columns, Roles
+from autopeft.data.rows import Rows
+from autopeft.data.store import LABELS, Column, Dataset
+from autopeft.errors import AutopeftError, unknown
+from autopeft.foreign import brief
+from autopeft.space.candidate import Training
+from autopeft.tasks.heads import Head
+from autopeft.tasks.metrics import Metric
 
 
+@dataclass(frozen=True)
 class Task(ABC):
-    """One type of task, for one set of labels."""
+    """What is learned from one dataset."""
 
     name: ClassVar[str]
+    roles: ClassVar[Roles]
+    """The columns that it needs, by role."""
+    metrics: ClassVar[tuple[Metric, ...]]
+    """The first is the default."""
+    constant: ClassVar[str]
+    """What people call the best constant answer."""
+    aliases: ClassVar[tuple[str, ...]] = ()
+    """What other tools call it."""
+    noun: ClassVar[str] = "text"
+    """What people call one row."""
+    settings: ClassVar[tuple[str, ...]] = ("pooling", "head_start", "head_learning_rate")
+    """Those of a training's settings that its head has."""
 
-    def __init__(self, labels: Sequence[str]) -> None:
-        self.labels = tuple(labels)
+    @classmethod
+    def fits(cls, frame: pd.DataFrame, given: Columns) -> bool:  # noqa: ARG003
+        """Whether data is surely meant for this task."""
+        return False
+
+    @classmethod
+    @abstractmethod
+    def sized(cls, labels: int) -> Self:
+        """The task with so many things to tell apart, for costs without data."""
+
+    @property
+    def identity(self) -> str:
+        """Tells what is learned from what else might be of the same rows; part of their hash."""
+        return "\0".join(getattr(self, "classes", (self.name,)))
+
+    @classmethod
+    @abstractmethod
+    def understand(cls, frame: pd.DataFrame, columns: Columns) -> tuple[Self, Sequence[str]]:
+        """The task that training data sets, and notes for whoever gave them. Raises AutopeftError."""
 
     @abstractmethod
-    def new_head(self, width: int) -> nn.Module:
-        """A head for pooled features of this width, initialised at random."""
+    def rows(self, frame: pd.DataFrame, columns: Columns, split: str) -> Rows:
+        """A split, every row of it complete. Raises AutopeftError that names the row which is not."""
 
     @abstractmethod
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean training loss of a batch."""
+    def complete(self, frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+        """The rows that `rows` would take."""
 
     @abstractmethod
-    def metric(self, logits: Tensor, labels: Tensor) -> float:
-        """What is to be maximised, between 0 and 1."""
+    def described(self, train: Rows) -> Sequence[str]:
+        """Short lines that show what is to be learned."""
+
+    def strata(self, targets: Column) -> np.ndarray | None:  # noqa: ARG002
+        """(rows,) integers whose shares a validation split keeps; None where there are none."""
+        return None
 
     @abstractmethod
-    def right(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(rows,) bool: which rows are answered rightly, so that two models can be compared row by row."""
+    def encoded(self, inputs: Sequence[Any], backbone: Backbone, max_length: int) -> Mapping[str, Column]:
+        """What the model reads of raw inputs, by the names of its arguments. Raises AutopeftError."""
 
     @abstractmethod
-    def majority(self, train: np.ndarray, validation: np.ndarray) -> float:
-        """The metric on validation labels of the best constant answer to the training labels."""
+    def key(self, backbone: Backbone, max_length: int) -> str:
+        """Tells two ways of `encoded` apart."""
+
+    def encode(self, rows: Rows, backbone: Backbone, max_length: int) -> Dataset:
+        """A split as the model reads it, with what is to be learned."""
+        return Dataset({**self.encoded(rows.inputs, backbone, max_length), LABELS: rows.targets}, max_length)
 
     @abstractmethod
-    def fit_head(self, head: nn.Module, features: np.ndarray, labels: np.ndarray) -> None:
-        """Sets the head to a linear probe: the best linear map from frozen features (rows, width) to labels."""
+    def shapes(self, length: int) -> Mapping[str, tuple[torch.dtype, tuple[int, ...]]]:
+        """The tensors of a batch of one, for costs that are predicted: without the rows, by name."""
+
+    @abstractmethod
+    def new_head(self, width: int, training: Training) -> Head:
+        """A head for states of this width, initialised at random."""
+
+    @abstractmethod
+    def best_constant(self, train: Dataset) -> Tensor:
+        """(outputs,) what to put out, if it must be the same for all, after these training rows."""
+
+    @abstractmethod
+    def fit(self, head: Head, features: np.ndarray, targets: np.ndarray) -> None:
+        """Sets the head to a linear probe: the best linear map from frozen features (items, width) to targets."""
+
+    @abstractmethod
+    def samples(self, backbone: Backbone) -> Sequence[Any]:
+        """Some inputs, always the same, on which two models can be compared."""
+
+    @abstractmethod
+    def asked(self, given: Any) -> tuple[Sequence[Any], bool]:
+        """What a person asks a trained model, as inputs, and whether that was a single one. Raises AutopeftError."""
+
+    @abstractmethod
+    def answers(self, output: Tensor, inputs: Sequence[Any]) -> Sequence[Any]:
+        """What a person is told, for each of the inputs, of the head's output in fp32 on the CPU."""
+
+    def scores(self, output: Tensor) -> Sequence[Any]:  # noqa: ARG002
+        """How sure the head is, for each row of its output. Raises AutopeftError where that cannot be told."""
+        raise AutopeftError(f"a model of '{self.name}' gives no scores beside its answers.")
+
+    @classmethod
+    def metric(cls, name: str) -> Metric:
+        """The metric of this name; the default of `auto`. Raises AutopeftError."""
+        for metric in cls.metrics:
+            if name in ("auto", metric.name):
+                return metric
+        raise unknown("metric", name, [metric.name for metric in cls.metrics])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; `named.read_task` reads them back."""
+        return {"name": self.name, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """The task of values that `to_dict` gave, or a stranger wrote. Raises ValueError or KeyError."""
+        known = {each.name: str(each.type) for each in fields(cls)}
+        if more := plain.keys() - {"name", *known}:
+            raise ValueError(f"nothing is known of {brief(min(more))}")
+        return cls(**{name: _READ[kind](plain[name]) for name, kind in known.items()})
 
 
-def task_named(name: str, labels: Sequence[str]) -> Task:
-    """The task of this name. Raises AutopeftError."""
-    kinds: dict[str, type[Task]] = {}
-    for module in pkgutil.iter_modules(autopeft.tasks.__path__):
-        for value in vars(importlib.import_module(f"autopeft.tasks.{module.name}")).values():
-            if isinstance(value, type) and issubclass(value, Task) and value is not Task:
-                kinds[value.name] = value
-    if name not in kinds:
-        raise unknown("task", name, kinds)
-    return kinds[name](labels)
+def _words(plain: Any) -> tuple[str, ...]:
+    if not isinstance(plain, list | tuple) or not all(isinstance(each, str) for each in plain):
+        raise ValueError(f"a list of different words is expected, not {brief(plain)}")
+    if not plain or len({*plain}) < len(plain):
+        raise ValueError(f"a list of different words is expected, not {brief(plain)}")
+    return tuple(plain)
+
+
+def _number(plain: Any) -> float:
+    if isinstance(plain, bool) or not isinstance(plain, int | float) or not np.isfinite(plain):
+        raise ValueError(f"a number is expected, not {brief(plain)}")
+    return float(plain)
+
+
+_READ = {"tuple[str, ...]": _words, "float": _number}
+"""How a field of a task is read, by its type."""

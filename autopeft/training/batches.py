@@ -1,5 +1,7 @@
 """Batches of texts of similar length, so that little is padding. Pure and seeded."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from torch import Tensor
 
@@ -29,9 +31,9 @@ def by_length(lengths: np.ndarray, tokens: int = 16_384, most: int = 256) -> lis
     return cut
 
 
-def cut(inputs: dict[str, Tensor], labels: Tensor, size: int | None) -> list[tuple[dict[str, Tensor], Tensor]]:
-    """A batch in pieces of at most `size` examples, for gradient accumulation."""
-    if size is None or size >= len(labels):
-        return [(inputs, labels)]
-    starts = range(0, len(labels), size)
-    return [({name: t[i : i + size] for name, t in inputs.items()}, labels[i : i + size]) for i in starts]
+def cut(batch: Mapping[str, Tensor], size: int | None) -> list[Mapping[str, Tensor]]:
+    """A batch in pieces of at most `size` rows, for gradient accumulation."""
+    rows = len(next(iter(batch.values())))
+    if size is None or size >= rows:
+        return [batch]
+    return [{name: t[start : start + size] for name, t in batch.items()} for start in range(0, rows, size)]

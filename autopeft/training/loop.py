@@ -14,16 +14,17 @@ from functools import partial
 import numpy as np
 import torch
 
-from autopeft.data.store import Tokenized
-from autopeft.methods.attached import Attached
+from autopeft.data.store import Dataset
 from autopeft.space.candidate import Candidate
-from autopeft.tasks.base import Task
-from autopeft.training.batches import batches, by_length, cut
+from autopeft.tasks.heads import Batch
+from autopeft.tasks.metrics import Metric
+from autopeft.training.batches import batches, cut
 from autopeft.training.checkpointing import checkpointing
-from autopeft.training.model import Classifier
+from autopeft.training.evaluation import evaluate
+from autopeft.training.loss import loss_of, mean_loss
+from autopeft.training.model import TaskModel
 from autopeft.training.optimizer import learning_rate_factor, new_optimizer, parameter_groups
-from autopeft.training.precision import forward
-from autopeft.trial import Answers, Rung
+from autopeft.trial import Rung
 
 RUNGS = (1 / 9, 1 / 3, 1.0)
 _LOOK_EVERY = 10
@@ -44,12 +45,11 @@ class TrainingFailed(Exception):
 
 
 def train(
-    classifier: Classifier,
-    attached: Attached,
-    task: Task,
-    data: Tokenized,
-    validation: Tokenized,
+    model: TaskModel,
+    data: Dataset,
+    validation: Dataset,
     candidate: Candidate,
+    metric: Metric,
     *,
     seed: int,
     device: torch.device,
@@ -61,24 +61,24 @@ def train(
     Raises TrainingFailed.
     """
     pace = pace or Pace()
-    training = candidate.training
+    training, attached = candidate.training, model.methods
     per_epoch = math.ceil(len(data) / training.batch_size)
     steps = max(1, training.least_steps, round(training.epochs * per_epoch))
     stops = rung_steps(steps, rungs)
-    optimizer = new_optimizer(parameter_groups(attached, classifier.head, candidate))
+    optimizer = new_optimizer(parameter_groups(attached, model.head, candidate))
     tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
     peaks = [group["lr"] for group in optimizer.param_groups]
     seconds, began = 0.0, time.perf_counter()
     total, since = torch.zeros((), device=device), 0
-    with checkpointing(classifier.model, training.gradient_checkpointing), seeded(seed), _training(classifier):
-        for step, indices in enumerate(_endless(data.lengths, training.batch_size, seed)):
+    with checkpointing(model.model, training.gradient_checkpointing), seeded(seed), _training(model):
+        for step, rows in enumerate(_endless(data.lengths, training.batch_size, seed)):
             factor = learning_rate_factor(step, steps, training.warmup)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
-            total += _step(classifier, attached, task, data, indices, training.micro_batch_size, device)
+            total += _step(model, data.batch(rows), training.micro_batch_size, device)
             since += 1
             pace.steps += 1
-            pace.examples += len(indices)
+            pace.examples += len(rows)
             torch.nn.utils.clip_grad_norm_(tensors, training.clip)
             optimizer.step()
             attached.stepped(step + 1, steps)
@@ -88,89 +88,45 @@ def train(
                 raise TrainingFailed(_diverged(step + 1, steps, candidate))
             if at_rung:
                 pace.seconds += time.perf_counter() - began
-                accuracy, loss = evaluate(classifier, task, validation, device)
-                if not math.isfinite(loss):
+                judged = evaluate(model, validation, device)
+                if not math.isfinite(judged.loss):
                     raise TrainingFailed(_diverged(step + 1, steps, candidate))
                 seconds += time.perf_counter() - began
-                yield Rung(step + 1, steps, accuracy, total.item() / since, seconds)
+                yield Rung(step + 1, steps, metric.of(judged.statistics), total.item() / since, seconds)
                 began = time.perf_counter()
                 total, since = torch.zeros((), device=device), 0
             if step + 1 == steps:
                 return
 
 
-def _step(
-    classifier: Classifier,
-    attached: Attached,
-    task: Task,
-    data: Tokenized,
-    indices: np.ndarray,
-    micro: int | None,
-    device: torch.device,
-) -> torch.Tensor:
+def _step(model: TaskModel, batch: Batch, micro: int | None, device: torch.device) -> torch.Tensor:
     """One forward and backward pass of a batch, in pieces where asked; returns its mean loss."""
-    labels = torch.from_numpy(data.labels[indices])
     total = torch.zeros((), device=device)
-    for inputs, targets in cut(data.batch(indices), labels, micro):
-        on_device = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
-        share = len(targets) / len(indices)
-        again = partial(forward, classifier, on_device, device)
-        logits = again()
-        loss = task.loss(logits, targets.to(device, non_blocking=True))
-        extra = attached.extra_loss(logits, again)
-        if extra is not None:
-            loss = loss + extra
-        (loss * share).backward()  # type: ignore[no-untyped-call]
-        total += loss.detach() * share
+    count = model.head.count(batch)
+    for piece in cut(batch, micro):
+        on_device = {name: tensor.to(device, non_blocking=True) for name, tensor in piece.items()}
+        loss = loss_of(model, on_device, device, count)
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
     return total
 
 
-def set_up(
-    classifier: Classifier, attached: Attached, task: Task, data: Tokenized, *, seed: int, device: torch.device
-) -> None:
+def set_up(model: TaskModel, data: Dataset, *, seed: int, device: torch.device) -> None:
     """Lets the attached methods look at training data before they are trained; no gradients are left behind."""
 
-    def losses(examples: int, batch_size: int) -> Iterator[Callable[[], torch.Tensor]]:
+    def of_batches(examples: int, batch_size: int) -> Iterator[Callable[[], torch.Tensor]]:
         chosen = np.random.default_rng(seed).permutation(len(data))[:examples]
         for start in range(0, len(chosen), batch_size):
             yield partial(_loss, chosen[start : start + batch_size])
 
-    def _loss(indices: np.ndarray) -> torch.Tensor:
-        inputs = {name: tensor.to(device) for name, tensor in data.batch(indices).items()}
-        return task.loss(forward(classifier, inputs, device), torch.from_numpy(data.labels[indices]).to(device))
+    def _loss(rows: np.ndarray) -> torch.Tensor:
+        batch = {name: tensor.to(device) for name, tensor in data.batch(rows).items()}
+        return mean_loss(model, batch, device)
 
-    with seeded(seed), _training(classifier):
-        attached.set_up(losses)
-    for parameter in classifier.parameters():
+    with seeded(seed), _training(model):
+        model.methods.set_up(of_batches)
+    for parameter in model.parameters():
         parameter.grad = None
-
-
-def evaluate(classifier: Classifier, task: Task, data: Tokenized, device: torch.device) -> tuple[float, float]:
-    """The task's metric and mean loss on a split; the classifier's mode is as before afterwards."""
-    logits, order = _predicted(classifier, data, device)
-    labels = torch.from_numpy(data.labels[order]).to(device)
-    return task.metric(logits, labels), task.loss(logits, labels).item()
-
-
-def answers(classifier: Classifier, task: Task, data: Tokenized, device: torch.device) -> Answers:
-    """How the classifier does on every row of a split; its mode is as before afterwards."""
-    logits, order = _predicted(classifier, data, device)
-    labels = torch.from_numpy(data.labels[order]).to(device)
-    right = np.empty(len(data), dtype=bool)
-    right[order] = task.right(logits, labels).cpu().numpy()
-    return Answers(task.metric(logits, labels), len(data), np.packbits(right).tobytes())
-
-
-@torch.inference_mode()
-def _predicted(classifier: Classifier, data: Tokenized, device: torch.device) -> tuple[torch.Tensor, np.ndarray]:
-    """(rows, classes) logits, and which rows of the split they belong to."""
-    with _evaluating(classifier):
-        logits, order = [], []
-        for indices in by_length(data.lengths):
-            batch = {name: tensor.to(device) for name, tensor in data.batch(indices).items()}
-            logits.append(forward(classifier, batch, device))
-            order.append(indices)
-        return torch.cat(logits), np.concatenate(order)
 
 
 def _diverged(step: int, steps: int, candidate: Candidate) -> str:
@@ -198,19 +154,9 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def _training(classifier: Classifier) -> Iterator[None]:
-    classifier.train()
+def _training(model: TaskModel) -> Iterator[None]:
+    model.train()
     try:
         yield
     finally:
-        classifier.eval()
-
-
-@contextmanager
-def _evaluating(classifier: Classifier) -> Iterator[None]:
-    before = classifier.training
-    classifier.eval()
-    try:
-        yield
-    finally:
-        classifier.train(before)
+        model.eval()

@@ -1,10 +1,11 @@
 """The linear probe: what a backbone knows before anything of it is trained.
 
-The best linear map from frozen, pooled features to labels is the baseline of every search, and where a candidate's head
-may start. Probes are kept on disk, so that they are fitted once and workers only read them.
+The best linear map from frozen features to what is to be learned is a baseline of every search, and where a candidate's
+head may start. Probes are kept on disk, so that they are fitted once and workers only read them. All poolings come of
+one pass over the data.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,15 +14,20 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from autopeft.data.store import Tokenized
+from autopeft.data.store import Dataset
 from autopeft.errors import AutopeftError
 from autopeft.files import appearing
+from autopeft.space.candidate import Training
 from autopeft.tasks.base import Task
-from autopeft.training.batches import by_length
-from autopeft.training.model import Bare, Classifier
-from autopeft.training.precision import forward
+from autopeft.tasks.heads import Batch, Head
+from autopeft.tasks.metrics import Array
+from autopeft.training.evaluation import outputs
+from autopeft.training.model import TaskModel
+
+MOST_ROWS = 10_000
+"""Training rows that a probe is fitted on, at most: more make it hardly better."""
+_STATISTICS = "statistics"
 
 
 @dataclass(frozen=True)
@@ -30,61 +36,114 @@ class Probe:
 
     head: Mapping[str, Tensor]
     """The head's tensors by name."""
-    accuracy: float
-    """The task's metric on the validation split."""
+    statistics: Array
+    """(rows, k) of the validation split; metrics are functions of their sums."""
 
     def start(self, head: nn.Module) -> None:
         """Sets a new head of the same task to the probe."""
         head.load_state_dict(self.head)
 
 
-def fit_probe(
-    model: PreTrainedModel, task: Task, train: Tokenized, validation: Tokenized, pooling: str, folder: Path
-) -> Probe:
-    """The probe for one pooling of the model's states; read from `folder` where it is already, else kept there.
+def fit_probes(
+    model: nn.Module,
+    width: int,
+    task: Task,
+    train: Dataset,
+    validation: Dataset,
+    poolings: Sequence[str],
+    folder: Path,
+) -> Mapping[str, Probe]:
+    """The probe for each pooling of the model's states, on the model's device; read from `folder` where they are
+    already, else kept there. `width` is that of the states.
 
     Raises AutopeftError for a model whose states are no numbers.
     """
-    file = folder / f"{pooling}.safetensors"
-    if not file.exists():
-        features = pooled(model, train, pooling)
-        head = task.new_head(features.shape[1])
-        task.fit_head(head, features, train.labels)
-        logits = head(torch.from_numpy(pooled(model, validation, pooling))).detach()
-        accuracy = task.metric(logits, torch.tensor(validation.labels))
-        _write(Probe(head.state_dict(), accuracy), file)
-    return load_probe(folder, pooling)
+    if not all(_file(folder, pooling).exists() for pooling in poolings):
+        device = next(model.parameters()).device
+        heads = [task.new_head(width, Training(pooling=pooling)) for pooling in poolings]
+        for head, (features, targets) in zip(heads, features_of(model, heads, train, device), strict=True):
+            task.fit(head, features, targets)
+        for pooling, head, statistics in zip(
+            poolings, heads, _statistics(model, heads, validation, device), strict=True
+        ):
+            _write(Probe(head.state_dict(), statistics), _file(folder, pooling))
+    return {pooling: load_probe(folder, pooling) for pooling in poolings}
 
 
 def load_probe(folder: Path, pooling: str) -> Probe:
-    """The probe that `fit_probe` left for this pooling."""
-    with safe_open(folder / f"{pooling}.safetensors", framework="pt") as opened:
-        head = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
-        return Probe(head, float(opened.metadata()["accuracy"]))
+    """The probe that `fit_probes` left for this pooling."""
+    with safe_open(_file(folder, pooling), framework="pt") as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+    statistics = tensors.pop(_STATISTICS).numpy()
+    return Probe(tensors, statistics)
 
 
-@torch.inference_mode()
-def pooled(model: PreTrainedModel, data: Tokenized, pooling: str) -> np.ndarray:
-    """(examples, width) pooled states of the bare model in fp32, in the order of the examples.
+def features_of(
+    model: nn.Module, heads: Sequence[Head], data: Dataset, device: torch.device
+) -> Sequence[tuple[np.ndarray, np.ndarray]]:
+    """For each head (items, width) features of the bare model in fp32 and (items, …) their targets, of at most
+    `MOST_ROWS` rows, in the order of the rows.
 
     Raises AutopeftError where they are no numbers.
     """
-    features = Classifier(Bare(model), nn.Identity(), pooling).eval()
-    rows: list[Tensor] = []
-    order = by_length(data.lengths)
-    for indices in order:
-        inputs = {name: tensor.to(model.device) for name, tensor in data.batch(indices).items()}
-        rows.append(forward(features, inputs, model.device).cpu())
-    found: np.ndarray = torch.cat(rows).numpy()[np.argsort(np.concatenate(order))]
-    spoiled = np.flatnonzero(~np.isfinite(found).all(1))
+    chosen = np.arange(len(data))
+    if len(data) > MOST_ROWS:
+        chosen = np.sort(np.random.default_rng(0).permutation(len(data))[:MOST_ROWS])
+    found: list[list[tuple[np.ndarray, ...]]] = [[] for _ in heads]
+    for rows, batch, states in _states(model, data, device, chosen):
+        for head, of_head in zip(heads, found, strict=True):
+            features, targets, places = (each.cpu().numpy() for each in head.features(states, batch))
+            of_head.append((features, targets, rows[places]))
+    joined = []
+    for of_head in found:
+        features, targets, rows = (np.concatenate(each) for each in zip(*of_head, strict=True))
+        _require_numbers(features, rows, len(chosen))
+        order = np.argsort(rows, kind="stable")
+        joined.append((features[order], targets[order]))
+    return joined
+
+
+def _require_numbers(features: np.ndarray, rows: np.ndarray, of: int) -> None:
+    spoiled = np.unique(rows[~np.isfinite(features).all(1)])
     if spoiled.size:
         raise AutopeftError(
-            f"the model's states of {spoiled.size:,} of {len(found):,} texts are infinite or no numbers (NaN), the "
-            f"first of them row {spoiled[0] + 1:,}: nothing can be learned from them. Are its weights whole?"
+            f"the model's states of {spoiled.size:,} of {of:,} rows are infinite or no numbers (NaN), the first of "
+            f"them row {spoiled[0] + 1:,}: nothing can be learned from them. Are its weights whole?"
         )
-    return found
+
+
+@torch.no_grad()
+def _statistics(model: nn.Module, heads: Sequence[Head], data: Dataset, device: torch.device) -> Sequence[Array]:
+    """(rows, k) of each head, in the order of the rows."""
+    found: list[list[Array]] = [[] for _ in heads]
+    order = []
+    heads = [head.to(device) for head in heads]
+    for rows, batch, states in _states(model, data, device, np.arange(len(data))):
+        order.append(rows)
+        for head, of_head in zip(heads, found, strict=True):
+            of_head.append(head.statistics(head(states, batch), batch))
+    back = np.argsort(np.concatenate(order))
+    return [np.concatenate(of_head)[back] for of_head in found]
+
+
+def _states(
+    model: nn.Module, data: Dataset, device: torch.device, chosen: np.ndarray
+) -> Iterator[tuple[np.ndarray, Batch, Tensor]]:
+    """Batch by batch: row numbers, the batch, and the bare model's states in fp32."""
+    return outputs(TaskModel(model, _States()), data, device, chosen)
+
+
+class _States(nn.Module):
+    """In the place of a head: the states themselves."""
+
+    def forward(self, states: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002
+        return states
+
+
+def _file(folder: Path, pooling: str) -> Path:
+    return folder / f"{pooling}.safetensors"
 
 
 def _write(probe: Probe, file: Path) -> None:
     with appearing(file) as place:
-        save_file(dict(probe.head), place, metadata={"accuracy": repr(probe.accuracy)})
+        save_file({**probe.head, _STATISTICS: torch.from_numpy(probe.statistics)}, place)

@@ -20,6 +20,7 @@ from autopeft.costs.predict import Predictor
 from autopeft.methods.registry import configured_parts
 from autopeft.space.candidate import Part, Training
 from autopeft.space.cards import load_cards
+from autopeft.tasks.text_classification import TextClassification
 
 CARDS = load_cards()
 DEPTH = 10
@@ -47,7 +48,10 @@ METHODS: Mapping[str, tuple[tuple[Part, ...], Training]] = {
 def both(config: PretrainedConfig, parts: tuple[Part, ...], training: Training) -> tuple[Profile | None, Profile]:
     """As shallow models tell of it, and as the whole model does."""
     skeleton = load_skeleton(config)
-    predictor, chosen = Predictor(skeleton, CARDS, 2, 16, torch.device("cpu")), configured_parts(parts, CARDS)
+    predictor, chosen = (
+        Predictor(skeleton, CARDS, TextClassification.sized(2), 16, torch.device("cpu")),
+        configured_parts(parts, CARDS),
+    )
     return predictor._from_shallow(chosen, training), predictor._whole(chosen, training)
 
 

@@ -8,6 +8,7 @@ from autopeft.backbone.fakes import grouped_flops, grouped_shape
 from autopeft.backbone.load import load_skeleton, quietly
 from autopeft.costs.meter import Meter
 from autopeft.costs.predict import Predictor
+from autopeft.tasks.text_classification import TextClassification
 from autopeft.training import precision
 from tests.backbone.architectures import EXPERTS
 from tests.costs.test_predict import CARDS, LENGTH, METHODS, candidate, measured
@@ -30,7 +31,7 @@ def test_a_prediction_equals_the_meter_on_a_real_step(
 ) -> None:
     monkeypatch.setattr(precision, "has_bf16", lambda _: mode == "bf16")
     wanted = candidate(*METHODS[method], gradient_checkpointing=mode == "checkpointing")
-    predicted = Predictor(load_skeleton(EXPERTS[experts]()), CARDS, 2, LENGTH).predict(wanted)
+    predicted = Predictor(load_skeleton(EXPERTS[experts]()), CARDS, TextClassification.sized(2), LENGTH).predict(wanted)
     seen = measured(real(experts), wanted)
     assert predicted.memory == pytest.approx(seen.memory, rel=0.002)
     for name in ("trainable", "stored", "flops", "set_up_flops"):

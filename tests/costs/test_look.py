@@ -10,8 +10,9 @@ from autopeft.costs.meter import ACTIVATIONS, Meter
 from autopeft.costs.step import Reading
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import method
-from autopeft.tasks.classification import TextClassification
-from autopeft.training.model import Classifier
+from autopeft.space.candidate import Training
+from autopeft.tasks.text_classification import TextClassification
+from autopeft.training.model import TaskModel
 from autopeft.trial import Costs
 from tests.tiny import CONFIGS, batch, tiny
 
@@ -81,14 +82,14 @@ def test_the_larger_memory_counts_and_all_operations():
 def test_measuring_a_look_leaves_backbone_modes_and_random_state_as_they_were(name):
     model = bare("bert")
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    task = TextClassification(["no", "yes"])
+    task = TextClassification(("text",), ("no", "yes"))
     with attach(model, LOOKING[name]) as attached:
-        classifier = Classifier(attached, task.new_head(48), "mean")
+        classifier = TaskModel(attached.model, task.new_head(48, Training()), attached)
         modes = [module.training for module in classifier.modules()]
         required = [parameter.requires_grad for parameter in model.parameters()]
         random = torch.get_rng_state()
         readings = measure_looks(
-            classifier, attached, task, lambda rows: (batch(rows), torch.zeros(rows, dtype=torch.long)), CPU
+            classifier, lambda rows: {**batch(rows), "labels": torch.zeros(rows, dtype=torch.long)}, CPU
         )
         assert len(readings) == 1
         assert torch.equal(torch.get_rng_state(), random)

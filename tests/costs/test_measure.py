@@ -11,17 +11,17 @@ from autopeft.backbone.find import find_sites
 from autopeft.costs.api import measure as measure_method
 from autopeft.costs.api import predict
 from autopeft.costs.measure import measure, measure_batch
-from autopeft.data.store import Padding, Tokenized
+from autopeft.data.store import Column, Dataset
 from autopeft.errors import CannotAttach
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import method
 from autopeft.space.candidate import Candidate, Part, Training
-from autopeft.tasks.classification import TextClassification
-from autopeft.training.model import Classifier
+from autopeft.tasks.text_classification import TextClassification
+from autopeft.training.model import TaskModel
 from tests.tiny import CONFIGS, batch, tiny
 
 CPU = torch.device("cpu")
-TASK = TextClassification(["a", "b", "c"])
+TASK = TextClassification(("text",), ("a", "b", "c"))
 
 
 def everything(model: PreTrainedModel) -> dict[str, torch.Tensor]:
@@ -34,7 +34,7 @@ def everything(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 def test_measuring_changes_nothing(architecture: str, name: str, checkpointing: bool) -> None:
     model = tiny(architecture)
     with attach(model, method(name)) as attached:
-        classifier = Classifier(attached, TASK.new_head(48), "mean")
+        classifier = TaskModel(attached.model, TASK.new_head(48, Training()), attached)
         classifier.head.train()
         trained = [*attached.parameters(), *classifier.head.parameters()]
         trained[0].grad = gradient = torch.ones_like(trained[0])
@@ -43,14 +43,14 @@ def test_measuring_changes_nothing(architecture: str, name: str, checkpointing: 
         required = [tensor.requires_grad for tensor in classifier.parameters()]
         random = torch.get_rng_state()
         training = Training(batch_size=4, gradient_checkpointing=checkpointing)
-        costs = measure_batch(classifier, attached, TASK, batch(4), torch.tensor([0, 1, 2, 0]), training, CPU)
+        costs = measure_batch(classifier, {**batch(4), "labels": torch.tensor([0, 1, 2, 0])}, training, CPU)
         assert all(map(torch.equal, values, classifier.parameters()))
         assert [module.training for module in classifier.modules()] == modes
         assert [tensor.requires_grad for tensor in classifier.parameters()] == required
         assert torch.equal(torch.get_rng_state(), random)
         assert trained[0].grad is gradient
         assert all(tensor.grad is None for tensor in trained[1:])
-        again = measure_batch(classifier, attached, TASK, batch(4), torch.tensor([0, 1, 2, 0]), training, CPU)
+        again = measure_batch(classifier, {**batch(4), "labels": torch.tensor([0, 1, 2, 0])}, training, CPU)
         assert again == costs
 
 
@@ -58,26 +58,25 @@ def test_a_step_that_diverges_leaves_the_weights_as_they_were() -> None:
     model = tiny("bert")
     before = everything(model)
     with attach(model, method("bitfit")) as attached:
-        classifier = Classifier(attached, TASK.new_head(48), "mean")
+        classifier = TaskModel(attached.model, TASK.new_head(48, Training()), attached)
         with torch.no_grad():
             classifier.head.weight.fill_(float("inf"))
-        measure_batch(classifier, attached, TASK, batch(4), torch.tensor([0, 1, 2, 0]), Training(batch_size=4), CPU)
+        measure_batch(classifier, {**batch(4), "labels": torch.tensor([0, 1, 2, 0])}, Training(batch_size=4), CPU)
         assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_the_longest_texts_are_measured() -> None:
     lengths = np.array([3, 30, 5, 17, 9])
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    ids = np.full(lengths.sum(), 7, dtype=np.int32)
-    data = Tokenized(ids, None, offsets, np.array([0, 1, 2, 0, 1]), Padding(0, 64))
+    ids = Column.ragged([np.full(length, 7) for length in lengths], np.int32)
+    data = Dataset({"input_ids": ids, "labels": Column(np.array([0, 1, 2, 0, 1]))}, 64)
     training = Training(batch_size=4, micro_batch_size=2)
     with attach(tiny("bert"), method("lora")) as attached:
-        classifier = Classifier(attached, TASK.new_head(48), "mean")
+        classifier = TaskModel(attached.model, TASK.new_head(48, Training()), attached)
         candidate = Candidate("lora", (Part("lora"),), training)
-        costs = measure(classifier, attached, TASK, data, candidate, CPU)
+        costs = measure(classifier, data, candidate, CPU)
         mask = (torch.arange(32) < torch.tensor([[30], [17]])).long()
         inputs = {"input_ids": mask * 7, "attention_mask": mask}
-        assert costs == measure_batch(classifier, attached, TASK, inputs, torch.tensor([1, 0]), training, CPU)
+        assert costs == measure_batch(classifier, {**inputs, "labels": torch.tensor([1, 0])}, training, CPU)
 
 
 def test_the_public_pair_agrees_and_leaves_the_model_as_it_was() -> None:

@@ -20,9 +20,9 @@ from autopeft.methods.attached import attach
 from autopeft.methods.registry import configured_parts
 from autopeft.space.candidate import Candidate, Part, Training, Value
 from autopeft.space.cards import load_cards
-from autopeft.tasks.classification import TextClassification
+from autopeft.tasks.text_classification import TextClassification
 from autopeft.training import precision
-from autopeft.training.model import Classifier
+from autopeft.training.model import TaskModel
 from autopeft.trial import Costs
 from tests.tiny import CONFIGS, batch, tiny
 
@@ -81,19 +81,19 @@ def headless(architecture: str) -> PreTrainedModel:
 
 
 def measured(model: PreTrainedModel, wanted: Candidate) -> Costs:
-    task, sites = TextClassification(["no", "yes"]), find_sites(model)
+    task, sites = TextClassification(("text",), ("no", "yes")), find_sites(model)
     with attach(model, configured_parts(wanted.parts, CARDS), sites) as attached:
-        classifier = Classifier(attached, task.new_head(sites.width), wanted.training.pooling)
+        classifier = TaskModel(attached.model, task.new_head(sites.width, wanted.training), attached)
         rows = wanted.training.micro_batch_size or wanted.training.batch_size
-        step = measure_batch(classifier, attached, task, *texts(rows), wanted.training, torch.device("cpu"))
-        return with_looks(step, measure_looks(classifier, attached, task, texts, torch.device("cpu")))
+        step = measure_batch(classifier, texts(rows), wanted.training, torch.device("cpu"))
+        return with_looks(step, measure_looks(classifier, texts, torch.device("cpu")))
 
 
-def texts(rows: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+def texts(rows: int) -> dict[str, torch.Tensor]:
     """Some of them are padded, also one alone: what real attention leaves out without padding is predicted."""
     inputs = batch(rows, LENGTH)
     inputs["attention_mask"][-1, -1] = 0
-    return inputs, torch.arange(rows) % 2
+    return {**inputs, "labels": torch.arange(rows) % 2}
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,9 @@ def skeletons() -> Mapping[str, Skeleton]:
 
 @pytest.fixture(scope="module")
 def predictors(skeletons: Mapping[str, Skeleton]) -> Mapping[str, Predictor]:
-    return {name: Predictor(skeleton, CARDS, 2, LENGTH) for name, skeleton in skeletons.items()}
+    return {
+        name: Predictor(skeleton, CARDS, TextClassification.sized(2), LENGTH) for name, skeleton in skeletons.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +117,7 @@ def bert_base() -> Skeleton:
 
 @pytest.fixture(scope="module")
 def on_bert_base(bert_base: Skeleton) -> Predictor:
-    return Predictor(bert_base, CARDS, 2, 32)
+    return Predictor(bert_base, CARDS, TextClassification.sized(2), 32)
 
 
 @pytest.mark.parametrize("mode", ["plain", "checkpointing", "bf16"])
@@ -128,7 +130,7 @@ def test_a_prediction_equals_the_meter_on_a_real_step(
         pytest.skip("Llama and T5 have no biases, and GPT-2 no Linear layers")
     monkeypatch.setattr(precision, "has_bf16", lambda _: mode == "bf16")
     wanted = candidate(*METHODS[method], gradient_checkpointing=mode == "checkpointing")
-    predictor = Predictor(skeletons[architecture], CARDS, 2, LENGTH)
+    predictor = Predictor(skeletons[architecture], CARDS, TextClassification.sized(2), LENGTH)
     predicted, real = predictor.predict(wanted), measured(headless(architecture), wanted)
     assert predicted.memory == pytest.approx(real.memory, rel=0.002)
     assert predicted.memory == sum(predicted.memory_by_part.values())
@@ -190,11 +192,14 @@ def test_memory_and_flops_grow_with_length_and_checkpointing_saves_memory(
 ) -> None:
     skeleton = load_skeleton(CONFIGS["bert"]())
     wanted = candidate(Part("lora", {"rank": rank}), batch_size=rows)
-    shorter, longer = (Predictor(skeleton, CARDS, 3, each).predict(wanted) for each in (length, length + more))
+    shorter, longer = (
+        Predictor(skeleton, CARDS, TextClassification.sized(3), each).predict(wanted)
+        for each in (length, length + more)
+    )
     assert shorter.memory < longer.memory
     assert shorter.flops < longer.flops
     checkpointed = candidate(*wanted.parts, batch_size=rows, gradient_checkpointing=True)
-    spared = Predictor(skeleton, CARDS, 3, length).predict(checkpointed)
+    spared = Predictor(skeleton, CARDS, TextClassification.sized(3), length).predict(checkpointed)
     assert spared.memory <= shorter.memory
     assert spared.flops > shorter.flops
     assert (spared.trainable, spared.stored) == (shorter.trainable, shorter.stored)
@@ -225,7 +230,7 @@ def test_the_skeleton_is_as_before_after_predictions_and_refusals() -> None:
     model = skeleton.model
     before = {name: id(tensor) for name, tensor in (*model.named_parameters(), *model.named_buffers())}
     hooks = [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()]
-    predictor = Predictor(skeleton, CARDS, 2, 8)
+    predictor = Predictor(skeleton, CARDS, TextClassification.sized(2), 8)
     for parts in METHODS.values():
         predictor.predict(candidate(*parts, gradient_checkpointing=True))
         assert predictor.refusal(candidate(*parts)) is None
@@ -248,7 +253,7 @@ def test_what_cannot_attach_is_refused_with_the_reason(predictors: Mapping[str, 
 def test_a_prompt_that_leaves_too_few_positions_is_refused() -> None:
     shape = {"vocab_size": 96, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     config = RobertaConfig(**shape, intermediate_size=96, max_position_embeddings=64 + 2, pad_token_id=1)
-    predictor = Predictor(load_skeleton(config), CARDS, 2, 54)
+    predictor = Predictor(load_skeleton(config), CARDS, TextClassification.sized(2), 54)
     assert predictor.refusal(one("prompt_tuning", length=10)) is None
     assert predictor.refusal(one("prompt_tuning", length=11)) == (
         "65 tokens (11 of them prepended by the method) are more than the 64 positions of RobertaModel."

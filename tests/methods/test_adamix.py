@@ -8,8 +8,13 @@ from autopeft.errors import AutopeftError
 from autopeft.methods.adamix import AdaMix, Mixture, inconsistency
 from autopeft.methods.attached import attach, attach_saved
 from autopeft.methods.registry import method
+from autopeft.tasks.heads import kullback_leibler
 from tests.methods.by_hand import Changes, bert_by_hand, disturbed
 from tests.tiny import CONFIGS, batch, tiny
+
+
+def divergence(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return kullback_leibler(one, other) / len(one)
 
 
 def without_dropout(model, probability=0.0):
@@ -100,7 +105,7 @@ def test_one_expert_is_an_adapter_in_training_too():
     evaluated = states(attached)
     attached.model.train()
     assert torch.allclose(states(attached), evaluated, atol=1e-6)
-    assert attached.extra_loss(torch.zeros(3, 2), lambda: torch.zeros(3, 2)) is None
+    assert attached.extra_loss(torch.zeros(3, 2), lambda: torch.zeros(3, 2), divergence) is None
 
 
 def test_it_comes_before_the_dropout_of_the_feed_forward():
@@ -129,7 +134,9 @@ def test_gradient_checkpointing_repeats_the_draws(architecture):
             model.train()
             torch.manual_seed(seed)
             logits = attached.model(**batch()).last_hidden_state[:, 0, :3]
-            extra = attached.extra_loss(logits, lambda run=attached.model: run(**batch()).last_hidden_state[:, 0, :3])
+            extra = attached.extra_loss(
+                logits, lambda run=attached.model: run(**batch()).last_hidden_state[:, 0, :3], divergence
+            )
             (logits.pow(2).sum() + extra).backward()
             gradients.append([parameter.grad for parameter in attached.parameters()])
         assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(*gradients, strict=True))
@@ -139,12 +146,9 @@ def test_the_extra_loss_is_the_weighted_inconsistency_of_two_passes():
     for weight in (0.5, 1.0):
         attached = attach(tiny("bert"), method("adamix", consistency=weight))
         one, other = torch.randn(4, 3), torch.randn(4, 3)
-        assert torch.allclose(attached.extra_loss(one, lambda: other), weight * inconsistency(one, other))  # noqa: B023
-    assert attach(tiny("bert"), method("adamix", consistency=0.0)).extra_loss(one, lambda: 1 / 0) is None
-
-
-def test_a_single_logit_has_no_second_pass():
-    assert attach(tiny("bert"), "adamix").extra_loss(torch.randn(4, 1), lambda: 1 / 0) is None
+        extra = attached.extra_loss(one, lambda: other, divergence)  # noqa: B023
+        assert torch.allclose(extra, weight * inconsistency(one, other, divergence))
+    assert attach(tiny("bert"), method("adamix", consistency=0.0)).extra_loss(one, lambda: 1 / 0, divergence) is None
 
 
 def test_inconsistency_is_half_the_symmetric_divergence():
@@ -152,16 +156,16 @@ def test_inconsistency_is_half_the_symmetric_divergence():
     one, other = torch.randn(5, 3), torch.randn(5, 3)
     p, q = one.softmax(-1), other.softmax(-1)
     expected = 0.5 * ((p * (p / q).log()).sum(-1) + (q * (q / p).log()).sum(-1)).mean()
-    assert torch.allclose(inconsistency(one, other), expected, atol=1e-6)
-    assert torch.allclose(inconsistency(one, other), inconsistency(other, one), atol=1e-6)
-    assert inconsistency(one, one).abs() < 1e-6
-    assert inconsistency(one, other) > 0
+    assert torch.allclose(inconsistency(one, other, divergence), expected, atol=1e-6)
+    assert torch.allclose(inconsistency(one, other, divergence), inconsistency(other, one, divergence), atol=1e-6)
+    assert inconsistency(one, one, divergence).abs() < 1e-6
+    assert inconsistency(one, other, divergence) > 0
 
 
 def test_no_gradient_flows_into_the_targets():
     torch.manual_seed(0)
     one, other = (torch.randn(5, 3, requires_grad=True) for _ in range(2))
-    inconsistency(one, other).backward()
+    inconsistency(one, other, divergence).backward()
     p, q = one.detach().softmax(-1), other.detach().softmax(-1)
     assert torch.allclose(one.grad, 0.5 * (p - q) / 5, atol=1e-6), "the gradient of cross-entropy with soft labels"
     assert torch.allclose(other.grad, 0.5 * (q - p) / 5, atol=1e-6)

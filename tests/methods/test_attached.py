@@ -324,7 +324,7 @@ def test_tensors_say_which_part_they_belong_to_and_come_once():
     assert {each.part for each in tensors if each.name.endswith(".bias")} == {0}
     assert {each.part for each in tensors if "lora_" in each.name} == {1}
     assert attached.count == sum(each.tensor.numel() for each in tensors)
-    assert attached.extra_loss(torch.zeros(1, 2), lambda: torch.zeros(1, 2)) is None
+    assert attached.extra_loss(torch.zeros(1, 2), lambda: torch.zeros(1, 2), torch.dist) is None
 
 
 def test_a_saved_method_attaches_where_its_card_is_unknown(tmp_path):

@@ -8,15 +8,15 @@ from safetensors.torch import load_file
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.load import load_skeleton
 from autopeft.costs.measure import measure_batch
-from autopeft.costs.predict import Predictor, stored
+from autopeft.costs.predict import Predictor
 from autopeft.errors import CannotAttach
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import Configured, configured_parts, method
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.space.cards import load_cards, load_hybrids
 from autopeft.space.space import load_space
-from autopeft.tasks.classification import TextClassification
-from autopeft.training.model import Classifier
+from autopeft.tasks.text_classification import TextClassification
+from autopeft.training.model import TaskModel
 from tests.tiny import CONFIGS, batch, tiny
 
 CARDS = load_cards()
@@ -39,7 +39,7 @@ WITHOUT_A_CARD = {
     "XLORA": "mixes LoRAs that were trained before",
     "TRAINABLE_TOKENS": "wants to be told which tokens",
 }
-TASK = TextClassification(["no", "yes"])
+TASK = TextClassification(("text",), ("no", "yes"))
 CPU = torch.device("cpu")
 
 
@@ -63,7 +63,7 @@ def test_every_type_of_peft_has_a_card_or_a_reason():
 
 @pytest.fixture(scope="module")
 def predictor():
-    return Predictor(load_skeleton(CONFIGS["bert"]()), CARDS, 2, 16)
+    return Predictor(load_skeleton(CONFIGS["bert"]()), CARDS, TASK, 16)
 
 
 @pytest.mark.parametrize("name", FURTHER)
@@ -75,12 +75,12 @@ def test_costs_are_predicted_and_what_is_stored_is_what_is_saved(predictor, name
     model.pooler = None
     sites = find_sites(model)
     with attach(model, configured_parts(candidate.parts, CARDS), sites) as attached:
-        classifier = Classifier(attached, TASK.new_head(48), "mean")
+        classifier = TaskModel(attached.model, TASK.new_head(48, Training()), attached)
         labels = torch.arange(4) % 2
-        real = measure_batch(classifier, attached, TASK, batch(4, 16), labels, candidate.training, CPU)
+        real = measure_batch(classifier, {**batch(4, 16), "labels": labels}, candidate.training, CPU)
         attached.save(tmp_path)
         saved = load_file(tmp_path / "adapter_model.safetensors")
-        assert sum(tensor.numel() * tensor.element_size() for tensor in saved.values()) == stored(attached)
+        assert sum(tensor.numel() * tensor.element_size() for tensor in saved.values()) == attached.stored
         merges = attached.parts[0].mergeable
     assert (predicted.trainable, predicted.stored) == (real.trainable, real.stored)
     assert (predicted.overhead == 0) == merges

@@ -14,9 +14,9 @@ from autopeft.errors import AutopeftError
 from autopeft.methods.attached import attach, attach_saved
 from autopeft.methods.registry import method
 from autopeft.space.candidate import Training
-from autopeft.tasks.classification import TextClassification
+from autopeft.tasks.text_classification import TextClassification
 from autopeft.training import precision
-from autopeft.training.model import Classifier
+from autopeft.training.model import TaskModel
 from tests.backbone.architectures import new
 from tests.methods.by_hand import disturbed
 from tests.tiny import CONFIGS, VOCABULARY, batch, tiny
@@ -379,14 +379,14 @@ def test_norms_and_biases_are_not_decayed_but_entries_of_matrices_are():
 
 def measured_step(attached, *, batch_size, length, gradient_checkpointing=False):
     """The costs of a step, without the look at data before it."""
-    task = TextClassification(["no", "yes"])
+    task = TextClassification(("text",), ("no", "yes"))
     training = Training(batch_size=batch_size, gradient_checkpointing=gradient_checkpointing)
     ids = torch.ones((batch_size, length), dtype=torch.long)
     mask = torch.ones_like(ids)
     mask[0, -1] = 0
-    classifier = Classifier(attached, task.new_head(48), training.pooling)
-    inputs, labels = {"input_ids": ids, "attention_mask": mask}, torch.arange(batch_size) % 2
-    return measure_batch(classifier, attached, task, inputs, labels, training, torch.device("cpu"))
+    classifier = TaskModel(attached.model, task.new_head(48, training), attached)
+    inputs = {"input_ids": ids, "attention_mask": mask, "labels": torch.arange(batch_size) % 2}
+    return measure_batch(classifier, inputs, training, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

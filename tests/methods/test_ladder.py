@@ -13,6 +13,7 @@ from autopeft.methods.attached import attach, attach_saved
 from autopeft.methods.registry import method
 from autopeft.space.cards import load_cards, load_hybrids
 from autopeft.space.space import load_space
+from autopeft.tasks.text_classification import TextClassification
 from tests.backbone.architectures import Stranger, new
 from tests.methods.by_hand import disturbed
 from tests.tiny import CONFIGS, batch, tiny
@@ -290,7 +291,7 @@ def test_nothing_else_goes_together_with_it(name):
 
 
 def test_a_space_never_mixes_it():
-    predictor = Predictor(load_skeleton(CONFIGS["bert"]()), load_cards(), 2, 8)
+    predictor = Predictor(load_skeleton(CONFIGS["bert"]()), load_cards(), TextClassification.sized(2), 8)
     space = load_space("default").only(("ladder", "lora", "adapter", "mixture")).fitted(predictor.refusal)
     assert "ladder" in space.methods
     assert space.pairs == {frozenset(("lora", "adapter"))}

@@ -10,16 +10,17 @@ from autopeft.backbone.load import load_skeleton
 from autopeft.costs.predict import Predictor
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import configured_parts
+from autopeft.space.candidate import Training
 from autopeft.space.parameters import Parameter
 from autopeft.space.space import MIXTURE, load_space
-from autopeft.tasks.classification import TextClassification
-from autopeft.training.model import Classifier
+from autopeft.tasks.text_classification import TextClassification
+from autopeft.training.loss import loss_of
+from autopeft.training.model import TaskModel
 from autopeft.training.optimizer import new_optimizer, parameter_groups
-from autopeft.training.precision import forward
 from tests.tiny import CONFIGS, batch, tiny
 
 CANDIDATES = 100
-TASK = TextClassification(["no", "yes"])
+TASK = TextClassification(("text",), ("no", "yes"))
 CPU = torch.device("cpu")
 
 
@@ -39,7 +40,7 @@ class Drawn:
 
 def candidates(architecture):
     """As a search gets them: drawn from the fitted space, and left out where the predictor refuses their settings."""
-    predictor = Predictor(load_skeleton(CONFIGS[architecture]()), load_space("default").cards, 2, 10)
+    predictor = Predictor(load_skeleton(CONFIGS[architecture]()), load_space("default").cards, TASK, 10)
     space = load_space("default").fitted(predictor.refusal)
     draws, found, turned_away = Drawn(5), [], []
     while len(found) < CANDIDATES:
@@ -53,14 +54,12 @@ def candidates(architecture):
 
 
 def take_two_steps(attached, candidate, width):
-    classifier = Classifier(attached, TASK.new_head(width), "mean").train()
+    classifier = TaskModel(attached.model, TASK.new_head(width, Training()), attached).train()
     optimizer = new_optimizer(parameter_groups(attached, classifier.head, candidate))
-    inputs, labels = batch(), torch.tensor([0, 1, 0])
+    labels = torch.tensor([0, 1, 0])
+    given = {**batch(), "labels": labels}
     for step in (1, 2):
-        logits = forward(classifier, inputs, CPU)
-        loss = TASK.loss(logits, labels)
-        extra = attached.extra_loss(logits, lambda: forward(classifier, inputs, CPU))
-        (loss if extra is None else loss + extra).backward()
+        loss_of(classifier, given, CPU, len(labels)).backward()
         assert all(
             torch.isfinite(each.tensor.grad).all() for each in attached.tensors() if each.tensor.grad is not None
         )

@@ -46,7 +46,7 @@ def test_epochs_differ_and_seeds_repeat() -> None:
 
 @pytest.mark.parametrize(("size", "expected"), [(None, [5]), (5, [5]), (9, [5]), (2, [2, 2, 1]), (1, [1] * 5)])
 def test_a_batch_is_cut_into_pieces_that_make_it_up(size: int | None, expected: list[int]) -> None:
-    inputs, labels = {"input_ids": torch.arange(10).reshape(5, 2)}, torch.arange(5)
-    pieces = cut(inputs, labels, size)
-    assert [len(targets) for _, targets in pieces] == expected
-    assert torch.equal(torch.cat([ids["input_ids"] for ids, _ in pieces]), inputs["input_ids"])
+    batch = {"input_ids": torch.arange(10).reshape(5, 2), "labels": torch.arange(5)}
+    pieces = cut(batch, size)
+    assert [len(piece["labels"]) for piece in pieces] == expected
+    assert all(torch.equal(torch.cat([piece[name] for piece in pieces]), batch[name]) for name in batch)

@@ -9,9 +9,11 @@ from autopeft.methods.attached import attach
 from autopeft.methods.registry import configured_parts
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.space.cards import load_cards
-from autopeft.training.loop import evaluate, set_up, train
-from autopeft.training.model import Classifier
-from autopeft.training.probe import fit_probe
+from autopeft.tasks.metrics import ACCURACY
+from autopeft.training.evaluation import evaluate
+from autopeft.training.loop import set_up, train
+from autopeft.training.model import TaskModel
+from autopeft.training.probe import fit_probes
 from tests.tiny import CONFIGS, tiny
 from tests.training.data import TASK, split
 
@@ -29,15 +31,15 @@ def test_it_learns_from_the_probe_on(architecture: str, residual: bool, tmp_path
     model = tiny(architecture)
     if architecture == "gpt2":
         model.wte.weight.data.mul_(10.0)
-    probe = fit_probe(model, TASK, TRAIN, VALIDATION, "mean", tmp_path)
+    probe = fit_probes(model, 48, TASK, TRAIN, VALIDATION, ["mean"], tmp_path)["mean"]
     torch.manual_seed(7)
     with attach(model, configured_parts(candidate.parts, load_cards())) as attached:
-        head = TASK.new_head(48)
+        head = TASK.new_head(48, training)
         probe.start(head)
-        classifier = Classifier(attached, head, "mean")
-        set_up(classifier, attached, TASK, TRAIN, seed=1, device=CPU)
-        first, _ = evaluate(classifier, TASK, VALIDATION, CPU)
-        rungs = list(train(classifier, attached, TASK, TRAIN, VALIDATION, candidate, seed=1, device=CPU))
-    assert not residual or first == probe.accuracy
+        classifier = TaskModel(model, head, attached)
+        set_up(classifier, TRAIN, seed=1, device=CPU)
+        first = evaluate(classifier, VALIDATION, CPU).statistics
+        rungs = list(train(classifier, TRAIN, VALIDATION, candidate, ACCURACY, seed=1, device=CPU))
+    assert not residual or (first == probe.statistics).all()
     assert rungs[-1].accuracy >= 0.9
     assert rungs[-1].loss < 0.4

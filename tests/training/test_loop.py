@@ -7,13 +7,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
-from autopeft.methods.attached import Attached, attach
+from autopeft.methods.attached import attach
 from autopeft.methods.registry import configured_parts
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.space.cards import load_cards
-from autopeft.training.loop import TrainingFailed, evaluate, rung_steps, train
-from autopeft.training.model import Classifier
+from autopeft.tasks.metrics import ACCURACY
+from autopeft.training.evaluation import evaluate
+from autopeft.training.loop import TrainingFailed, rung_steps, train
+from autopeft.training.model import TaskModel
 from autopeft.trial import Rung
 from tests.tiny import tiny
 from tests.training.data import TASK, split
@@ -28,19 +31,19 @@ LORA = Candidate(
 
 
 @contextmanager
-def classifier(candidate: Candidate, architecture: str = "bert") -> Iterator[tuple[Classifier, Attached]]:
+def classifier(candidate: Candidate, architecture: str = "bert") -> Iterator[TaskModel]:
     torch.manual_seed(7)
     parts = configured_parts(candidate.parts, load_cards())
     with attach(tiny(architecture), parts) as attached:
-        yield Classifier(attached, TASK.new_head(48), candidate.training.pooling), attached
+        yield TaskModel(attached.model, TASK.new_head(48, candidate.training), attached)
 
 
 def trained(
     candidate: Candidate, seed: int = 1, architecture: str = "bert"
 ) -> tuple[list[Rung], dict[str, torch.Tensor]]:
-    with classifier(candidate, architecture) as (made, attached):
-        rungs = list(train(made, attached, TASK, TRAIN, VALIDATION, candidate, seed=seed, device=CPU))
-        values = {f"{each.part}.{each.name}": each.tensor.detach().clone() for each in attached.tensors()}
+    with classifier(candidate, architecture) as made:
+        rungs = list(train(made, TRAIN, VALIDATION, candidate, ACCURACY, seed=seed, device=CPU))
+        values = {f"{each.part}.{each.name}": each.tensor.detach().clone() for each in made.methods.tensors()}
         return rungs, values | {f"head.{name}": tensor.clone() for name, tensor in made.head.state_dict().items()}
 
 
@@ -66,11 +69,11 @@ def test_a_seed_repeats_a_training_exactly_and_another_does_not() -> None:
 
 
 def test_training_does_not_disturb_the_random_numbers_of_the_caller() -> None:
-    with classifier(LORA) as (made, attached):
+    with classifier(LORA) as made:
         torch.manual_seed(3)
         expected = torch.rand(1)
         torch.manual_seed(3)
-        list(train(made, attached, TASK, TRAIN, VALIDATION, LORA, seed=1, device=CPU))
+        list(train(made, TRAIN, VALIDATION, LORA, ACCURACY, seed=1, device=CPU))
         assert torch.equal(torch.rand(1), expected)
 
 
@@ -100,12 +103,12 @@ def test_accumulated_gradients_train_like_the_whole_batch() -> None:
     pieces = replace(plain, training=replace(plain.training, micro_batch_size=3))
 
     def without_dropout(candidate: Candidate) -> dict[str, torch.Tensor]:
-        with classifier(candidate) as (made, attached):
+        with classifier(candidate) as made:
             for module in made.modules():
                 if isinstance(module, torch.nn.Dropout):
                     module.p = 0.0
-            list(train(made, attached, TASK, TRAIN, VALIDATION, candidate, seed=1, device=CPU))
-            return {f"{each.name}": each.tensor.detach().clone() for each in attached.tensors()}
+            list(train(made, TRAIN, VALIDATION, candidate, ACCURACY, seed=1, device=CPU))
+            return {f"{each.name}": each.tensor.detach().clone() for each in made.methods.tensors()}
 
     assert same(without_dropout(plain), without_dropout(pieces), atol=2e-3)
 
@@ -114,8 +117,8 @@ def test_checkpointed_gradients_train_exactly_alike_and_the_model_forgets_it() -
     checkpointed = replace(LORA, training=replace(LORA.training, gradient_checkpointing=True, epochs=1))
     plain = replace(LORA, training=replace(LORA.training, epochs=1))
     assert same(trained(checkpointed)[1], trained(plain)[1], atol=1e-5)
-    with classifier(checkpointed) as (made, attached):
-        list(train(made, attached, TASK, TRAIN, VALIDATION, checkpointed, seed=1, device=CPU))
+    with classifier(checkpointed) as made:
+        list(train(made, TRAIN, VALIDATION, checkpointed, ACCURACY, seed=1, device=CPU))
         assert not any(getattr(module, "gradient_checkpointing", False) for module in made.modules())
 
 
@@ -129,8 +132,8 @@ def test_a_training_that_diverges_says_where_and_at_which_learning_rate(rate: fl
 
 
 def test_closing_a_training_early_leaves_the_classifier_in_eval_mode() -> None:
-    with classifier(LORA) as (made, attached):
-        training = train(made, attached, TASK, TRAIN, VALIDATION, LORA, seed=1, device=CPU)
+    with classifier(LORA) as made:
+        training = train(made, TRAIN, VALIDATION, LORA, ACCURACY, seed=1, device=CPU)
         next(training)
         assert made.training
         training.close()
@@ -138,13 +141,13 @@ def test_closing_a_training_early_leaves_the_classifier_in_eval_mode() -> None:
 
 
 def test_evaluation_is_the_metric_over_all_rows_in_any_order_and_mode() -> None:
-    with classifier(LORA) as (made, _):
+    with classifier(LORA) as made:
         made.train()
-        accuracy, loss = evaluate(made, TASK, VALIDATION, CPU)
+        judged = evaluate(made, VALIDATION, CPU)
         assert made.training
         made.eval()
         with torch.no_grad():
             logits = torch.cat([made(VALIDATION.batch([row])) for row in range(len(VALIDATION))])
-        labels = torch.from_numpy(VALIDATION.labels)
-        assert accuracy == TASK.metric(logits, labels)
-        assert loss == pytest.approx(TASK.loss(logits, labels).item(), abs=1e-5)
+        labels = torch.from_numpy(VALIDATION.targets.values)
+        assert ACCURACY.of(judged.statistics) == (logits.argmax(-1) == labels).double().mean().item()
+        assert judged.loss == pytest.approx(cross_entropy(logits, labels).item(), abs=1e-5)

@@ -8,7 +8,8 @@ from transformers import RobertaConfig, RobertaModel
 from autopeft.errors import AutopeftError
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import method
-from autopeft.training.model import POOLINGS, Bare, Classifier, pool
+from autopeft.tasks.heads import POOLINGS, ClassificationHead, pool
+from autopeft.training.model import States, TaskModel
 from tests.backbone.architectures import new
 from tests.tiny import CONFIGS, WIDTH, batch, tiny
 
@@ -43,14 +44,14 @@ def test_pooling_is_in_full_precision_and_never_sees_padding(pooling):
 
 def test_an_unknown_pooling_is_answered_with_the_nearest():
     with pytest.raises(AutopeftError, match=r"unknown pooling 'means'\. Did you mean 'mean'\?"):
-        Classifier(Bare(tiny("bert")), nn.Identity(), "means")
+        ClassificationHead(WIDTH, 2, "means")
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("architecture", CONFIGS)
 def test_logits_are_those_of_each_text_alone(architecture, pooling):
     """Padding on the right changes nothing; positions are counted from the left."""
-    classifier = Classifier(Bare(tiny(architecture)), nn.Linear(WIDTH, 3), pooling).eval()
+    classifier = TaskModel(tiny(architecture), ClassificationHead(WIDTH, 3, pooling)).eval()
     inputs = batch(rows=3)
     logits = classifier(inputs)
     assert logits.shape == (3, 3)
@@ -67,8 +68,8 @@ def test_what_the_model_has_no_positions_for_is_cut_off(architecture, prepended)
     room = (62 if architecture == "roberta" else 64) - prepended
     inputs = batch(rows=2, length=80)
     inputs["attention_mask"][1, room - 7 :] = 0
-    with attach(model, method("prompt_tuning", length=prepended)) if prepended else nullcontext(Bare(model)) as carrier:
-        classifier = Classifier(carrier, nn.Identity(), "last").eval()
+    with attach(model, method("prompt_tuning", length=prepended)) if prepended else nullcontext() as attached:
+        classifier = TaskModel(model, ClassificationHead(WIDTH, 2, "last"), attached).eval()
         assert torch.equal(classifier(inputs), classifier({name: each[:, :room] for name, each in inputs.items()}))
 
 
@@ -77,7 +78,7 @@ def test_types_of_tokens_are_left_out_where_the_model_has_one_only(types, kept):
     model = RobertaModel(
         RobertaConfig(vocab_size=96, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, type_vocab_size=types)
     ).eval()
-    classifier = Classifier(Bare(model), nn.Identity(), "mean").eval()
+    classifier = TaskModel(model, States()).eval()
     inputs = batch()
     typed = classifier({**inputs, "token_type_ids": torch.ones_like(inputs["input_ids"])})
     assert torch.equal(typed, classifier(inputs)) != kept
@@ -96,16 +97,13 @@ def test_positions_that_a_method_prepends_are_no_tokens(pooling):
             output.last_hidden_state = torch.cat([torch.full_like(states[:, :2], 1e6), states], dim=1)
             return output
 
-    class Carrying(Bare):
-        prepended = 2
-
-    with_prompt = Classifier(Carrying(Prepending()), nn.Identity(), pooling)
-    without = Classifier(Bare(tiny("bert")), nn.Identity(), pooling)
+    head = ClassificationHead(WIDTH, 2, pooling)
+    with_prompt, without = TaskModel(Prepending(), head), TaskModel(tiny("bert"), head)
+    with_prompt.prepended = 2
     assert torch.equal(with_prompt(batch()), without(batch()))
 
 
 def test_modules_beside_the_model_are_trained_with_it():
-    carrier = Bare(tiny("bert"))
-    carrier.modules.append(nn.Linear(2, 2))
-    classifier = Classifier(carrier, nn.Linear(WIDTH, 2), "mean")
+    with attach(tiny("bert"), "adapter") as attached:
+        classifier = TaskModel(attached.model, ClassificationHead(WIDTH, 2), attached)
     assert {name.split(".")[0] for name, _ in classifier.named_parameters()} == {"model", "beside", "head"}

@@ -18,7 +18,7 @@ def test_each_method_and_the_head_have_their_own_learning_rate_and_decay() -> No
         Training(head_learning_rate=7e-3),
     )
     with attach(tiny("bert"), [method("lora"), method("bitfit")]) as attached:  # type: ignore[list-item]
-        head = TASK.new_head(48)
+        head = TASK.new_head(48, Training())
         rates = {
             id(tensor): (group["lr"], group["weight_decay"])
             for group in parameter_groups(attached, head, candidate)

@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from autopeft.data.store import open_split
+import numpy as np
+
+from autopeft.data.store import Dataset, open_split
 from autopeft.search.worker import Job, TrainingWorker
-from autopeft.training.loop import answers
-from autopeft.training.model import Classifier
+from autopeft.training.evaluation import evaluate
+from autopeft.training.model import TaskModel
 from autopeft.trial import Answers, Outcome, Rung, Status, Trial
 
 
@@ -44,14 +46,12 @@ class ConfirmingWorker(TrainingWorker):
         self._test = open_split(job.tokenized, "test") if (job.tokenized / "test").is_dir() else None
 
     def _trained(self, trial: Trial, began: float) -> Iterator[Rung | Outcome]:
-        with self._attached(trial) as (attached, head):
-            classifier = Classifier(attached, head, trial.candidate.training.pooling)
-            self._set_up(trial, attached, classifier)
-            for rung in self._rungs(trial, attached, classifier):
+        with self._attached(trial) as model:
+            self._set_up(trial, model)
+            for rung in self._rungs(trial, model):
                 yield rung
             validation, test = (
-                answers(classifier, self._task, split, self._device) if split is not None else None
-                for split in (self._validation, self._test)
+                self._answers(model, split) if split is not None else None for split in (self._validation, self._test)
             )
         yield Answered(
             Status.FINISHED,
@@ -61,3 +61,8 @@ class ConfirmingWorker(TrainingWorker):
             validation=validation,
             test=test,
         )
+
+    def _answers(self, model: TaskModel, split: Dataset) -> Answers:
+        statistics = evaluate(model, split, self._device).statistics
+        values = self._metric.values(statistics)
+        return Answers(self._metric.of(statistics), len(split), np.packbits(values > 0.5).tobytes())

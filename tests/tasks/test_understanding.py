@@ -5,9 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from autopeft.data.columns import Columns
-from autopeft.data.rows import TaskData, understand
 from autopeft.errors import AutopeftError
+from autopeft.tasks.understanding import TaskData, understand
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -28,9 +27,14 @@ def save(folder: Path, train: Rows, **others: Rows) -> str:
     return str(folder)
 
 
+def given(text: object = (), label: object = None, **_: object) -> dict[str, tuple[str, ...]]:
+    """Columns by role."""
+    return {role: names for role, names in (("text", text), ("label", (label,) if label else ())) if names}  # type: ignore[misc]
+
+
 def complaint(data: str, **settings: object) -> str:
     with pytest.raises(AutopeftError) as caught:
-        understand(data, **settings)  # type: ignore[arg-type]
+        understand(data, given(**settings), task=str(settings.get("task", "auto")))
     said = str(caught.value)
     assert "\n" not in said
     assert said.endswith(".")
@@ -38,7 +42,7 @@ def complaint(data: str, **settings: object) -> str:
 
 
 def texts(data: TaskData, split: str) -> set[str]:
-    return {each[0] for each in data.splits[split].texts}
+    return {each[0] for each in data.splits[split].inputs}
 
 
 def test_data_is_understood_and_described(tmp_path):
@@ -46,10 +50,10 @@ def test_data_is_understood_and_described(tmp_path):
         tmp_path, rows(30, "b", "a", "a"), validation=rows(10, "a", "b", start=30), test=rows(5, "a", start=40)
     )
     data = understand(folder)
-    assert data.columns == Columns(("text",), "label")
-    assert data.labels == ("a", "b")
-    assert data.splits["train"].texts[1] == ("a film of 1",)
-    assert data.splits["train"].labels[:4].tolist() == [1, 0, 0, 1]
+    assert data.columns == {"label": ("label",), "text": ("text",)}
+    assert data.task.classes == ("a", "b")
+    assert data.splits["train"].inputs[1] == ("a film of 1",)
+    assert data.splits["train"].targets.values[:4].tolist() == [1, 0, 0, 1]
     assert data.described() == (
         "text-classification: text -> label",
         "rows: 30 train, 10 validation, 5 test",
@@ -65,16 +69,16 @@ def test_of_many_classes_the_five_most_frequent_are_described(tmp_path):
 def test_pairs_are_pairs_of_texts(tmp_path):
     some = [{"premise": f"it is {n}", "hypothesis": f"not {n}", "label": n % 3} for n in range(40)]
     data = understand(save(tmp_path, some, validation=some[:3]))
-    assert data.columns == Columns(("premise", "hypothesis"), "label")
-    assert data.splits["validation"].texts[1] == ("it is 1", "not 1")
-    assert data.labels == ("0", "1", "2")
+    assert data.columns == {"label": ("label",), "text": ("premise", "hypothesis")}
+    assert data.splits["validation"].inputs[1] == ("it is 1", "not 1")
+    assert data.task.classes == ("0", "1", "2")
     assert data.described()[0] == "text-classification: premise + hypothesis -> label"
 
 
 def test_of_a_pair_one_text_may_be_missing_but_not_both(tmp_path):
     some = [{"text_a": f"it is {n}", "text_b": ("so", "", None)[n % 3], "label": n % 2} for n in range(40)]
     data = understand(save(tmp_path, some, validation=some[:3]))
-    assert data.splits["validation"].texts == (("it is 0", "so"), ("it is 1", ""), ("it is 2", ""))
+    assert data.splits["validation"].inputs == (("it is 0", "so"), ("it is 1", ""), ("it is 2", ""))
     said = complaint(save(tmp_path, [*some, {"text_a": " ", "text_b": None, "label": 1}]))
     assert said.startswith(
         "column 'text_a' and 'text_b' has no text in 1 of 41 rows of the train split, the first is row 41"
@@ -87,7 +91,7 @@ def test_a_validation_split_is_split_off_where_there_is_none(tmp_path):
     assert texts(data, "train") | texts(data, "validation") == {f"a film of {number}" for number in range(60)}
     assert data.notes == ("validation: split off the training data, stratified, seed 3",)
     for split in data.splits.values():
-        assert split.labels.mean() == pytest.approx(2 / 3, abs=0.2)
+        assert split.targets.values.mean() == pytest.approx(2 / 3, abs=0.2)
 
 
 def test_the_split_off_depends_on_the_seed_alone(tmp_path):
@@ -101,8 +105,8 @@ def test_the_test_split_is_carried_along_and_changes_nothing_else(tmp_path):
     without = understand(save(tmp_path / "a", rows(60)))
     with_test = understand(save(tmp_path / "b", rows(60), test=rows(9, "good", "new", "bad", start=60)))
     assert with_test.fingerprint == without.fingerprint
-    assert with_test.labels == without.labels
-    assert with_test.splits["validation"].texts == without.splits["validation"].texts
+    assert with_test.task == without.task
+    assert with_test.splits["validation"].inputs == without.splits["validation"].inputs
     assert len(with_test.splits["test"]) == 6
     assert with_test.notes == (*without.notes, "test rows without a text or a known label, left out: 3")
 
@@ -129,7 +133,7 @@ def test_test_rows_without_a_text_are_left_out(tmp_path, text):
 def test_test_pairs_of_which_one_is_no_text_are_left_out(tmp_path):
     some = [{"text_a": f"it is {n}", "text_b": f"not {n}", "label": n % 2} for n in range(40)]
     data = understand(save(tmp_path, some, test=[*some[:2], {**some[2], "text_b": 5}, {**some[3], "text_a": None}]))
-    assert data.splits["test"].texts == (("it is 0", "not 0"), ("it is 1", "not 1"), ("", "not 3"))
+    assert data.splits["test"].inputs == (("it is 0", "not 0"), ("it is 1", "not 1"), ("", "not 3"))
 
 
 def test_the_fingerprint_is_that_of_the_content(tmp_path):
@@ -186,13 +190,13 @@ def test_a_text_in_training_and_in_test_is_told_where_validation_is_split_off(tm
     ],
 )
 def test_labels_are_names_in_their_natural_order(tmp_path, given, understood):
-    assert understand(save(tmp_path, rows(40, *given))).labels == understood
+    assert understand(save(tmp_path, rows(40, *given))).task.classes == understood
 
 
 def test_whole_numbers_are_the_same_labels_with_and_without_a_fraction(tmp_path):
     data = understand(save(tmp_path, rows(40, 0, 1), validation=rows(4, 0.0, "1.0")))
-    assert data.labels == ("0", "1")
-    assert data.splits["validation"].labels.tolist() == [0, 1, 0, 1]
+    assert data.task.classes == ("0", "1")
+    assert data.splits["validation"].targets.values.tolist() == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -226,7 +230,7 @@ def test_numbers_with_a_comma_for_the_point_are_numbers(tmp_path):
 def test_a_long_label_is_described_by_its_beginning(tmp_path):
     data = understand(save(tmp_path, rows(40, "x" * 100_000, "good"), validation=rows(4, "good")))
     assert data.described()[2] == f"2 classes: good 50%, {'x' * 59}… 50%"
-    assert len(data.labels[1]) == 100_000
+    assert len(data.task.classes[1]) == 100_000
 
 
 def test_labels_and_cells_of_any_depth_are_answered(tmp_path):
@@ -234,7 +238,7 @@ def test_labels_and_cells_of_any_depth_are_answered(tmp_path):
     for _ in range(300):
         deep = [deep]
     some = [{**row, "meta": deep} for row in rows(40)]
-    assert understand(save(tmp_path, some)).labels == ("bad", "good")
+    assert understand(save(tmp_path, some)).task.classes == ("bad", "good")
     assert "cannot tell which column is the label" in complaint(
         save(tmp_path, [{"text": row["text"], "meta": deep} for row in some])
     )
@@ -246,7 +250,7 @@ def test_labels_and_cells_of_any_depth_are_answered(tmp_path):
 @pytest.mark.parametrize("name", ["none", "nan", "NULL", "n/a"])
 def test_a_class_may_be_named_like_nothing_and_is_told(tmp_path, name):
     data = understand(save(tmp_path, rows(40, name, "good")))
-    assert name in data.labels
+    assert name in data.task.classes
     assert f"'{name}' is taken for a class, not for a missing label (rows: 20)" in data.notes
 
 
@@ -254,7 +258,7 @@ def test_an_empty_cell_of_a_csv_is_a_missing_label_and_a_written_none_is_a_class
     file = tmp_path / "x.csv"
     lines = [f"a film of {number},{'none' if number % 2 else 'good'}" for number in range(40)]
     file.write_text("\n".join(["text,label", *lines]))
-    assert understand(str(file)).labels == ("good", "none")
+    assert understand(str(file)).task.classes == ("good", "none")
     file.write_text("\n".join(["text,label", *lines, "a film,", "a film, "]))
     assert complaint(str(file)) == (
         "column 'label' has no label in 2 of 42 rows of the train split, the first is row 41; "
@@ -278,7 +282,7 @@ def test_a_missing_label_of_parquet_is_answered(tmp_path):
     frame.to_parquet(tmp_path / "x.parquet")
     assert "in 1 of 40 rows of the train split, the first is row 4;" in complaint(str(tmp_path / "x.parquet"))
     frame.dropna().to_parquet(tmp_path / "x.parquet")
-    assert understand(str(tmp_path / "x.parquet")).labels == ("0", "1")
+    assert understand(str(tmp_path / "x.parquet")).task.classes == ("0", "1")
 
 
 @pytest.mark.parametrize(
@@ -303,11 +307,11 @@ def test_a_row_without_a_text_is_answered(tmp_path, text, said):
         ((["a", "b"],), "column 'label' holds no single label: row 1 of the train split has ['a', 'b']."),
         (
             [n / 8 for n in range(17)],
-            "column 'label' holds 17 different numbers: that is regression; known tasks: text-classification.",
+            "column 'label' holds 17 different numbers: that is regression; give --task text-regression.",
         ),
         (
             [f"{n / 8}e-05" for n in range(1, 17)],
-            "column 'label' holds 16 different numbers: that is regression; known tasks: text-classification.",
+            "column 'label' holds 16 different numbers: that is regression; give --task text-regression.",
         ),
         (
             range(100, 140),
@@ -326,12 +330,12 @@ def test_labels_that_are_no_classes_are_answered(tmp_path, labels, said):
 
 
 def test_few_fractions_are_classes(tmp_path):
-    assert understand(save(tmp_path, rows(40, 0.5, 1.0, 1.5))).labels == ("0.5", "1", "1.5")
+    assert understand(save(tmp_path, rows(40, 0.5, 1.0, 1.5))).task.classes == ("0.5", "1", "1.5")
 
 
 def test_names_among_numbers_are_classes(tmp_path):
     labels = [*(n / 8 for n in range(17)), "none"]
-    assert len(understand(save(tmp_path, rows(60, *labels))).labels) == 18
+    assert len(understand(save(tmp_path, rows(60, *labels))).task.classes) == 18
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -342,7 +346,7 @@ def test_too_few_rows_for_a_validation_split_are_answered(tmp_path, count):
 
 def test_as_few_rows_as_can_be_split_are_split(tmp_path):
     data = understand(save(tmp_path, rows(6)))
-    assert {name: sorted(split.labels) for name, split in data.splits.items()} == {
+    assert {name: sorted(split.targets.values) for name, split in data.splits.items()} == {
         "train": [0, 0, 1, 1],
         "validation": [0, 1],
     }
@@ -383,11 +387,11 @@ def test_an_unknown_task_is_answered_with_the_nearest():
 def test_half_characters_of_json_do_not_stop_a_search(tmp_path):
     some = [*rows(40), {"text": "a film \ud83d", "label": "good"}]
     data = understand(save(tmp_path, some, validation=rows(4)))
-    assert data.splits["train"].texts[-1] == ("a film ?",)
+    assert data.splits["train"].inputs[-1] == ("a film ?",)
 
 
 def test_labels_are_whole_numbers_that_torch_takes(tmp_path):
-    assert understand(save(tmp_path, rows(40))).splits["train"].labels.dtype == np.int64
+    assert understand(save(tmp_path, rows(40))).splits["train"].targets.values.dtype == np.int64
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared data sets")
@@ -402,9 +406,9 @@ def test_labels_are_whole_numbers_that_torch_takes(tmp_path):
 )
 def test_real_data_sets_are_understood(name, text, label, classes, counts):
     data = understand(str(SHARED / name))
-    assert data.task == "text-classification"
-    assert data.columns == Columns(text, label)
-    assert len(data.labels) == classes
+    assert data.task.name == "text-classification"
+    assert data.columns == {"label": (label,), "text": text}
+    assert len(data.task.classes) == classes
     assert tuple(len(data.splits[split]) for split in ("train", "validation", "test")) == counts
     assert not any("left out" in note or "split off" in note for note in data.notes)
 
@@ -421,4 +425,4 @@ def test_real_data_sets_of_other_tasks_are_refused():
 def test_a_validation_split_of_real_data_keeps_the_shares_of_its_classes():
     data = understand(str(SHARED / "clinc150" / "train.csv"), seed=1)
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 13_500, "validation": 1500}
-    assert set(np.bincount(data.splits["validation"].labels)) == {10}
+    assert set(np.bincount(data.splits["validation"].targets.values)) == {10}

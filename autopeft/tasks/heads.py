@@ -1,0 +1,107 @@
+"""What turns a model's states into an output, a loss, and the statistics that metrics are made of."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from autopeft.data.store import LABELS, MASK
+from autopeft.errors import unknown
+from autopeft.tasks.metrics import Array
+
+Batch = Mapping[str, Tensor]
+POOLINGS = ("mean", "first", "last")
+
+
+class Head(nn.Module, ABC):
+    """A task's head. A loss is a sum, and a count of what is to be learned, so that pieces of a batch add up to it."""
+
+    @abstractmethod
+    def forward(self, states: Tensor, batch: Batch) -> Tensor:
+        """(rows, length, width) states -> the output, rows first."""
+
+    @abstractmethod
+    def features(self, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """(items, width) frozen features in fp32, (items, …) their targets and (items,) their rows, for a probe."""
+
+    @abstractmethod
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        """The sum of the losses of all that is to be learned."""
+
+    def count(self, batch: Batch) -> int | Tensor:
+        """How much is to be learned: one thing in each row."""
+        return len(batch[LABELS])
+
+    @abstractmethod
+    def statistics(self, output: Tensor, batch: Batch) -> Array:
+        """(rows, k) all that the task's metrics need of each row; may be called on any device."""
+
+    @abstractmethod
+    def divergence(self, one: Tensor, other: Tensor, batch: Batch) -> Tensor:
+        """How far the outputs of two passes lie apart, summed over all that is to be learned."""
+
+    def constant(self, answer: Tensor, batch: Batch) -> Tensor:
+        """The output that always gives one answer (outputs,)."""
+        return answer.expand(len(batch[LABELS]), -1)
+
+
+class LinearHead(nn.Linear, Head):
+    """A linear map of pooled states."""
+
+    def __init__(self, width: int, outputs: int, pooling: str = "mean") -> None:
+        if pooling not in POOLINGS:
+            raise unknown("pooling", pooling, POOLINGS)
+        super().__init__(width, outputs)
+        self.pooling = pooling
+
+    def forward(self, states: Tensor, batch: Batch) -> Tensor:  # type: ignore[override]
+        return super().forward(self._pooled(states, batch))
+
+    def features(self, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        pooled, labels = self._pooled(states, batch), batch[LABELS]
+        return pooled, labels, torch.arange(len(labels))
+
+    def _pooled(self, states: Tensor, batch: Batch) -> Tensor:
+        return pool(states, batch.get(MASK), self.pooling)
+
+
+class ClassificationHead(LinearHead):
+    """One of several classes for each row: cross-entropy. Statistics are what `metrics.ACCURACY` and its kin sum."""
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        return functional.cross_entropy(output, batch[LABELS], reduction="sum")
+
+    def statistics(self, output: Tensor, batch: Batch) -> Array:
+        one = np.eye(output.shape[-1])
+        answers, labels = one[output.argmax(-1).cpu().numpy()], one[batch[LABELS].cpu().numpy()]
+        right = answers * labels
+        return np.concatenate([np.ones((len(labels), 1)), right, answers - right, labels - right], axis=1)
+
+    def divergence(self, one: Tensor, other: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002
+        return kullback_leibler(one, other)
+
+
+def kullback_leibler(one: Tensor, other: Tensor) -> Tensor:
+    """Of the distributions that logits (…, classes) stand for, from the other to the one, summed over all."""
+    return functional.kl_div(one.log_softmax(-1), other.log_softmax(-1), log_target=True, reduction="sum")
+
+
+def pool(states: Tensor, mask: Tensor | None, pooling: str) -> Tensor:
+    """(rows, length, width) states of real places -> (rows, width) in fp32; padding may be on either side.
+
+    Without a mask all places are real; one may be longer than the states, which were cut then.
+    """
+    states = states.float()
+    if mask is None:
+        mask = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
+    mask = mask[:, : states.shape[1]]
+    if pooling == "mean":
+        real = mask.unsqueeze(-1) != 0
+        return states.masked_fill(~real, 0.0).sum(1) / real.sum(1).clamp(min=1)
+    rows = torch.arange(len(mask), device=mask.device)
+    if pooling == "first":
+        return states[rows, mask.int().argmax(1)]
+    return states[rows, mask.shape[1] - 1 - mask.flip(1).int().argmax(1)]

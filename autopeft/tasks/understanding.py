@@ -1,0 +1,123 @@
+"""From a data argument to a task and its splits, checked and described.
+
+The test split is carried along: nothing that a search does or says of its results depends on it.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from autopeft.backbone.load import Backbone
+from autopeft.data.columns import Columns, guess_columns
+from autopeft.data.reading import read_splits
+from autopeft.data.rows import Rows, has_columns, overlaps, short
+from autopeft.data.splits import split_off
+from autopeft.data.store import FORMAT, Dataset, kept
+from autopeft.errors import AutopeftError
+from autopeft.tasks.base import Task
+from autopeft.tasks.named import guess_task, task_named
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A task's data as understood."""
+
+    task: Task
+    columns: Columns
+    splits: Mapping[str, Rows]
+    """`train` and `validation`, and `test` where there is one."""
+    fingerprint: str
+    """Hash of all rows of training and validation."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def test_fingerprint(self) -> str:
+        """Hash of all rows of the test split; empty where there is none."""
+        return _fingerprint(self.task, self.splits, ("test",)) if "test" in self.splits else ""
+
+    def described(self) -> tuple[str, ...]:
+        """Short lines that show how the data was understood."""
+        target, *others = (" + ".join(map(short, columns)) for columns in self.columns.values())
+        rows = ", ".join(f"{len(split):,} {name}" for name, split in self.splits.items())
+        return (
+            f"{self.task.name}: {', '.join(others)} -> {target}",
+            f"rows: {rows}",
+            *self.task.described(self.splits["train"]),
+            *self.notes,
+        )
+
+
+def understand(data: str, columns: Columns = MappingProxyType({}), task: str = "auto", seed: int = 0) -> TaskData:
+    """Reads and checks the data; makes a validation split where there is none. Raises AutopeftError.
+
+    Every row of training and validation must be complete. Of a test split the complete rows are kept, so that one
+    without labels stops no search.
+    """
+    kind = None if task == "auto" else task_named(task)
+    told: list[str] = []
+    frames = read_splits(data, told.append, tuple(name for each in columns.values() for name in each))
+    kind = kind or guess_task(frames["train"], columns)
+    columns = guess_columns(frames["train"], kind.roles, columns)
+    learned, notes = kind.understand(frames["train"], columns)
+    notes = [*told, *notes]
+    splits: dict[str, Rows] = {
+        name: learned.rows(frames[name], columns, name) for name in ("train", "validation") if name in frames
+    }
+    if "validation" not in splits:
+        splits, how = _with_validation(learned, splits["train"], seed)
+        notes += how
+    fingerprint = _fingerprint(learned, splits, ("train", "validation"))
+    if "test" in frames:
+        complete = frames["test"][:0]
+        if has_columns(frames["test"], columns):
+            complete = learned.complete(frames["test"], columns)
+        if len(complete):
+            splits["test"] = learned.rows(complete, columns, "test")
+        if left_out := len(frames["test"]) - len(complete):
+            notes.append(f"test rows without a {learned.noun} or a known label, left out: {left_out:,}")
+    notes += overlaps(splits, learned.noun)
+    return TaskData(learned, columns, splits, fingerprint, tuple(notes))
+
+
+def encoded(data: TaskData, backbone: Backbone, max_length: int, folder: Path) -> Path:
+    """The folder of the splits as the model reads them, inside `folder`; made once for equal content.
+
+    Raises AutopeftError for what the model cannot read.
+    """
+    what = (FORMAT, data.task.name, data.fingerprint, data.test_fingerprint, data.task.key(backbone, max_length))
+    key = hashlib.sha256(" ".join(map(str, what)).encode()).hexdigest()[:24]
+
+    def made() -> Mapping[str, Dataset]:
+        return {name: data.task.encode(rows, backbone, max_length) for name, rows in data.splits.items()}
+
+    return kept(folder / f"tokens-{key}", made)
+
+
+def _with_validation(task: Task, everything: Rows, seed: int) -> tuple[dict[str, Rows], list[str]]:
+    """Training and validation rows, and notes on how they were split."""
+    strata = task.strata(everything.targets)
+    groups = np.zeros(len(everything), dtype=np.int64) if strata is None else strata
+    counts = np.unique(groups, return_counts=True)[1]
+    if len(everything) < 2 * len(counts) + 2:
+        of_classes = "" if strata is None else f" of {len(counts)} classes"
+        raise AutopeftError(
+            f"{len(everything)} rows{of_classes} are too few to split a validation set off; "
+            "give more, or a validation file."
+        )
+    train, validation = split_off(groups, seed)
+    how = "" if strata is None else ", stratified"
+    notes = [f"validation: split off the training data{how}, seed {seed}"]
+    if strata is not None and (alone := int((counts == 1).sum())):
+        notes.append(f"classes of a single row, which stays in training: {alone:,}")
+    return {"train": everything.taken(train), "validation": everything.taken(validation)}, notes
+
+
+def _fingerprint(task: Task, splits: Mapping[str, Rows], names: tuple[str, ...]) -> str:
+    digest = hashlib.sha256(task.identity.encode())
+    for name in names:
+        splits[name].add_to(digest)
+    return digest.hexdigest()

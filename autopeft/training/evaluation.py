@@ -1,0 +1,67 @@
+"""How good a model is on a split. Nothing is kept of a batch but what its rows add to the metrics."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autopeft.data.store import Dataset
+from autopeft.methods.passes import evaluating
+from autopeft.space.candidate import Training
+from autopeft.tasks.base import Task
+from autopeft.tasks.heads import Batch
+from autopeft.tasks.metrics import Array
+from autopeft.training.batches import by_length
+from autopeft.training.model import TaskModel
+from autopeft.training.precision import forward
+
+_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model on a split."""
+
+    loss: float
+    """Mean over what is to be learned."""
+    statistics: Array
+    """(rows, k) in the order of the split; metrics are functions of their sums."""
+
+
+def evaluate(model: TaskModel, data: Dataset, device: torch.device) -> Evaluation:
+    """The task's statistics of every row, and the mean loss; the model's mode is as before afterwards."""
+    found: list[Array] = []
+    order: list[np.ndarray] = []
+    loss, count = 0.0, 0
+    for rows, batch, output in outputs(model, data, device):
+        loss += float(model.head.loss(output, batch))
+        count += int(model.head.count(batch))
+        found.append(model.head.statistics(output, batch))
+        order.append(rows)
+    statistics = np.concatenate(found)
+    return Evaluation(loss / max(count, 1), statistics[np.argsort(np.concatenate(order))])
+
+
+def constant_statistics(task: Task, train: Dataset, validation: Dataset, width: int) -> Array:
+    """(rows, k) of the best answer that is the same for all."""
+    head, best = task.new_head(width, Training()), task.best_constant(train)
+    found = []
+    for start in range(0, len(validation), _ROWS):
+        batch = validation.batch(np.arange(start, min(start + _ROWS, len(validation))))
+        found.append(head.statistics(head.constant(best, batch), batch))
+    return np.concatenate(found)
+
+
+@torch.inference_mode()
+def outputs(
+    model: TaskModel, data: Dataset, device: torch.device, rows: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, Batch, Tensor]]:
+    """Batch by batch: which rows of the split, the batch on the device, and what the model puts out, in eval mode."""
+    chosen = np.arange(len(data)) if rows is None else rows
+    with evaluating(model):
+        for places in by_length(data.lengths[chosen]):
+            indices = chosen[places]
+            batch = {name: tensor.to(device) for name, tensor in data.batch(indices).items()}
+            yield indices, batch, forward(model, batch, device)
