@@ -17,9 +17,10 @@ from typing import Any
 import pandas as pd
 
 from autopeft.data.files.columnar import as_frame, read_parquet, require_mapped, sliced
-from autopeft.data.files.contents import Allowance, Request, head, is_compressed, kind_of, storable
+from autopeft.data.files.conll import conll_table, is_conll, read_conll
+from autopeft.data.files.contents import Allowance, Request, decoded, head, is_compressed, kind_of, storable
 from autopeft.data.files.objects import read_objects
-from autopeft.data.files.separated import read_separated
+from autopeft.data.files.separated import read_separated, separated_table
 from autopeft.data.hub import load_from_hub
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
@@ -32,15 +33,27 @@ _SPLITS = {
     "val": "validation",
     "dev": "validation",
     "test": "test",
+    # CoNLL's own names.
+    "testa": "validation",
+    "testb": "test",
 }
+
+
+def _read_text(path: Path, request: Request) -> pd.DataFrame:
+    """A table, or CoNLL under another name. Raises AutopeftError."""
+    text = decoded(path, request.allowance)
+    return (conll_table if is_conll(text) else separated_table)(path, text, request)
+
+
 _READERS: Mapping[str, Callable[[Path, Request], pd.DataFrame]] = {
     ".csv": read_separated,
-    ".tsv": read_separated,
-    ".txt": read_separated,
+    ".tsv": _read_text,
+    ".txt": _read_text,
     ".jsonl": read_objects,
     ".ndjson": read_objects,
     ".json": read_objects,
     ".parquet": read_parquet,
+    **dict.fromkeys((".conll", ".conllu", ".bio", ".iob", ".iob2"), read_conll),
 }
 _PART = re.compile(r"(.+?)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?")
 """The name of one of several files that are a split together; older ones end in a hash."""
