@@ -19,6 +19,7 @@ import pandas as pd
 from autopeft.data.files.columnar import as_frame, read_parquet, require_mapped, sliced
 from autopeft.data.files.conll import conll_table, is_conll, read_conll
 from autopeft.data.files.contents import Allowance, Request, decoded, head, is_compressed, kind_of, storable
+from autopeft.data.files.image_folder import read_image_folder, with_images
 from autopeft.data.files.objects import read_objects
 from autopeft.data.files.separated import read_separated, separated_table
 from autopeft.data.hub import load_from_hub
@@ -72,7 +73,7 @@ def read_splits(
         if path.is_file():
             if (part := _part(path)) and part.of > 1:
                 say(f"'{path.name}' is one of {part.of} parts; give their folder to read them all")
-            return {"train": _read_file(path, request)}
+            return {"train": with_images(_read_file(path, request), path.parent, path)}
         if path.is_dir():
             is_saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
             splits = (_read_saved if is_saved else _read_folder)(path, request)
@@ -139,6 +140,8 @@ def _part(path: Path) -> _Part | None:
 def _read_folder(path: Path, request: Request) -> dict[str, pd.DataFrame]:
     parts = _parts(path) or _parts(path / "data")
     if not parts:
+        if images := read_image_folder(path, request, lambda name: _SPLITS.get(name.lower()), _read_file):
+            return images
         held = ", ".join(sorted(file.name for file in path.iterdir())[:6]) or "nothing"
         inner = next((each for each in sorted(path.iterdir()) if _parts(each)), None)
         hint = f" Give one of its folders, such as '{inner}'." if inner else ""
@@ -146,7 +149,7 @@ def _read_folder(path: Path, request: Request) -> dict[str, pd.DataFrame]:
     splits = {}
     for split in dict.fromkeys(part.split for part in parts):
         files = _all_parts(path, split, [part for part in parts if part.split == split])
-        frames = [_read_file(file, request) for file in files]
+        frames = [with_images(_read_file(file, request), file.parent, file) for file in files]
         for file, frame in zip(files, frames, strict=True):
             if list(frame.columns) != list(frames[0].columns):
                 raise AutopeftError(
@@ -187,7 +190,7 @@ def _read_saved(path: Path, request: Request) -> dict[str, pd.DataFrame]:
             if file.suffix == ".arrow":
                 require_mapped(file)
         saved = load_from_disk(str(path))
-        return _as_frames(saved if isinstance(saved, DatasetDict) else {"train": saved}, path, request)
+        return _as_frames(saved if isinstance(saved, DatasetDict) else {"train": saved}, path, path, request)
     except AutopeftError:
         raise
     except Exception as error:
@@ -206,7 +209,9 @@ def _read_hub(data: str, request: Request) -> dict[str, pd.DataFrame]:
     if _is_path(data):
         raise AutopeftError(f"there is no file or folder '{brief(data, 200)[1:-1]}'.{hint}")
     try:
-        return _as_frames(load_from_hub(data, request.say), data, request)
+        from datasets.config import HF_CACHE_HOME
+
+        return _as_frames(load_from_hub(data, request.say), data, Path(HF_CACHE_HOME), request)
     except AutopeftError:
         raise
     except Exception as error:
@@ -227,8 +232,11 @@ def _is_path(data: str) -> bool:
     return name in _PACKAGED_DATASETS_MODULES
 
 
-def _as_frames(splits: Mapping[str, Any], data: object, request: Request) -> dict[str, pd.DataFrame]:
-    """Class labels as their names, and None where there is none (-1 in the test splits of benchmarks)."""
+def _as_frames(splits: Mapping[str, Any], data: object, folder: Path, request: Request) -> dict[str, pd.DataFrame]:
+    """Class labels as their names, and None where there is none (-1 in the test splits of benchmarks).
+
+    `folder` is where images lie that the data only names.
+    """
     frames: dict[str, pd.DataFrame] = {}
     others = []
     for name, dataset in splits.items():
@@ -240,13 +248,22 @@ def _as_frames(splits: Mapping[str, Any], data: object, request: Request) -> dic
         elif len(dataset):
             frame = as_frame(sliced(dataset, data, request.allowance), dataset.column_names)
             for column, feature in dataset.features.items():
-                names = dict(enumerate(getattr(feature, "names", None) or ()))
-                if names:
-                    frame[column] = pd.Series([names.get(index) for index in frame[column]], dtype=object)
-            frames[split] = frame
+                frame[column] = pd.Series(_named(frame[column].tolist(), feature), dtype=object)
+            frames[split] = with_images(frame, folder, data)
     if others:
         request.say(f"splits that are not used: {brief(', '.join(others), 200)}")
     return frames
+
+
+def _named(cells: list[Any], feature: Any) -> list[Any]:
+    """Cells with the names of classes, single ones or in lists, where a feature of `datasets` gives them."""
+    names = dict(enumerate(getattr(feature, "names", None) or ()))
+    if names:
+        return [names.get(index) for index in cells]
+    inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+    if listed := dict(enumerate(getattr(inner, "names", None) or ())):
+        return [None if cell is None else [listed.get(index) for index in cell] for cell in cells]
+    return cells
 
 
 def _reason(error: BaseException) -> str:

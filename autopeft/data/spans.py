@@ -92,6 +92,8 @@ def tagged(text: str, spans: Sequence[Span]) -> Tagged:
 
 
 def _span(item: Any) -> Span:
+    start: Any
+    end: Any
     if isinstance(item, Mapping):
         inner = item.get("value")  # Label Studio's own export
         held = inner if isinstance(inner, Mapping) and "start" in inner else item
