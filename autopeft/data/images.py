@@ -42,7 +42,7 @@ class NoImage(str):
 def open_image(value: object, what: str) -> "Image":
     """An image in RGB: a path, bytes, or an image of Pillow. Raises AutopeftError, in which `what` names the row."""
     try:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise AutopeftError("images are read by Pillow, which is not installed: pip install pillow.") from error
     if isinstance(value, Image.Image):
@@ -67,7 +67,7 @@ def open_image(value: object, what: str) -> "Image":
         raise
     except Image.DecompressionBombError as error:
         raise AutopeftError(f"{what} has more than {MOST_PIXELS:,} pixels; make it smaller.") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise AutopeftError(
             f"{what} is no {', '.join(_FORMATS)}; save it as one of these, or leave that row out."
         ) from error
