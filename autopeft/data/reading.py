@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from autopeft.data.files.columnar import as_frame, read_parquet, require_mapped, sliced
+from autopeft.data.files.columnar import as_frame, read_parquet, require_mapped, sliced, with_class_names
 from autopeft.data.files.conll import conll_table, is_conll, read_conll
 from autopeft.data.files.contents import Allowance, Request, decoded, head, is_compressed, kind_of, storable
 from autopeft.data.files.image_folder import read_image_folder, with_images
@@ -247,23 +247,10 @@ def _as_frames(splits: Mapping[str, Any], data: object, folder: Path, request: R
             raise AutopeftError(f"'{data}' holds two {split} splits, of which one is {brief(name)}; keep one.")
         elif len(dataset):
             frame = as_frame(sliced(dataset, data, request.allowance), dataset.column_names)
-            for column, feature in dataset.features.items():
-                frame[column] = pd.Series(_named(frame[column].tolist(), feature), dtype=object)
-            frames[split] = with_images(frame, folder, data)
+            frames[split] = with_images(with_class_names(frame, dataset.features.to_dict()), folder, data)
     if others:
         request.say(f"splits that are not used: {brief(', '.join(others), 200)}")
     return frames
-
-
-def _named(cells: list[Any], feature: Any) -> list[Any]:
-    """Cells with the names of classes, single ones or in lists, where a feature of `datasets` gives them."""
-    names = dict(enumerate(getattr(feature, "names", None) or ()))
-    if names:
-        return [names.get(index) for index in cells]
-    inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
-    if listed := dict(enumerate(getattr(inner, "names", None) or ())):
-        return [None if cell is None else [listed.get(index) for index in cell] for cell in cells]
-    return cells
 
 
 def _reason(error: BaseException) -> str:
