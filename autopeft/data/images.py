@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from autopeft.data.files.contents import head, require_data
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
+from autopeft.sizes import show_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -82,6 +83,8 @@ def _require_image(path: Path, what: str) -> None:
         if not os.path.lexists(path):
             raise AutopeftError(f"there is no file '{path}'.")
         require_data(head(path), path)
+        if path.stat().st_size > 4 * MOST_PIXELS:
+            raise AutopeftError(f"'{path}' is larger than {show_bytes(4 * MOST_PIXELS)}.")
     except (AutopeftError, OSError, ValueError) as error:
         raise AutopeftError(f"the image of {what} cannot be read: {_reason(error)}") from error
 

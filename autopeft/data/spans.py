@@ -14,6 +14,8 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from autopeft.data.cells import list_in
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
@@ -122,16 +124,13 @@ def _is_offset(value: Any) -> bool:
 
 def _only(label: Any) -> str | None:
     """The name of a span's type, which Label Studio writes as a list of one."""
+    if isinstance(label, list | tuple | np.ndarray):
+        if len(label) > 1:
+            raise AutopeftError(f"a span has {len(label)} types, {brief(label)}; a word has one tag: keep one of them.")
+        label = label[0] if len(label) else None
     if isinstance(label, str):
         return label.strip() or None
-    if isinstance(label, bool) or label is None:
-        return None
-    if hasattr(label, "__index__"):
-        return str(int(label))
-    labels = list_in(label) if not isinstance(label, float | Mapping) else []
-    if len(labels) > 1:
-        raise AutopeftError(f"a span has {len(labels)} types, {brief(labels)}; a word has one tag: keep one of them.")
-    return _only(labels[0]) if labels else None
+    return str(int(label)) if _is_offset(label) else None
 
 
 def _placed(text: str, span: Span) -> Span:

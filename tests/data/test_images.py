@@ -74,6 +74,12 @@ def test_transparent_parts_are_white():
     assert open_image(encoded(palette, "GIF", transparency=0), "row 1").getpixel((0, 0)) == (255, 255, 255)
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "RGB"])
+def test_a_transparent_colour_is_white(mode):
+    held = encoded(Image.new(mode, (2, 2)), transparency=0 if mode != "RGB" else (0, 0, 0))
+    assert open_image(held, "row 1").getpixel((0, 0)) == (255, 255, 255)
+
+
 def test_sixteen_bits_become_eight():
     deep = Image.fromarray(np.array([[0, 257 * 100, 65535]], dtype=np.uint16))
     for kind in ("PNG", "TIFF"):
@@ -148,6 +154,13 @@ def test_a_path_to_no_file_is_answered(tmp_path):
     assert "a folder" in complaint(str(tmp_path))
     assert "cannot be read" in complaint("x" * 10_000)
     assert "cannot be read" in complaint("\0.jpg")
+
+
+def test_a_file_of_any_size_is_answered(tmp_path):
+    with (tmp_path / "x.webp").open("wb") as file:
+        file.write(WHOLE["WEBP"])
+        file.truncate(2**40)
+    assert "is larger than " in complaint(tmp_path / "x.webp")
 
 
 @pytest.mark.parametrize("value", [None, 3, float("nan"), [1, 2], {"path": "x"}])

@@ -58,6 +58,8 @@ def test_spans_are_read_as_tools_write_them(cell):
         ([{"start": 0, "end": 5}], "is no span"),
         ([{"start": 0.5, "end": 5, "label": "PER"}], "is no span"),
         ([{"start": 0, "end": 5, "labels": []}], "is no span"),
+        ([{"start": 0, "end": 5, "labels": [["PER"]]}], "is no span"),
+        ("[" * 900 + "]" * 900, "is no span"),
         ([{"start": 0, "end": 5, "labels": ["PER", "LOC"]}], "a span has 2 types, ['PER', 'LOC']"),
     ],
 )

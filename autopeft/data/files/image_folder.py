@@ -33,7 +33,7 @@ def read_image_folder(
     """
     folder = folder.resolve()
     if (table := _table(folder)) is not None:
-        return _by_split(_listed(table, folder, request, read), folder, split_of)
+        return _by_split(_listed(table, folder, request, read), folder, table, split_of)
     if _folders(folder) == [folder / "data"]:  # as checkouts of the hub have it
         return read_image_folder(folder / "data", request, split_of, read)
     named = {inner: split for inner in _folders(folder) if (split := split_of(inner.name))}
@@ -43,6 +43,8 @@ def read_image_folder(
     if not named:
         frame = _classes(folder, request)
         return {} if frame.empty else {"train": frame}
+    if unused := [inner.name for inner in _folders(folder) if inner not in named]:
+        request.say(f"folders of '{folder.name}' that are no splits, left out: {brief(', '.join(unused), 200)}")
     splits: dict[str, pd.DataFrame] = {}
     for inner, split in named.items():
         table = _table(inner)
@@ -171,11 +173,21 @@ def _listed(table: Path, root: Path, request: Request, read: Callable[[Path, Req
     return frame
 
 
-def _by_split(frame: pd.DataFrame, folder: Path, split_of: Callable[[str], str | None]) -> dict[str, pd.DataFrame]:
-    """The splits of a table above their folders; all is the training split where images lie elsewhere."""
+def _by_split(
+    frame: pd.DataFrame, folder: Path, table: Path, split_of: Callable[[str], str | None]
+) -> dict[str, pd.DataFrame]:
+    """The splits of a table above their folders; all is the training split where no image lies in one of those.
+
+    Raises AutopeftError where some do and some do not: what was put aside for a test could be learned.
+    """
     splits = [split_of(Path(path).relative_to(folder).parts[0]) for path in frame["image"]]
-    if None in splits:
+    if not any(splits):
         return {"train": frame}
+    if None in splits:
+        raise AutopeftError(
+            f"row {splits.index(None) + 1} of '{table}' names an image that lies in no folder of a split, where others "
+            "do; put it into one."
+        )
     of = pd.Series(splits, dtype=object)
     return {str(split): frame[of == split].reset_index(drop=True) for split in dict.fromkeys(splits)}
 
@@ -208,7 +220,8 @@ def _classes(folder: Path, request: Request) -> pd.DataFrame:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry) for entry in entries if not entry.name.startswith((".", "__")) and entry.is_dir())
 
 
 def _files(folder: Path) -> Iterator[os.DirEntry[str]]:

@@ -199,6 +199,19 @@ def test_a_table_names_files_of_its_own_folder_only(tmp_path, name, reason):
     assert reason in said
 
 
+def test_a_table_above_its_splits_leaves_no_image_between_them(tmp_path):
+    for name in ("train/1.jpg", "test/1.jpg", "more/1.jpg"):
+        image(tmp_path / name)
+    (tmp_path / "metadata.csv").write_text("file_name,label\ntrain/1.jpg,a\ntest/1.jpg,a\nmore/1.jpg,b\n")
+    assert complaint(tmp_path).startswith(f"row 3 of '{tmp_path}/metadata.csv' names an image that lies in no folder")
+
+
+def test_folders_beside_those_of_splits_are_told(tmp_path):
+    for name in ("train/cat/1.jpg", "unlabelled/1.jpg"):
+        image(tmp_path / name)
+    assert read(tmp_path)[1] == [f"folders of '{tmp_path.name}' that are no splits, left out: 'unlabelled'"]
+
+
 def test_a_table_without_names_is_answered(tmp_path):
     (tmp_path / "metadata.csv").write_text("file,label\n1.jpg,a\n")
     assert "must have one column file_name" in complaint(tmp_path)
