@@ -48,17 +48,22 @@ def read_conll(path: Path, request: Request) -> pd.DataFrame:
 
 
 def is_conll(text: str) -> bool:
-    """Whether the first lines are tokens with tags of entities; tags of other kinds are like cells of any table."""
+    """Whether the first lines are tokens with tags of entities, or words between blanks in more than one sentence.
+
+    Other tags between tabs are like the cells of any table.
+    """
     lines = _lines(text[:_SEEN])
     if lines[0].startswith(_DOCUMENT):
         return True
     whole = lines if len(text) <= _SEEN else lines[:-1]
-    rows = [_cells(line, "\t" in line) for line in whole if line and not line.startswith("#")]
-    if rows and _is_header(rows[0]):
-        del rows[0]
-    return (
-        bool(rows) and len(set(map(len, rows))) == 1 and all(len(row) > 1 and _TAG.fullmatch(row[-1]) for row in rows)
-    )
+    held = [line for line in whole if line and not line.startswith("#")]
+    if held and _is_header(_cells(held[0], "\t" in held[0])):
+        del held[0]
+    rows = [_cells(line, "\t" in line) for line in held]
+    if not rows or len(rows[0]) < 2 or len(set(map(len, rows))) > 1:
+        return False
+    is_no_table = not any(each in held[0] for each in "\t,;|") and "" in whole[whole.index(held[0]) : -1]
+    return is_no_table or all(_TAG.fullmatch(row[-1]) for row in rows)
 
 
 def conll_table(path: Path, text: str, request: Request) -> pd.DataFrame:

@@ -149,11 +149,21 @@ def test_more_cells_than_memory_holds_are_refused(tmp_path):
         "text\tlabel\na film\tgood\n\nanother\tbad\n",
         "O\nO\n",
         "The DT\ncat NN\n",
+        "The\tDT\ncat\tNN\n\nSits\tVBZ\n",
+        "text;label\nfilm one;good\n\nfilm two;bad\n",
+        "one text\n\nand another one\n",
         "a O\nb c O\n",
     ],
 )
 def test_other_tables_are_not_taken_for_conll(text):
     assert not is_conll(text)
+
+
+def test_parts_of_speech_between_blanks_are_known_by_their_sentences(tmp_path):
+    assert read(tmp_path, "The DT\ncat NN\n\nSits VBZ\n", "x.txt")[0] == [
+        (["The", "cat"], ["DT", "NN"]),
+        (["Sits"], ["VBZ"]),
+    ]
 
 
 def test_a_long_file_is_known_by_its_first_lines():
