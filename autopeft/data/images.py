@@ -35,6 +35,7 @@ class NoImage(str):
         return made
 
     reason: str
+    """How a sentence goes on that names it."""
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         return (NoImage, (str(self), self.reason))
@@ -49,7 +50,7 @@ def open_image(value: object, what: str) -> "Image":
     if isinstance(value, Image.Image):
         return _as_rgb(value, what)
     if isinstance(value, NoImage):
-        raise AutopeftError(f"{what} holds no image: {value.reason}")
+        raise AutopeftError(f"{what} names the image {brief(str(value), 200)}, {value.reason}")
     if isinstance(value, str | os.PathLike):
         source: Any = Path(value)
         _require_image(source, what)

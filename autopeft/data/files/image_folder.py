@@ -73,13 +73,13 @@ def with_images(frame: pd.DataFrame, folder: Path, what: object) -> pd.DataFrame
     find = _Finder(folder, folder, what)
     for at in range(frame.shape[1]):
         cells = frame.iloc[:, at].tolist()
-        held = [(row, cell) for row, cell in enumerate(cells, 1) if not _is_missing(cell)]
+        held = [(row, cell) for row, cell in enumerate(cells) if not _is_missing(cell)]
         is_pairs = all(_is_pair(cell) for _, cell in held)
         if not held or not (is_pairs or all(isinstance(cell, str) and _is_image(cell) for _, cell in held)):
             continue
         for row, cell in held:
             value = (cell["bytes"] or cell["path"]) if is_pairs else cell
-            cells[row - 1] = find.or_not(value, row) if isinstance(value, str) else value
+            cells[row] = find.or_not(value) if isinstance(value, str) else value
         cells = [None if _is_missing(cell) else cell for cell in cells]
         _set(frame, at, cells)
     return frame
@@ -98,34 +98,30 @@ class _Finder:
         """What names are relative to."""
         self.root = root.resolve()
         self.what = what
+        self.outside = (
+            f"which lies outside of '{self.root}'; put images below the folder of the table that names them, or their "
+            "bytes into the table."
+        )
+        self.nowhere = f"and there is no such file in '{self.folder}'."
         self._resolved: dict[str, str] = {}
 
     def __call__(self, name: str, row: int) -> str:
         """The whole path. Raises AutopeftError for what is no file, or leads out of the root."""
+        found = self.or_not(name)
+        if isinstance(found, NoImage):
+            raise AutopeftError(f"row {row} of '{self.what}' names the image {brief(name, 200)}, {found.reason}")
+        return found
+
+    def or_not(self, name: str) -> str:
+        """The whole path, or the name with the reason why it is none."""
         try:
             path = self._path(name)
             is_file = Path(path).is_file()
-        except (OSError, ValueError, RuntimeError) as error:  # too long, a zero character, links in a circle
-            raise AutopeftError(
-                f"row {row} of '{self.what}' names the image {brief(name)}, which is no path."
-            ) from error
+        except (OSError, ValueError):  # too long, a zero character
+            return NoImage(name, self.nowhere)
         if not Path(path).is_relative_to(self.root):
-            raise AutopeftError(
-                f"row {row} of '{self.what}' names the image {brief(name, 200)}, which lies outside of '{self.root}'; "
-                "put images below the folder of the table that names them."
-            )
-        if not is_file:
-            raise AutopeftError(
-                f"row {row} of '{self.what}' names the image {brief(name, 200)}, and there is no file '{path}'."
-            )
-        return path
-
-    def or_not(self, name: str, row: int) -> str:
-        """The whole path, or the name with the reason why it is none."""
-        try:
-            return self(name, row)
-        except AutopeftError as error:
-            return NoImage(name, str(error))
+            return NoImage(name, self.outside)
+        return path if is_file else NoImage(name, self.nowhere)
 
     def _path(self, name: str) -> str:
         """Without links. Tables written on Windows have backslashes."""

@@ -165,18 +165,18 @@ def test_our_list_is_that_of_datasets(tmp_path):
         ("1.jpg", ""),
         ("x/../1.jpg", ""),
         ("x\\2.jpg", ""),
-        ("2.jpg", "and there is no file"),
+        ("2.jpg", "and there is no such file in"),
         ("../outside.jpg", "which lies outside of"),
         ("x/../../outside.jpg", "which lies outside of"),
         ("/etc/passwd", "which lies outside of"),
         ("link.jpg", "which lies outside of"),
         ("away/outside.jpg", "which lies outside of"),
         ("..", "which lies outside of"),
-        ("x", "and there is no file"),
-        ("pipe.jpg", "and there is no file"),
-        ("circle.jpg", "and there is no file"),
-        ("a\0.jpg", "and there is no file"),
-        ("a" * 5000, "which is no path"),
+        ("x", "and there is no such file in"),
+        ("pipe.jpg", "and there is no such file in"),
+        ("circle.jpg", "and there is no such file in"),
+        ("a\0.jpg", "and there is no such file in"),
+        ("a" * 5000, "and there is no such file in"),
         ("", "has no file_name"),
     ],
 )
@@ -233,7 +233,7 @@ def test_a_column_of_paths_is_relative_to_its_table(tmp_path, as_folder):
         "https://host/x.jpg",
         None,
     ]
-    for cell, reason in zip(cells[1:4], ("there is no file", "lies outside of", "there is no file"), strict=True):
+    for cell, reason in zip(cells[1:4], ("no such file", "lies outside of", "no such file"), strict=True):
         assert isinstance(cell, NoImage)
         assert pickle.loads(pickle.dumps(cell)).reason == cell.reason
         assert reason in cell.reason
