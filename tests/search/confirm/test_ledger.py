@@ -245,7 +245,7 @@ def test_the_test_split_is_read_for_confirmations_only(place: Path, monkeypatch:
         opened.append(name)
         return open_split(folder, name)
 
-    for module in ("worker", "confirm.worker", "preparation"):
+    for module in ("worker", "confirm.worker", "preparing.dataset", "preparing.baselines"):
         monkeypatch.setattr(f"autopeft.search.{module}.open_split", note)
     searched = autopeft.search(**options(place, "unseen", trials=1))
     assert "test" not in opened

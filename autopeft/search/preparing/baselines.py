@@ -1,0 +1,42 @@
+"""The last of three preparations: what needs no fine-tuning, and where heads may start."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from autopeft.data.store import open_split
+from autopeft.search.preparing.dataset import PreparedDataset
+from autopeft.search.preparing.shared import marked
+from autopeft.space.candidate import Training
+from autopeft.space.space import Space
+from autopeft.tasks.metrics import Metric
+from autopeft.training.evaluation import constant_statistics
+from autopeft.training.probe import fit_probes
+from autopeft.trial import Baselines
+
+
+def prepare_baselines(
+    dataset: PreparedDataset, space: Space, metric: Metric, weights: str, say: Callable[[str], None]
+) -> Baselines:
+    """The reference points. A probe is kept for every pooling of the space, because heads start from it."""
+    say("measuring the linear probe")
+    probes = dataset.probes
+    marked(lambda: _made(probes), weights)
+    task, backbone = dataset.data.task, dataset.backbone
+    train, validation = open_split(dataset.encoded, "train"), open_split(dataset.encoded, "validation")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    backbone.model.to(device)  # type: ignore[arg-type]
+    fitted = fit_probes(backbone.model, backbone.sites.width, task, train, validation, _poolings(space), probes)
+    constant = constant_statistics(task, train, validation, backbone.sites.width)
+    return Baselines(metric.of(constant), max(metric.of(probe.statistics) for probe in fitted.values()))
+
+
+def _poolings(space: Space) -> list[str]:
+    pooling = space.training.get("pooling")
+    return [str(value) for value in pooling.values or (pooling.default,)] if pooling else [Training.pooling]
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
