@@ -3,6 +3,7 @@
 The backbone is loaded here once, for its tokenizer and its frozen features, and let go: workers load their own.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -15,7 +16,9 @@ from autopeft.backbone.source import pinned
 from autopeft.costs.predict import Predictor
 from autopeft.data.rows import TaskData, understand
 from autopeft.data.store import MULTIPLE, open_split, tokenize
+from autopeft.errors import unknown
 from autopeft.methods.saved import trust
+from autopeft.objectives import ACCURACY, Objective
 from autopeft.plan import Plan
 from autopeft.search.feasible import require_something_fits
 from autopeft.search.prepared_data import marked
@@ -26,7 +29,7 @@ from autopeft.space.candidate import Candidate, Training
 from autopeft.space.space import Space, load_space
 from autopeft.tasks.base import task_named
 from autopeft.training.probe import fit_probe
-from autopeft.trial import Baselines, Costs, SearchRecord
+from autopeft.trial import Baseline, Costs, SearchRecord
 
 _VERSIONED = ("autopeft", "torch", "transformers", "peft", "optuna", "ray")
 
@@ -40,10 +43,12 @@ class Prepared:
     limits: Mapping[str, float]
     """The budget's limits on costs, in numbers."""
     predict: Callable[[Candidate], Costs]
-    baselines: Baselines
+    baselines: Mapping[str, Baseline]
     job: Job
     facts: Mapping[str, Any]
     """For the record: versions, data as understood, sizes."""
+    metric: Objective = ACCURACY
+    """What scores are."""
 
 
 def prepare(
@@ -57,6 +62,8 @@ def prepare(
     trust(space.cards)
     say("reading the data")
     data = understand(plan.data, plan.text, plan.label, plan.task, plan.seed)
+    if plan.metric not in ("auto", ACCURACY.name):
+        raise unknown("metric", plan.metric, [ACCURACY.name])
     if known:
         require_same_data(known, data.fingerprint)
     say("loading the backbone")
@@ -120,14 +127,20 @@ def _rounded_up(length: int) -> int:
     return -(-length // MULTIPLE) * MULTIPLE
 
 
-def _baselines(data: TaskData, backbone: Backbone, tokenized: Path, probes: Path, space: Space) -> Baselines:
+def _baselines(
+    data: TaskData, backbone: Backbone, tokenized: Path, probes: Path, space: Space
+) -> Mapping[str, Baseline]:
     """The reference points. A probe is kept for every pooling of the space, because heads start from it."""
     train, validation = open_split(tokenized, "train"), open_split(tokenized, "validation")
     task = task_named(data.task, data.labels)
     pooling = space.training.get("pooling")
     poolings = [str(value) for value in pooling.values or (pooling.default,)] if pooling else [Training.pooling]
     fitted = [fit_probe(backbone.model, task, train, validation, each, probes) for each in poolings]
-    return Baselines(task.majority(train.labels, validation.labels), max(probe.accuracy for probe in fitted))
+    scores = {
+        "majority class": task.majority(train.labels, validation.labels),
+        "linear probe": max(probe.accuracy for probe in fitted),
+    }
+    return {name: Baseline(score, math.sqrt(score * (1 - score) / len(validation))) for name, score in scores.items()}
 
 
 def _facts(data: TaskData, backbone: Backbone, length: int, space: Space) -> Mapping[str, Any]:

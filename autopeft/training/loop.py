@@ -88,11 +88,12 @@ def train(
                 raise TrainingFailed(_diverged(step + 1, steps, candidate))
             if at_rung:
                 pace.seconds += time.perf_counter() - began
-                accuracy, loss = evaluate(classifier, task, validation, device)
+                score, loss = evaluate(classifier, task, validation, device)
                 if not math.isfinite(loss):
                     raise TrainingFailed(_diverged(step + 1, steps, candidate))
                 seconds += time.perf_counter() - began
-                yield Rung(step + 1, steps, accuracy, total.item() / since, seconds)
+                error = math.sqrt(max(score * (1 - score), 0.0) / len(validation))
+                yield Rung(step + 1, steps, score, error, total.item() / since, seconds)
                 began = time.perf_counter()
                 total, since = torch.zeros((), device=device), 0
             if step + 1 == steps:
@@ -156,9 +157,9 @@ def answers(classifier: Classifier, task: Task, data: Tokenized, device: torch.d
     """How the classifier does on every row of a split; its mode is as before afterwards."""
     logits, order = _predicted(classifier, data, device)
     labels = torch.from_numpy(data.labels[order]).to(device)
-    right = np.empty(len(data), dtype=bool)
+    right = np.empty(len(data))
     right[order] = task.right(logits, labels).cpu().numpy()
-    return Answers(task.metric(logits, labels), len(data), np.packbits(right).tobytes())
+    return Answers.of(task.metric(logits, labels), right)
 
 
 @torch.inference_mode()
