@@ -40,9 +40,12 @@ def _parse(text: str | float, units: Mapping[str, float], what: str, examples: s
         unit = units.get(match[2], folded.get(match[2].lower(), math.inf))
         value = float(match[1].replace("_", "").replace(",", "")) * unit
     if not math.isfinite(value):
-        shown = text if isinstance(text, str) and len(text) < 100 else brief(text, 100)
-        raise AutopeftError(f"'{shown}' is not {what}; write it like {examples}.")
+        raise AutopeftError(f"'{_said(text)}' is not {what}; write it like {examples}.")
     return value
+
+
+def _said(text: object) -> str:
+    return text if isinstance(text, str) and len(text) < 100 else brief(text, 100)
 
 
 def parse_bytes(text: str | int | float) -> int:
@@ -75,6 +78,30 @@ def parse_fraction(text: str | int | float) -> float:
 def parse_seconds(text: str | int | float) -> float:
     """`20ms`, `90s`, `10m`, `2h` or a plain number of seconds. Raises AutopeftError."""
     return _parse(text, _SECONDS, "a duration", "90s, 10m or 2h")
+
+
+def parse_score(text: str | int | float) -> float:
+    """`0.9`, `90%` or any other number. Raises AutopeftError."""
+    number, share = (
+        (text.strip().removesuffix("%"), text.strip().endswith("%")) if isinstance(text, str) else (text, False)
+    )
+    try:
+        value = math.nan if isinstance(text, bool) else float(number) / (100 if share else 1)
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not abs(value) < _MOST:
+        raise AutopeftError(f"'{_said(text)}' is not a score; write it like 0.9 or 90%.")
+    return value
+
+
+def show_score(score: float) -> str:
+    """`0.861`: three decimals; three significant figures of what is far beyond 1."""
+    return f"{score:.3f}" if abs(score) < 1000 else f"{score:.3g}"
+
+
+def show_number(number: float) -> str:
+    """`12.34`: four significant figures."""
+    return f"{number:.4g}"
 
 
 def show_bytes(size: float) -> str:

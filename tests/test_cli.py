@@ -18,7 +18,8 @@ from click.testing import CliRunner, Result
 
 import autopeft
 from autopeft.cli import main
-from autopeft.plan import PARSERS, Budget, Plan, Resources, field_docs
+from autopeft.objectives import UNITS
+from autopeft.plan import Budget, Plan, Resources, field_docs
 from autopeft.reports.findings import no_gain
 from tests.user import user_folder
 
@@ -112,11 +113,12 @@ WRITTEN = {
     "flops": "900T",
     "overhead": "500%",
     "latency": "9000ms",
+    "score": "1%",
 }
 
 
 @pytest.mark.usefixtures("searched")
-@pytest.mark.parametrize("limit", PARSERS)
+@pytest.mark.parametrize("limit", UNITS)
 def test_every_limit_is_written_with_its_unit(place: Path, limit: str) -> None:
     told = run("select", f"--{limit}", WRITTEN[limit], *where(place))
     assert told.exit_code == 0, told.stderr
@@ -140,6 +142,8 @@ def test_limits_that_exclude_every_trial_are_answered(place: Path) -> None:
         (["export", "reviews", "99", "--to", "nowhere"], "has no trial 99"),
         (["report", "--html", "no/such/folder/report.html"], "cannot write 'no/such/folder/report.html'"),
         (["report", "--html", "."], "'.' is a directory"),
+        (["select", "--prefer", "sored"], "unknown objective 'sored'. Did you mean 'stored'?"),
+        (["select", "--score", "90"], "accuracy is at most 1"),
     ],
 )
 def test_a_slip_after_a_search_is_answered(place: Path, arguments: list[str], answer: str) -> None:
@@ -164,7 +168,6 @@ def test_a_slip_after_a_search_is_answered(place: Path, arguments: list[str], an
         (["search", "--model", "m", "--data", "~nobody/d"], "~nobody"),
         (["search", "--plan", "no-plan.yaml"], "cannot read the plan 'no-plan.yaml'"),
         (["report"], "there is no search in"),
-        (["select", "--prefer", "speed"], "'speed' is not one of"),
     ],
 )
 def test_a_slip_is_answered_in_one_sentence(tmp_path: Path, arguments: list[str], answer: str) -> None:

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autopeft.errors import AutopeftError
-from autopeft.plan import OBJECTIVES, Budget, Plan, Resources, field_docs
+from autopeft.objectives import COSTS
+from autopeft.plan import Budget, Plan, Resources, field_docs
 from autopeft.sizes import Share
 
 
@@ -17,7 +18,7 @@ def complaint(make, *arguments, **settings) -> str:
 
 
 def test_a_budget_reads_sizes_counts_and_shares():
-    budget = Budget("8GiB", "1%", "10MiB", "2T", overhead="5%", latency="20ms", accuracy_at_least=0.8)
+    budget = Budget("8GiB", "1%", "10MiB", "2T", overhead="5%", latency="20ms", score="80%")
     assert budget == Budget(8 * 1024**3, Share(0.01), 10 * 1024**2, 2 * 10**12, 0.05, 0.02, 0.8)
     assert budget.resolved(22_000_000).limits() == {
         "memory": 8 * 1024**3,
@@ -31,7 +32,7 @@ def test_a_budget_reads_sizes_counts_and_shares():
 
 def test_a_budget_without_limits_has_none():
     assert Budget().resolved(1000).limits() == {}
-    assert Budget(accuracy_at_least=0.9).limits() == {}
+    assert Budget(score=0.9).limits() == {}
     assert Budget(trainable="500k").resolved(1000) == Budget(trainable=500_000)
 
 
@@ -41,8 +42,24 @@ def test_limits_of_an_unresolved_share_are_never_left_out_in_silence():
 
 
 def test_every_limit_on_costs_is_an_objective():
-    only_measured = {"accuracy_at_least", "latency"}
-    assert {field.name for field in fields(Budget)} - only_measured == set(OBJECTIVES) - {"accuracy"}
+    assert {field.name for field in fields(Budget)} - {"score", "latency"} == set(COSTS)
+
+
+def test_the_old_name_of_the_limit_on_scores_goes_on_working_with_a_warning(tmp_path):
+    with pytest.warns(FutureWarning, match="'accuracy_at_least' is called 'score' now"):
+        assert Budget(accuracy_at_least=0.8) == Budget(score=0.8)
+    path = write(tmp_path, "model: mini\ndata: train.csv\nbudget: {accuracy_at_least: 80%}\n")
+    with pytest.warns(FutureWarning, match="called 'score' now"):
+        assert Plan.from_yaml(path).budget.score == 0.8
+
+
+def test_the_score_may_be_called_by_its_metric():
+    assert Plan("m", "d", objectives="accuracy,memory").objectives == ("score", "memory")
+    assert Plan("m", "d", objectives="accuracy,memory").metric == "accuracy", "who says so wants that"
+    assert Plan("m", "d", metric="f1_macro", objectives="f1_macro,memory").objectives == ("score", "memory")
+    said = complaint(Plan, "m", "d", metric="f1_macro", objectives="accuracy,memory")
+    assert said.startswith("unknown objective 'accuracy'.")
+    assert "f1_macro" in said
 
 
 @pytest.mark.parametrize(
@@ -58,13 +75,10 @@ def test_every_limit_on_costs_is_an_objective():
         ({"memory": ["8GiB"]}, "'['8GiB']' is not a size in bytes; write it like 8GiB, 500MiB or 2GB."),
         ({"flops": 10**5001}, "'a whole number of about 5,001 digits' is not a number; write it like 500k"),
         ({"trainable": "1e300%"}, "budget trainable must be at most 1,000,000,000%, not 1e300%."),
-        (
-            {"accuracy_at_least": 10**5001},
-            "accuracy_at_least must be a number between 0 and 1, not a whole number of a",
-        ),
-        ({"accuracy_at_least": 80}, "accuracy_at_least must be a number between 0 and 1, not 80."),
-        ({"accuracy_at_least": "0.8"}, "accuracy_at_least must be a number between 0 and 1, not 0.8."),
-        ({"accuracy_at_least": float("nan")}, "accuracy_at_least must be a number between 0 and 1, not nan."),
+        ({"score": 10**5001}, "'a whole number of about 5,001 digits' is not a score; write it like 0.9 or 90%."),
+        ({"score": "good"}, "'good' is not a score; write it like 0.9 or 90%."),
+        ({"score": True}, "'True' is not a score; write it like 0.9 or 90%."),
+        ({"score": float("nan")}, "'nan' is not a score; write it like 0.9 or 90%."),
     ],
 )
 def test_a_limit_that_is_none_is_refused(limits, said):
@@ -78,7 +92,7 @@ def test_a_share_of_a_small_backbone_may_be_nothing_and_is_refused_then():
 def test_a_plan_needs_a_model_and_data_only():
     plan = Plan("mini", "train.csv")
     assert (plan.trials, plan.time, plan.task, plan.seed) == (32, None, "auto", 0)
-    assert plan.objectives == ("accuracy", "memory", "trainable")
+    assert plan.objectives == ("score", "memory", "trainable")
 
 
 def test_a_plan_with_a_time_has_no_limit_on_trials():
@@ -91,7 +105,7 @@ def test_several_names_may_be_given_one_by_one_or_as_one_text():
     plan = Plan("mini", "train.csv", text="premise, hypothesis", methods=["lora"], objectives="accuracy,flops")
     assert plan.text == ("premise", "hypothesis")
     assert plan.methods == ("lora",)
-    assert plan.objectives == ("accuracy", "flops")
+    assert plan.objectives == ("score", "flops")
     assert Plan("mini", "train.csv", text=["a, b"]).text == ("a, b",)
 
 
@@ -173,12 +187,12 @@ plans = st.builds(
     text=st.sampled_from([(), ("text",), ("a", "b")]),
     label=st.none() | st.just("label"),
     methods=st.sampled_from([(), ("lora", "bitfit")]),
-    objectives=st.permutations(list(OBJECTIVES)).map(lambda names: tuple(names[:3])),
+    objectives=st.permutations(["score", *COSTS]).map(lambda names: tuple(names[:3])),
     budget=st.builds(
         Budget,
         memory=st.none() | st.integers(1, 2**40),
         trainable=st.none() | st.integers(1, 10**9) | st.integers(1, 10**6).map(lambda n: f"{n / 10**4}%"),
-        accuracy_at_least=st.none() | st.floats(0, 1),
+        score=st.none() | st.floats(-9, 9),
     ),
     trials=st.none() | st.integers(1, 1000),
     time=st.none() | st.floats(0.1, 10**6),

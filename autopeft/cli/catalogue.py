@@ -49,8 +49,8 @@ def estimate(model: str, memory: str | None, **options: Any) -> None:
 @click.argument("name", required=False)
 def methods(name: str | None) -> None:
     """List all methods and hybrids, or explain the one called NAME with all that may vary."""
+    from autopeft.objectives import show
     from autopeft.reports.methods import overviews
-    from autopeft.reports.wording import show
 
     if name is not None:
         _explain(name)

@@ -9,6 +9,7 @@ import click
 
 from autopeft.cli.options import (
     folder_option,
+    given_of,
     moved_options,
     name_argument,
     options_of,
@@ -18,7 +19,8 @@ from autopeft.cli.options import (
 from autopeft.cli.printing import say, table
 from autopeft.errors import AutopeftError
 from autopeft.foreign import printable
-from autopeft.plan import OBJECTIVES, Budget
+from autopeft.objectives import COSTS, SCORE, objective_named
+from autopeft.plan import Budget
 from autopeft.storage.urls import shown
 
 if TYPE_CHECKING:
@@ -58,17 +60,17 @@ def report(name: str | None, html: Path | None, as_json: bool, as_csv: bool, sto
 \b
 Examples:
   autopeft select --memory 6GiB --trainable 500k
-  autopeft select NAME --accuracy-at-least 0.9 --prefer trainable
+  autopeft select NAME --score 0.9 --prefer trainable
 """
 )
 @name_argument
 @options_of(Budget)
 @click.option(
     "--prefer",
-    default="accuracy",
+    default=SCORE,
     show_default=True,
-    type=click.Choice(list(OBJECTIVES)),
-    help="The objective that decides among trials that keep all limits.",
+    metavar="OBJECTIVE",
+    help=f"The objective that decides among trials that keep all limits: {', '.join((SCORE, *COSTS))}.",
 )
 @storage_option
 @folder_option
@@ -76,17 +78,19 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
     """Select the best trial of a search under limits. NAME is the most recent search when not given."""
     from autopeft.reports.costs import lines
     from autopeft.reports.findings import no_gain
-    from autopeft.reports.wording import describe_fully, heading
+    from autopeft.reports.wording import describe_fully
 
     opened = open_named(name, storage, folder)
-    given = {key: value for key, value in limits.items() if value is not None}
+    given = given_of(limits, Budget)
     chosen = opened.select(prefer=prefer, **given)
-    most = "highest" if OBJECTIVES[prefer] else "lowest"
+    metric = opened.record.metric
+    preferred = objective_named(prefer, metric)
+    most = "highest" if preferred.higher_is_better else "lowest"
     among = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in given.items())
     kept = f"of the finished trials that keep {among}" if given else "of all finished trials"
-    say(f"Trial {chosen.number} of {opened.name}: the {most} {heading(prefer)} {kept}.\n")
+    say(f"Trial {chosen.number} of {opened.name}: the {most} {preferred.heading} {kept}.\n")
     say(click.wrap_text(describe_fully(chosen.candidate), 100, "  ", "  ") + "\n")
-    for what, value in lines(chosen):
+    for what, value in lines(chosen, metric):
         say(f"  {what:<18} {value}")
     if said := no_gain(opened.record, chosen):
         say(f"\n{said}")
@@ -120,7 +124,6 @@ def export(name: str, trial: int, to: str, storage: str, folder: str | None, **o
 @storage_option
 def list_searches(storage: str) -> None:
     """List all searches."""
-    from autopeft.reports.wording import show
     from autopeft.storage.repository import Repository
 
     with Repository(storage) as repository:
@@ -134,12 +137,12 @@ def list_searches(storage: str) -> None:
             f"{each.created.astimezone():%Y-%m-%d}",
             "finished" if each.ended else "unfinished",
             str(each.trials),
-            show("accuracy", each.best),
+            f"{each.metric.heading} {each.metric.show(each.best)}" if each.best is not None else "-",
             _short(each.model),
         )
         for each in summaries
     ]
-    table(("name", "begun", "state", "trials", "accuracy", "model"), rows)
+    table(("name", "begun", "state", "trials", "best", "model"), rows)
 
 
 @click.command()

@@ -102,7 +102,7 @@ def resume(name: str | None, **options: Any) -> None:
 def confirm(name: str | None, seeds: int, **options: Any) -> None:
     """Train the front again with further seeds, and look at the test split.
 
-    Says how much of each accuracy was luck, and which members cannot be told apart. NAME is the most recent search when
+    Says how much of each score was luck, and which members cannot be told apart. NAME is the most recent search when
     not given. What was confirmed before is kept, and what failed is trained again; more seeds, or members that are new
     on the front, are added to it.
     """

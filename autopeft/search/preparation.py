@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autopeft.artifacts import Description
+from autopeft.objectives import Objective, score_of
 from autopeft.plan import Plan
 from autopeft.search.preparing.baselines import prepare_baselines
 from autopeft.search.preparing.dataset import PreparedDataset, prepare_dataset
@@ -15,7 +16,7 @@ from autopeft.search.sameness import BACKBONE, REVISION
 from autopeft.search.worker import Job
 from autopeft.space.candidate import Candidate
 from autopeft.space.space import Space
-from autopeft.trial import Baselines, Costs, SearchRecord
+from autopeft.trial import Baseline, Costs, SearchRecord
 
 _VERSIONED = ("autopeft", "torch", "transformers", "peft", "optuna", "ray")
 
@@ -29,10 +30,12 @@ class Prepared:
     limits: Mapping[str, float]
     """The budget's limits on costs, in numbers."""
     predict: Callable[[Candidate], Costs]
-    baselines: Baselines
+    baselines: Mapping[str, Baseline]
     job: Job
     facts: Mapping[str, Any]
     """For the record: versions, data as understood, sizes."""
+    metric: Objective
+    """What scores are."""
 
 
 def prepare(
@@ -46,7 +49,8 @@ def prepare(
     dataset = prepare_dataset(plan, folder, weights, say, known)
     fitted = prepare_space(space, plan, dataset, say, known)
     data, backbone = dataset.data, dataset.backbone
-    baselines = prepare_baselines(dataset, fitted.space, data.task.metric("auto"), weights, say)
+    metric = data.task.metric(plan.metric)
+    baselines = prepare_baselines(dataset, fitted.space, metric, weights, say)
     description = Description(plan.model, data.task, dataset.max_length, backbone.fingerprint, backbone.revision)
     job = Job(
         dataset.model,
@@ -57,9 +61,11 @@ def prepare(
         fitted.space.cards,
         data.test_fingerprint,
         plan.trust_remote_code,
+        metric.name,
     )
     facts = _facts(dataset, fitted.space)
-    return Prepared(fitted.space, fitted.limits, fitted.predict, baselines, job, facts)
+    score = score_of(metric.name, metric.heading, metric.higher_is_better, metric.ideal)
+    return Prepared(fitted.space, fitted.limits, fitted.predict, baselines, job, facts, score)
 
 
 def _facts(dataset: PreparedDataset, space: Space) -> Mapping[str, Any]:

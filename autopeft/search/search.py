@@ -16,6 +16,7 @@ from autopeft.files import require_folder
 from autopeft.foreign import brief
 from autopeft.fronts import front, select
 from autopeft.methods.saved import trust
+from autopeft.objectives import SCORE
 from autopeft.plan import Budget, Plan, Resources
 from autopeft.search.confirm.ledger import Confirmer, outstanding, require_same_test
 from autopeft.search.confirm.worker import Again
@@ -86,7 +87,7 @@ class Search:
     @property
     def front(self) -> tuple[Trial, ...]:
         """The non-dominated trials, over the plan's objectives."""
-        return front(self.trials, self.plan.objectives)
+        return front(self.trials, self._record.objectives)
 
     def trial(self, number: int) -> Trial:
         """One trial by its number. Raises AutopeftError."""
@@ -95,13 +96,14 @@ class Search:
                 return trial
         raise AutopeftError(f"search '{self.name}' has no trial {number}; it has {len(self.trials)}, numbered from 1.")
 
-    def select(self, *, prefer: str = "accuracy", **limits: Any) -> Trial:
-        """The best trial under limits such as `memory="6GiB", trainable=500_000, accuracy_at_least=0.8`.
+    def select(self, *, prefer: str = SCORE, **limits: Any) -> Trial:
+        """The best trial under limits such as `memory="6GiB", trainable=500_000, score=0.8`. The score may be
+        called by its metric.
 
         Raises AutopeftError that says which limit excludes all, and what the nearest trial needs.
         """
         budget = Budget(**limits).resolved(int(fact(self._record, "backbone_parameters")))
-        return select(self.trials, budget, prefer=prefer)
+        return select(self.trials, budget, self._record.metric, prefer=prefer)
 
     def export(
         self,
@@ -170,7 +172,7 @@ class Search:
         """An Optuna study that holds this search's trials, for its plots and importances."""
         require_trusted(self._record, True, None)
         space = as_searched(self._record)
-        proposer = Proposer(space, self.plan.objectives, self.plan.sampler, self.plan.seed)
+        proposer = Proposer(space, self._record.objectives, self.plan.sampler, self.plan.seed)
         teach(proposer, self._record, _nobody)
         return proposer.study
 
@@ -267,10 +269,19 @@ def _run(
     folder, *_ = run_folders(record, None)
     require_own(record, folder / weights_folder(record))
     prepared = prepare(plan, folder, weights_folder(record), say, None if new else record)
-    seed = plan.seed + len(record.trials)
-    proposer = Proposer(prepared.space, plan.objectives, plan.sampler, seed, prepared.predict, prepared.limits)
     if new:
-        record = replace(record, facts={**prepared.facts, **record.facts}, baselines=prepared.baselines)
+        record = replace(
+            record,
+            facts={**prepared.facts, **record.facts},
+            baselines=prepared.baselines,
+            task=prepared.job.description.task.name,
+            metric=prepared.metric,
+        )
+    seed, objectives = plan.seed + len(record.trials), record.objectives
+    proposer = Proposer(
+        prepared.space, objectives, plan.sampler, seed, prepared.predict, prepared.limits, record.trivial
+    )
+    if new:
         if plan.warm_start:
             record = _warmed(record, prepared, repository, tell)
         record = _created(record, repository, named)
@@ -284,7 +295,7 @@ def _run(
     past = record.facts.get("warm_start", [])
 
     def known_good(predict: Predict) -> list[Mapping[str, Any]]:
-        known = portfolio(prepared.space, predict, plan.objectives, prepared.limits)
+        known = portfolio(prepared.space, predict, objectives, prepared.limits)
         return [*past, *(each for each in known if each not in past)]
 
     tell(Doing("predicting what known good candidates cost, and starting workers"))
@@ -349,7 +360,7 @@ def _confirm(
     record: SearchRecord, seeds: int, resources: Resources, repository: Repository, tell: Callable[[Event], None]
 ) -> None:
     """Trains the front again with the seeds that it lacks; does nothing where it lacks none."""
-    if not front(record.trials, record.plan.objectives):
+    if not front(record.trials, record.objectives):
         raise AutopeftError(f"search '{record.name}' has no front to confirm: no trial finished.")
     if not outstanding(record, seeds):
         return

@@ -103,6 +103,7 @@ class TrainingWorker:
             Status.FINISHED,
             seconds=time.perf_counter() - began,
             measured=with_looks(step, looks),
+            answers=pace.answers,
             artifact=f"{folder.parent.name}/{folder.name}",
             facts={
                 **self.facts,
@@ -135,6 +136,7 @@ class TrainingWorker:
             self._validation,
             trial.candidate,
             self._metric,
+            self._task.metrics,
             seed=trial.seed,
             device=self._device,
             pace=pace,

@@ -7,6 +7,7 @@ from unittest.mock import patch
 import optuna
 import pytest
 
+from autopeft.objectives import objectives_named
 from autopeft.plan import SAMPLERS
 from autopeft.search.proposer import Proposal, Proposer, default_params
 from autopeft.search.samplers import named
@@ -14,13 +15,13 @@ from autopeft.space.parameters import Recalled
 from autopeft.space.space import Space, load_space
 from autopeft.trial import Costs, Outcome, Rung, Status, Trial
 
-OBJECTIVES = ("accuracy", "memory", "trainable")
+OBJECTIVES = objectives_named(("score", "memory", "trainable"))
 SPACE = load_space("default")
 
 
 def finished(number: int, proposal: Proposal, accuracy: float = 0.5, trainable: int = 10) -> Trial:
     costs = Costs(trainable, 100, 4 * trainable, 1000)
-    curve = (Rung(1, 1, accuracy, 0.1, 1.0),)
+    curve = (Rung(1, 1, accuracy, 0.02, 0.1, 1.0),)
     return Trial(
         number, proposal.candidate, costs, proposal.params, 0, Status.FINISHED, curve, Outcome(Status.FINISHED)
     )

@@ -4,6 +4,7 @@ Without JavaScript, or printed, the tables say everything that the plots show.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from autopeft.objectives import show
 from autopeft.reports import confirmations, costs
 from autopeft.reports.findings import (
     Findings,
@@ -29,7 +31,7 @@ from autopeft.reports.findings import (
 from autopeft.reports.format.json import plain
 from autopeft.reports.harmless import harmless
 from autopeft.reports.plots import plots
-from autopeft.reports.wording import describe, describe_fully, heading, plural, show, why
+from autopeft.reports.wording import describe, describe_fully, plural, why
 from autopeft.sizes import show_seconds
 from autopeft.trial import SearchRecord, Trial
 
@@ -57,8 +59,10 @@ def render(record: SearchRecord) -> str:
         described=[str(line) for line in record.facts.get("data", ())],
         labels=[str(label) for label in record.facts.get("labels", ())],
         front=[_front_row(found, trial) for trial in found.front],
-        headings=[heading(name) for name in found.objectives],
-        baselines=[(name, _baseline_row(found, accuracy)) for name, accuracy in baseline_rows(record)],
+        headings=found.headings,
+        baselines=[
+            (name, found.cells_of_baseline(each)) for name, each in baseline_rows(record.baselines, record.metric)
+        ],
         cost_headings=costs.HEADINGS,
         costs=[(trial.number, describe(trial.candidate), costs.cells(trial)) for trial in found.front],
         confirmed=_confirmed(record, found),
@@ -70,7 +74,7 @@ def render(record: SearchRecord) -> str:
         methods=[
             (
                 each,
-                found.accuracy(each.best.accuracy),
+                found.score(each.best),
                 show("trainable", each.best.value("trainable")),
                 show("memory", each.best.value("memory")),
             )
@@ -83,11 +87,11 @@ def render(record: SearchRecord) -> str:
             "trial",
             "status",
             "method",
-            *(heading(name) for name in found.objectives),
+            *found.headings,
             "measured memory",
             "time",
         ],
-        plan=plan_lines(record.plan),
+        plan=plan_lines(record),
         facts=fact_lines(record),
     )
 
@@ -114,10 +118,7 @@ def _front_row(found: Findings, trial: Trial) -> Mapping[str, Any]:
         "knee": found.knee is not None and trial.number == found.knee.number,
         "short": describe(trial.candidate),
         "full": describe_fully(trial.candidate),
-        "values": [
-            found.accuracy(trial.accuracy) if name == "accuracy" else show(name, trial.value(name))
-            for name in found.objectives
-        ],
+        "values": found.cells(trial),
         "seconds": show_seconds(trial.outcome.seconds) if trial.outcome else "-",
     }
 
@@ -129,25 +130,19 @@ def _confirmed(record: SearchRecord, found: Findings) -> Mapping[str, Any] | Non
     return {
         "title": confirmations.title(sure),
         "headings": confirmations.headings(sure),
-        "rows": [(trial.number, describe(trial.candidate), cells) for trial, cells in confirmations.rows(sure)],
+        "rows": [
+            (trial.number, describe(trial.candidate), cells) for trial, cells in confirmations.rows(sure, record.metric)
+        ],
         "lines": lines,
     }
-
-
-def _baseline_row(found: Findings, accuracy: float) -> list[str]:
-    free = {"accuracy": found.accuracy(accuracy), "trainable": "0"}
-    return [free.get(name, "") for name in found.objectives]
 
 
 def _trial_row(found: Findings, trial: Trial) -> Mapping[str, Any]:
     outcome = trial.outcome
     measured = outcome.measured.memory if outcome and outcome.measured else None
-    cells = [
-        Cell("-", -1)
-        if name == "accuracy" and trial.accuracy is None
-        else Cell(show(name, trial.value(name)), trial.value(name))
-        for name in found.objectives
-    ]
+    worst = -found.metric.sign * math.inf
+    cells = [Cell(found.metric.show(trial.score), worst if trial.score is None else trial.score)]
+    cells += [Cell(cost.show(trial.value(cost.name)), trial.value(cost.name)) for cost in found.costs]
     cells.append(Cell(show("memory", measured), -1 if measured is None else measured))
     cells.append(Cell(show_seconds(outcome.seconds), outcome.seconds) if outcome else Cell("-", -1))
     return {

@@ -39,7 +39,7 @@ def outstanding(record: SearchRecord, seeds: int) -> tuple[Confirmation, ...]:
     return tuple(
         Confirmation(trial.number, repeat, seed + repeat, Status.TRAINING)
         for repeat in range(1, seeds + 1)
-        for trial in front(record.trials, record.plan.objectives)
+        for trial in front(record.trials, record.objectives)
         if (trial.number, repeat) not in done
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
+from autopeft.objectives import Objective
 from autopeft.search.samplers.interface import SPANNING, Sampler
 from autopeft.search.samplers.known_costs import KnownCosts
 from autopeft.space.candidate import Candidate
@@ -20,10 +21,12 @@ class Ground:
     """What a sampler may know of the search that it proposes for."""
 
     space: Space
-    objectives: tuple[str, ...]
+    objectives: tuple[Objective, ...]
     predict: Callable[[Candidate], Costs]
     limits: Mapping[str, float]
     seed: int
+    trivial: float | None = None
+    """The score that any candidate has to beat."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class _OfOptuna:
 
 
 def _known_costs(ground: Ground) -> Sampler:
-    return KnownCosts(ground.space, ground.objectives, ground.predict, ground.limits, ground.seed)
+    return KnownCosts(ground.space, ground.objectives, ground.predict, ground.limits, ground.seed, ground.trivial)
 
 
 def _tpe(ground: Ground) -> Sampler:
