@@ -8,7 +8,7 @@ import inspect
 import math
 import os
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
@@ -21,11 +21,13 @@ from autopeft.errors import AutopeftError, unknown
 from autopeft.foreign import brief
 from autopeft.sizes import (
     Share,
-    parse_bytes,
     parse_count,
     parse_count_or_share,
-    parse_fraction,
-    parse_seconds,
+    parse_latency,
+    parse_memory,
+    parse_overhead,
+    parse_stored,
+    parse_wait,
     show_bytes,
     show_count,
     show_fraction,
@@ -44,12 +46,12 @@ OBJECTIVES: Mapping[str, bool] = {
 SAMPLERS = ("known_costs", "tpe", "nsga2", "gp", "random")
 """Every sampler by name; `search/samplers/named.py` makes them."""
 PARSERS: Mapping[str, Callable[[Any], Any]] = {
-    "memory": parse_bytes,
+    "memory": parse_memory,
     "trainable": parse_count_or_share,
-    "stored": parse_bytes,
+    "stored": parse_stored,
     "flops": parse_count,
-    "overhead": parse_fraction,
-    "latency": parse_seconds,
+    "overhead": parse_overhead,
+    "latency": parse_latency,
 }
 """How limits on costs are read; `show_cost` writes what they read."""
 _MOST = 1_000_000_000
@@ -231,10 +233,11 @@ class Plan:
             raise AutopeftError(f"cannot read the plan '{path}': {why}.") from error
         if not isinstance(plain, Mapping):
             raise AutopeftError(f"'{path}' must hold fields such as 'model:' and 'data:'.")
-        both = {**plain, **overrides}
+        both = {**_as_typed(plain, ("time",)), **overrides}
         budgets = [each["budget"] for each in (plain, overrides) if each.get("budget") is not None]
         if all(isinstance(budget, Mapping) for budget in budgets):
-            both["budget"] = {name: limit for budget in budgets for name, limit in budget.items()}
+            limits = {name: limit for budget in budgets for name, limit in budget.items()}
+            both["budget"] = _as_typed(limits, PARSERS)
         return cls.from_dict(both)
 
 
@@ -291,8 +294,16 @@ def _text(name: str, value: object) -> str:
     raise AutopeftError(f"{name} must be a text, not {brief(value, 100)}.")
 
 
+def _as_typed(plain: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
+    """Values of a file, of which some numbers are the texts that they were: a unit may be missing there."""
+    return {
+        name: str(value) if name in names and _is_number(value) and abs(value) < _MOST**9 else value
+        for name, value in plain.items()
+    }
+
+
 def _seconds(name: str, value: Any) -> float:
-    seconds = parse_seconds(value)
+    seconds = parse_wait(name, value)
     if not 0 < seconds <= _MOST:
         raise AutopeftError(f"{name} must be more than 0 seconds{', and less than 30 years' if seconds else ''}.")
     return seconds

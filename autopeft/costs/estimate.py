@@ -19,7 +19,7 @@ from autopeft.costs.depth import Profile
 from autopeft.costs.predict import Predictor
 from autopeft.errors import AutopeftError
 from autopeft.methods.registry import Configured, configured_parts
-from autopeft.sizes import parse_bytes
+from autopeft.sizes import parse_memory
 from autopeft.space.candidate import Training
 from autopeft.space.cards import size_among
 from autopeft.space.space import Space, load_space
@@ -70,7 +70,7 @@ def estimate(
         dtype = dtype or str(model.dtype).removeprefix("torch.")
         model = model.config
     training = Training(batch_size=batch_size, gradient_checkpointing=gradient_checkpointing)
-    limit = None if memory is None else parse_bytes(memory)
+    limit = None if memory is None else parse_memory(memory)
     estimator = _Estimator(model, drawn, training, length, labels, dtype, limit, trust_remote_code)
     if processes < 2:
         return tuple(map(estimator.estimate, names))
