@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from autopeft.backbone.load import Backbone, load_backbone, quietly
-from autopeft.backbone.source import pinned
+from autopeft.backbone.place import pinned
 from autopeft.data.store import encode
 from autopeft.errors import AutopeftError
 from autopeft.files import beside

@@ -147,8 +147,6 @@ class Trial:
 
         `autopeft.load` reads it, and `peft.PeftModel.from_pretrained` where the method is peft's. Raises AutopeftError.
         """
-        from autopeft.artifacts import export, read_description
-
         if self.outcome is None or not self.outcome.artifact:
             raise AutopeftError(f"trial {self.number} has no trained weights: it is {self.status.value}.")
         folder = Path(self.outcome.artifact)
@@ -157,6 +155,8 @@ class Trial:
                 f"the weights of trial {self.number} are gone: there is no folder '{folder}'; if the run folder lies "
                 "elsewhere now, say where by --folder."
             )
+        from autopeft.artifacts import export, read_description
+
         _, candidate = read_description(folder)
         if candidate != self.candidate:
             raise AutopeftError(

@@ -17,6 +17,7 @@ from autopeft.cli.options import (
 )
 from autopeft.cli.printing import say, table
 from autopeft.errors import AutopeftError
+from autopeft.events import IMPORTING
 from autopeft.foreign import printable
 from autopeft.plan import OBJECTIVES, Budget
 from autopeft.storage.urls import shown
@@ -111,7 +112,13 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
 @folder_option
 def export(name: str, trial: int, to: str, storage: str, folder: str | None, **options: Any) -> None:
     """Write a trial's trained weights to a folder."""
-    exported = open_named(name, storage, folder).export(trial, to, **options)
+    from autopeft.reports.progress import Progress
+
+    opened = open_named(name, storage, folder)
+    opened.trial(trial)
+    with Progress() as progress:
+        progress(IMPORTING)
+        exported = opened.export(trial, to, **options)
     say(f"Trial {trial} of {name}: {exported.absolute()}\n\nLoad it in Python:\n")
     say(f'  import autopeft\n\n  model = autopeft.load("{exported}")\n  model.predict(["a text to classify"])')
 

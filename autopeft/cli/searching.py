@@ -127,7 +127,7 @@ def _watch(
     more: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Runs a search under the live display, then reports; says after Ctrl-C or SIGTERM by which command to go on."""
-    from autopeft.events import Begun, Doing
+    from autopeft.events import Begun
     from autopeft.reports import render
     from autopeft.reports.failure import failure
     from autopeft.reports.progress import Progress
@@ -141,7 +141,6 @@ def _watch(
                     begun.append(event.record)
                 progress(event)
 
-            hear(Doing("importing libraries"))
             done = run(hear)
     except KeyboardInterrupt:
         advice = "Nothing was trained yet."

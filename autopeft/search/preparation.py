@@ -11,7 +11,7 @@ from typing import Any
 
 from autopeft.artifacts import Description
 from autopeft.backbone.load import Backbone, load_backbone, load_skeleton
-from autopeft.backbone.source import pinned
+from autopeft.backbone.place import pinned
 from autopeft.costs.predict import Predictor
 from autopeft.data.rows import TaskData, understand
 from autopeft.data.store import MULTIPLE, open_split, tokenize

@@ -13,10 +13,11 @@ import pytest
 import autopeft
 from autopeft.artifacts import read_description
 from autopeft.backbone.load import quietly
+from autopeft.backbone.place import pinned
 from autopeft.errors import AutopeftError
 from autopeft.events import BaselinesKnown, Doing, Event, TrialReported
 from autopeft.plan import Plan
-from autopeft.search.sameness import BACKBONE, REVISION, as_known, pinned, require_same_backbone
+from autopeft.search.sameness import BACKBONE, REVISION, as_known, require_same_backbone
 from autopeft.search.search import _stem
 from autopeft.shipped import shipped
 from autopeft.storage.repository import Repository

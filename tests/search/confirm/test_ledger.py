@@ -14,7 +14,8 @@ from autopeft.data import store
 from autopeft.errors import AutopeftError
 from autopeft.events import Begun, Confirming, Ended, Event, TrialConfirmed
 from autopeft.plan import Plan
-from autopeft.search.confirm.ledger import Confirmer, outstanding, require_same_test
+from autopeft.search.confirm.lacking import outstanding, require_same_test
+from autopeft.search.confirm.ledger import Confirmer
 from autopeft.search.confirm.worker import Again, Answered, ConfirmingWorker
 from autopeft.search.preparation import prepare
 from autopeft.search.worker import Job, TrainingWorker
@@ -244,7 +245,7 @@ def test_the_test_split_is_read_for_confirmations_only(place: Path, monkeypatch:
         opened.append(name)
         return open_split(folder, name)
 
-    for module in ("worker", "confirming", "preparation"):
+    for module in ("worker", "confirm.worker", "preparation"):
         monkeypatch.setattr(f"autopeft.search.{module}.open_split", note)
     searched = autopeft.search(**options(place, "unseen", trials=1))
     assert "test" not in opened
