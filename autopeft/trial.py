@@ -235,3 +235,10 @@ class SearchRecord:
     """How many candidates were never trained, by the limit that they broke."""
     confirmations: tuple[Confirmation, ...] = ()
     """By trial and repeat."""
+
+    @property
+    def ended_by_time(self) -> bool:
+        """Whether the search ended because its time was over, before it had all its trials."""
+        if self.ended is None or self.plan.time is None:
+            return False
+        return self.plan.trials is None or sum(each.outcome is not None for each in self.trials) < self.plan.trials

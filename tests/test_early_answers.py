@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +17,7 @@ from tests.test_guards import HEAVY, ROOT
 SLIPS = {
     "search --model ./no-model --data reviews.csv": "there is no model folder './no-model'",
     "search --model folder --data reviews.csv": "folder' is no model folder: it holds no config.json",
-    "search --model org/model --data revews.csv": "there is no file or folder 'revews.csv'. Did you mean 'reviews.csv'?",
+    "search --model org/model --data revews.csv": "'revews.csv'. Did you mean 'reviews.csv'?",
     "search --model org/model --data ./nowhere": "there is no file or folder './nowhere'",
     "search --model org/model --data reviews.csv --space quik": "Did you mean 'quick'?",
     "search --model org/model --data reviews.csv --space folder": "folder' holds no cards",
@@ -30,6 +29,8 @@ SLIPS = {
     "search --plan no-plan.yaml": "cannot read the plan 'no-plan.yaml'",
     "resume bear": "Did you mean 'bare'?",
     "resume bare": "reached its limits already",
+    "resume bare --trials 1": "search 'bare' has a trial already",
+    "resume bare --time 2": "time: 2 seconds? Write 2h or 2m or 2s.",
     "confirm bear": "Did you mean 'bare'?",
     "confirm bare --model ./no-model": "there is no model folder './no-model'",
     "confirm bare --data ./nowhere.csv": "there is no file or folder './nowhere.csv'",

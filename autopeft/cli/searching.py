@@ -77,18 +77,27 @@ def _demo_paths(folder: str) -> dict[str, str]:
 
 @click.command()
 @name_argument
+@click.option(
+    "--trials", type=int, help="Go on until there are so many trials in all, also where the search had ended."
+)
+@click.option("--time", metavar="DURATION", help="Go on until the search took so long in all, such as 2h; likewise.")
 @moved_options("model", "data", "space")
 @trusting_option
 @options_of(Resources)
-def resume(name: str | None, **options: Any) -> None:
-    """Go on with an interrupted search: finished trials are kept. NAME is the most recent search when not given."""
+def resume(name: str | None, trials: int | None, time: str | None, **options: Any) -> None:
+    """Go on with an interrupted search, or give a finished one more trials or time.
+
+    Finished trials are kept. NAME is the most recent search when not given.
+    """
     resources = given_of(options, Resources)
     searched = name or most_recent(options["storage"] or Resources.storage)
 
     def run(on_event: "Callable[[Event], None]") -> "Search":
         from autopeft.search.search import resume as resume_search
 
-        return resume_search(searched, on_event=on_event, **_about_files(options), **resources)
+        return resume_search(
+            searched, trials=trials, time=time, on_event=on_event, **_about_files(options), **resources
+        )
 
     _watch(run, resources)
 

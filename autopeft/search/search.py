@@ -19,6 +19,7 @@ from autopeft.foreign import brief
 from autopeft.fronts import front, select
 from autopeft.plan import Budget, Plan, Resources
 from autopeft.search.confirm.lacking import outstanding
+from autopeft.search.limits import extended
 from autopeft.search.sameness import fact, require_trusted
 from autopeft.search.slips import require_names, require_places
 from autopeft.search.whereabouts import (
@@ -222,6 +223,8 @@ def search(
 def resume(
     name: str,
     *,
+    trials: int | None = None,
+    time: str | float | None = None,
     on_event: Callable[[Event], None] | None = None,
     model: str | None = None,
     data: str | None = None,
@@ -231,8 +234,9 @@ def resume(
 ) -> Search:
     """Goes on with an interrupted search: finished trials are kept, unfinished ones are trained again.
 
-    `resources` are the fields of `Resources`; `model`, `data` and `space` are for what lies elsewhere now;
-    `trust_remote_code` says once more what the plan says. Raises AutopeftError.
+    With `trials` or `time`, which count from the search's beginning, also with one that had reached its limits: the
+    plan has these from now on. `resources` are the fields of `Resources`; `model`, `data` and `space` are for what lies
+    elsewhere now; `trust_remote_code` says once more what the plan says. Raises AutopeftError.
     """
     where = Resources(**resources)
     with Repository(where.storage) as repository:
@@ -240,9 +244,12 @@ def resume(
         record = repository.load(name)
         require_kept(record)
         require_trusted(record, trust_remote_code, space)
-        lacks = outstanding(record, record.plan.confirm)
-        if record.ended is not None and not lacks:
-            raise AutopeftError(f"search '{name}' reached its limits already; see `autopeft report {name}`.")
+        record = extended(record, trials, time)
+        if record.ended is not None and not outstanding(record, record.plan.confirm):
+            raise AutopeftError(
+                f"search '{name}' reached its limits already; see `autopeft report {name}`, or give it more by "
+                "--trials or --time."
+            )
         record = _sitting(record, {"model": model, "data": data, "space": space}, resources.get("folder"))
         require_places(record.plan)
         tell = on_event or _nobody

@@ -72,6 +72,7 @@ def run(
         with closing(finder):
             finder.begin(known_good, least=len(past), tried=[trial.params for trial in record.trials])
             _train(driver, prepared.job, resources)
+        driver.remember_time()
         repository.update(record.name, ended=datetime.now(UTC))
         record = repository.load(record.name)
         if outstanding(record, plan.confirm):
@@ -100,8 +101,10 @@ def _created(record: SearchRecord, repository: Repository, named: bool) -> Searc
 
 
 def _remember(record: SearchRecord, before: SearchRecord, repository: Repository) -> None:
-    """Remembers what a new sitting changed: where files lie, and trials that cannot be gone on with."""
+    """Remembers what a new sitting changed: where files lie, its limits, and trials that cannot be gone on with."""
     repository.update(record.name, plan=record.plan, facts=record.facts)
+    if record.ended is None:
+        repository.reopen(record.name)
     for trial in record.trials:
         if trial not in before.trials:
             repository.record(record.name, trial)
