@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 import autopeft
 from autopeft.cli import main
 from autopeft.plan import PARSERS, Budget, Plan, Resources, field_docs
+from autopeft.reports import formats
 from autopeft.reports.findings import no_gain
 from tests.user import user_folder
 
@@ -65,17 +66,29 @@ def test_the_list_shows_the_search(place: Path) -> None:
 @pytest.mark.usefixtures("searched")
 @pytest.mark.parametrize("name", [["reviews"], []])
 def test_a_report_is_json_and_csv(place: Path, name: list[str]) -> None:
-    everything = json.loads(run("report", *name, "--json", *where(place)).stdout)
+    everything = json.loads(run("report", *name, "--format", "json", *where(place)).stdout)
     assert len(everything["trials"]) == 3
-    rows = list(csv.DictReader(run("report", *name, "--csv", *where(place)).stdout.splitlines()))
+    rows = list(csv.DictReader(run("report", *name, "--format", "csv", *where(place)).stdout.splitlines()))
     assert len(rows) == 3
 
 
 @pytest.mark.usefixtures("searched")
 def test_a_page_is_written_and_its_path_printed(place: Path) -> None:
-    page = place / "report.html"
-    assert str(page) in run("report", "--html", page, *where(place)).stdout
-    assert "reviews" in page.read_text(encoding="utf-8")
+    for given in (["--to"], ["--format", "html", "--to"], ["--html"]):
+        page = place / f"report{len(given[0])}{len(given)}.html"
+        assert str(page) in run("report", *given, page, *where(place)).stdout
+        assert "<title>" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("searched")
+@pytest.mark.parametrize("name", formats())
+def test_every_format_is_printed_and_written(place: Path, name: str) -> None:
+    file = place / "report.some"
+    printed = run("report", "--format", name, *where(place))
+    written = run("report", "--format", name, "--to", file, *where(place))
+    assert (printed.exit_code, written.exit_code) == (0, 0)
+    assert file.read_text(encoding="utf-8").rstrip("\n") == printed.stdout.rstrip("\n")
+    assert name in run("report", "--help").stdout
 
 
 @pytest.mark.usefixtures("searched")
@@ -138,8 +151,8 @@ def test_limits_that_exclude_every_trial_are_answered(place: Path) -> None:
         (["resume", "reviews"], "reached its limits"),
         (["report", "review"], "reviews"),
         (["export", "reviews", "99", "--to", "nowhere"], "has no trial 99"),
-        (["report", "--html", "no/such/folder/report.html"], "cannot write 'no/such/folder/report.html'"),
-        (["report", "--html", "."], "'.' is a directory"),
+        (["report", "--to", "no/such/folder/report.html"], "cannot write 'no/such/folder/report.html'"),
+        (["report", "--to", "."], "'.' is a directory"),
     ],
 )
 def test_a_slip_after_a_search_is_answered(place: Path, arguments: list[str], answer: str) -> None:

@@ -36,6 +36,7 @@ SLIPS = {
     "confirm bare --data ./nowhere.csv": "there is no file or folder './nowhere.csv'",
     "confirm bare --data reviews.csv --space ./no-cards": "unknown space './no-cards'",
     "report bear": "Did you mean 'bare'?",
+    "report bare --format htm": "unknown report format 'htm'. Did you mean 'html'?",
     "select bear": "Did you mean 'bare'?",
     "select bare --memory 8": "memory: 8 bytes? Write 8GiB.",
     "export bear 1 --to winner": "Did you mean 'bare'?",

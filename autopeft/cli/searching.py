@@ -164,7 +164,7 @@ def _watch(
         say(f"Error: {reason}", err=True)
         click.get_current_context().exit(IN_VAIN)
     where = {"storage": resources["storage"]} if "storage" in resources else {}
-    say(f"\nAs a page:     {_command('report', done.name, where)} --html report.html")
+    say(f"\nAs a page:     {_command('report', done.name, where)} --to report.html")
     say(f"Under limits:  {_command('select', done.name, where)} --memory SIZE --trainable COUNT{_hint(where)}")
 
 
