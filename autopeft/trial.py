@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from autopeft.errors import AutopeftError
-from autopeft.plan import Plan
+from autopeft.plan import Plan, show_cost
 from autopeft.space.candidate import Candidate
 
 
@@ -125,6 +125,11 @@ class Trial:
     finished: datetime | None = None
     alone: bool = False
     """It is to have a whole device to itself. Whoever gives it knows why; it is not remembered with the trial."""
+
+    def __repr__(self) -> str:
+        costs = ", ".join(f"{name} {show_cost(name, self.predicted.value(name))}" for name in ("memory", "trainable"))
+        judged = "" if self.accuracy is None else f", accuracy {self.accuracy:.3f}"
+        return f"<Trial {self.number}: {self.candidate.name}, {self.status.value}{judged}, {costs}>"
 
     @property
     def accuracy(self) -> float | None:

@@ -53,6 +53,10 @@ class Search:
         self._folder = folder
         self._record = self._load()
 
+    def __repr__(self) -> str:
+        trials = "1 trial" if len(self.trials) == 1 else f"{len(self.trials)} trials"
+        return f"<Search '{self.name}': {trials}, {len(self.front) or 'none'} on the front>"
+
     def refresh(self) -> "Search":
         """Reads the database again, for a search that is still running elsewhere."""
         self._record = self._load()

@@ -23,7 +23,7 @@ from autopeft.search.search import _stem
 from autopeft.shipped import shipped
 from autopeft.storage.repository import Repository
 from autopeft.trial import SearchRecord, Status
-from tests.reports.records import bare, trial
+from tests.reports.records import BITFIT, bare, trial
 from tests.tiny import tiny
 from tests.user import user_folder
 
@@ -359,3 +359,15 @@ def test_a_project_that_was_moved_whole_goes_on_from_where_it_lies_now(
     search.confirm(1, workers=0, model="model", data="reviews.csv")
     search.confirm(2, workers=0)
     assert len(search.record.confirmations) == 2
+
+
+def test_a_search_and_a_trial_say_what_they_are_in_one_line(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path}/searches.db"
+    with Repository(storage) as repository:
+        repository.create(bare(trial(1), trial(2, BITFIT, (), status=Status.FAILED)))
+        repository.create(replace(bare(trial(1, BITFIT, (), status=Status.TRAINING)), name="new"))
+    search = autopeft.open("bare", storage=storage)
+    assert repr(search) == "<Search 'bare': 2 trials, 1 on the front>"
+    assert repr(search.trial(1)) == "<Trial 1: lora, finished, accuracy 0.800, memory 402 MiB, trainable 73.7k>"
+    assert repr(search.trial(2)) == "<Trial 2: bitfit, failed, memory 402 MiB, trainable 73.7k>"
+    assert repr(autopeft.open("new", storage=storage)) == "<Search 'new': 1 trial, none on the front>"
