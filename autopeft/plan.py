@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from autopeft.declared import read_declared
 from autopeft.errors import AutopeftError, unknown
+from autopeft.files import found_in
 from autopeft.foreign import brief
 from autopeft.sizes import (
     Share,
@@ -43,8 +44,8 @@ OBJECTIVES: Mapping[str, bool] = {
     "overhead": False,
 }
 """Every objective by name, and whether more of it is better."""
-SAMPLERS = ("known_costs", "tpe", "nsga2", "gp", "random")
-"""Every sampler by name; `search/samplers/named.py` makes them."""
+SAMPLERS = found_in(Path(__file__).parent / "search" / "samplers")
+"""Every sampler by name: the files of that folder, none of which is imported here."""
 PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "memory": parse_memory,
     "trainable": parse_count_or_share,
@@ -145,7 +146,7 @@ class Plan:
     max_length: int = 128
     """Longest text in tokens; what is longer is cut off."""
     sampler: str = "known_costs"
-    """How candidates are proposed: known_costs (our own), tpe, nsga2, gp or random."""
+    """How candidates are proposed: known_costs is our own, the others are Optuna's."""
     seed: int = 0
     """Fixes the validation split and every trial's training; the proposals, too, in one sitting without `resume`."""
     confirm: int = 0

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
 
-from autopeft.plan import Resources, field_docs
+from autopeft.plan import SAMPLERS, Resources, field_docs
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _SIZES = {
@@ -19,6 +19,7 @@ _SIZES = {
     "latency": "DURATION",
     "time": "DURATION",
     "timeout": "DURATION",
+    "sampler": "|".join(SAMPLERS),
 }
 """Options that the dataclasses read as text, and how to write them."""
 storage_option = click.option(
@@ -68,7 +69,10 @@ def _kind(name: str, hint: Any) -> dict[str, Any]:
     """How the option of a field is given: a flag, or with a value."""
     if hint is bool:
         return {"is_flag": True, "default": None}
-    return {"type": str if name in _SIZES else _scalar(hint), "metavar": _SIZES.get(name) or _metavar(hint)}
+    return {
+        "type": str if name in _SIZES else _scalar(hint),
+        "metavar": _SIZES.get(name) or _metavar(hint),
+    }
 
 
 def _scalar(hint: Any) -> type:

@@ -18,11 +18,12 @@ import numpy as np
 from optuna.samplers import BaseSampler, RandomSampler
 
 from autopeft.search.extrapolation import ends
-from autopeft.search.samplers.accuracy import Accuracy, Result
-from autopeft.search.samplers.drawing import Drawn
-from autopeft.search.samplers.features import Array, Described, describe
-from autopeft.search.samplers.improvement import Improvement, budgets_between
-from autopeft.search.samplers.prices import Prices, key_of
+from autopeft.search.samplers.parts.accuracy import Accuracy, Result
+from autopeft.search.samplers.parts.drawing import Drawn
+from autopeft.search.samplers.parts.features import Array, Described, describe
+from autopeft.search.samplers.parts.improvement import Improvement, budgets_between
+from autopeft.search.samplers.parts.interface import Ground, Sampler
+from autopeft.search.samplers.parts.prices import Prices, key_of
 from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Recalled
 from autopeft.space.space import Space
@@ -47,6 +48,10 @@ class _Point:
     params: Mapping[str, Any]
     described: Described
     costs: Array
+
+
+def sampler(ground: Ground) -> Sampler:
+    return KnownCosts(ground.space, ground.objectives, ground.predict, ground.limits, ground.seed)
 
 
 class KnownCosts:
