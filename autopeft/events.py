@@ -13,6 +13,10 @@ class Doing:
     what: str
 
 
+IMPORTING = Doing("importing libraries")
+"""Said before torch and all that comes with it is imported, which takes seconds."""
+
+
 @dataclass(frozen=True)
 class Begun:
     """Everything is prepared; trials follow. The record holds the trials of earlier sittings when resumed."""

@@ -12,12 +12,13 @@ from typing import Any
 from autopeft.errors import unknown
 from autopeft.sizes import (
     Share,
-    parse_bytes,
     parse_count,
     parse_count_or_share,
-    parse_fraction,
+    parse_latency,
+    parse_memory,
+    parse_overhead,
     parse_score,
-    parse_seconds,
+    parse_stored,
     show_bytes,
     show_count,
     show_fraction,
@@ -41,11 +42,12 @@ class Unit:
     """How a limit is written, for `--help`."""
 
 
-BYTES = Unit(parse_bytes, show_bytes, "SIZE")
+MEMORY = Unit(parse_memory, show_bytes, "SIZE")
+STORED = Unit(parse_stored, show_bytes, "SIZE")
 COUNT = Unit(parse_count, show_count, "COUNT")
 COUNT_OR_SHARE = Unit(parse_count_or_share, show_count, "COUNT|SHARE")
-FRACTION = Unit(parse_fraction, show_fraction, "SHARE")
-SECONDS = Unit(parse_seconds, show_milliseconds, "DURATION")
+FRACTION = Unit(parse_overhead, show_fraction, "SHARE")
+SECONDS = Unit(parse_latency, show_milliseconds, "DURATION")
 TOWARDS_ONE = Unit(parse_score, show_score, "NUMBER|SHARE")
 UNBOUNDED = Unit(parse_score, show_number, "NUMBER|SHARE")
 
@@ -103,9 +105,9 @@ ACCURACY = score_of("accuracy", "accuracy")
 COSTS: Mapping[str, Objective] = {
     each.name: each
     for each in (
-        Objective("memory", "peak memory", BYTES),
+        Objective("memory", "peak memory", MEMORY),
         Objective("trainable", "trainable", COUNT_OR_SHARE),
-        Objective("stored", "stored size", BYTES),
+        Objective("stored", "stored size", STORED),
         Objective("flops", "FLOPs per step", COUNT),
         Objective("overhead", "inference overhead", FRACTION),
     )

@@ -9,7 +9,7 @@ import math
 import os
 import textwrap
 import warnings
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from dataclasses import InitVar, asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cache
@@ -19,12 +19,13 @@ from typing import Any, Self
 
 from autopeft.declared import read_declared
 from autopeft.errors import AutopeftError, unknown
+from autopeft.files import found_in
 from autopeft.foreign import brief
 from autopeft.objectives import ACCURACY, COSTS, SCORE, UNITS, Limits
-from autopeft.sizes import Share, parse_seconds
+from autopeft.sizes import Share, parse_wait
 
-SAMPLERS = ("known_costs", "tpe", "nsga2", "gp", "random")
-"""Every sampler by name; `search/samplers/named.py` makes them."""
+SAMPLERS = found_in(Path(__file__).parent / "search" / "samplers")
+"""Every sampler by name: the files of that folder, none of which is imported here."""
 _MOST = 1_000_000_000
 """Of whatever is counted; more is a slip, and some libraries cannot hold it."""
 
@@ -106,7 +107,7 @@ class Plan:
     max_length: int = 128
     """Longest text in tokens; what is longer is cut off."""
     sampler: str = "known_costs"
-    """How candidates are proposed: known_costs (our own), tpe, nsga2, gp or random."""
+    """How candidates are proposed: known_costs is our own, the others are Optuna's."""
     seed: int = 0
     """Fixes the validation split and every trial's training; the proposals, too, in one sitting without `resume`."""
     confirm: int = 0
@@ -218,10 +219,11 @@ class Plan:
             raise AutopeftError(f"cannot read the plan '{path}': {why}.") from error
         if not isinstance(plain, Mapping):
             raise AutopeftError(f"'{path}' must hold fields such as 'model:' and 'data:'.")
-        both = {**plain, **overrides}
+        both = {**_as_typed(plain, ("time",)), **overrides}
         budgets = [each["budget"] for each in (plain, overrides) if each.get("budget") is not None]
         if all(isinstance(budget, Mapping) for budget in budgets):
-            both["budget"] = {name: limit for budget in budgets for name, limit in budget.items()}
+            limits = {name: limit for budget in budgets for name, limit in budget.items()}
+            both["budget"] = _as_typed(limits, UNITS)
         return cls.from_dict(both)
 
 
@@ -278,8 +280,16 @@ def _text(name: str, value: object) -> str:
     raise AutopeftError(f"{name} must be a text, not {brief(value, 100)}.")
 
 
+def _as_typed(plain: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
+    """Values of a file, of which some numbers are the texts that they were: a unit may be missing there."""
+    return {
+        name: str(value) if name in names and _is_number(value) and abs(value) < _MOST**9 else value
+        for name, value in plain.items()
+    }
+
+
 def _seconds(name: str, value: Any) -> float:
-    seconds = parse_seconds(value)
+    seconds = parse_wait(name, value)
     if not 0 < seconds <= _MOST:
         raise AutopeftError(f"{name} must be more than 0 seconds{', and less than 30 years' if seconds else ''}.")
     return seconds

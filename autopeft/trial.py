@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopeft.errors import AutopeftError
-from autopeft.objectives import ACCURACY, SCORE, Objective, objectives_named
+from autopeft.objectives import ACCURACY, SCORE, Objective, objectives_named, show
 from autopeft.plan import Plan
 from autopeft.space.candidate import Candidate
 
@@ -168,6 +168,11 @@ class Trial:
     alone: bool = False
     """It is to have a whole device to itself. Whoever gives it knows why; it is not remembered with the trial."""
 
+    def __repr__(self) -> str:
+        costs = ", ".join(f"{name} {show(name, self.predicted.value(name))}" for name in ("memory", "trainable"))
+        judged = "" if self.score is None else f", score {self.score:.3g}"
+        return f"<Trial {self.number}: {self.candidate.name}, {self.status.value}{judged}, {costs}>"
+
     @property
     def score(self) -> float | None:
         """The metric at the last rung; None before the first."""
@@ -194,8 +199,6 @@ class Trial:
 
         `autopeft.load` reads it, and `peft.PeftModel.from_pretrained` where the method is peft's. Raises AutopeftError.
         """
-        from autopeft.artifacts import export, read_description
-
         if self.outcome is None or not self.outcome.artifact:
             raise AutopeftError(f"trial {self.number} has no trained weights: it is {self.status.value}.")
         folder = Path(self.outcome.artifact)
@@ -204,6 +207,8 @@ class Trial:
                 f"the weights of trial {self.number} are gone: there is no folder '{folder}'; if the run folder lies "
                 "elsewhere now, say where by --folder."
             )
+        from autopeft.artifacts import export, read_description
+
         _, candidate = read_description(folder)
         if candidate != self.candidate:
             raise AutopeftError(
@@ -287,3 +292,10 @@ class SearchRecord:
         known = [each for each in self.baselines.values() if math.isfinite(each.score)]
         alike = [each for each in known if each.seconds is None] or known
         return min((each.score for each in alike), key=lambda score: self.metric.sign * score, default=None)
+
+    @property
+    def ended_by_time(self) -> bool:
+        """Whether the search ended because its time was over, before it had all its trials."""
+        if self.ended is None or self.plan.time is None:
+            return False
+        return self.plan.trials is None or sum(each.outcome is not None for each in self.trials) < self.plan.trials

@@ -16,8 +16,8 @@ from surfaces import Surface
 
 from autopeft.objectives import Objective
 from autopeft.search.proposer import Proposal
-from autopeft.search.samplers.drawing import Drawn
-from autopeft.search.samplers.features import GROUPS, Described, describe
+from autopeft.search.samplers.parts.drawing import Drawn
+from autopeft.search.samplers.parts.features import GROUPS, Described, describe
 from autopeft.space.candidate import Candidate
 from autopeft.trial import Status, Trial
 

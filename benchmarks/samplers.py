@@ -32,10 +32,10 @@ from rivals import RIVALS, Moasha, Random, rival
 from surfaces import Recorded, Surface, Synthetic
 
 from autopeft.objectives import objectives_named
+from autopeft.plan import SAMPLERS
 from autopeft.search.portfolio import portfolio
 from autopeft.search.proposer import Proposer
-from autopeft.search.samplers.drawing import Drawn
-from autopeft.search.samplers.named import SAMPLERS
+from autopeft.search.samplers.parts.drawing import Drawn
 from autopeft.search.stopping import goes_on
 from autopeft.trial import Outcome, Status, Trial
 

@@ -274,9 +274,9 @@ def test_a_diverged_or_unfinished_trial_is_never_selected():
 
 limited = st.builds(
     Budget,
-    memory=st.none() | st.integers(1, 4),
+    memory=st.none() | st.sampled_from(["1 B", "2 B", "3 B", "4 B"]),
     trainable=st.none() | st.integers(1, 4),
-    stored=st.none() | st.integers(1, 4),
+    stored=st.none() | st.sampled_from(["1 B", "2 B", "3 B", "4 B"]),
     flops=st.none() | st.integers(1, 4),
     score=st.none() | st.sampled_from([0.0, 0.5, 1.0]),
 )
@@ -330,7 +330,7 @@ def test_all_that_the_nearest_trial_breaks_is_told():
 
 
 @given(
-    memory=st.integers(10, 10**12),
+    memory=st.integers(1000, 10**12),
     trainable=st.integers(10, 10**12),
     accuracy=st.floats(0, 0.999),
     share=st.floats(0.3, 0.999),

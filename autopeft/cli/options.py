@@ -9,10 +9,15 @@ import click
 
 from autopeft.cli.printing import say
 from autopeft.objectives import SCORE, UNITS
-from autopeft.plan import Budget, Resources, field_docs
+from autopeft.plan import SAMPLERS, Budget, Resources, field_docs
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-_SIZES = {**{name: unit.metavar for name, unit in UNITS.items()}, "time": "DURATION", "timeout": "DURATION"}
+_SIZES = {
+    **{name: unit.metavar for name, unit in UNITS.items()},
+    "time": "DURATION",
+    "timeout": "DURATION",
+    "sampler": "|".join(SAMPLERS),
+}
 """Options that the dataclasses read as text, and how to write them."""
 _RENAMED: Mapping[type, Mapping[str, str]] = {Budget: {"accuracy_at_least": SCORE}}
 """What options were called; the old names go on working, and are not shown."""
@@ -65,7 +70,10 @@ def _kind(name: str, hint: Any) -> dict[str, Any]:
     """How the option of a field is given: a flag, or with a value."""
     if hint is bool:
         return {"is_flag": True, "default": None}
-    return {"type": str if name in _SIZES else _scalar(hint), "metavar": _SIZES.get(name) or _metavar(hint)}
+    return {
+        "type": str if name in _SIZES else _scalar(hint),
+        "metavar": _SIZES.get(name) or _metavar(hint),
+    }
 
 
 def _scalar(hint: Any) -> type:

@@ -18,9 +18,11 @@ from autopeft.cli.options import (
 )
 from autopeft.cli.printing import say, table
 from autopeft.errors import AutopeftError
+from autopeft.events import IMPORTING
 from autopeft.foreign import printable
 from autopeft.objectives import COSTS, SCORE, objective_named
 from autopeft.plan import Budget
+from autopeft.reports import DEFAULT, format_of, formats, render, require_format
 from autopeft.storage.urls import shown
 
 if TYPE_CHECKING:
@@ -29,30 +31,37 @@ if TYPE_CHECKING:
 
 @click.command()
 @name_argument
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write a page to FILE.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print one line per trial as CSV.")
+@click.option(
+    "--format",
+    "wanted",
+    metavar="NAME",
+    help=f"One of {', '.join(formats())}.  [default: what FILE ends in, else terminal]",
+)
+@click.option("--to", "file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it to FILE.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), hidden=True)  # As `--format html --to` was.
 @storage_option
 @folder_option
-def report(name: str | None, html: Path | None, as_json: bool, as_csv: bool, storage: str, folder: str | None) -> None:
+def report(
+    name: str | None, wanted: str | None, file: Path | None, html: Path | None, storage: str, folder: str | None
+) -> None:
     """Report a search, running or finished. NAME is the most recent search when not given."""
-    from autopeft.reports import render
     from autopeft.reports.wording import numbers
 
+    wanted, file = ("html", html) if html else (wanted, file)
+    format = wanted or format_of(file)
+    require_format(format)
     opened = open_named(name, storage, folder)
-    record = opened.record
-    if html is None:
-        click.echo(render(record, "json" if as_json else "csv" if as_csv else "terminal").rstrip("\n"))
-        gone = tuple(trial.number for trial in opened.front if not opened.has_weights(trial.number))
-        if gone and not (as_json or as_csv):
-            say(f"The weights of {numbers(gone)} are gone; if the run folder was moved, say where by --folder.")
+    if file is not None:
+        try:
+            file.write_text(click.unstyle(render(opened.record, format)), encoding="utf-8")
+        except OSError as error:
+            raise AutopeftError(f"cannot write '{file}': {error.strerror}.") from error
+        say(f"Report of {opened.name}: {file.absolute()}")
         return
-    page = render(record, "html")
-    try:
-        html.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise AutopeftError(f"cannot write '{html}': {error.strerror}.") from error
-    say(f"Report of {record.name}: {html.absolute()}")
+    click.echo(render(opened.record, format).rstrip("\n"))
+    gone = tuple(trial.number for trial in opened.front if not opened.has_weights(trial.number))
+    if gone and format == DEFAULT:
+        say(f"The weights of {numbers(gone)} are gone; if the run folder was moved, say where by --folder.")
 
 
 @click.command(
@@ -115,7 +124,13 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
 @folder_option
 def export(name: str, trial: int, to: str, storage: str, folder: str | None, **options: Any) -> None:
     """Write a trial's trained weights to a folder."""
-    exported = open_named(name, storage, folder).export(trial, to, **options)
+    from autopeft.reports.progress import Progress
+
+    opened = open_named(name, storage, folder)
+    opened.trial(trial)
+    with Progress() as progress:
+        progress(IMPORTING)
+        exported = opened.export(trial, to, **options)
     say(f"Trial {trial} of {name}: {exported.absolute()}\n\nLoad it in Python:\n")
     say(f'  import autopeft\n\n  model = autopeft.load("{exported}")\n  model.predict(["a text to classify"])')
 

@@ -139,6 +139,8 @@ def tally(record: SearchRecord, found: Findings) -> str:
         said.append(f"hypervolume of the front {found.hypervolume:.3f}")
     if found.seconds is not None:
         said.append(f"{show_seconds(found.seconds)} of search")
+    if record.ended_by_time:
+        said.append(f"the search ended because its time of {show_seconds(record.plan.time or 0)} was over")
     return "; ".join(said) + ("." if record.ended else "; the search is running or was interrupted.")
 
 

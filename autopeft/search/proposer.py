@@ -17,7 +17,8 @@ from optuna.trial import TrialState
 
 from autopeft.errors import CannotAttach
 from autopeft.objectives import Objective
-from autopeft.search.samplers.named import SAMPLERS, Ground
+from autopeft.search.samplers import sampler_named
+from autopeft.search.samplers.parts.interface import Ground
 from autopeft.space.candidate import Candidate, Value
 from autopeft.space.parameters import Draws, Parameter, Recalled, label
 from autopeft.space.space import Space
@@ -60,7 +61,7 @@ class Proposer:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = space
         self._objectives = objectives
-        self._sampler = SAMPLERS[sampler](Ground(space, objectives, predict, limits, seed, trivial))
+        self._sampler = sampler_named(sampler, Ground(space, objectives, predict, limits, seed, trivial))
         directions = [_MAXIMIZE if each.higher_is_better else _MINIMIZE for each in objectives]
         self.study = optuna.create_study(directions=directions, sampler=self._sampler.optuna)
         self._asked: dict[int, optuna.trial.Trial] = {}

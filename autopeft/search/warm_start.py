@@ -17,8 +17,8 @@ from autopeft.fronts import front
 from autopeft.objectives import Objective, objectives_named
 from autopeft.search.portfolio import in_order
 from autopeft.search.sameness import BACKBONE
-from autopeft.search.samplers.interface import SPANNING
-from autopeft.search.samplers.prices import key_of
+from autopeft.search.samplers.parts.interface import SPANNING
+from autopeft.search.samplers.parts.prices import key_of
 from autopeft.space.candidate import Candidate, Value
 from autopeft.space.parameters import Parameter, Recalled, label
 from autopeft.space.space import Space

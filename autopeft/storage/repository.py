@@ -210,6 +210,12 @@ class Repository:
                 if value is not None:
                     setattr(row, field, value)
 
+    def reopen(self, name: str) -> None:
+        """Remembers that a search goes on that had reached its limits."""
+        search_id = self._claimed(name)
+        with self._writing() as session:
+            session.get_one(SearchRow, search_id).ended = None
+
     def delete(self, name: str) -> None:
         """Forgets a search with all that belongs to it."""
         search_id = self._claimed(name)

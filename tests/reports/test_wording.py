@@ -89,6 +89,7 @@ def test_lost_trials_are_told_apart_from_failed_ones() -> None:
     told = bare(trial(1), *lost, trial(4, BITFIT, (), status=Status.FAILED, reason=defect))
     found = find(told)
     assert tally(told, found).startswith("4 trials: 1 finished, 1 failed, 2 lost; ")
+
     assert failure_lines(found) == ("Trials 2, 3 lost: the worker was lost: killed", f"Trial 4 failed: {defect}")
     assert {each.name: each.failed for each in found.methods} == {"lora": 0, "bitfit": 1}
     none = bare(*lost)
@@ -117,3 +118,13 @@ def test_a_plan_is_told_with_its_limits() -> None:
     assert said["budget"] == "peak memory at most 1.00 GiB, trainable at most 1%"
     assert said["search"] == "at most 8 trials"
     assert "memory (less is better)" in said["objectives"]
+
+
+@pytest.mark.parametrize(("trials", "said"), [(None, True), (9, True), (2, False)])
+def test_a_search_that_ended_by_its_time_says_so(trials: int | None, said: bool) -> None:
+    known = bare(trial(1), trial(2))
+    known = replace(known, plan=replace(known.plan, trials=trials, time=1800.0))
+    told = tally(known, find(known))
+    assert ("; the search ended because its time of 30 min 00 s was over." in told) is said
+    running = replace(known, ended=None)
+    assert tally(running, find(running)).endswith("; the search is running or was interrupted.")

@@ -16,7 +16,7 @@ from autopeft.errors import AutopeftError
 from autopeft.events import BaselinesKnown, Begun, Ended, Event
 from autopeft.plan import Budget, Plan
 from autopeft.search.preparation import prepare
-from autopeft.search.samplers.drawing import Drawn
+from autopeft.search.samplers.parts.drawing import Drawn
 from autopeft.space.space import load_space
 from autopeft.trial import Status, Trial
 from tests.search.place import Place

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from autopeft.confirmed import Confirmed
 from autopeft.reports import confirmations
+from autopeft.reports.apart import apart
 from autopeft.reports.findings import (
     Findings,
     baseline_rows,
@@ -24,7 +25,7 @@ from autopeft.reports.findings import (
     tally,
 )
 from autopeft.reports.harmless import harmless
-from autopeft.reports.wording import describe, describe_fully
+from autopeft.reports.wording import describe_fully
 from autopeft.sizes import show_seconds
 from autopeft.trial import SearchRecord, Trial
 
@@ -98,10 +99,11 @@ def text(record: SearchRecord, width: int, coloured: bool) -> str:
 def _table(record: SearchRecord, found: Findings, width: int) -> Table:
     title = f"Front over {', '.join(each.heading for each in record.objectives)}"
     table = _empty(title, (*found.short_headings, "time"), width)
+    named = apart(found.front)
     for trial in found.front:
         is_knee = found.knee is not None and trial.number == found.knee.number
         seconds = show_seconds(trial.outcome.seconds) if trial.outcome else "-"
-        cells = [f"{trial.number}{' *' if is_knee else '  '}", describe(trial.candidate), *found.cells(trial), seconds]
+        cells = [f"{trial.number}{' *' if is_knee else '  '}", named[trial.number], *found.cells(trial), seconds]
         table.add_row(*(Text(cell) for cell in cells), style="bold" if is_knee else None)
     if record.baselines:
         table.add_section()
@@ -112,8 +114,10 @@ def _table(record: SearchRecord, found: Findings, width: int) -> Table:
 
 def _confirmed(sure: Confirmed, record: SearchRecord, width: int) -> Table:
     table = _empty(confirmations.title(sure), confirmations.headings(sure), width)
-    for trial, cells in confirmations.rows(sure, record.metric):
-        table.add_row(*(Text(cell) for cell in (f"{trial.number}  ", describe(trial.candidate), *cells)))
+    rows = confirmations.rows(sure, record.metric)
+    named = apart(trial for trial, _ in rows)
+    for trial, cells in rows:
+        table.add_row(*(Text(cell) for cell in (f"{trial.number}  ", named[trial.number], *cells)))
     return table
 
 

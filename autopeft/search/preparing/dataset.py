@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autopeft.backbone.load import Backbone, load_backbone
-from autopeft.backbone.source import pinned
+from autopeft.backbone.place import pinned
 from autopeft.data.store import MULTIPLE, open_split
 from autopeft.plan import Plan
 from autopeft.search.preparing.shared import marked

@@ -19,11 +19,12 @@ from optuna.samplers import BaseSampler, RandomSampler
 
 from autopeft.objectives import Objective, costs_of
 from autopeft.search.extrapolation import ends
-from autopeft.search.samplers.drawing import Drawn
-from autopeft.search.samplers.features import Array, Described, describe
-from autopeft.search.samplers.gains import Gains, Result
-from autopeft.search.samplers.improvement import Improvement, budgets_between
-from autopeft.search.samplers.prices import Prices, key_of
+from autopeft.search.samplers.parts.drawing import Drawn
+from autopeft.search.samplers.parts.features import Array, Described, describe
+from autopeft.search.samplers.parts.gains import Gains, Result
+from autopeft.search.samplers.parts.improvement import Improvement, budgets_between
+from autopeft.search.samplers.parts.interface import Ground, Sampler
+from autopeft.search.samplers.parts.prices import Prices, key_of
 from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Recalled
 from autopeft.space.space import Space
@@ -71,6 +72,10 @@ class _Scale:
 
     def of_score(self, score: float) -> float:
         return self.sign * (score - self.trivial) / self.unit
+
+
+def sampler(ground: Ground) -> Sampler:
+    return KnownCosts(ground.space, ground.objectives, ground.predict, ground.limits, ground.seed, ground.trivial)
 
 
 class KnownCosts:

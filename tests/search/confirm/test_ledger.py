@@ -15,7 +15,8 @@ from autopeft.data import store
 from autopeft.errors import AutopeftError
 from autopeft.events import Begun, Confirming, Ended, Event, TrialConfirmed
 from autopeft.plan import Plan
-from autopeft.search.confirm.ledger import Confirmer, outstanding, require_same_test
+from autopeft.search.confirm.lacking import outstanding, require_same_test
+from autopeft.search.confirm.ledger import Confirmer
 from autopeft.search.confirm.worker import Again, Answered, ConfirmingWorker
 from autopeft.search.preparation import prepare
 from autopeft.search.worker import Job, TrainingWorker

@@ -14,9 +14,9 @@ import pytest
 from autopeft.errors import CannotAttach
 from autopeft.objectives import ACCURACY, COSTS, Objective, objectives_named, score_of
 from autopeft.search.proposer import Proposer, default_params
-from autopeft.search.samplers.drawing import Drawn
-from autopeft.search.samplers.features import Array
-from autopeft.search.samplers.improvement import budgets_between
+from autopeft.search.samplers.parts.drawing import Drawn
+from autopeft.search.samplers.parts.features import Array
+from autopeft.search.samplers.parts.improvement import budgets_between
 from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Recalled
 from autopeft.space.space import load_space

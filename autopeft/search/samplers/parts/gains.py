@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from autopeft.search.samplers.features import GROUPS, Array, Described, squared_distances
-from autopeft.search.samplers.gaussian import Gaussian, conditioned, fitted
-from autopeft.search.samplers.trend import trend_of
+from autopeft.search.samplers.parts.features import GROUPS, Array, Described, squared_distances
+from autopeft.search.samplers.parts.gaussian import Gaussian, conditioned, fitted
+from autopeft.search.samplers.parts.trend import trend_of
 
 _MATTERS = {
     "form": 1.0,

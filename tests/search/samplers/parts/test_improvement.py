@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from autopeft.search.samplers.improvement import Improvement, budgets_between, expected_excess
+from autopeft.search.samplers.parts.improvement import Improvement, budgets_between, expected_excess
 
 SURE = np.array([0.0])
 COSTS = np.array([[1.0, 3.0], [3.0, 1.0]])

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from autopeft.search.samplers.features import Described
-from autopeft.search.samplers.gains import Gains, Result
+from autopeft.search.samplers.parts.features import Described
+from autopeft.search.samplers.parts.gains import Gains, Result
 
 RATES = (-1.0, -0.5, 0.0, 0.5, 1.0)
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from scipy.special import ndtr
 
-from autopeft.search.samplers.features import Array
+from autopeft.search.samplers.parts.features import Array
 
 _BUDGETS = 512
 """On each of both scales."""
