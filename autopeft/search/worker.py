@@ -87,6 +87,7 @@ class TrainingWorker:
         candidate = trial.candidate
         folder = self._job.artifacts / f"{trial.number:04d}"
         pace = Pace()
+        clear_leftovers(folder.parent, folder.name)
         with self._attached(trial) as (attached, head):
             classifier = Classifier(attached, head, candidate.training.pooling)
             looks = measure_looks(classifier, attached, self._task, longest(self._train), self._device)
@@ -96,7 +97,6 @@ class TrainingWorker:
             step = measure(classifier, attached, self._task, self._train, candidate, self._device)
             yield from self._rungs(trial, attached, classifier, pace)
             description = replace(self._job.description, precision=precision_of(self._device))
-            clear_leftovers(folder.parent, folder.name)
             save_artifact(folder, attached, head, description, candidate)
             remaining = attached.remaining
         yield Outcome(
