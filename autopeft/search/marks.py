@@ -64,9 +64,11 @@ def own_weights(record: SearchRecord, folder: Path) -> Iterator[Path]:
 
 
 def clear_leftovers(folder: Path, name: str) -> None:
-    """Takes away what killed workers left of writing the weights `name`, in a marked folder only."""
+    """Takes away what killed workers left of the weights `name`, whole or half written, in a marked folder only: who is
+    trained again may be stopped before it has any.
+    """
     if (folder / MARK).is_file():
-        for left in folder.glob(f"{name}.*writing"):
+        for left in (folder / name, *folder.glob(f"{name}.*writing")):
             shutil.rmtree(left, ignore_errors=True)
 
 

@@ -88,6 +88,7 @@ class TrainingWorker:
         candidate = trial.candidate
         folder = self._job.artifacts / f"{trial.number:04d}"
         pace = Pace()
+        clear_leftovers(folder.parent, folder.name)
         with self._attached(trial) as model:
             looks = measure_looks(model, longest(self._train), self._device)
             set_up_began = time.perf_counter()
@@ -96,7 +97,6 @@ class TrainingWorker:
             step = measure(model, self._train, candidate, self._device)
             yield from self._rungs(trial, model, pace)
             description = replace(self._job.description, precision=precision_of(self._device))
-            clear_leftovers(folder.parent, folder.name)
             save_artifact(folder, model.methods, model.head, description, candidate)
             remaining = model.methods.remaining
         yield Outcome(

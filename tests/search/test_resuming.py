@@ -140,6 +140,23 @@ def test_a_folder_that_an_earlier_version_did_not_mark_is_gone_on_with_and_a_mar
     assert all(search.has_weights(number) for number in (1, 2))
 
 
+def test_weights_of_a_trial_that_is_trained_again_are_gone_before_it_has_new_ones(place: Path, tmp_path: Path) -> None:
+    """Its worker wrote them and was killed before anybody knew; this time it may be stopped early."""
+    settings = options(place, storage=f"sqlite:///{tmp_path}/begun.db", folder=str(tmp_path), name="begun", trials=2)
+
+    def interrupt_at_the_second(event: Event) -> None:
+        if isinstance(event, TrialReported) and event.trial.number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        autopeft.search(**settings, on_event=interrupt_at_the_second)
+    (folder,) = tmp_path.glob("begun-*")
+    shutil.copytree(folder / "0001", folder / "0002")
+    with pytest.raises(KeyboardInterrupt):
+        autopeft.resume("begun", **{name: settings[name] for name in where(place)}, on_event=interrupt_at_the_second)
+    assert {path.name for path in folder.iterdir()} == {".autopeft-search", "0001"}
+
+
 def test_names_that_are_found_for_two_searches_at_once_differ(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autopeft.search.search._stem", lambda _: "reviews-now")
     inner: list[autopeft.Search] = []
