@@ -18,7 +18,7 @@ from autopeft.data.store import Dataset
 from autopeft.space.candidate import Candidate
 from autopeft.tasks.heads import Batch
 from autopeft.tasks.metrics import Metric
-from autopeft.training.batches import batches, cut
+from autopeft.training.batches import batches, cut, evaluated_at_once
 from autopeft.training.checkpointing import checkpointing
 from autopeft.training.evaluation import evaluate
 from autopeft.training.loss import loss_of, mean_loss
@@ -92,7 +92,7 @@ def train(
                 raise TrainingFailed(_diverged(step + 1, steps, candidate))
             if at_rung:
                 pace.seconds += time.perf_counter() - began
-                judged = evaluate(model, validation, device)
+                judged = evaluate(model, validation, device, evaluated_at_once(training, data.lengths))
                 if not math.isfinite(judged.loss):
                     raise TrainingFailed(_diverged(step + 1, steps, candidate))
                 seconds += time.perf_counter() - began
