@@ -89,7 +89,7 @@ def load_backbone(name: str, *, trust_remote_code: bool = False) -> Backbone:
     _require_whole(name, info)
     _require_finite(name, model)
     _require_usable(name, tokenizer)
-    model = _without_pooler(model).requires_grad_(False)
+    model = without_pooler(model).requires_grad_(False)
     model.eval()  # type: ignore[no-untyped-call]
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return Backbone(name, model, find_sites(model), tokenizer, parameters, fingerprint(model), source.commit)
@@ -121,7 +121,7 @@ def _skeleton(name: str, kind: Any, config: PretrainedConfig, dtype: torch.dtype
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise AutopeftError(f"no {kind.__name__} can be made of the configuration of '{name}': {reason}.") from error
-    model = _without_pooler(model).requires_grad_(False)
+    model = without_pooler(model).requires_grad_(False)
     model.eval()  # type: ignore[no-untyped-call]
     return Skeleton(name, model, find_sites(model))
 
@@ -179,7 +179,7 @@ def _class_for(config: PretrainedConfig, trusted: Source | None = None) -> Any:
     return encoder or kind
 
 
-def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:
+def without_pooler(model: PreTrainedModel) -> PreTrainedModel:
     """A pooler goes where the model can do without one."""
     optional = "add_pooling_layer" in inspect.signature(type(model).__init__).parameters
     if optional and getattr(model, "pooler", None) is not None:

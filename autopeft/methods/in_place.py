@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from autopeft.backbone.inputs import bare
 from autopeft.methods.hooked import Hooked
 
 
@@ -45,7 +46,7 @@ def own_parameters(model: nn.Module, *paths: str) -> dict[str, nn.Parameter]:
 
     Nothing that other methods added, and nothing of a task head, is among them.
     """
-    left = {id(parameter) for parameter in getattr(model, "base_model", model).parameters()}
+    left = {id(parameter) for parameter in bare(model).parameters()}
     found = {}
     for path in paths:
         for name, parameter in _parameters(model.get_submodule(path), path):
