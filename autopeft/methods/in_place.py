@@ -50,7 +50,7 @@ def own_parameters(model: nn.Module, *paths: str) -> dict[str, nn.Parameter]:
     found = {}
     for path in paths:
         for name, parameter in _parameters(model.get_submodule(path), path):
-            if id(parameter) in left and parameter.is_floating_point():
+            if id(parameter) in left and parameter.is_floating_point() and parameter.numel():
                 left.remove(id(parameter))
                 found[name] = parameter
     return found

@@ -82,9 +82,10 @@ EXPERTS = {
 """The same of mixtures of experts."""
 
 
-def new(name: str, seed: int = 0) -> t.PreTrainedModel:
-    """A seeded model without head and pooler, in eval mode; of T5 the encoder."""
+def new(name: str, seed: int = 0, layers: int | None = None) -> t.PreTrainedModel:
+    """A seeded model without a head, in eval mode; of T5 the encoder, of images without a pooler."""
     config = EVERY[name]()
+    config.num_hidden_layers = layers or config.num_hidden_layers
     with torch.random.fork_rng(), quietly():
         torch.manual_seed(seed)
         kind = {"t5": t.T5EncoderModel, "mt5": t.MT5EncoderModel, "umt5": t.UMT5EncoderModel}.get(config.model_type)
