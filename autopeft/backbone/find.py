@@ -20,7 +20,7 @@ from torch.func import functional_call
 from transformers.pytorch_utils import Conv1D
 
 from autopeft.backbone.fakes import GroupedProducts
-from autopeft.backbone.inputs import bare, example, named
+from autopeft.backbone.inputs import bare, example, named, reads
 from autopeft.backbone.sites import SITES, Place, Sites
 from autopeft.errors import CannotAttach, unknown
 
@@ -145,12 +145,15 @@ def _traced(model: nn.Module, layers: tuple[str, ...]) -> _Trace:
 
 
 def forward_once(model: nn.Module) -> Any:
-    """The output for one short text, or one image; on the meta device that of fake tensors on a CPU."""
-    parameter = next(model.parameters())
+    """The output for one short text, or one image; on the meta device, and for images, that of fake tensors on a CPU.
+
+    A text is a few tokens; how large an image is, the model says, and a large model may say a large one.
+    """
+    device = next(model.parameters()).device
     accepted = inspect.signature(model.forward).parameters
     extra: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
-    if parameter.device.type != "meta":
-        return model(**example(model, 1, _TOKENS, parameter.device), **extra)
+    if device.type != "meta" and reads(model) != "pixel_values":
+        return model(**example(model, 1, _TOKENS, device), **extra)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cpu"), GroupedProducts():  # type: ignore[no-untyped-call]
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         fake = {name: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu") for name, tensor in tensors.items()}

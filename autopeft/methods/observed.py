@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from autopeft.backbone.find import forward_once
 from autopeft.backbone.inputs import bare, named
 from autopeft.backbone.sites import Sites
 from autopeft.errors import CannotAttach
-from autopeft.methods.hooked import host
 from autopeft.methods.passes import evaluating
 
 _STATES = "hidden_states"
@@ -93,7 +93,7 @@ def observed(model: nn.Module, sites: Sites) -> Observed:
     if any(value.shape[-1] == width for value in others):
         raise CannotAttach(f"layers of {architecture} read tensors beside their states that are as wide.")
     turns = next((value[0] for value in got if are_rotary(value)), None)
-    if turns is not None and host(model, "")[0].type != "meta" and not _turned_by_halves(turns):
+    if turns is not None and not isinstance(turns, FakeTensor) and not _turned_by_halves(turns):
         raise CannotAttach(f"{architecture} turns neighbouring features by their position, not halves of a head.")
     biased = any(is_by_head(value, heads_of(model)) for value in got)
     return Observed(calls, end, 0 if turns is None else turns.shape[-1], biased)

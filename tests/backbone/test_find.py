@@ -317,6 +317,14 @@ def test_an_image_need_not_be_square_and_is_of_the_model_s_own_precision():
     assert (tuple(given.shape), given.dtype) == ((3, 1, 16, 32), torch.bfloat16)
 
 
+def test_what_is_computed_on_fake_tensors_is_not_kept_for_real_ones():
+    model = new("dinov3")
+    find_sites(model)
+    states = model(**inputs("dinov3"))[0]
+    assert type(states) is torch.Tensor
+    assert torch.isfinite(states).all()
+
+
 def test_stages_have_widths_of_their_own_and_all_their_layers_count():
     sites = find_sites(new("swin"))
     assert [place.width for place in sites.at("ffn")] == [24, 48, 48]
