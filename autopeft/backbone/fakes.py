@@ -17,14 +17,14 @@ class GroupedProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __enter__(self) -> Self:
-        self._compiling = pytorch_utils.is_torchdynamo_compiling
-        pytorch_utils.is_torchdynamo_compiling = lambda: True
-        super().__enter__()
+        self._before = vars(pytorch_utils)["is_torchdynamo_compiling"]
+        vars(pytorch_utils)["is_torchdynamo_compiling"] = lambda: True
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
-        pytorch_utils.is_torchdynamo_compiling = self._compiling
-        super().__exit__(*error)
+        vars(pytorch_utils)["is_torchdynamo_compiling"] = self._before
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

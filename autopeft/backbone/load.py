@@ -1,4 +1,4 @@
-"""Backbones: a frozen pretrained model with tokenizer and map of its sites. Skeletons: the same without weights.
+"""Backbones: a frozen pretrained model with processor and map of its sites. Skeletons: the same without weights.
 
 Only encoders and decoders are loaded, without a head; of an encoder-decoder model the encoder, where transformers has a
 class for it. A pooler is left out: the head pools by itself.
@@ -15,20 +15,17 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.utils import logging as transformers_logging
 
 from autopeft.backbone.claims import require_sane, require_weights, without_kernels
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.fingerprint import fingerprint
+from autopeft.backbone.inputs import named, reads
 from autopeft.backbone.limits import positions_of, vocabulary_of
+from autopeft.backbone.pixels import Pixels, pixels_of
+from autopeft.backbone.processors import Processor, load_image_processor, load_tokenizer, require_fitting
 from autopeft.backbone.sites import Sites
 from autopeft.backbone.source import Source, require_files, source_of, why_not
 from autopeft.errors import AutopeftError
@@ -55,15 +52,25 @@ class Skeleton:
 
 @dataclass(frozen=True)
 class Backbone(Skeleton):
-    """A frozen pretrained model, in eval mode, with its tokenizer."""
+    """A frozen pretrained model, in eval mode, with its processor."""
 
-    tokenizer: PreTrainedTokenizerBase = field(repr=False)
+    processor: Processor = field(repr=False)
+    """A tokenizer, or an image processor."""
     parameters: int
     """Distinct parameters."""
     fingerprint: str
     """Tells two sets of weights apart, and is the same wherever they lie."""
     revision: str | None = None
     """Of the hub, the commit that was loaded; None for a folder."""
+    pixels: Pixels | None = None
+    """How images come to it; None where it reads no images."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The processor of a model that reads texts. Raises AutopeftError for one that does not."""
+        if not isinstance(self.processor, PreTrainedTokenizerBase):
+            raise AutopeftError(f"'{self.name}' reads {named(self.model)}, not texts: give a model of texts.")
+        return self.processor
 
 
 def load_backbone(name: str, *, trust_remote_code: bool = False) -> Backbone:
@@ -74,7 +81,6 @@ def load_backbone(name: str, *, trust_remote_code: bool = False) -> Backbone:
     """
     with _plainly(name) as source:
         require_files(source)
-        given = {"revision": source.revision, "trust_remote_code": trust_remote_code}
         config, kind = _configured(source, trust_remote_code)
         require_weights(source, kind, config)
         model, info = kind.from_pretrained(
@@ -85,14 +91,21 @@ def load_backbone(name: str, *, trust_remote_code: bool = False) -> Backbone:
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(source.where, **given)
+        processor: Processor
+        if reads(model) == "pixel_values":
+            processor = load_image_processor(source, config, trust_remote_code)
+        else:
+            processor = load_tokenizer(source, trust_remote_code)
     _require_whole(name, info)
     _require_finite(name, model)
-    _require_usable(name, tokenizer)
     model = without_pooler(model).requires_grad_(False)
     model.eval()  # type: ignore[no-untyped-call]
+    pixels = pixels_of(name, processor) if reads(model) == "pixel_values" else None
+    if pixels is not None:
+        require_fitting(name, model, pixels)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Backbone(name, model, find_sites(model), tokenizer, parameters, fingerprint(model), source.commit)
+    sites = find_sites(model)
+    return Backbone(name, model, sites, processor, parameters, fingerprint(model), source.commit, pixels)
 
 
 def load_skeleton(
@@ -143,19 +156,6 @@ def _require_finite(name: str, model: PreTrainedModel) -> None:
             raise AutopeftError(
                 f"the weights of '{name}' are spoiled: '{path}' holds values that are infinite or no numbers (NaN)."
             )
-
-
-def _require_usable(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuses the empty tokenizer that transformers makes where a folder has none; pads with the end token."""
-    added = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
-    if len(tokenizer.get_vocab().keys() - added) < 2:
-        raise AutopeftError(f"'{name}' has no tokenizer: save one beside the weights (`tokenizer.save_pretrained`).")
-    if tokenizer.pad_token is None:
-        if tokenizer.eos_token is None:
-            raise AutopeftError(
-                f"the tokenizer of '{name}' has neither a padding nor an end token; set one and save it again."
-            )
-        tokenizer.pad_token = tokenizer.eos_token
 
 
 def _class_for(config: PretrainedConfig, trusted: Source | None = None) -> Any:
