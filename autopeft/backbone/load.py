@@ -1,7 +1,8 @@
 """Backbones: a frozen pretrained model with processor and map of its sites. Skeletons: the same without weights.
 
 Only encoders and decoders are loaded, without a head; of an encoder-decoder model the encoder, where transformers has a
-class for it. A pooler is left out: the head pools by itself.
+class for it; of a model of texts and images side by side (CLIP) the tower that reads images. A pooler is left out: the
+head pools by itself.
 """
 
 import copy
@@ -113,7 +114,8 @@ def load_skeleton(
 ) -> Skeleton:
     """The same model without weights, from a folder, a hub name, a `config.json` or a config. Raises AutopeftError."""
     if isinstance(what, PretrainedConfig):
-        return _skeleton(type(what).__name__, _class_for(what), copy.deepcopy(what), dtype)
+        config, kind = _meant(copy.deepcopy(what))
+        return _skeleton(type(what).__name__, kind, config, dtype)
     with _plainly(what) as source:
         config, kind = _configured(source, trust_remote_code)
     return _skeleton(what, kind, config, dtype)
@@ -124,7 +126,7 @@ def _configured(source: Source, trust_remote_code: bool) -> tuple[PretrainedConf
     plain, _ = PretrainedConfig.get_config_dict(source.where, revision=source.revision)
     require_sane(source.name, plain)
     config = AutoConfig.from_pretrained(source.where, revision=source.revision, trust_remote_code=trust_remote_code)
-    return without_kernels(config), _class_for(config, source if trust_remote_code else None)
+    return _meant(without_kernels(config), source if trust_remote_code else None)
 
 
 def _skeleton(name: str, kind: Any, config: PretrainedConfig, dtype: torch.dtype) -> Skeleton:
@@ -156,6 +158,18 @@ def _require_finite(name: str, model: PreTrainedModel) -> None:
             raise AutopeftError(
                 f"the weights of '{name}' are spoiled: '{path}' holds values that are infinite or no numbers (NaN)."
             )
+
+
+def _meant(config: Any, trusted: Source | None = None) -> tuple[PretrainedConfig, Any]:
+    """The configuration and class of the part of a model that is a backbone."""
+    kind = _class_for(config, trusted)
+    if hasattr(kind, "get_text_features") and hasattr(kind, "get_image_features"):
+        tower = getattr(transformers, kind.__name__.replace("Model", "VisionModel"), None)
+        if tower is not None and isinstance(getattr(config, "vision_config", None), tower.config_class):
+            config, kind = config.vision_config, tower
+    if getattr(config, "vision_use_head", False):
+        config.vision_use_head = False  # SigLIP's own pooling, which nothing would read
+    return config, kind
 
 
 def _class_for(config: PretrainedConfig, trusted: Source | None = None) -> Any:

@@ -69,7 +69,7 @@ IMAGES = {
     "beit": lambda: t.BeitConfig(**_PATCHES),
     "data2vec": lambda: t.Data2VecVisionConfig(**_PATCHES),
     "clip": lambda: t.CLIPVisionConfig(**_PATCHES),
-    "siglip": lambda: t.SiglipVisionConfig(**_PATCHES),
+    "siglip": lambda: t.SiglipVisionConfig(**_PATCHES, vision_use_head=False),
     "swin": lambda: t.SwinConfig(**_STAGES),
     "swinv2": lambda: t.Swinv2Config(**_STAGES),
 }

@@ -9,7 +9,7 @@ import torch
 import transformers as t
 from PIL import Image
 
-from autopeft.backbone.load import load_backbone, quietly
+from autopeft.backbone.load import load_backbone, load_skeleton, quietly
 from autopeft.backbone.pixels import normalised, resized
 from autopeft.errors import AutopeftError
 from tests.backbone.architectures import IMAGES, inputs, new
@@ -17,6 +17,7 @@ from tests.saved import saved
 
 DINOV2 = Path(__file__).parents[2].parent / "shared" / "models" / "dinov2-small"
 SETTINGS = "preprocessor_config.json"
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 
 
 def saved_images(folder, name="vit", model=None):
@@ -79,6 +80,23 @@ def test_a_checkpoint_with_an_image_head_gives_its_backbone(tmp_path):
     backbone = load_backbone(str(saved_images(tmp_path / "model", model=headed)))
     with torch.no_grad():
         assert torch.equal(backbone.model(**inputs("vit"))[0], headed.base_model(**inputs("vit"))[0])
+
+
+@pytest.mark.parametrize("kind", ["CLIP", "Siglip"])
+def test_of_a_model_of_texts_and_images_the_tower_for_images_is_loaded_without_its_pooling_head(kind, tmp_path):
+    words = {"vocab_size": 96, "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    sizes = {name: each for name, each in IMAGES["vit"]().to_dict().items() if name in SIZES}
+    seeing = {**sizes, "image_size": 32, "patch_size": 8}
+    config = getattr(t, f"{kind}Config")(text_config={**words, **sizes}, vision_config=seeing)
+    with quietly():
+        both = getattr(t, f"{kind}Model")(config).eval()
+    backbone = load_backbone(str(saved_images(tmp_path / "model", model=both)))
+    assert type(backbone.model) is getattr(t, f"{kind}VisionModel")
+    assert getattr(backbone.model, "head", None) is None
+    with torch.no_grad():
+        given = inputs("vit")
+        assert torch.equal(backbone.model(**given)[0], both.vision_model(**given)[0])
+    assert load_skeleton(str(tmp_path / "model")).sites == backbone.sites == load_skeleton(config).sites
 
 
 def test_a_folder_without_an_image_processor(spoiled):
