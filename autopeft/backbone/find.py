@@ -133,6 +133,8 @@ def _traced(model: nn.Module, layers: tuple[str, ...]) -> _Trace:
         model.eval()
         with torch.no_grad():
             trace.width = forward_once(bare(model))[0].shape[-1]
+    except CannotAttach:
+        raise
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise CannotAttach(_not_understood(model, layers, f"called with {named(model)}, it raised {reason}")) from error

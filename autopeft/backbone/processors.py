@@ -20,6 +20,8 @@ from autopeft.foreign import brief
 Processor = PreTrainedTokenizerBase | BaseImageProcessor
 _FILES = ("preprocessor_config.json", "processor_config.json")
 """Where transformers looks for an image processor."""
+_SHOWN = 200
+"""Characters of a reason that is not ours."""
 _KINDS = re.compile(r"(?!Auto)\w+(ImageProcessor(Fast)?|FeatureExtractor)")
 """What a class of transformers that reads images may be called; it would load any other of its classes as readily."""
 
@@ -84,7 +86,7 @@ def require_fitting(name: str, model: PreTrainedModel, pixels: Pixels) -> None:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise AutopeftError(
             f"the image processor of '{name}' makes images of {pixels.height} x {pixels.width} pixels, which "
-            f"{type(model).__name__} does not read: {brief(reason, 200)}."
+            f"{type(model).__name__} does not read: {brief(reason, _SHOWN)}."
         ) from error
     if not torch.equal(one, other):
         raise AutopeftError(
@@ -95,4 +97,11 @@ def require_fitting(name: str, model: PreTrainedModel, pixels: Pixels) -> None:
 
 def _unreadable(name: str, why: object) -> str:
     reason = (" ".join(str(why).split()) or type(why).__name__).rstrip(" .")
-    return f"the image processor of '{name}' cannot be loaded: {brief(reason, 200) if len(reason) > 200 else reason}."
+    if "torchvision" in reason.lower():
+        reason = (
+            "it needs torchvision; install that, or save one beside the weights that does with Pillow, such as "
+            "ViTImageProcessor, of the same size, image_mean and image_std"
+        )
+    elif len(reason) > _SHOWN:
+        reason = brief(reason, _SHOWN)
+    return f"the image processor of '{name}' cannot be loaded: {reason}."

@@ -482,8 +482,14 @@ def test_a_parallel_adapter_asks_for_the_input_of_the_feed_forward_where_a_mappi
 
 def test_a_model_that_reads_neither_token_ids_nor_images_is_refused():
     config = t.Wav2Vec2Config(hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96)
-    with pytest.raises(CannotAttach, match="Wav2Vec2Model reads 'input_values', neither token ids nor images"):
+    with pytest.raises(CannotAttach, match=r"^Wav2Vec2Model reads 'input_values', neither token ids nor images"):
         find_sites(t.Wav2Vec2Model(config))
+
+
+def test_a_network_of_convolutions_is_refused_with_what_was_found():
+    config = t.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    with pytest.raises(CannotAttach, match="ResNetModel is not understood: no list of equal layers"):
+        find_sites(t.ResNetModel(config))
 
 
 def test_a_model_called_as_usual_but_with_names_of_its_own_is_answered_with_what_is_missing():

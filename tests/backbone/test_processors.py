@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers as t
 from PIL import Image
+from transformers.utils import is_torchvision_available
 
 from autopeft.backbone.load import load_backbone, load_skeleton, quietly
 from autopeft.backbone.pixels import normalised, resized
@@ -120,6 +121,12 @@ def test_settings_of_a_processor_that_are_damaged(spoiled, text):
 def test_a_type_of_processor_that_is_none(spoiled, kind):
     amend(spoiled, image_processor_type=kind)
     assert answer_to(spoiled).startswith(f"the image processor of '{spoiled}' cannot be loaded: ")
+
+
+@pytest.mark.skipif(is_torchvision_available(), reason="torchvision is here")
+def test_a_processor_that_needs_torchvision_is_answered_with_one_that_does_not(spoiled):
+    amend(spoiled, image_processor_type="DINOv3ViTImageProcessorFast")
+    assert "it needs torchvision; install that, or save one beside the weights" in answer_to(spoiled)
 
 
 @pytest.mark.parametrize(
