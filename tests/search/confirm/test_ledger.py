@@ -20,7 +20,8 @@ from autopeft.search.preparation import prepare
 from autopeft.search.worker import Job, TrainingWorker
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.storage.repository import Repository
-from autopeft.training.loop import answers, evaluate
+from autopeft.tasks.metrics import ACCURACY
+from autopeft.training.evaluation import Evaluation, evaluate
 from autopeft.trial import Answers, Costs, Outcome, Rung, SearchRecord, Status, Trial
 from tests.reports.records import confirmation, record
 from tests.user import user_folder
@@ -206,7 +207,7 @@ def test_search_confirmation_and_shipped_weights_answer_every_row_alike(
     assert isinstance(searched, Outcome)
     assert isinstance(confirmed, Answered), confirmed
     loaded = load(worker._job.artifacts.parent / searched.artifact)
-    shipped = answers(loaded.classifier, worker._task, worker._validation, torch.device("cpu"))
+    shipped = worker._answers(loaded.model, worker._validation)
     assert [each.accuracy for each in again] == [each.accuracy for each in rungs]  # type: ignore[union-attr]
     last = rungs[-1]
     assert isinstance(last, Rung)
@@ -223,10 +224,10 @@ def test_the_last_step_answers_though_an_earlier_rung_was_better(
 ) -> None:
     then: list[float] = []
 
-    def look(*arguments: object) -> tuple[float, float]:
-        accuracy, loss = evaluate(*arguments)  # type: ignore[arg-type]
-        then.append(accuracy)
-        return (2.0 if len(then) == 1 else accuracy / 2), loss
+    def look(*arguments: object) -> Evaluation:
+        judged = evaluate(*arguments)  # type: ignore[arg-type]
+        then.append(ACCURACY.of(judged.statistics))
+        return replace(judged, statistics=judged.statistics * ([1.0] if len(then) == 1 else [2.0, *[1.0] * 6]))
 
     monkeypatch.setattr("autopeft.training.loop.evaluate", look)
     *rungs, last = worker.train(trained("lora"))
@@ -240,11 +241,11 @@ def test_the_test_split_is_read_for_confirmations_only(place: Path, monkeypatch:
     opened: list[str] = []
     open_split = store.open_split
 
-    def note(folder: Path, name: str) -> store.Tokenized:
+    def note(folder: Path, name: str) -> store.Dataset:
         opened.append(name)
         return open_split(folder, name)
 
-    for module in ("worker", "confirming", "preparation"):
+    for module in ("worker", "confirm.worker", "preparation"):
         monkeypatch.setattr(f"autopeft.search.{module}.open_split", note)
     searched = autopeft.search(**options(place, "unseen", trials=1))
     assert "test" not in opened
