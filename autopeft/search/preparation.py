@@ -15,7 +15,7 @@ from autopeft.artifacts import Description
 from autopeft.backbone.load import Backbone, load_backbone, load_skeleton
 from autopeft.backbone.source import pinned
 from autopeft.costs.predict import Predictor
-from autopeft.data.store import MULTIPLE, open_split
+from autopeft.data.store import MULTIPLE, Dataset, open_split
 from autopeft.methods.saved import trust
 from autopeft.plan import Plan
 from autopeft.search.feasible import require_something_fits
@@ -72,7 +72,9 @@ def prepare(
     say("tokenizing")
     prepared = folder / "data"
     tokenized = marked(lambda: encoded(data, backbone, max_length, prepared), weights)
-    lengths = [_rounded_up(int(open_split(tokenized, name).lengths.max())) for name in ("train", "validation")]
+    train, validation = (open_split(tokenized, name) for name in ("train", "validation"))
+    lengths = [_rounded_up(int(split.lengths.max())) for split in (train, validation)]
+    data = _with_losses(data, {"train": train, "validation": validation})
     length, longest = min(max_length, lengths[0]), min(max_length, max(lengths))
     say("fitting the space to backbone and budget")
     skeleton = load_skeleton(model, trust_remote_code=plan.trust_remote_code)
@@ -83,7 +85,7 @@ def prepare(
     say("measuring the linear probe")
     probes = prepared / f"probe-{tokenized.name.removeprefix('tokens-')}-{backbone.fingerprint[:16]}"
     marked(lambda: _made(probes), weights)
-    baselines = _baselines(data.task, data.task.metric("auto"), backbone, tokenized, probes, space)
+    baselines = _baselines(data.task, data.task.metric("auto"), backbone, train, validation, probes, space)
     description = Description(
         plan.model,
         data.task,
@@ -113,6 +115,12 @@ def _within_positions(max_length: int, backbone: Backbone, data: TaskData) -> tu
     return positions, replace(data, notes=(*data.notes, note))
 
 
+def _with_losses(data: TaskData, read: Mapping[str, Dataset]) -> TaskData:
+    """The data's notes say what of it the model does not get to read."""
+    told = {name: data.task.lost(data.splits[name], split) for name, split in read.items()}
+    return replace(data, notes=(*data.notes, *(f"{name}: {note}" for name, note in told.items() if note)))
+
+
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -123,10 +131,9 @@ def _rounded_up(length: int) -> int:
 
 
 def _baselines(
-    task: Task, metric: Metric, backbone: Backbone, tokenized: Path, probes: Path, space: Space
+    task: Task, metric: Metric, backbone: Backbone, train: Dataset, validation: Dataset, probes: Path, space: Space
 ) -> Baselines:
     """The reference points. A probe is kept for every pooling of the space, because heads start from it."""
-    train, validation = open_split(tokenized, "train"), open_split(tokenized, "validation")
     pooling = space.training.get("pooling")
     poolings = [str(value) for value in pooling.values or (pooling.default,)] if pooling else [Training.pooling]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
