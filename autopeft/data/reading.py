@@ -8,9 +8,8 @@ import lzma
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from autopeft.data.files.image_folder import read_image_folder, with_images
 from autopeft.data.files.objects import read_objects
 from autopeft.data.files.separated import read_separated, separated_table
 from autopeft.data.hub import load_from_hub
+from autopeft.data.place import nothing_there, require_dataset
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 
@@ -198,16 +198,9 @@ def _read_saved(path: Path, request: Request) -> dict[str, pd.DataFrame]:
 
 
 def _read_hub(data: str, request: Request) -> dict[str, pd.DataFrame]:
-    path = Path(data)
-    hint = ""
-    if path.parent.is_dir() and (
-        close := get_close_matches(path.name, [file.name for file in path.parent.iterdir()], n=1)
-    ):
-        hint = f" Did you mean '{path.parent / close[0]}'?"
-    if "://" in data:
-        raise AutopeftError(f"'{brief(data, 200)[1:-1]}' is an address; download what lies there and give the file.")
-    if _is_path(data):
-        raise AutopeftError(f"there is no file or folder '{brief(data, 200)[1:-1]}'.{hint}")
+    hint = require_dataset(data)
+    if data.partition("@")[0] in _kinds_of_files():
+        raise nothing_there(data, hint)
     try:
         from datasets.config import HF_CACHE_HOME
 
@@ -220,16 +213,12 @@ def _read_hub(data: str, request: Request) -> dict[str, pd.DataFrame]:
         ) from error
 
 
-def _is_path(data: str) -> bool:
-    """Whether a data argument cannot name a data set; `datasets` takes some names for kinds of local files."""
-    name = data.partition("@")[0]
-    if Path(data).suffix.lower() in _READERS or is_compressed(Path(data)) or name.count("/") > 2:
-        return True
-    if not name or name[0] in "./~" or name.endswith("/") or "//" in name or f".{name}" in _READERS:
-        return True
+def _kinds_of_files() -> Container[str]:
+    """Names that `datasets` takes for kinds of local files instead of data sets."""
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
-    return name in _PACKAGED_DATASETS_MODULES
+    kinds: Container[str] = _PACKAGED_DATASETS_MODULES
+    return kinds
 
 
 def _as_frames(splits: Mapping[str, Any], data: object, folder: Path, request: Request) -> dict[str, pd.DataFrame]:

@@ -60,7 +60,7 @@ def test_a_trained_trial_can_be_loaded_and_is_as_accurate_as_it_said(worker: Tra
     trained = load(worker._job.artifacts.parent / last.artifact)
     data = worker._validation
     answers = torch.cat([trained.model(data.batch([row])).argmax(-1) for row in range(len(data))])
-    assert (answers.numpy() == data.targets.values).mean() == rungs[-1].accuracy
+    assert (answers.numpy() == data.targets.values).mean() == rungs[-1].score
 
 
 @pytest.mark.parametrize("has_it", [True, False])
@@ -78,7 +78,7 @@ def test_a_loaded_trial_predicts_in_the_precision_that_its_score_was_measured_in
     predicted = trained.predict([trained.backbone.tokenizer.decode(each) for each in words])
     classes = trained.task.classes  # type: ignore[attr-defined]
     right = [classes[label] == each for label, each in zip(data.targets.values, predicted, strict=True)]
-    assert sum(right) / len(right) == pytest.approx(rungs[-1].accuracy)
+    assert sum(right) / len(right) == pytest.approx(rungs[-1].score)
     assert trained.description.fingerprint == worker._backbone.fingerprint
 
 
@@ -90,7 +90,7 @@ def test_the_same_trial_gives_the_same_weights(worker: TrainingWorker) -> None:
 
 def raising(error: Exception) -> Callable[..., Iterator[Rung]]:
     def train(*_: object, **__: object) -> Iterator[Rung]:
-        yield Rung(1, 2, 0.5, 0.7, 0.1)
+        yield Rung(1, 2, 0.5, 0.02, 0.7, 0.1)
         raise error
 
     return train
