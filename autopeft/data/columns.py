@@ -58,10 +58,11 @@ TEXTS = (
 NUMBERS = ("label", "score", "similarity_score", "similarity", "rating", "stars", "target", "labels", "y")
 TOKENS = ("tokens", "words")
 TAGS = ("tags", "ner_tags", "pos_tags", "chunk_tags", "labels")
+SPANS = ("spans", "entities", "entity_annotations", "label")
 IMAGES = ("image", "img", "picture", "file_name", "path")
 """What columns are usually called, in small letters, the most usual first."""
 USUAL_NAMES = frozenset(
-    {*LABELS, *TEXTS, *NUMBERS, *TOKENS, *TAGS, *IMAGES, *(name for pair in PAIRS for name in pair)}
+    {*LABELS, *TEXTS, *NUMBERS, *TOKENS, *TAGS, *SPANS, *IMAGES, *(name for pair in PAIRS for name in pair)}
 )
 _NAMELESS = re.compile(r"|Unnamed: \d+(\.\d+)?(_level_\d+)?|\.\.\.\d+|__index_level_\d+__|_c\d+")
 """What pandas, R and Spark call a column without a name: row numbers, as a rule."""

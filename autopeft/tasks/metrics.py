@@ -104,8 +104,37 @@ def _matthews_correlation(sums: Array) -> float:
     return float((true.sum() * rows - answers @ labels) / np.sqrt(product)) if product > 0 else 0.0
 
 
+def _share(part: float, whole: float) -> float:
+    """0 where there is nothing to have a share of, as seqeval takes it."""
+    return float(part / whole) if whole > 0 else 0.0
+
+
+def _entity_precision(sums: Array) -> float:
+    true, false, *_ = sums
+    return _share(true, true + false)
+
+
+def _entity_recall(sums: Array) -> float:
+    true, _, missed, *_ = sums
+    return _share(true, true + missed)
+
+
+def _entity_f1(sums: Array) -> float:
+    true, false, missed, *_ = sums
+    return _share(2 * true, 2 * true + false + missed)
+
+
+def _token_accuracy(sums: Array) -> float:
+    *_, tokens, right = sums
+    return _share(right, tokens)
+
+
 ACCURACY = Metric("accuracy", "accuracy", _accuracy)
 F1_MACRO = Metric("f1_macro", "macro F1", _f1_macro)
 F1_MICRO = Metric("f1_micro", "micro F1", _f1_micro)
 F1_WEIGHTED = Metric("f1_weighted", "weighted F1", _f1_weighted)
 MATTHEWS = Metric("matthews_correlation", "Matthews correlation", _matthews_correlation)
+ENTITY_F1 = Metric("f1", "entity F1", _entity_f1)
+ENTITY_PRECISION = Metric("precision", "entity precision", _entity_precision)
+ENTITY_RECALL = Metric("recall", "entity recall", _entity_recall)
+TOKEN_ACCURACY = Metric("accuracy", "token accuracy", _token_accuracy)
