@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from autopeft.data.cells import holds_list
+from autopeft.data.numbers import number_in
 from autopeft.errors import AutopeftError, unknown
 from autopeft.foreign import brief
 
@@ -161,7 +163,18 @@ def _texts(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
     return [name for name in worded if _is_spoken(frame, name) or len(worded) == 1]
 
 
-_CONTENT = {TEXT: _texts, CATEGORY: _classes}
+def _numbers(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Those with a fraction, where there are some: whole numbers may number the rows."""
+    found = {name: [number_in(value) for value in frame[name]] for name in names}
+    whole = {name: [each for each in some if each is not None] for name, some in found.items() if None not in some}
+    return [name for name, some in whole.items() if any(each % 1 for each in some)] or [*whole]
+
+
+def _lists(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    return [name for name in names if all(map(holds_list, frame[name]))]
+
+
+_CONTENT = {TEXT: _texts, CATEGORY: _classes, CATEGORIES: _lists, NUMBER: _numbers}
 
 
 def _is_spoken(frame: pd.DataFrame, name: str) -> bool:

@@ -3,7 +3,8 @@
 Each row of a split gives k numbers (its statistics): right or not, loss and tokens, true and false positives. A metric
 is a smooth function of their sums. So an evaluation keeps no logits, the sums of two parts of a split add up to those
 of the whole, and every score has a standard error by the delta method (to first order, what a row adds to the score is
-the metric's gradient at the sums, times how far the row lies from the mean row). Not covered: metrics of ranks.
+the metric's gradient at the sums, times how far the row lies from the mean row). What is no function of sums, such as a
+correlation of ranks, is a `WholeMetric`.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,11 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _STEP = 1e-4
-"""By how much of a mean row a sum is moved to see how the score follows."""
+"""By how much of the largest row a sum is moved to see how the score follows."""
+_GROUPS = 500
+"""Groups of rows that are left out in turn, at most."""
+_RESAMPLES = 200
+"""Splits that a score is taken of again, for its error."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +49,50 @@ class Metric:
         rows = rows.astype(np.float64)
         sums, score = rows.sum(0), self.of(rows)
         varies = np.flatnonzero(rows.max(0) > rows.min(0))
-        gradient = np.array([self._slope(sums, at, _STEP) for at in varies.tolist()])
+        steps = _STEP * np.abs(rows).max(0)
+        gradient = np.array([self._slope(sums, at, float(steps[at])) for at in varies.tolist()])
         moved: Array = (rows[:, varies] - rows[:, varies].mean(0)) @ gradient
         return score + len(rows) * moved
+
+    def error(self, rows: Array) -> float:
+        """The standard error of the score."""
+        return standard_error(self.values(rows))
 
     def _slope(self, sums: Array, at: int, step: float) -> float:
         up, down = sums.copy(), sums.copy()
         up[at] += step
         down[at] -= step
         return (self.value(up) - self.value(down)) / (2 * step)
+
+
+@dataclass(frozen=True)
+class WholeMetric(Metric):
+    """A score of all rows at once, which no sums of theirs tell: `value` takes their (rows, k) statistics.
+
+    It is kept beside those that a search is judged by: it neither streams nor merges, and each error takes the score of
+    many splits.
+    """
+
+    def of(self, rows: Array) -> float:
+        return self.value(rows.astype(np.float64))
+
+    def values(self, rows: Array) -> Array:
+        """(rows,) by the jackknife: how the score moves without a row; of many, without its group of rows."""
+        rows = rows.astype(np.float64)
+        groups = np.arange(len(rows)) % min(len(rows), _GROUPS)
+        sizes = np.bincount(groups)
+        score = self.value(rows)
+        without = np.array([self.value(rows[groups != each]) for each in range(len(sizes))])
+        # So many rows share a movement that it is smaller than one row's by the root of their number.
+        moved: Array = ((score - without) * (len(rows) - sizes) / np.sqrt(sizes))[groups]
+        values: Array = score + moved - moved.mean()
+        return values
+
+    def error(self, rows: Array) -> float:
+        """By bootstrap, always of the same draws (B. Efron, Annals of Statistics 7, 1979)."""
+        random, rows = np.random.default_rng(0), rows.astype(np.float64)
+        drawn = [self.value(rows[random.integers(0, len(rows), len(rows))]) for _ in range(_RESAMPLES)]
+        return float(np.std(drawn))
 
 
 def standard_error(values: Array) -> float:
