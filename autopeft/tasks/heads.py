@@ -84,6 +84,29 @@ class ClassificationHead(LinearHead):
         return kullback_leibler(one, other)
 
 
+class RegressionHead(LinearHead):
+    """A standardised number for each row: squared error. Statistics are what `metrics.PEARSON` and its kin sum, in the
+    data's unit, of which a deviation has `scale`.
+    """
+
+    def __init__(self, width: int, scale: float, pooling: str = "mean") -> None:
+        super().__init__(width, 1, pooling)
+        self.scale = scale
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        return functional.mse_loss(output, batch[LABELS], reduction="sum")
+
+    def statistics(self, output: Tensor, batch: Batch) -> Array:
+        answers, truths = (each[:, 0].double().cpu().numpy() * self.scale for each in (output, batch[LABELS]))
+        wrong = answers - truths
+        squares = (answers**2, truths**2, answers * truths, wrong**2)
+        return np.stack([np.ones_like(wrong), answers, truths, *squares, np.abs(wrong)], axis=1)
+
+    def divergence(self, one: Tensor, other: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002
+        """Kullback and Leibler's, of normal distributions of deviation 1."""
+        return (one - other).square().sum() / 2
+
+
 def kullback_leibler(one: Tensor, other: Tensor) -> Tensor:
     """Of the distributions that logits (…, classes) stand for, from the other to the one, summed over all."""
     return functional.kl_div(one.log_softmax(-1), other.log_softmax(-1), log_target=True, reduction="sum")

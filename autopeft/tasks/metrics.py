@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -19,6 +20,8 @@ _STEP = 1e-4
 """By how much of the largest row a sum is moved to see how the score follows."""
 _GROUPS = 500
 """Groups of rows that are left out in turn, at most."""
+_ROUNDING = 1e-12
+"""A sum of squared deviations that is a smaller part of that of squares is none."""
 _RESAMPLES = 200
 """Splits that a score is taken of again, for its error."""
 
@@ -144,8 +147,48 @@ def _matthews_correlation(sums: Array) -> float:
     return float((true.sum() * rows - answers @ labels) / np.sqrt(product)) if product > 0 else 0.0
 
 
+def _spread(squares: float, total: float, rows: float) -> float:
+    """The sum of squared deviations from the mean; 0 where it is no more than rounding."""
+    spread = squares - total**2 / rows
+    return spread if spread > _ROUNDING * squares else 0.0
+
+
+def _pearson(sums: Array) -> float:
+    """0 where either side is constant."""
+    rows, answers, truths, answers_squared, truths_squared, products, _, _ = map(float, sums)
+    scale = _spread(answers_squared, answers, rows) * _spread(truths_squared, truths, rows)
+    return (products - answers * truths / rows) / scale**0.5 if scale else 0.0
+
+
+def _r2(sums: Array) -> float:
+    """Of a constant truth, 1 for an answer without fault, else 0 (scikit-learn's force_finite)."""
+    spread, wrong = _spread(float(sums[4]), float(sums[2]), float(sums[0])), float(sums[6])
+    return 1 - wrong / spread if spread else float(wrong == 0)
+
+
+def _rmse(sums: Array) -> float:
+    return float(np.sqrt(sums[6] / sums[0]))
+
+
+def _mae(sums: Array) -> float:
+    return float(sums[7] / sums[0])
+
+
+def _spearman(rows: Array) -> float:
+    """Pearson's correlation of ranks, equal values at their mean rank; 0 where either side is constant."""
+    answers, truths = pd.DataFrame(rows[:, 1:3]).rank().to_numpy().T
+    answers, truths = answers - answers.mean(), truths - truths.mean()
+    scale = (answers @ answers) * (truths @ truths)
+    return float(answers @ truths / np.sqrt(scale)) if scale else 0.0
+
+
 ACCURACY = Metric("accuracy", "accuracy", _accuracy)
 F1_MACRO = Metric("f1_macro", "macro F1", _f1_macro)
 F1_MICRO = Metric("f1_micro", "micro F1", _f1_micro)
 F1_WEIGHTED = Metric("f1_weighted", "weighted F1", _f1_weighted)
 MATTHEWS = Metric("matthews_correlation", "Matthews correlation", _matthews_correlation)
+PEARSON = Metric("pearson", "Pearson correlation", _pearson)
+RMSE = Metric("rmse", "root mean squared error", _rmse, higher_is_better=False, ideal=0.0)
+MAE = Metric("mae", "mean absolute error", _mae, higher_is_better=False, ideal=0.0)
+R2 = Metric("r2", "R²", _r2)
+SPEARMAN = WholeMetric("spearman", "Spearman correlation", _spearman)
