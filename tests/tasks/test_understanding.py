@@ -306,7 +306,12 @@ def test_a_row_without_a_text_is_answered(tmp_path, text, said):
     ("labels", "said"),
     [
         (("good",), "column 'label' holds one class only, 'good'; there is nothing to learn."),
-        ((["a", "b"],), "column 'label' holds no single label: row 1 of the train split has ['a', 'b']."),
+        (
+            (["a", "b"],),
+            "column 'label' holds no single label: row 1 of the train split has ['a', 'b']; several for a row are "
+            "--task multi-label-classification.",
+        ),
+        (({"a": 1},), "column 'label' holds no single label: row 1 of the train split has {'a': 1}."),
         (
             [n / 8 for n in range(17)],
             "column 'label' holds 17 different numbers: that is regression; give --task text-regression.",
