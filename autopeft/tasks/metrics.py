@@ -105,7 +105,7 @@ def standard_error(values: Array) -> float:
 
 def _parts(sums: Array) -> tuple[float, Array, Array, Array]:
     """Rows, and by class true positives, false positives, false negatives."""
-    true, false, missed = np.split(sums[1:], 3)
+    true, false, missed = np.split(sums[1 : 1 + (len(sums) - 1) // 3 * 3], 3)
     return float(sums[0]), true, false, missed
 
 
@@ -126,6 +126,12 @@ def _f1_macro(sums: Array) -> float:
     _, true, false, missed = _parts(sums)
     here = 2 * true + false + missed > 0.5
     return float(_f1(true, false, missed)[here].mean())
+
+
+def _f1_macro_of_all(sums: Array) -> float:
+    """The mean over all classes, as scikit-learn takes it where a row may have several."""
+    _, true, false, missed = _parts(sums)
+    return float(_f1(true, false, missed).mean())
 
 
 def _f1_micro(sums: Array) -> float:
@@ -186,6 +192,8 @@ ACCURACY = Metric("accuracy", "accuracy", _accuracy)
 F1_MACRO = Metric("f1_macro", "macro F1", _f1_macro)
 F1_MICRO = Metric("f1_micro", "micro F1", _f1_micro)
 F1_WEIGHTED = Metric("f1_weighted", "weighted F1", _f1_weighted)
+F1_MACRO_OF_ALL = Metric("f1_macro", "macro F1", _f1_macro_of_all)
+SUBSET_ACCURACY = Metric("subset_accuracy", "subset accuracy", lambda sums: float(sums[-1] / sums[0]))
 MATTHEWS = Metric("matthews_correlation", "Matthews correlation", _matthews_correlation)
 PEARSON = Metric("pearson", "Pearson correlation", _pearson)
 RMSE = Metric("rmse", "root mean squared error", _rmse, higher_is_better=False, ideal=0.0)
