@@ -11,7 +11,7 @@ DEMO_REPORT := demo.html
 
 demo: $(VENV)/.runtime  ## Searches on a packaged model and data set, without a network, and writes a report
 	$(BIN)/autopeft search --demo
-	@$(BIN)/autopeft report --html $(DEMO_REPORT)
+	@$(BIN)/autopeft report --format html --to $(DEMO_REPORT)
 
 test: $(VENV)/.development  ## Runs the tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder

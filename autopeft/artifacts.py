@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from autopeft.backbone.load import Backbone, load_backbone, quietly
-from autopeft.backbone.source import pinned
+from autopeft.backbone.place import pinned
 from autopeft.data.store import Dataset
 from autopeft.errors import AutopeftError
 from autopeft.files import beside

@@ -1,8 +1,9 @@
 """What happens during a search, as a stream of facts that a terminal, a service or a notebook can read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from autopeft.trial import Baselines, Confirmation, SearchRecord, Trial
+from autopeft.trial import Baseline, Confirmation, SearchRecord, Trial
 
 
 @dataclass(frozen=True)
@@ -10,6 +11,10 @@ class Doing:
     """A long step before the first trial begins, such as loading the backbone."""
 
     what: str
+
+
+IMPORTING = Doing("importing libraries")
+"""Said before torch and all that comes with it is imported, which takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Begun:
 class BaselinesKnown:
     """The reference points were measured."""
 
-    baselines: Baselines
+    baselines: Mapping[str, Baseline]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 """Files as others see them: whole or not at all, whoever writes them at the same time; and folders: whether they can be
-written, and how much they hold.
+written, how much they hold, and which modules.
 """
 
 import tempfile
@@ -31,6 +31,11 @@ def beside(target: Path, ending: str = "writing") -> Path:
 def bytes_in(folder: Path) -> int:
     """Bytes of all files in a folder; 0 where there is none."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def found_in(folder: Path) -> tuple[str, ...]:
+    """The names of a folder's modules, none of which is imported: of things of which each is one file."""
+    return tuple(sorted(file.stem for file in folder.glob("*.py") if not file.stem.startswith("_")))
 
 
 def require_folder(folder: str | Path) -> None:

@@ -39,6 +39,9 @@ class _Brief(reprlib.Repr):
         self.maxlong = most
         self.maxlevel = 3
 
+    def repr_bytes(self, value: bytes, level: int) -> str:  # noqa: ARG002 (called by name)
+        return repr(value[: self.maxstring])
+
     def repr_int(self, value: int, level: int) -> str:
         """Python refuses to write whole numbers of some thousand digits."""
         digits = value.bit_length() * 30103 // 100000

@@ -11,7 +11,8 @@ from itertools import combinations
 from operator import le
 
 from autopeft.errors import AutopeftError, unknown
-from autopeft.plan import OBJECTIVES, PARSERS, Budget, show_cost
+from autopeft.objectives import ACCURACY, COSTS, SCORE, UNITS, Objective, objective_named, show
+from autopeft.plan import Budget
 from autopeft.trial import Status, Trial, excesses
 
 MARGIN = 1.1
@@ -20,7 +21,7 @@ MARGIN = 1.1
 Point = tuple[float, ...]
 
 
-def front(trials: Iterable[Trial], objectives: Sequence[str]) -> tuple[Trial, ...]:
+def front(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[Trial, ...]:
     """The trials that no other trial dominates, in the order of their numbers.
 
     One trial dominates another when it is no worse in any objective and better in one. Of trials that are equal in all
@@ -33,7 +34,7 @@ def front(trials: Iterable[Trial], objectives: Sequence[str]) -> tuple[Trial, ..
     return tuple(sorted((earliest[point] for point in _undominated(earliest)), key=lambda trial: trial.number))
 
 
-def knee(trials: Iterable[Trial], objectives: Sequence[str]) -> Trial | None:
+def knee(trials: Iterable[Trial], objectives: Sequence[Objective]) -> Trial | None:
     """The best trade-off on the front of these trials; None when it is empty.
 
     Each objective is scaled from 0 (the best on the front) to 1 (the worst); costs on a logarithmic scale, so that
@@ -44,71 +45,68 @@ def knee(trials: Iterable[Trial], objectives: Sequence[str]) -> Trial | None:
     members = front(trials, objectives)
     if not members:
         return None
-    scaled = [_scaled([_felt(trial, name) for trial in members]) for name in objectives]
+    scaled = [_scaled([_felt(trial, each) for trial in members]) for each in objectives]
     sums = [sum(values) for values in zip(*scaled, strict=True)]
     return members[sums.index(min(sums))]
 
 
 def hypervolume(
-    trials: Iterable[Trial], objectives: Sequence[str], reference: Mapping[str, float] | None = None
+    trials: Iterable[Trial], objectives: Sequence[Objective], reference: Mapping[str, float] | None = None
 ) -> float:
     """How much of all that could be had the front has, between 0 and 1.
 
-    It is the share of the box between `reference` and the ideal (accuracy 1, no costs) that the front dominates: the
-    exact hypervolume, divided by that of the box. What the reference does not name is accuracy 0, and 1.1 times the
-    largest cost of these trials. Only values for the same reference can be compared. Raises AutopeftError.
+    It is the share of the box between `reference` and the ideal (no costs; the best score that there is, or of a metric
+    without one the best of these trials) that the front dominates: the exact hypervolume, divided by that of the box.
+    What the reference does not name is score 0 where the best is 1, else the worst score of these trials, and 1.1 times
+    the largest cost. Only values for the same reference can be compared. Raises AutopeftError.
     """
     counted = [trial for trial in trials if _counts(trial, objectives)]
-    worst = {name: _worst(counted, name) for name in objectives} | dict(reference or {})
-    for name, value in worst.items():
-        if not (value < 1 if _more_is_better(name) else 0 < value < math.inf):
-            asked = "less than 1" if OBJECTIVES[name] else "greater than 0"
-            raise AutopeftError(f"the reference for {name} must be a number {asked}, not {value}.")
-    points = [tuple(_distance(trial, name, worst[name]) for name in objectives) for trial in counted]
+    given = dict(reference or {})
+    for name in given.keys() - {SCORE, *COSTS}:
+        raise unknown("objective", name, (SCORE, *COSTS))
+    boxes = [_box(counted, each, given.get(each.key)) for each in objectives]
+    points = [tuple(_distance(trial, *both) for both in zip(objectives, boxes, strict=True)) for trial in counted]
     return _volume(_undominated(point for point in points if max(point) < 1))
 
 
-def select(trials: Iterable[Trial], budget: Budget, *, prefer: str = "accuracy") -> Trial:
+def select(trials: Iterable[Trial], budget: Budget, score: Objective = ACCURACY, *, prefer: str = SCORE) -> Trial:
     """The best finished trial that keeps all limits of a budget whose shares are resolved.
 
     A cost keeps its limit when the predicted one does and, where it was measured, the measured one, too. Among trials
-    that are equal in the preferred objective the others decide, in the order of `OBJECTIVES`, and then the number.
+    that are equal in the preferred objective the score and then the costs decide, in the order of `COSTS`, and then the
+    number.
 
     Raises AutopeftError that names the limits which no trial keeps, and what the nearest trial needs.
     """
-    if prefer not in OBJECTIVES:
-        raise unknown("objective", prefer, OBJECTIVES)
-    order = (prefer, *(name for name in OBJECTIVES if name != prefer))
+    preferred = objective_named(prefer, score)
+    order = (preferred, *(each for each in (score, *COSTS.values()) if each != preferred))
     trials = tuple(trials)
-    counted = [trial for trial in trials if _counts(trial, ("accuracy", prefer))]
+    counted = [trial for trial in trials if _counts(trial, (score, preferred))]
     if not counted:
         those = ", ".join(f"{count} {status}" for status, count in Counter(trial.status for trial in trials).items())
-        raise AutopeftError(f"there is no trial to select: none finished with an accuracy ({those or 'none began'}).")
+        raise AutopeftError(f"there is no trial to select: none finished with a score ({those or 'none began'}).")
     limits = budget.limits()
     if budget.latency is not None:
         limits["latency"] = budget.latency
-    if budget.accuracy_at_least is not None:
-        limits["accuracy"] = budget.accuracy_at_least
-    kept = [trial for trial in counted if not _excesses(trial, limits)]
+    if budget.score is not None:
+        if score.ideal is not None and score.sign * (budget.score - score.ideal) > 0:
+            best = f"{score.name} is at {'most' if score.higher_is_better else 'least'} {score.ideal:g}"
+            raise AutopeftError(f"{best}: no trial reaches {budget.score:g}; write it like 0.9 or 90%.")
+        limits[SCORE] = budget.score
+    kept = [trial for trial in counted if not _excesses(trial, limits, score)]
     if not kept:
-        raise AutopeftError(_refusal(counted, limits))
+        raise AutopeftError(_refusal(counted, limits, score))
     return min(kept, key=lambda trial: (_point(trial, order), trial.number))
 
 
-def _counts(trial: Trial, objectives: Sequence[str]) -> bool:
-    judged = all(not _more_is_better(name) or trial.accuracy is not None for name in objectives)
-    return trial.status is Status.FINISHED and judged and all(math.isfinite(trial.value(name)) for name in objectives)
+def _counts(trial: Trial, objectives: Sequence[Objective]) -> bool:
+    judged = trial.score is not None or not any(each.is_score for each in objectives)
+    return trial.status is Status.FINISHED and judged and all(math.isfinite(trial.value(o.key)) for o in objectives)
 
 
-def _more_is_better(objective: str) -> bool:
-    if objective not in OBJECTIVES:
-        raise unknown("objective", objective, OBJECTIVES)
-    return OBJECTIVES[objective]
-
-
-def _point(trial: Trial, objectives: Iterable[str]) -> Point:
+def _point(trial: Trial, objectives: Iterable[Objective]) -> Point:
     """The values of objectives, all so that less is better."""
-    return tuple(-trial.value(name) if _more_is_better(name) else trial.value(name) for name in objectives)
+    return tuple(-each.sign * trial.value(each.key) for each in objectives)
 
 
 def _undominated(points: Iterable[Point]) -> list[Point]:
@@ -121,9 +119,10 @@ def _undominated(points: Iterable[Point]) -> list[Point]:
     return kept
 
 
-def _felt(trial: Trial, objective: str) -> float:
+def _felt(trial: Trial, objective: Objective) -> float:
     """An objective on the scale on which differences matter, less being better."""
-    return -trial.value(objective) if _more_is_better(objective) else math.log1p(trial.value(objective))
+    value = trial.value(objective.key)
+    return -objective.sign * value if objective.is_score else math.log1p(value)
 
 
 def _scaled(values: Sequence[float]) -> list[float]:
@@ -131,16 +130,31 @@ def _scaled(values: Sequence[float]) -> list[float]:
     return [(value - low) / span if span else 0.0 for value in values]
 
 
-def _worst(trials: Iterable[Trial], objective: str) -> float:
-    if _more_is_better(objective):
-        return 0.0
-    return max(MARGIN * max((trial.value(objective) for trial in trials), default=0.0), 1.0)
+def _box(trials: Sequence[Trial], objective: Objective, worst: float | None) -> tuple[float, float]:
+    """The ideal and the worst value of an objective. Raises AutopeftError where what is given is no worse."""
+    values = [objective.sign * trial.value(objective.key) for trial in trials]
+    ideal = objective.sign * max(values, default=0.0) if objective.ideal is None else objective.ideal
+    if worst is not None:
+        if objective.ideal is None:
+            ideal = objective.sign * max(objective.sign * ideal, objective.sign * worst)
+        if not math.isfinite(worst) or (objective.ideal is not None and objective.sign * (ideal - worst) <= 0):
+            asked = "less" if objective.higher_is_better else "greater"
+            raise AutopeftError(
+                f"the reference for {objective.name} must be a number {asked} than {ideal:g}, not {worst}."
+            )
+    elif objective.is_fraction:
+        worst = 0.0
+    elif objective.is_score:
+        worst = objective.sign * min(values, default=0.0)
+    else:
+        worst = max(-MARGIN * min(values, default=0.0), 1.0)
+    return ideal, worst
 
 
-def _distance(trial: Trial, objective: str, worst: float) -> float:
+def _distance(trial: Trial, objective: Objective, box: tuple[float, float]) -> float:
     """From the ideal, 0, to the reference, 1."""
-    value = trial.value(objective)
-    return (1 - value) / (1 - worst) if OBJECTIVES[objective] else value / worst
+    ideal, worst = box
+    return (ideal - trial.value(objective.key)) / (ideal - worst) if ideal != worst else 1.0
 
 
 def _volume(points: Sequence[Point]) -> float:
@@ -156,41 +170,49 @@ def _volume(points: Sequence[Point]) -> float:
 
 
 def _held(trial: Trial, limited: str) -> float:
-    """What is held against a limit: the accuracy, the latency, or the larger of the predicted and the measured cost."""
+    """What is held against a limit: the score, the latency, or the larger of the predicted and the measured cost."""
     if limited == "latency":
         measured = trial.outcome.facts.get("latency") if trial.outcome else None
         return math.inf if measured is None else float(measured)
     costs = trial.outcome.measured if trial.outcome else None
     value = trial.value(limited)
-    if costs is None or limited == "accuracy" or getattr(costs, limited) is None:
+    if costs is None or limited == SCORE or getattr(costs, limited) is None:
         return value
     return max(value, costs.value(limited))
 
 
-def _excesses(trial: Trial, limits: Mapping[str, float]) -> dict[str, float]:
+def _excesses(trial: Trial, limits: Mapping[str, float], score: Objective) -> dict[str, float]:
     """By how much a trial breaks limits, as a fraction of each; empty when it keeps all."""
     held = {name: _held(trial, name) for name in limits}
-    broken = excesses({name: value for name, value in held.items() if name != "accuracy"}, limits)
-    if "accuracy" in held and held["accuracy"] < limits["accuracy"]:
-        broken["accuracy"] = 1 - held["accuracy"] / limits["accuracy"]
+    broken = excesses({name: value for name, value in held.items() if name != SCORE}, limits)
+    if SCORE in held and (short := score.sign * (limits[SCORE] - held[SCORE])) > 0:
+        broken[SCORE] = short / (abs(limits[SCORE]) or 1)
     return broken
 
 
-def _refusal(trials: Sequence[Trial], limits: Mapping[str, float]) -> str:
+def _refusal(trials: Sequence[Trial], limits: Mapping[str, float], score: Objective) -> str:
     """Why no trial keeps all limits: the fewest that no trial keeps together, and what the nearest trial needs."""
-    excesses = [_excesses(trial, limits) for trial in trials]
+    excesses = [_excesses(trial, limits, score) for trial in trials]
     together = next(
         names
         for size in range(1, len(limits) + 1)
         for names in combinations(limits, size)
         if not any(excess.keys().isdisjoint(names) for excess in excesses)
     )
+    least = "least" if score.higher_is_better else "most"
     asked = _listed(
-        [f"{name} at {'least' if name == 'accuracy' else 'most'} {_show(name, limits[name])}" for name in together]
+        [
+            f"{score.name} at {least} {limits[name]:g}"
+            if name == SCORE
+            else f"{name} at most {show(name, limits[name])}"
+            for name in together
+        ]
     )
     nearest, excess = min(zip(trials, excesses, strict=True), key=lambda pair: (sum(pair[1].values()), pair[0].number))
     needs = [
-        f"{'reaches' if name == 'accuracy' else 'needs'} {name} {_enough(name, _held(nearest, name))}"
+        f"reaches {score.name} {_reached(score, nearest.value(SCORE))}"
+        if name == SCORE
+        else f"needs {name} {_enough(name, _held(nearest, name))}"
         for name in excess
     ]
     return (
@@ -199,21 +221,23 @@ def _refusal(trials: Sequence[Trial], limits: Mapping[str, float]) -> str:
     )
 
 
-def _show(objective: str, value: float) -> str:
+def _reached(score: Objective, value: float) -> str:
+    """A score in few digits that is enough as a limit: never rounded to what is better."""
+    digits = 3 if score.is_fraction or value == 0 else 3 - math.floor(math.log10(abs(value)))
+    rounded = round(value, digits)
+    if score.sign * (rounded - value) > 0:
+        rounded = round(rounded - score.sign * 10.0**-digits, digits)
+    return f"{rounded:.12g}"
+
+
+def _enough(name: str, value: float) -> str:
+    """A cost in few digits that is enough as a limit: never rounded down."""
     if not math.isfinite(value):
         return "that nobody measured"
-    return f"{value:g}" if objective == "accuracy" else show_cost(objective, value)
-
-
-def _enough(objective: str, value: float) -> str:
-    """A value in few digits that is enough as a limit: costs are never rounded down, accuracies never up."""
-    if objective == "accuracy":
-        rounded = round(value, 3)
-        return _show(objective, rounded if rounded <= value else round(rounded - 0.001, 3))
-    shown = _show(objective, value)
-    if not math.isfinite(value) or PARSERS[objective](shown) >= value:
+    shown = show(name, value)
+    if UNITS[name].parse(shown) >= value:
         return shown
-    return _show(objective, value + 0.001 if objective == "overhead" else value * 1.005)
+    return show(name, value + 0.001 if name == "overhead" else value * 1.005)
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -8,9 +8,10 @@ import inspect
 import math
 import os
 import textwrap
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Container, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import InitVar, asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path, PurePath
 from types import MappingProxyType
@@ -18,74 +19,36 @@ from typing import Any, Self
 
 from autopeft.declared import read_declared
 from autopeft.errors import AutopeftError, unknown
+from autopeft.files import found_in
 from autopeft.foreign import brief
-from autopeft.sizes import (
-    Share,
-    parse_bytes,
-    parse_count,
-    parse_count_or_share,
-    parse_fraction,
-    parse_seconds,
-    show_bytes,
-    show_count,
-    show_fraction,
-    show_milliseconds,
-)
+from autopeft.objectives import ACCURACY, COSTS, SCORE, UNITS, Limits
+from autopeft.sizes import Share, parse_wait
 
-OBJECTIVES: Mapping[str, bool] = {
-    "accuracy": True,
-    "memory": False,
-    "trainable": False,
-    "stored": False,
-    "flops": False,
-    "overhead": False,
-}
-"""Every objective by name, and whether more of it is better."""
-SAMPLERS = ("known_costs", "tpe", "nsga2", "gp", "random")
-"""Every sampler by name; `search/samplers/named.py` makes them."""
-PARSERS: Mapping[str, Callable[[Any], Any]] = {
-    "memory": parse_bytes,
-    "trainable": parse_count_or_share,
-    "stored": parse_bytes,
-    "flops": parse_count,
-    "overhead": parse_fraction,
-    "latency": parse_seconds,
-}
-"""How limits on costs are read; `show_cost` writes what they read."""
+SAMPLERS = found_in(Path(__file__).parent / "search" / "samplers")
+"""Every sampler by name: the files of that folder, none of which is imported here."""
 _MOST = 1_000_000_000
 """Of whatever is counted; more is a slip, and some libraries cannot hold it."""
-_SHOW = {"memory": show_bytes, "stored": show_bytes, "overhead": show_fraction, "latency": show_milliseconds}
-
-
-def show_cost(name: str, value: float) -> str:
-    """A cost, or a limit on it, with its unit; a count where it has none."""
-    return _SHOW.get(name, show_count)(value)
 
 
 @dataclass(frozen=True)
-class Budget:
+class Budget(Limits):
     """Limits that no candidate may break. None means no limit."""
 
-    memory: int | None = None
-    """Peak training memory, such as 8GiB."""
-    trainable: int | Share | None = None
-    """Trainable parameters without the task head: a number such as 500k, or a share of the backbone such as 1%."""
-    stored: int | None = None
-    """Bytes that a trained method takes on disk without the task head, such as 10MiB."""
-    flops: int | None = None
-    """Floating-point operations of one training step, such as 2T."""
-    overhead: float | None = None
-    """Extra floating-point operations of inference after merging what merges, such as 5%; 0 where all must merge."""
     latency: float | None = None
     """Longest time for one text at inference, such as 20ms, as measured after training; used when selecting."""
-    accuracy_at_least: float | None = None
-    """Smallest acceptable value of the task's metric on validation data, between 0 and 1; used when selecting."""
+    score: float | None = None
+    """Worst acceptable score on validation data, such as 0.9 or 90%; used when selecting."""
+    accuracy_at_least: InitVar[float | None] = None
+    """What `score` was called."""
 
-    def __post_init__(self) -> None:
-        for name, parse in PARSERS.items():
+    def __post_init__(self, accuracy_at_least: float | None) -> None:
+        if accuracy_at_least is not None:
+            warnings.warn("a budget's 'accuracy_at_least' is called 'score' now.", FutureWarning, stacklevel=3)
+            object.__setattr__(self, SCORE, accuracy_at_least)
+        for name, unit in UNITS.items():
             value = getattr(self, name)
             if value is not None:
-                parsed = parse(value)
+                parsed = unit.parse(value)
                 if isinstance(parsed, Share) and not 0 < parsed.fraction <= _MOST:
                     beyond = "more than 0%" if parsed.fraction <= 0 else f"at most {_MOST:,}%"
                     raise AutopeftError(f"budget {name} must be {beyond}, not {_said(value)}.")
@@ -94,9 +57,6 @@ class Budget:
                 if name == "latency" and parsed == 0:
                     raise AutopeftError("budget latency must be more than 0 seconds.")
                 object.__setattr__(self, name, parsed)
-        least = self.accuracy_at_least
-        if least is not None and not (_is_number(least) and 0 <= least <= 1):
-            raise AutopeftError(f"accuracy_at_least must be a number between 0 and 1, not {_said(least)}.")
 
     def resolved(self, backbone_parameters: int) -> "Budget":
         """The same budget with shares turned into numbers."""
@@ -110,7 +70,7 @@ class Budget:
         """
         if isinstance(self.trainable, Share):
             raise ValueError(f"the share {self.trainable} is not resolved")
-        named = {name: getattr(self, name) for name in OBJECTIVES if name != "accuracy"}
+        named = {name: getattr(self, name) for name in COSTS}
         return {name: limit for name, limit in named.items() if limit is not None}
 
 
@@ -130,12 +90,14 @@ class Plan:
     """Columns by their role in the task, such as tokens=words,tags=ner; those not given are guessed."""
     task: str = "auto"
     """The task type; guessed from the data when 'auto'."""
+    metric: str = "auto"
+    """What scores are: a metric of the task; its usual one when 'auto'."""
     space: str = "default"
     """A named search space, or a folder of your own cards."""
     methods: tuple[str, ...] = ()
     """Search only these methods and hybrids of the space; all of them when not given."""
-    objectives: tuple[str, ...] = ("accuracy", "memory", "trainable")
-    """What to optimise; the front is made of these."""
+    objectives: tuple[str, ...] = (SCORE, "memory", "trainable")
+    """What to optimise; the front is made of these. The score may be called by its metric."""
     budget: Budget = field(default_factory=Budget)
     """Limits on costs."""
     trials: int | None = None
@@ -145,7 +107,7 @@ class Plan:
     max_length: int = 128
     """Longest text in tokens; what is longer is cut off."""
     sampler: str = "known_costs"
-    """How candidates are proposed: known_costs (our own), tpe, nsga2, gp or random."""
+    """How candidates are proposed: known_costs is our own, the others are Optuna's."""
     seed: int = 0
     """Fixes the validation split and every trial's training; the proposals, too, in one sitting without `resume`."""
     confirm: int = 0
@@ -156,7 +118,15 @@ class Plan:
     """Run program code that comes with the model, where transformers needs it; it may do anything on your machine."""
 
     def __post_init__(self) -> None:
-        for name in ("model", "data", "task", "space", "sampler", *(("label",) if self.label is not None else ())):
+        for name in (
+            "model",
+            "data",
+            "task",
+            "metric",
+            "space",
+            "sampler",
+            *(("label",) if self.label is not None else ()),
+        ):
             object.__setattr__(self, name, _text(name, getattr(self, name)))
         for name in ("model", "data"):
             if not getattr(self, name).strip():
@@ -188,9 +158,7 @@ class Plan:
             raise AutopeftError(f"at most two text columns can be used, not {len(self.text)}: {', '.join(self.text)}.")
         if self.sampler not in SAMPLERS:
             raise unknown("sampler", self.sampler, SAMPLERS)
-        for name in self.objectives:
-            if name not in OBJECTIVES:
-                raise unknown("objective", name, OBJECTIVES)
+        self._name_objectives()
         if len(set(self.objectives)) != len(self.objectives) or not self.objectives:
             raise AutopeftError(f"objectives must be distinct and at least one, not '{','.join(self.objectives)}'.")
         if not isinstance(self.budget, Budget):
@@ -201,6 +169,16 @@ class Plan:
         """All columns that are given, by role."""
         short = {"text": self.text, "label": () if self.label is None else (self.label,)}
         return {**self.columns, **{role: names for role, names in short.items() if names}}
+
+    def _name_objectives(self) -> None:
+        """Calls the score `score` where it is called by its metric; who calls it accuracy wants that metric."""
+        if self.metric == "auto" and ACCURACY.name in self.objectives:
+            object.__setattr__(self, "metric", ACCURACY.name)
+        metric = ACCURACY.name if self.metric == "auto" else self.metric
+        for name in self.objectives:
+            if name not in (SCORE, metric, *COSTS):
+                raise unknown("objective", name, (SCORE, metric, *COSTS))
+        object.__setattr__(self, "objectives", tuple(SCORE if name == metric else name for name in self.objectives))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for YAML and JSON; `from_dict` reads them back."""
@@ -223,8 +201,8 @@ class Plan:
         values = {name: value for name, value in plain.items() if value is not None}
         if isinstance(budget := values.get("budget", {}), Mapping):
             for name in budget:
-                if name not in {f.name for f in fields(Budget)}:
-                    raise unknown("budget", name, (f.name for f in fields(Budget)))
+                if name not in (*UNITS, "accuracy_at_least"):
+                    raise unknown("budget", name, UNITS)
             values["budget"] = Budget(**budget)
         return cls(**values)
 
@@ -241,10 +219,11 @@ class Plan:
             raise AutopeftError(f"cannot read the plan '{path}': {why}.") from error
         if not isinstance(plain, Mapping):
             raise AutopeftError(f"'{path}' must hold fields such as 'model:' and 'data:'.")
-        both = {**plain, **overrides}
+        both = {**_as_typed(plain, ("time",)), **overrides}
         budgets = [each["budget"] for each in (plain, overrides) if each.get("budget") is not None]
         if all(isinstance(budget, Mapping) for budget in budgets):
-            both["budget"] = {name: limit for budget in budgets for name, limit in budget.items()}
+            limits = {name: limit for budget in budgets for name, limit in budget.items()}
+            both["budget"] = _as_typed(limits, UNITS)
         return cls.from_dict(both)
 
 
@@ -301,8 +280,16 @@ def _text(name: str, value: object) -> str:
     raise AutopeftError(f"{name} must be a text, not {brief(value, 100)}.")
 
 
+def _as_typed(plain: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
+    """Values of a file, of which some numbers are the texts that they were: a unit may be missing there."""
+    return {
+        name: str(value) if name in names and _is_number(value) and abs(value) < _MOST**9 else value
+        for name, value in plain.items()
+    }
+
+
 def _seconds(name: str, value: Any) -> float:
-    seconds = parse_seconds(value)
+    seconds = parse_wait(name, value)
     if not 0 < seconds <= _MOST:
         raise AutopeftError(f"{name} must be more than 0 seconds{', and less than 30 years' if seconds else ''}.")
     return seconds
@@ -338,11 +325,11 @@ def _columns(value: object) -> Mapping[str, tuple[str, ...]]:
 @cache
 def field_docs(kind: type) -> Mapping[str, str]:
     """Each field's docstring (the string literal below it), by field name."""
+    docs = {name: text for base in kind.__bases__ if is_dataclass(base) for name, text in field_docs(base).items()}
     body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     assert isinstance(body, ast.ClassDef)
-    docs = {}
     for line, following in zip(body.body, body.body[1:], strict=False):
         match line, following:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=text)):
                 docs[name] = str(text)
-    return docs
+    return {each.name: docs[each.name] for each in fields(kind) if each.name in docs}

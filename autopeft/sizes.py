@@ -15,6 +15,8 @@ _COUNTS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 _SECONDS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _WHOLE = r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+(?:_[0-9]+)*"
 _MOST = 1e300
+_LEAST_NUMBER = 256
+"""Bytes; a whole number below it is a slip, too. Others are what was read before, from a text with its unit."""
 _NUMBER = re.compile(rf"\s*((?:{_WHOLE})(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([A-Za-z]*)\s*")
 
 
@@ -40,9 +42,12 @@ def _parse(text: str | float, units: Mapping[str, float], what: str, examples: s
         unit = units.get(match[2], folded.get(match[2].lower(), math.inf))
         value = float(match[1].replace("_", "").replace(",", "")) * unit
     if not math.isfinite(value):
-        shown = text if isinstance(text, str) and len(text) < 100 else brief(text, 100)
-        raise AutopeftError(f"'{shown}' is not {what}; write it like {examples}.")
+        raise AutopeftError(f"'{_said(text)}' is not {what}; write it like {examples}.")
     return value
+
+
+def _said(text: object) -> str:
+    return text if isinstance(text, str) and len(text) < 100 else brief(text, 100)
 
 
 def parse_bytes(text: str | int | float) -> int:
@@ -75,6 +80,82 @@ def parse_fraction(text: str | int | float) -> float:
 def parse_seconds(text: str | int | float) -> float:
     """`20ms`, `90s`, `10m`, `2h` or a plain number of seconds. Raises AutopeftError."""
     return _parse(text, _SECONDS, "a duration", "90s, 10m or 2h")
+
+
+def parse_score(text: str | int | float) -> float:
+    """`0.9`, `90%` or any other number. Raises AutopeftError."""
+    number, share = (
+        (text.strip().removesuffix("%"), text.strip().endswith("%")) if isinstance(text, str) else (text, False)
+    )
+    try:
+        value = math.nan if isinstance(text, bool) else float(number) / (100 if share else 1)
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not abs(value) < _MOST:
+        raise AutopeftError(f"'{_said(text)}' is not a score; write it like 0.9 or 90%.")
+    return value
+
+
+def show_score(score: float) -> str:
+    """`0.861`: three decimals; three significant figures of what is far beyond 1."""
+    return f"{score:.3f}" if abs(score) < 1000 else f"{score:.3g}"
+
+
+def show_number(number: float) -> str:
+    """`12.34`: four significant figures."""
+    return f"{number:.4g}"
+
+
+def parse_memory(text: str | int | float) -> int:
+    """A limit on memory, in bytes. Raises AutopeftError; also where its unit seems to be forgotten, as in `8`."""
+    size = parse_bytes(text)
+    if _is_bare(text) and 0 < size < (2**20 if isinstance(text, str) else _LEAST_NUMBER):
+        raise _forgotten("memory", text, "bytes", "GiB" if size < 1000 else "MiB")
+    return size
+
+
+def parse_stored(text: str | int | float) -> int:
+    """A limit on what is stored, in bytes. Raises AutopeftError; also where its unit seems to be forgotten."""
+    size = parse_bytes(text)
+    if _is_bare(text) and 0 < size < (2**10 if isinstance(text, str) else _LEAST_NUMBER):
+        raise _forgotten("stored", text, "bytes", "MiB")
+    return size
+
+
+def parse_overhead(text: str | int | float) -> float:
+    """A limit on what is extra, as a fraction. Raises AutopeftError; also where its `%` seems to be forgotten."""
+    fraction = parse_fraction(text)
+    if _is_bare(text) and fraction >= 1:
+        raise _forgotten("overhead", text, "times what the backbone computes", "%")
+    return fraction
+
+
+def parse_latency(text: str | int | float) -> float:
+    """A limit on the time of one text, in seconds. Raises AutopeftError; also where its unit seems to be forgotten."""
+    seconds = parse_seconds(text)
+    if _is_bare(text) and seconds >= 1:
+        raise _forgotten("latency", text, "seconds for one text", "ms", "s")
+    return seconds
+
+
+def parse_wait(name: str, text: str | int | float) -> float:
+    """A limit on what somebody waits for, in seconds. Raises AutopeftError; also where its unit seems to be forgotten,
+    as in `2`.
+    """
+    seconds = parse_seconds(text)
+    if _is_bare(text) and 0 < seconds < 60:
+        raise _forgotten(name, text, "seconds", "h", "m", "s")
+    return seconds
+
+
+def _is_bare(text: str | int | float) -> bool:
+    """Whether a number came without a unit. What has a fraction was computed, or was read before: it is no slip."""
+    return text.strip()[-1:] in "0123456789." if isinstance(text, str) else isinstance(text, int)
+
+
+def _forgotten(name: str, text: str | int | float, read_as: str, *units: str) -> AutopeftError:
+    given = str(text).strip()
+    return AutopeftError(f"{name}: {given} {read_as}? Write {' or '.join(given + unit for unit in units)}.")
 
 
 def show_bytes(size: float) -> str:

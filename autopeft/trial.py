@@ -8,9 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from autopeft.errors import AutopeftError
+from autopeft.objectives import ACCURACY, SCORE, Objective, objectives_named, show
 from autopeft.plan import Plan
 from autopeft.space.candidate import Candidate
 
@@ -63,12 +67,16 @@ class Rung:
     """Optimizer steps taken so far."""
     steps: int
     """Optimizer steps of the full training."""
-    accuracy: float
-    """The task's metric on validation data, between 0 and 1."""
+    score: float
+    """The metric on validation data."""
+    error: float
+    """Its standard error: how far it would lie off on as many other rows; not a number where nobody knows."""
     loss: float
     """Mean training loss since the previous rung."""
     seconds: float
     """Training seconds so far, evaluation included."""
+    others: Mapping[str, float] = field(default_factory=dict)
+    """Further metrics by name, kept beside the one that is judged."""
 
 
 class Status(StrEnum):
@@ -90,6 +98,38 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
+class Answers:
+    """How one trained model did on the rows of one split."""
+
+    score: float
+    """The metric."""
+    rows: int
+    values: bytes = field(repr=False)
+    """What each row is worth, as little-endian float32 in the order of the split; their mean is the score."""
+
+    @classmethod
+    def of(cls, score: float, values: np.ndarray) -> Self:
+        """From the (rows,) values of rows, as `Metric.values` gives them."""
+        return cls(score, len(values), values.astype("<f4").tobytes())
+
+    @property
+    def of_rows(self) -> NDArray[np.float64]:
+        """(rows,) what each row is worth."""
+        return np.frombuffer(self.values, dtype="<f4", count=self.rows).astype(np.float64)
+
+    @property
+    def error(self) -> float:
+        """The score's standard error."""
+        return float(np.std(self.of_rows) / math.sqrt(self.rows))
+
+    @property
+    def are_whole(self) -> bool:
+        """Whether there is a value for every row, and all are numbers."""
+        whole = 0 < self.rows == len(self.values) // 4 and math.isfinite(self.score)
+        return whole and bool(np.isfinite(self.of_rows).all())
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What training returned."""
 
@@ -105,6 +145,8 @@ class Outcome:
     that was opened as it is found now."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Where and with what it was trained: device, dtype, versions, examples per second."""
+    answers: Answers | None = None
+    """Of the last rung, on validation rows, so that trials can be compared row by row; None where nobody kept them."""
 
 
 @dataclass(frozen=True)
@@ -126,18 +168,28 @@ class Trial:
     alone: bool = False
     """It is to have a whole device to itself. Whoever gives it knows why; it is not remembered with the trial."""
 
-    @property
-    def accuracy(self) -> float | None:
-        """The metric at the last rung; None before the first."""
-        return self.curve[-1].accuracy if self.curve else None
+    def __repr__(self) -> str:
+        costs = ", ".join(f"{name} {show(name, self.predicted.value(name))}" for name in ("memory", "trainable"))
+        judged = "" if self.score is None else f", score {self.score:.3g}"
+        return f"<Trial {self.number}: {self.candidate.name}, {self.status.value}{judged}, {costs}>"
 
-    def value(self, objective: str) -> float:
-        """One objective's value, in its own unit and direction. Raises KeyError for a trial without accuracy."""
-        if objective == "accuracy":
-            if self.accuracy is None:
-                raise KeyError(f"trial {self.number} has no accuracy")
-            return self.accuracy
-        return self.predicted.value(objective)
+    @property
+    def score(self) -> float | None:
+        """The metric at the last rung; None before the first."""
+        return self.curve[-1].score if self.curve else None
+
+    @property
+    def error(self) -> float | None:
+        """The score's standard error; None where there is no score, or nobody knows."""
+        return self.curve[-1].error if self.curve and math.isfinite(self.curve[-1].error) else None
+
+    def value(self, name: str) -> float:
+        """The score, or a cost, by its name in code. Raises KeyError for a trial without score."""
+        if name == SCORE:
+            if self.score is None:
+                raise KeyError(f"trial {self.number} has no score")
+            return self.score
+        return self.predicted.value(name)
 
     def save(
         self, to: str | Path, merge: bool = False, model: str | None = None, *, trust_remote_code: bool = False
@@ -147,8 +199,6 @@ class Trial:
 
         `autopeft.load` reads it, and `peft.PeftModel.from_pretrained` where the method is peft's. Raises AutopeftError.
         """
-        from autopeft.artifacts import export, read_description
-
         if self.outcome is None or not self.outcome.artifact:
             raise AutopeftError(f"trial {self.number} has no trained weights: it is {self.status.value}.")
         folder = Path(self.outcome.artifact)
@@ -157,6 +207,8 @@ class Trial:
                 f"the weights of trial {self.number} are gone: there is no folder '{folder}'; if the run folder lies "
                 "elsewhere now, say where by --folder."
             )
+        from autopeft.artifacts import export, read_description
+
         _, candidate = read_description(folder)
         if candidate != self.candidate:
             raise AutopeftError(
@@ -164,22 +216,6 @@ class Trial:
                 "search wrote there since."
             )
         return export(folder, to, merge, model, trust_remote_code=trust_remote_code)
-
-
-@dataclass(frozen=True)
-class Answers:
-    """How one trained model did on the rows of one split."""
-
-    accuracy: float
-    """The task's metric."""
-    rows: int
-    right: bytes = field(repr=False)
-    """Which rows were answered rightly: a bit for each, in the order of the split; the first row's is the highest."""
-
-    @property
-    def are_whole(self) -> bool:
-        """Whether there is an answer for every row, and an accuracy that can be one."""
-        return self.rows > 0 and len(self.right) == (self.rows + 7) // 8 and 0 <= self.accuracy <= 1
 
 
 @dataclass(frozen=True)
@@ -209,13 +245,15 @@ class Confirmation:
 
 
 @dataclass(frozen=True)
-class Baselines:
-    """What costs nothing: the reference points that every front is shown with, on validation data."""
+class Baseline:
+    """What needs no fine-tuning: a reference point that every front is shown with, on validation data."""
 
-    majority: float
-    """Metric of always answering the most frequent training label."""
-    probe: float
-    """Metric of a linear probe on frozen, pooled features of the same backbone."""
+    score: float
+    error: float
+    """The score's standard error; not a number where nobody knows."""
+    seconds: float | None = None
+    """What it took to make; None of what answers every row alike, and where nobody measured."""
+    answers: Answers | None = None
 
 
 @dataclass(frozen=True)
@@ -226,7 +264,8 @@ class SearchRecord:
     plan: Plan
     created: datetime
     trials: tuple[Trial, ...] = ()
-    baselines: Baselines | None = None
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
+    """By the names that people read; empty before they are measured."""
     ended: datetime | None = None
     """When the search reached its limits; None while it runs or after it was interrupted."""
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -235,3 +274,28 @@ class SearchRecord:
     """How many candidates were never trained, by the limit that they broke."""
     confirmations: tuple[Confirmation, ...] = ()
     """By trial and repeat."""
+    task: str = ""
+    """The task type as understood; empty before it is."""
+    metric: Objective = ACCURACY
+    """What scores are."""
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What the plan optimises."""
+        return objectives_named(self.plan.objectives, self.metric)
+
+    @property
+    def trivial(self) -> float | None:
+        """The score of the worst baseline that answers every row alike, which anything has to beat; None where no
+        baseline is known.
+        """
+        known = [each for each in self.baselines.values() if math.isfinite(each.score)]
+        alike = [each for each in known if each.seconds is None] or known
+        return min((each.score for each in alike), key=lambda score: self.metric.sign * score, default=None)
+
+    @property
+    def ended_by_time(self) -> bool:
+        """Whether the search ended because its time was over, before it had all its trials."""
+        if self.ended is None or self.plan.time is None:
+            return False
+        return self.plan.trials is None or sum(each.outcome is not None for each in self.trials) < self.plan.trials

@@ -82,7 +82,7 @@ def ours(folder: Path, data: Data, seconds: float, seed: int) -> list[Had]:
     def hear(event: Event) -> None:
         if isinstance(event, TrialEnded) and event.trial.status is Status.FINISHED:
             trial = event.trial
-            had.append(Had(time.perf_counter() - began, trial.value("accuracy"), trial.predicted.trainable))
+            had.append(Had(time.perf_counter() - began, trial.value("score"), trial.predicted.trainable))
 
     autopeft.search(
         model=str(demo_model()),

@@ -9,7 +9,6 @@ accuracy stands above the table. What has been trained is kept in `--kept` and n
 
 import argparse
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,12 +20,12 @@ from rich.console import Console
 from rich.table import Table
 
 from autopeft.data.demo import demo_model
+from autopeft.objectives import show
 from autopeft.plan import Plan
-from autopeft.reports.wording import show
 from autopeft.search.on_ray import train_on_ray
 from autopeft.search.preparation import prepare
 from autopeft.space.space import Space
-from autopeft.trial import Baselines, Outcome, Rung, Status, Trial
+from autopeft.trial import Baseline, Outcome, Rung, Status, Trial
 
 SEED = 0
 
@@ -56,14 +55,14 @@ class Ledger:
         result: dict[str, Any] = {"method": self.names[number], "status": outcome.status, "reason": outcome.reason}
         if outcome.status is Status.FINISHED and outcome.measured is not None:
             result |= {
-                "accuracy": self.curves[number][-1].accuracy,
+                "accuracy": self.curves[number][-1].score,
                 "trainable": outcome.measured.trainable,
                 "memory": outcome.measured.memory,
                 "seconds": outcome.seconds,
             }
         with self.kept.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(result) + "\n")
-        print(f"{result['method']}: {show('accuracy', result.get('accuracy'))} {outcome.reason}", flush=True)
+        print(f"{result['method']}: {show('score', result.get('accuracy'))} {outcome.reason}", flush=True)
 
 
 def read(kept: Path) -> Mapping[str, Mapping[str, Any]]:
@@ -74,16 +73,16 @@ def read(kept: Path) -> Mapping[str, Mapping[str, Any]]:
     return {result["method"]: result for result in results}
 
 
-def heading(baselines: Baselines, rows: int, data: str) -> str:
+def heading(baselines: Mapping[str, Baseline], rows: int, data: str) -> str:
     """What the table is of, and how uncertain its accuracies are."""
-    error = math.sqrt(baselines.probe * (1 - baselines.probe) / rows)
+    error = baselines["linear probe"].error
     return (
         f"What every method learns at its defaults: MiniLM on {data}, one epoch, {rows} validation rows, standard "
         f"error {error:.3f}, seed {SEED}. Made by `python benchmarks/learning.py --table benchmarks/learning.md`."
     )
 
 
-def table(results: Mapping[str, Mapping[str, Any]], space: Space, baselines: Baselines) -> Table:
+def table(results: Mapping[str, Mapping[str, Any]], space: Space, baselines: Mapping[str, Baseline]) -> Table:
     """Results from the most accurate method to the least, the baselines among them."""
     shown = Table(box=box.MARKDOWN)
     for column in ("method", "accuracy", "over majority", "trainable", "peak memory", "seconds"):
@@ -99,9 +98,10 @@ def table(results: Mapping[str, Mapping[str, Any]], space: Space, baselines: Bas
         for name, result in results.items()
         if "accuracy" in result and name in (*space.methods, *space.hybrids)
     ]
-    lines += [(baselines.probe, "(linear probe)", "", "", ""), (baselines.majority, "(majority class)", "", "", "")]
+    lines += [(each.score, f"({name})", "", "", "") for name, each in baselines.items()]
+    majority = baselines["majority class"].score
     for accuracy, name, *rest in sorted(lines, key=lambda line: -line[0]):
-        shown.add_row(name, f"{accuracy:.3f}", f"{accuracy - baselines.majority:+.3f}", *rest)
+        shown.add_row(name, f"{accuracy:.3f}", f"{accuracy - majority:+.3f}", *rest)
     return shown
 
 

@@ -83,7 +83,7 @@ class Recorder:
 
     def ended(self, number: int, outcome: Outcome) -> None:
         trial, curve, seconds = self.under_way.pop(number), self.curves.pop(number), time.process_time() - self.began
-        test = outcome.test.accuracy if isinstance(outcome, Answered) and outcome.test else None
+        test = outcome.test.score if isinstance(outcome, Answered) and outcome.test else None
         row: Mapping[str, Any] = {
             "number": number,
             "name": trial.candidate.name,
@@ -92,11 +92,11 @@ class Recorder:
             "status": outcome.status.value,
             "reason": outcome.reason,
             "seconds": round(seconds, 1),
-            "curve": json.dumps([[r.step, r.steps, round(r.accuracy, 4), round(r.seconds, 2)] for r in curve]),
+            "curve": json.dumps([[r.step, r.steps, round(r.score, 4), round(r.seconds, 2)] for r in curve]),
             "test": "" if test is None else round(test, 4),
         }
         add(self.table, COLUMNS, row)
-        reached = ", ".join(f"{rung.accuracy:.3f}" for rung in curve)
+        reached = ", ".join(f"{rung.score:.3f}" for rung in curve)
         print(f"{number} {trial.candidate.name}: {reached}, test {test} {outcome.reason} ({seconds:.0f} s)", flush=True)
 
 
@@ -163,9 +163,8 @@ def main() -> None:
     proposer = Proposer(recording_space(), plan.objectives, "random", SEED)
     done = recorded(options.table)
     recorder = Recorder(proposer, prepared.predict, options.table, options.count, done)
-    print(
-        f"{len(done)} of {options.count} are recorded; the linear probe has {prepared.baselines.probe:.3f}", flush=True
-    )
+    probe = prepared.baselines["linear probe"].score
+    print(f"{len(done)} of {options.count} are recorded; the linear probe has {probe:.3f}", flush=True)
     record_costs(recording_space(), prepared.predict, costs_beside(options.table))
     train_here(recorder, Again(prepared.job))
 

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from surfaces import Surface
 
+from autopeft.objectives import Objective
 from autopeft.search.proposer import Proposal
-from autopeft.search.samplers.drawing import Drawn
-from autopeft.search.samplers.features import GROUPS, Described, describe
+from autopeft.search.samplers.parts.drawing import Drawn
+from autopeft.search.samplers.parts.features import GROUPS, Described, describe
 from autopeft.space.candidate import Candidate
 from autopeft.trial import Status, Trial
 
@@ -53,14 +54,15 @@ class Random:
 class Moasha(Random):
     """Random candidates, stopped by Syne Tune."""
 
-    def __init__(self, surface: Surface, seed: int, objectives: Sequence[str]) -> None:
+    def __init__(self, surface: Surface, seed: int, objectives: Sequence[Objective]) -> None:
         from syne_tune.backend.trial_status import Trial as Known
         from syne_tune.optimizer.schedulers.multiobjective.moasha import MOASHA
 
         super().__init__(surface, seed)
         self._objectives = tuple(objectives)
         self._known = Known
-        self._scheduler = MOASHA({}, list(objectives), time_attr="ninths", max_t=9, grace_period=1, random_seed=seed)
+        names = [each.key for each in objectives]
+        self._scheduler = MOASHA({}, names, time_attr="ninths", max_t=9, grace_period=1, random_seed=seed)
         self._added: set[int] = set()
 
     def goes_on(self, trial: Trial) -> bool:
@@ -70,7 +72,7 @@ class Moasha(Random):
             self._added.add(trial.number)
             self._scheduler.on_trial_add(known)
         rung = trial.curve[-1]
-        values = {name: trial.value(name) for name in self._objectives} | {"accuracy": -rung.accuracy}
+        values = {each.key: -each.sign * trial.value(each.key) for each in self._objectives}
         result = {**values, "ninths": round(9 * rung.step / rung.steps)}
         return bool(self._scheduler.on_trial_result(known, result) == "CONTINUE")
 
@@ -78,7 +80,7 @@ class Moasha(Random):
 class Qnehvi(Random):
     """Candidates that BoTorch's acquisition prefers."""
 
-    def __init__(self, surface: Surface, seed: int, objectives: Sequence[str]) -> None:
+    def __init__(self, surface: Surface, seed: int, objectives: Sequence[Objective]) -> None:
         super().__init__(surface, seed)
         self._objectives = tuple(objectives)
         self._cards = surface.space.cards
@@ -91,12 +93,12 @@ class Qnehvi(Random):
 
     def tell(self, ticket: int, trial: Trial) -> None:  # noqa: ARG002
         if trial.status is Status.FINISHED:
-            values = [self._goodness(name, trial.value(name)) for name in self._objectives]
+            values = [self._goodness(each, trial.value(each.key)) for each in self._objectives]
             self._seen.append((describe(trial.candidate, self._cards), values))
 
     @staticmethod
-    def _goodness(name: str, value: float) -> float:
-        return value if name == "accuracy" else -np.log(value) if name in _LOGARITHMIC else -value
+    def _goodness(objective: Objective, value: float) -> float:
+        return objective.sign * (np.log(value) if objective.name in _LOGARITHMIC else value)
 
     def propose(self) -> Proposal:
         if len(self._seen) < _FIRST:
@@ -158,6 +160,6 @@ class _Encoding:
         return {f"{group} {name}": x for group in GROUPS for name, x in described.groups.get(group, {}).items()}
 
 
-def rival(name: str, surface: Surface, seed: int, objectives: Sequence[str]) -> Moasha | Qnehvi:
+def rival(name: str, surface: Surface, seed: int, objectives: Sequence[Objective]) -> Moasha | Qnehvi:
     """One of `RIVALS`."""
     return {"moasha": Moasha, "qnehvi": Qnehvi}[name](surface, seed, objectives)

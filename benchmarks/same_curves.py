@@ -46,7 +46,7 @@ class Ledger:
         return trial
 
     def rung(self, number: int, rung: Rung) -> bool:
-        self.curves[self._names[number]].append((rung.step, rung.accuracy.hex(), rung.loss.hex()))
+        self.curves[self._names[number]].append((rung.step, rung.score.hex(), rung.loss.hex()))
         return True
 
     def ended(self, number: int, outcome: Outcome) -> None:

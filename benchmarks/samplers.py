@@ -31,15 +31,16 @@ from rich.table import Table
 from rivals import RIVALS, Moasha, Random, rival
 from surfaces import Recorded, Surface, Synthetic
 
+from autopeft.objectives import objectives_named
+from autopeft.plan import SAMPLERS
 from autopeft.search.portfolio import portfolio
 from autopeft.search.proposer import Proposer
-from autopeft.search.samplers.drawing import Drawn
-from autopeft.search.samplers.named import SAMPLERS
+from autopeft.search.samplers.parts.drawing import Drawn
 from autopeft.search.stopping import goes_on
 from autopeft.trial import Outcome, Status, Trial
 
-OBJECTIVES = ("accuracy", "memory", "trainable")
-COSTS = OBJECTIVES[1:]
+OBJECTIVES = objectives_named(("score", "memory", "trainable"))
+COSTS = ("memory", "trainable")
 ALONE = "random alone"
 SCALES = ("log", "plain")
 BUDGETS = 4000
@@ -159,8 +160,8 @@ class Measure:
         for trial in trials:
             if trial.status is Status.FINISHED:
                 costs = [trial.value(name) for name in COSTS]
-                better = (self._budgets >= costs).all(axis=1) & (trial.value("accuracy") > chosen)
-                chosen[better] = trial.value("accuracy")
+                better = (self._budgets >= costs).all(axis=1) & (trial.value("score") > chosen)
+                chosen[better] = trial.value("score")
                 worth[better] = self._surface.worth(trial.candidate)
             volumes.append(worth.mean())
         return np.array(volumes)

@@ -20,7 +20,7 @@ from typing import Protocol
 import numpy as np
 from recording import costs_beside, recording_space, settings_of
 
-from autopeft.search.samplers.features import fraction
+from autopeft.search.samplers.parts.features import fraction
 from autopeft.space.candidate import Candidate, Part, Training, Value
 from autopeft.space.parameters import Recalled
 from autopeft.space.space import Space, load_space
@@ -119,7 +119,7 @@ class Synthetic:
             accuracy = start + (final - start) * progress
             accuracy += self._chance(candidate, f"rung {at}") * math.sqrt(accuracy * (1 - accuracy) / VALIDATION_ROWS)
             step = max(1, round(share * steps))
-            rungs.append(Rung(step, steps, min(max(accuracy, 0.0), 1.0), 1.0, step * costs.flops / 1e11))
+            rungs.append(Rung(step, steps, min(max(accuracy, 0.0), 1.0), 0.02, 1.0, step * costs.flops / 1e11))
         return rungs
 
     def _final(self, candidate: Candidate, steps: int) -> tuple[float, float]:
@@ -203,7 +203,7 @@ class Recorded:
 
     def curve(self, candidate: Candidate) -> Sequence[Rung]:
         curve = json.loads(self._nearest(candidate)["curve"])
-        return [Rung(step, steps, accuracy, 1.0, seconds) for step, steps, accuracy, seconds in curve]
+        return [Rung(step, steps, accuracy, 0.02, 1.0, seconds) for step, steps, accuracy, seconds in curve]
 
     def worth(self, candidate: Candidate) -> float:
         return float(self._nearest(candidate)["test"])

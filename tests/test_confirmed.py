@@ -1,6 +1,7 @@
 """Chance is taken for chance and differences for differences, whatever the order, the split and the number of seeds."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -19,8 +20,10 @@ from autopeft.confirmed import (
     judges_what_ships,
     mcnemar,
     probabilities_on_front,
-    unpacked,
+    sign_flips,
 )
+from autopeft.objectives import objectives_named, score_of
+from autopeft.tasks.metrics import F1_MACRO, standard_error
 from autopeft.trial import Answers, SearchRecord, Status, Trial
 from tests.reports.records import bare, confirmation, record, trial
 
@@ -34,12 +37,12 @@ def known(of: SearchRecord) -> Confirmed:
 
 
 def on_front(right: list[np.ndarray], trials: list[Trial]) -> list[float]:
-    return list(probabilities_on_front(draw(right), trials, ("accuracy", "memory", "trainable")))
+    return list(probabilities_on_front(draw(right), trials, objectives_named(("score", "memory", "trainable"))))
 
 
 def answered(accuracy: float, seeds: int = 3, rows: int = 500, seed: int = 0) -> np.ndarray:
     """(seeds, rows): every seed answers a row rightly with this probability, whatever the others do."""
-    return np.random.default_rng(seed).random((seeds, rows)) < accuracy
+    return (np.random.default_rng(seed).random((seeds, rows)) < accuracy) * 1.0
 
 
 @given(one=counts, other=counts)
@@ -63,9 +66,78 @@ def test_six_rows_to_none_is_the_least_that_tells_two_apart() -> None:
     assert mcnemar(60_000, 50_000) < 1e-12
 
 
-@given(rows=arrays.arrays(bool, st.integers(min_value=1, max_value=70)))
-def test_bits_come_back_as_rows(rows: np.ndarray) -> None:
-    assert np.array_equal(unpacked(Answers(0.5, len(rows), np.packbits(rows).tobytes())), rows)
+@given(rows=arrays.arrays(np.float32, st.integers(1, 70), elements=st.floats(-1e6, 1e6, width=32)))
+def test_what_rows_are_worth_comes_back_with_its_error(rows: np.ndarray) -> None:
+    answers = Answers.of(float(rows.mean()), rows)
+    assert answers.are_whole
+    assert np.array_equal(answers.of_rows, rows)
+    assert answers.error == pytest.approx(standard_error(rows.astype(float)))
+
+
+@given(one=counts, other=counts, alike=st.integers(0, 50), size=st.sampled_from([1.0, 1 / 3, 1e-4]))
+def test_signs_of_right_and_wrong_answers_are_mcnemars_test(one: int, other: int, alike: int, size: float) -> None:
+    differences = np.repeat([size, -size, 0.0], [one, other, alike])
+    assert sign_flips(differences) == mcnemar(one, other)
+
+
+@pytest.mark.parametrize("rows", [3, 8, 14])
+def test_few_signs_are_those_of_all_flips(rows: int) -> None:
+    differences = np.random.default_rng(rows).normal(0.3, 1, rows)
+    flips = np.array(np.meshgrid(*[[-1, 1]] * rows)).reshape(rows, -1).T @ differences
+    exact = float(np.mean(np.abs(flips) >= abs(differences.sum()) - 1e-9))
+    assert sign_flips(differences) == pytest.approx(exact, abs=0.025)
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+def test_many_signs_are_as_good_as_normal(heavy: bool) -> None:
+    """The normal distribution, where it takes over, beside flips."""
+    rng = np.random.default_rng(1)
+    differences = rng.standard_t(6, 4000) + 0.03 if heavy else rng.normal(0.1, 1, 700)
+    sizes = np.abs(differences) / np.abs(differences).max()
+    assert 60 < sizes @ sizes < 200, "about where it does"
+    flips = np.concatenate([rng.choice((-1.0, 1.0), (500, len(differences))) @ differences for _ in range(40)])
+    flipped = float(np.mean(np.abs(flips) >= abs(differences.sum())))
+    assert math.erfc(abs(differences.sum()) / math.sqrt(2 * differences @ differences)) == pytest.approx(
+        flipped, abs=0.008
+    )
+
+
+def null_rejections(values: Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]], tries: int) -> float:
+    """How often two models are told apart by their rows, of which each might as well have the other's answers."""
+    rng = np.random.default_rng(0)
+    told = 0
+    for _ in range(tries):
+        one, other = values(rng)
+        told += sign_flips(one - other) < LEVEL
+    return told / tries
+
+
+def right_answers(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    difficulty = rng.normal(size=250)
+    return tuple((difficulty < 0.8 + rng.normal(0, 0.5, 250)) * 1.0 for _ in range(2))  # type: ignore[return-value]
+
+
+def macro_f1_of_three_classes(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    labels = rng.choice(3, 250, p=(0.6, 0.3, 0.1))
+    found = []
+    for _ in range(2):
+        answers = np.where(rng.random(250) < 0.8, labels, rng.integers(0, 3, 250))
+        said, meant = np.eye(3)[answers], np.eye(3)[labels]
+        true = said * meant
+        found.append(F1_MACRO.values(np.concatenate([np.ones((250, 1)), true, said - true, meant - true], 1)))
+    return found[0], found[1]
+
+
+def squared_errors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    target = rng.standard_t(4, 300)
+    return tuple((target - rng.normal(0, 1, 300)) ** 2 for _ in range(2))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("values", [right_answers, macro_f1_of_three_classes, squared_errors])
+def test_models_that_are_alike_are_told_apart_no_more_often_than_allowed_whatever_the_metric(
+    values: Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]],
+) -> None:
+    assert 0.01 < null_rejections(values, 4000) <= 0.065
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
@@ -111,6 +183,7 @@ def rejections(gap: float, seeds: int, rows: int, spread: float, tries: int = 10
         difficulty = rng.normal(size=rows)
         right = [
             np.stack([1.5 + move + rng.normal(0, spread) + rng.normal(0, 0.5, rows) > difficulty for _ in range(seeds)])
+            * 1.0
             for move in (gap, 0.0)
         ]
         drawn = draw(right)
@@ -149,7 +222,7 @@ def test_a_search_is_summed_up_by_members_and_neighbours() -> None:
     assert best.validation.deviation == pytest.approx(0.005)
     assert best.test is not None
     assert best.test.mean == pytest.approx(0.85)
-    scores = {each.number: each.accuracy or 0 for each in record().trials}
+    scores = {each.number: each.score or 0 for each in record().trials}
     expected = np.mean([scores[number] - seen for number, seen in ((1, 0.85), (2, 0.77), (4, 0.86))])
     assert found.excess == pytest.approx(expected)
 
@@ -187,11 +260,12 @@ def test_trainings_that_judged_an_earlier_step_are_counted() -> None:
     "odd",
     [
         Answers(0.5, 0, b""),
-        Answers(0.5, 2**62, b"\x80"),
-        Answers(math.nan, 400, b"\x80" * 50),
-        Answers(0.5, 16, b"\x80\x80"),
+        Answers(0.5, 2**62, b"\0" * 4),
+        Answers(math.nan, 400, b"\0" * 1600),
+        Answers(0.5, 400, b"\xff" * 1600),
+        Answers.of(0.5, np.ones(16)),
     ],
-    ids=["no rows", "fewer answers than rows", "not a number", "other rows"],
+    ids=["no rows", "fewer answers than rows", "not a number", "not numbers", "other rows"],
 )
 def test_answers_that_cannot_be_compared_count_as_none(odd: Answers) -> None:
     strange = replace(confirmation(1, 4), validation=odd, test=odd)
@@ -216,3 +290,26 @@ def test_one_member_with_one_seed_is_on_the_front() -> None:
 
 def test_a_spread_of_what_is_no_number_is_no_number() -> None:
     assert math.isnan(Spread((0.5, math.nan)).deviation or 0.0)
+
+
+def test_of_a_loss_the_lower_one_is_ahead() -> None:
+    """The same answers as values of a loss turn everything around, and nothing else changes."""
+
+    def turned(answers: Answers | None) -> Answers | None:
+        return answers and Answers.of(1 - answers.score, 1 - answers.of_rows)
+
+    whole = record()
+    loss = replace(
+        whole,
+        metric=score_of("error_rate", "error rate", higher_is_better=False, ideal=0.0),
+        trials=tuple(replace(t, curve=tuple(replace(r, score=1 - r.score) for r in t.curve)) for t in whole.trials),
+        confirmations=tuple(
+            replace(each, validation=turned(each.validation), test=turned(each.test)) for each in whole.confirmations
+        ),
+    )
+    found, expected = known(loss), known(whole)
+    assert [member.trial.number for member in found.members] == [4, 1, 2]
+    assert [pair.difference for pair in found.neighbours] == pytest.approx([p.difference for p in expected.neighbours])
+    assert [pair.apart for pair in found.neighbours] == [False, True]
+    assert found.excess == pytest.approx(expected.excess)
+    assert found.members[0].validation.mean == pytest.approx(1 - expected.members[0].validation.mean)

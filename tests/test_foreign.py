@@ -31,7 +31,7 @@ def test_values_of_any_size_are_cut_by_bounded_work():
     for _ in range(60):
         nested = [nested] * 9
     began = time.perf_counter()
-    for value in (nested, "x" * 10**7, {"a": nested}, 10**5001, -(10**5001), [10**9999]):
+    for value in (nested, "x" * 10**7, b"x" * 10**7, {"a": nested}, 10**5001, -(10**5001), [10**9999]):
         assert len(brief(value)) <= 60
     assert time.perf_counter() - began < 5
 

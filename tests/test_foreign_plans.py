@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 
 from autopeft.cli import main
 from autopeft.errors import AutopeftError
-from autopeft.plan import PARSERS, Budget, Plan, Resources
+from autopeft.objectives import UNITS
+from autopeft.plan import Budget, Plan, Resources
 from autopeft.reports.findings import plan_lines
 from autopeft.search.whereabouts import rooted
+from autopeft.trial import SearchRecord
 from tests.watchdog import ended_after
 
 texts = st.text(max_size=12) | st.sampled_from(
@@ -37,7 +40,7 @@ def nested(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 values = nested(numbers | huge)
 names = st.sampled_from([each.name for kind in (Plan, Budget) for each in fields(kind)])
-budgets = st.dictionaries(st.sampled_from(list(PARSERS)) | texts, values, max_size=3) | values
+budgets = st.dictionaries(st.sampled_from(list(UNITS)) | texts, values, max_size=3) | values
 HEALTH = list(HealthCheck)
 
 
@@ -45,7 +48,7 @@ def used(plan: Plan) -> None:
     """What is done with a plan before anything is read: it is rooted, told, and remembered."""
     found = rooted(plan)
     assert Plan.from_dict(found.to_dict()) == found
-    plan_lines(found)
+    plan_lines(SearchRecord("any", found, datetime.now(UTC)))
     found.budget.resolved(10**9).limits()
 
 

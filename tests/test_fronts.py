@@ -11,12 +11,20 @@ from optuna._hypervolume import compute_hypervolume
 
 from autopeft.errors import AutopeftError
 from autopeft.fronts import front, hypervolume, knee, select
-from autopeft.plan import OBJECTIVES, Budget
+from autopeft.objectives import ACCURACY, COSTS, Objective, objectives_named, score_of
+from autopeft.plan import Budget
 from autopeft.space.candidate import Candidate, Part
 from autopeft.trial import Costs, Outcome, Rung, Status, Trial
 
 LORA = Candidate("lora", (Part("lora"),))
 MIB = 1024**2
+ALL = (ACCURACY, *COSTS.values())
+LOSS = score_of("rmse", "RMSE", higher_is_better=False, ideal=0.0)
+ENDLESS = score_of("gain", "gain", ideal=None)
+
+
+def named(*names: str) -> tuple[Objective, ...]:
+    return objectives_named(names)
 
 
 def trial(
@@ -33,7 +41,7 @@ def trial(
 ) -> Trial:
     costs = Costs(trainable, memory, stored, flops, overhead=overhead)
     seen = None if measured is None else replace(costs, memory=measured)
-    curve = () if accuracy is None else (Rung(1, 1, accuracy, 0.5, 1.0),)
+    curve = () if accuracy is None else (Rung(1, 1, accuracy, 0.02, 0.5, 1.0),)
     return Trial(
         number,
         LORA,
@@ -53,7 +61,7 @@ def numbers(trials: tuple[Trial, ...]) -> list[int]:
 small = st.integers(0, 4)
 """Few values, so that equal and dominated trials are frequent."""
 accuracies = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), st.just(float("nan")), st.none())
-some_objectives = st.lists(st.sampled_from(list(OBJECTIVES)), min_size=1, unique=True).map(tuple)
+some_objectives = st.lists(st.sampled_from(ALL), min_size=1, unique=True).map(tuple)
 
 
 @st.composite
@@ -70,17 +78,14 @@ def searches(draw: st.DrawFn) -> tuple[Trial, ...]:
     )
 
 
-def counts(each: Trial, objectives: tuple[str, ...]) -> bool:
-    known = each.accuracy is not None and math.isfinite(each.accuracy)
-    priced = each.predicted.overhead is not None or "overhead" not in objectives
-    return each.status is Status.FINISHED and priced and (known or "accuracy" not in objectives)
+def counts(each: Trial, objectives: tuple[Objective, ...]) -> bool:
+    known = each.score is not None and math.isfinite(each.score)
+    priced = each.predicted.overhead is not None or COSTS["overhead"] not in objectives
+    return each.status is Status.FINISHED and priced and (known or ACCURACY not in objectives)
 
 
-def no_worse(one: Trial, other: Trial, objectives: tuple[str, ...]) -> bool:
-    return all(
-        one.value(name) >= other.value(name) if OBJECTIVES[name] else one.value(name) <= other.value(name)
-        for name in objectives
-    )
+def no_worse(one: Trial, other: Trial, objectives: tuple[Objective, ...]) -> bool:
+    return all(each.sign * one.value(each.key) >= each.sign * other.value(each.key) for each in objectives)
 
 
 @given(trials=searches(), objectives=some_objectives)
@@ -109,30 +114,29 @@ def test_the_front_of_a_front_is_itself(trials, objectives):
 
 
 def test_of_equal_trials_only_the_earliest_is_on_the_front():
-    assert numbers(front((trial(3), trial(1), trial(2)), ("accuracy", "memory"))) == [1]
+    assert numbers(front((trial(3), trial(1), trial(2)), named("score", "memory"))) == [1]
 
 
 def test_only_finished_trials_with_a_finite_accuracy_are_on_a_front_over_accuracy():
     trials = [trial(number, status=status) for number, status in enumerate(Status, 1)]
     trials += [trial(8, float("nan"), memory=1), trial(9, None, memory=2)]
-    assert numbers(front(trials, ("accuracy", "memory"))) == [2]
-    assert numbers(front(trials, ("memory",))) == [8]
+    assert numbers(front(trials, named("score", "memory"))) == [2]
+    assert numbers(front(trials, named("memory"))) == [8]
 
 
 def test_there_is_no_front_without_trials():
-    assert front((), ("accuracy", "memory")) == ()
-    assert knee((), ("accuracy", "memory")) is None
-    assert hypervolume((), ("accuracy", "memory")) == 0
+    assert front((), named("score", "memory")) == ()
+    assert knee((), named("score", "memory")) is None
+    assert hypervolume((), named("score", "memory")) == 0
 
 
 def test_an_unknown_objective_is_answered_with_the_nearest():
-    for ask in (front, knee, hypervolume):
-        with pytest.raises(AutopeftError, match=r"unknown objective 'memry'\. Did you mean 'memory'\?"):
-            ask([trial(1)], ("memry",))
+    with pytest.raises(AutopeftError, match=r"unknown objective 'memry'\. Did you mean 'memory'\?"):
+        named("memry")
     with pytest.raises(AutopeftError, match=r"Did you mean 'trainable'\?"):
         select([trial(1)], Budget(), prefer="trainble")
-    with pytest.raises(AutopeftError, match=r"Did you mean 'accuracy'\?"):
-        hypervolume([trial(1)], ("accuracy",), {"acuracy": 0})
+    with pytest.raises(AutopeftError, match=r"Did you mean 'score'\?"):
+        hypervolume([trial(1)], named("score"), {"scor": 0})
 
 
 def random_trials(count: int, seed: int) -> list[Trial]:
@@ -143,25 +147,25 @@ def random_trials(count: int, seed: int) -> list[Trial]:
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("count", [1, 2, 9, 40])
-@pytest.mark.parametrize("objectives", [tuple(OBJECTIVES)[:n] for n in range(1, 6)], ids=len)
+@pytest.mark.parametrize("objectives", [ALL[:n] for n in range(1, 6)], ids=len)
 def test_hypervolume_is_that_of_optuna_as_a_share_of_the_box(objectives, count, seed):
     trials = random_trials(count, seed)
-    reference = {"accuracy": 0.3, "memory": 900.0, "trainable": 800.0, "stored": 700.0, "flops": 1000.0}
-    losses = np.array([[-t.value(name) if OBJECTIVES[name] else t.value(name) for name in objectives] for t in trials])
-    corner = np.array([-reference[name] if OBJECTIVES[name] else reference[name] for name in objectives])
+    reference = {"score": 0.3, "memory": 900.0, "trainable": 800.0, "stored": 700.0, "flops": 1000.0}
+    losses = np.array([[-each.sign * t.value(each.key) for each in objectives] for t in trials])
+    corner = np.array([-each.sign * reference[each.key] for each in objectives])
     inside = losses[(losses < corner).all(1)]
-    box = math.prod(0.7 if name == "accuracy" else reference[name] for name in objectives)
+    box = math.prod(0.7 if each.is_score else reference[each.key] for each in objectives)
     expected = compute_hypervolume(inside, corner) / box if len(inside) else 0.0
     assert hypervolume(trials, objectives, reference) == pytest.approx(expected, abs=1e-12)
 
 
 def test_hypervolume_is_the_share_of_random_points_that_a_trial_dominates():
-    trials, objectives = random_trials(12, 7), ("accuracy", "memory", "trainable")
+    trials, objectives = random_trials(12, 7), named("score", "memory", "trainable")
     rng = np.random.default_rng(0)
     drawn = rng.random((20_000, 3)) * [1, 1000, 1000]
     dominated = np.zeros(len(drawn), dtype=bool)
     for each in trials:
-        accuracy, memory, trainable = (each.value(name) for name in objectives)
+        accuracy, memory, trainable = (each.value(one.key) for one in objectives)
         dominated |= (drawn[:, 0] < accuracy) & (drawn[:, 1] > memory) & (drawn[:, 2] > trainable)
     reference = {"memory": 1000.0, "trainable": 1000.0}
     assert hypervolume(trials, objectives, reference) == pytest.approx(dominated.mean(), abs=0.015)
@@ -169,14 +173,14 @@ def test_hypervolume_is_the_share_of_random_points_that_a_trial_dominates():
 
 def test_hypervolume_by_hand():
     trials = [trial(1, 0.5, memory=25), trial(2, 0.75, memory=50), trial(3, 0.5, memory=60)]
-    assert hypervolume(trials, ("accuracy", "memory"), {"memory": 100}) == 0.5 * 0.75 + 0.25 * 0.5
-    assert hypervolume(trials, ("accuracy",)) == 0.75
-    assert hypervolume(trials, ("memory",)) == pytest.approx(1 - 25 / 66)
+    assert hypervolume(trials, named("score", "memory"), {"memory": 100}) == 0.5 * 0.75 + 0.25 * 0.5
+    assert hypervolume(trials, named("score")) == 0.75
+    assert hypervolume(trials, named("memory")) == pytest.approx(1 - 25 / 66)
 
 
 @given(trials=searches(), objectives=some_objectives)
 def test_another_trial_never_lowers_the_hypervolume_and_a_dominated_one_leaves_it_as_it_is(trials, objectives):
-    reference = {"accuracy": -0.25, "memory": 4, "trainable": 4, "stored": 4, "flops": 4, "overhead": 4}
+    reference = {"score": -0.25, "memory": 4, "trainable": 4, "stored": 4, "flops": 4, "overhead": 4}
     volumes = [hypervolume(trials[:count], objectives, reference) for count in range(len(trials) + 1)]
     assert all(0 <= one <= other + 1e-12 for one, other in pairwise(volumes))
     assert volumes[-1] <= 1
@@ -184,13 +188,13 @@ def test_another_trial_never_lowers_the_hypervolume_and_a_dominated_one_leaves_i
 
 
 def test_costs_of_zero_have_a_hypervolume():
-    assert hypervolume([trial(1, 0.5, trainable=0)], ("accuracy", "trainable")) == 0.5
+    assert hypervolume([trial(1, 0.5, trainable=0)], named("score", "trainable")) == 0.5
 
 
 @pytest.mark.parametrize(
     ("reference", "asked"),
     [
-        ({"accuracy": 1.0}, "accuracy must be a number less than 1, not 1.0"),
+        ({"score": 1.0}, "accuracy must be a number less than 1, not 1.0"),
         ({"memory": 0}, "memory must be a number greater than 0, not 0"),
         ({"memory": float("nan")}, "memory must be a number greater than 0, not nan"),
         ({"memory": float("inf")}, "memory must be a number greater than 0, not inf"),
@@ -198,33 +202,33 @@ def test_costs_of_zero_have_a_hypervolume():
 )
 def test_a_reference_that_is_no_worse_than_the_ideal_is_refused(reference, asked):
     with pytest.raises(AutopeftError, match=asked):
-        hypervolume([trial(1)], ("accuracy", "memory"), reference)
+        hypervolume([trial(1)], named("score", "memory"), reference)
 
 
 def test_the_knee_is_where_little_accuracy_is_given_for_much_memory():
     trials = [trial(1, 0.90, memory=800), trial(2, 0.88, memory=200), trial(3, 0.60, memory=100)]
-    chosen = knee(trials, ("accuracy", "memory"))
+    chosen = knee(trials, named("score", "memory"))
     assert chosen is not None
     assert chosen.number == 2
 
 
 def test_the_knee_compares_costs_by_their_ratios():
     trials = [trial(1, 0.9, memory=10_000), trial(2, 0.8, memory=2000), trial(3, 0.7, memory=1)]
-    chosen = knee(trials, ("accuracy", "memory"))
+    chosen = knee(trials, named("score", "memory"))
     assert chosen is not None
     assert chosen.number == 1
 
 
 def test_a_cost_of_nothing_is_no_better_than_a_cost_of_one():
     trials = [trial(1, 0.9, trainable=64), trial(2, 0.8, trainable=8), trial(3, 0.5, trainable=0)]
-    chosen = knee(trials, ("accuracy", "trainable"))
+    chosen = knee(trials, named("score", "trainable"))
     assert chosen is not None
     assert chosen.number == 2
 
 
 def test_the_knee_of_one_objective_is_the_best_trial_and_equal_trade_offs_are_the_earliest():
-    assert numbers((knee([trial(1, 0.7), trial(2, 0.9), trial(3, 0.8)], ("accuracy",)),)) == [2]
-    assert numbers((knee([trial(2, 0.9, memory=800), trial(1, 0.8, memory=400)], ("accuracy", "memory")),)) == [1]
+    assert numbers((knee([trial(1, 0.7), trial(2, 0.9), trial(3, 0.8)], named("score")),)) == [2]
+    assert numbers((knee([trial(2, 0.9, memory=800), trial(1, 0.8, memory=400)], named("score", "memory")),)) == [1]
 
 
 @given(trials=searches(), objectives=some_objectives)
@@ -243,7 +247,7 @@ def test_the_best_trial_under_limits_is_the_most_accurate_that_keeps_them():
     assert select(trials, Budget()).number == 1
     assert select(trials, Budget(memory=799)).number == 2
     assert select(trials, Budget(memory=400)).number == 2
-    assert select(trials, Budget(accuracy_at_least=0.65), prefer="memory").number == 2
+    assert select(trials, Budget(score=0.65), prefer="memory").number == 2
     assert select(trials, Budget(), prefer="memory").number == 4
 
 
@@ -270,30 +274,31 @@ def test_a_diverged_or_unfinished_trial_is_never_selected():
 
 limited = st.builds(
     Budget,
-    memory=st.none() | st.integers(1, 4),
+    memory=st.none() | st.sampled_from(["1 B", "2 B", "3 B", "4 B"]),
     trainable=st.none() | st.integers(1, 4),
-    stored=st.none() | st.integers(1, 4),
+    stored=st.none() | st.sampled_from(["1 B", "2 B", "3 B", "4 B"]),
     flops=st.none() | st.integers(1, 4),
-    accuracy_at_least=st.none() | st.sampled_from([0.0, 0.5, 1.0]),
+    score=st.none() | st.sampled_from([0.0, 0.5, 1.0]),
 )
 
 
 def keeps(each: Trial, budget: Budget) -> bool:
     costs = all(each.value(name) <= limit for name, limit in budget.limits().items())
-    return costs and each.value("accuracy") >= (budget.accuracy_at_least or 0)
+    return costs and each.value("score") >= (budget.score or 0)
 
 
-@given(trials=searches(), budget=limited, prefer=st.sampled_from(list(OBJECTIVES)))
-def test_the_selected_trial_keeps_all_limits_and_no_trial_that_does_is_better(trials, budget, prefer):
-    kept = [each for each in trials if counts(each, ("accuracy", prefer)) and keeps(each, budget)]
+@given(trials=searches(), budget=limited, preferred=st.sampled_from(ALL))
+def test_the_selected_trial_keeps_all_limits_and_no_trial_that_does_is_better(trials, budget, preferred):
+    prefer = preferred.key
+    kept = [each for each in trials if counts(each, (ACCURACY, preferred)) and keeps(each, budget)]
     if not kept:
         with pytest.raises(AutopeftError, match=r"no finished trial keeps|no trial to select"):
             select(trials, budget, prefer=prefer)
         return
     chosen = select(trials, budget, prefer=prefer)
     assert chosen in kept
-    assert all(no_worse(chosen, each, (prefer,)) for each in kept)
-    assert chosen in front(kept, tuple(OBJECTIVES)) or chosen.predicted.overhead is None
+    assert all(no_worse(chosen, each, (preferred,)) for each in kept)
+    assert chosen in front(kept, ALL) or chosen.predicted.overhead is None
 
 
 def refused(trials: list[Trial], budget: Budget) -> str:
@@ -311,33 +316,31 @@ def test_a_limit_that_excludes_every_trial_is_named_with_what_the_nearest_needs(
 
 def test_limits_that_exclude_every_trial_only_together_are_named_together():
     trials = [trial(1, 0.9, trainable=300_000), trial(2, 0.8, trainable=9000), trial(3, 0.95, trainable=900_000)]
-    assert refused(trials, Budget(memory="1GiB", trainable="200k", accuracy_at_least=0.85)) == (
+    assert refused(trials, Budget(memory="1GiB", trainable="200k", score=0.85)) == (
         "no finished trial keeps trainable at most 200k and accuracy at least 0.85 together. "
         "The nearest, trial 2 (lora), reaches accuracy 0.8."
     )
 
 
 def test_all_that_the_nearest_trial_breaks_is_told():
-    assert refused(
-        [trial(1, 0.5, memory=2000, trainable=10)], Budget(memory=1000, trainable=9, accuracy_at_least=0.6)
-    ) == (
+    assert refused([trial(1, 0.5, memory=2000, trainable=10)], Budget(memory=1000, trainable=9, score=0.6)) == (
         "no finished trial keeps memory at most 1000 B. "
         "The nearest, trial 1 (lora), needs memory 1.96 KiB, needs trainable 10 and reaches accuracy 0.5."
     )
 
 
 @given(
-    memory=st.integers(10, 10**12),
+    memory=st.integers(1000, 10**12),
     trainable=st.integers(10, 10**12),
     accuracy=st.floats(0, 0.999),
     share=st.floats(0.3, 0.999),
 )
 def test_what_the_nearest_trial_needs_is_enough_when_it_is_given(memory, trainable, accuracy, share):
     only = trial(1, accuracy, memory=memory, trainable=trainable)
-    tight = Budget(memory=int(memory * share), trainable=int(trainable * share), accuracy_at_least=1.0)
+    tight = Budget(memory=int(memory * share), trainable=int(trainable * share), score=1.0)
     told = refused([only], tight).split("(lora), ")[1].rstrip(".")
     asked = dict(part.split(" ", 2)[1:] for part in told.replace(" and ", ", ").split(", "))
-    given_now = Budget(asked["memory"], asked["trainable"], accuracy_at_least=float(asked["accuracy"]))
+    given_now = Budget(asked["memory"], asked["trainable"], score=float(asked["accuracy"]))
     assert select([only], given_now) is only
 
 
@@ -353,7 +356,7 @@ def test_what_the_nearest_trial_needs_is_enough_when_it_is_given(memory, trainab
     ],
 )
 def test_without_a_finished_trial_there_is_none_to_select(trials, told):
-    assert refused(trials, Budget()) == f"there is no trial to select: none finished with an accuracy ({told})."
+    assert refused(trials, Budget()) == f"there is no trial to select: none finished with a score ({told})."
 
 
 def test_select_keeps_limits_on_latency_and_overhead_and_says_what_is_needed() -> None:
@@ -373,3 +376,37 @@ def test_select_keeps_limits_on_latency_and_overhead_and_says_what_is_needed() -
         AutopeftError, match=r"keeps overhead at most 0\.0%\. The nearest, trial 1 .* needs overhead 20\.0%"
     ):
         select([slow], Budget(overhead="0%"))
+
+
+def test_of_a_loss_less_is_better_everywhere() -> None:
+    trials = [
+        trial(1, 0.9, memory=100),
+        trial(2, 0.5, memory=400),
+        trial(3, 0.4, memory=800),
+        trial(4, 0.6, memory=900),
+    ]
+    both = (LOSS, COSTS["memory"])
+    assert numbers(front(trials, both)) == [1, 2, 3]
+    assert select(trials, Budget(), LOSS).number == 3
+    assert select(trials, Budget(score=0.55), LOSS, prefer="memory").number == 2
+    assert select(trials, Budget(), LOSS, prefer="rmse").number == 3
+    assert hypervolume(trials, (LOSS,), {"score": 0.8}) == pytest.approx(0.5)
+    assert hypervolume(trials, (LOSS,)) == pytest.approx(1 - 0.4 / 0.9), "from the worst of them"
+    with pytest.raises(AutopeftError, match=r"rmse at most 0\.2\. The nearest, trial 3 \(lora\), reaches rmse 0\.4\."):
+        select(trials, Budget(score=0.2), LOSS)
+    with pytest.raises(AutopeftError, match=r"unknown objective 'accuracy'\..*rmse"):
+        select(trials, Budget(), LOSS, prefer="accuracy")
+
+
+def test_where_there_is_no_best_score_the_box_ends_at_the_best_that_was_seen() -> None:
+    trials = [trial(1, 2.0, memory=100), trial(2, 6.0, memory=400)]
+    assert hypervolume(trials, (ENDLESS,)) == 1.0
+    assert hypervolume(trials, (ENDLESS, COSTS["memory"]), {"score": 0.0, "memory": 400}) == pytest.approx(0.25)
+    assert hypervolume(trials, (ENDLESS,), {"score": 7.0}) == 0.0, "none is better"
+    assert hypervolume(trials[:1], (ENDLESS,)) == 0.0, "nothing is known but one"
+
+
+def test_a_score_beyond_the_best_there_is_is_refused() -> None:
+    with pytest.raises(AutopeftError, match=r"accuracy is at most 1: no trial reaches 80; write it like 0\.9 or 90%"):
+        select([trial(1)], Budget(score=80))
+    assert select([trial(1)], Budget(score="80%")).number == 1

@@ -23,14 +23,15 @@ RANKS = {
     "foreign": 0,
     "errors": 1,
     **dict.fromkeys(("files", "sizes", "shipped", "declared"), 2),
-    **dict.fromkeys(("plan", "data"), 3),
-    **dict.fromkeys(("space", "backbone"), 4),
-    "trial": 5,
-    **dict.fromkeys(("events", "fronts", "methods", "tasks"), 6),
-    **dict.fromkeys(("confirmed", "training", "storage"), 7),
-    **dict.fromkeys(("costs", "artifacts"), 8),
-    **dict.fromkeys(("search", "reports"), 9),
-    **dict.fromkeys(("cli", "__init__"), 10),
+    "objectives": 3,
+    **dict.fromkeys(("plan", "data"), 4),
+    **dict.fromkeys(("space", "backbone"), 5),
+    "trial": 6,
+    **dict.fromkeys(("events", "fronts", "methods", "tasks"), 7),
+    **dict.fromkeys(("confirmed", "training", "storage"), 8),
+    **dict.fromkeys(("costs", "artifacts"), 9),
+    **dict.fromkeys(("search", "reports"), 10),
+    **dict.fromkeys(("cli", "__init__"), 11),
 }
 """A part of the package imports only parts of lower rank, and those of its own rank that `SIDEWAYS` names."""
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autopeft.errors import AutopeftError
-from autopeft.plan import OBJECTIVES, Budget, Plan, Resources, field_docs
+from autopeft.objectives import COSTS
+from autopeft.plan import Budget, Plan, Resources, field_docs
 from autopeft.sizes import Share
 
 
@@ -17,7 +18,7 @@ def complaint(make, *arguments, **settings) -> str:
 
 
 def test_a_budget_reads_sizes_counts_and_shares():
-    budget = Budget("8GiB", "1%", "10MiB", "2T", overhead="5%", latency="20ms", accuracy_at_least=0.8)
+    budget = Budget("8GiB", "1%", "10MiB", "2T", overhead="5%", latency="20ms", score="80%")
     assert budget == Budget(8 * 1024**3, Share(0.01), 10 * 1024**2, 2 * 10**12, 0.05, 0.02, 0.8)
     assert budget.resolved(22_000_000).limits() == {
         "memory": 8 * 1024**3,
@@ -31,7 +32,7 @@ def test_a_budget_reads_sizes_counts_and_shares():
 
 def test_a_budget_without_limits_has_none():
     assert Budget().resolved(1000).limits() == {}
-    assert Budget(accuracy_at_least=0.9).limits() == {}
+    assert Budget(score=0.9).limits() == {}
     assert Budget(trainable="500k").resolved(1000) == Budget(trainable=500_000)
 
 
@@ -41,8 +42,24 @@ def test_limits_of_an_unresolved_share_are_never_left_out_in_silence():
 
 
 def test_every_limit_on_costs_is_an_objective():
-    only_measured = {"accuracy_at_least", "latency"}
-    assert {field.name for field in fields(Budget)} - only_measured == set(OBJECTIVES) - {"accuracy"}
+    assert {field.name for field in fields(Budget)} - {"score", "latency"} == set(COSTS)
+
+
+def test_the_old_name_of_the_limit_on_scores_goes_on_working_with_a_warning(tmp_path):
+    with pytest.warns(FutureWarning, match="'accuracy_at_least' is called 'score' now"):
+        assert Budget(accuracy_at_least=0.8) == Budget(score=0.8)
+    path = write(tmp_path, "model: mini\ndata: train.csv\nbudget: {accuracy_at_least: 80%}\n")
+    with pytest.warns(FutureWarning, match="called 'score' now"):
+        assert Plan.from_yaml(path).budget.score == 0.8
+
+
+def test_the_score_may_be_called_by_its_metric():
+    assert Plan("m", "d", objectives="accuracy,memory").objectives == ("score", "memory")
+    assert Plan("m", "d", objectives="accuracy,memory").metric == "accuracy", "who says so wants that"
+    assert Plan("m", "d", metric="f1_macro", objectives="f1_macro,memory").objectives == ("score", "memory")
+    said = complaint(Plan, "m", "d", metric="f1_macro", objectives="accuracy,memory")
+    assert said.startswith("unknown objective 'accuracy'.")
+    assert "f1_macro" in said
 
 
 @pytest.mark.parametrize(
@@ -52,23 +69,49 @@ def test_every_limit_on_costs_is_an_objective():
         ({"flops": "0.5"}, "budget flops must be at least 1, not 0.5."),
         ({"trainable": "0%"}, "budget trainable must be more than 0%, not 0%."),
         ({"memory": "much"}, "'much' is not a size in bytes; write it like 8GiB, 500MiB or 2GB."),
+        ({"memory": 8}, "memory: 8 bytes? Write 8GiB."),
+        ({"memory": "8"}, "memory: 8 bytes? Write 8GiB."),
+        ({"memory": "1.5 "}, "memory: 1.5 bytes? Write 1.5GiB."),
+        ({"memory": "16384"}, "memory: 16384 bytes? Write 16384MiB."),
+        ({"stored": 10}, "stored: 10 bytes? Write 10MiB."),
+        ({"stored": "500"}, "stored: 500 bytes? Write 500MiB."),
+        ({"overhead": "5"}, "overhead: 5 times what the backbone computes? Write 5%."),
+        ({"latency": 20}, "latency: 20 seconds for one text? Write 20ms or 20s."),
+        ({"latency": "20"}, "latency: 20 seconds for one text? Write 20ms or 20s."),
         ({"latency": 0}, "budget latency must be more than 0 seconds."),
         ({"overhead": "some"}, "'some' is not a share; write it like 5% or 0.05."),
         ({"memory": True}, "'True' is not a size in bytes; write it like 8GiB, 500MiB or 2GB."),
         ({"memory": ["8GiB"]}, "'['8GiB']' is not a size in bytes; write it like 8GiB, 500MiB or 2GB."),
         ({"flops": 10**5001}, "'a whole number of about 5,001 digits' is not a number; write it like 500k"),
         ({"trainable": "1e300%"}, "budget trainable must be at most 1,000,000,000%, not 1e300%."),
-        (
-            {"accuracy_at_least": 10**5001},
-            "accuracy_at_least must be a number between 0 and 1, not a whole number of a",
-        ),
-        ({"accuracy_at_least": 80}, "accuracy_at_least must be a number between 0 and 1, not 80."),
-        ({"accuracy_at_least": "0.8"}, "accuracy_at_least must be a number between 0 and 1, not 0.8."),
-        ({"accuracy_at_least": float("nan")}, "accuracy_at_least must be a number between 0 and 1, not nan."),
+        ({"score": 10**5001}, "'a whole number of about 5,001 digits' is not a score; write it like 0.9 or 90%."),
+        ({"score": "good"}, "'good' is not a score; write it like 0.9 or 90%."),
+        ({"score": True}, "'True' is not a score; write it like 0.9 or 90%."),
+        ({"score": float("nan")}, "'nan' is not a score; write it like 0.9 or 90%."),
     ],
 )
 def test_a_limit_that_is_none_is_refused(limits, said):
     assert complaint(Budget, **limits).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "read"),
+    [
+        ("memory", 8589934592, 8589934592),
+        ("memory", "8589934592", 8589934592),
+        ("memory", "400 B", 400),
+        ("stored", "4096", 4096),
+        ("flops", 8, 8),
+        ("trainable", "8", 8),
+        ("overhead", "500%", 5.0),
+        ("overhead", "0.05", 0.05),
+        ("latency", "0.02", 0.02),
+        ("latency", "20s", 20.0),
+    ],
+)
+def test_a_number_that_can_be_meant_needs_no_unit_and_what_was_read_can_be_read_again(name, given, read):
+    budget = Budget(**{name: given})
+    assert getattr(budget, name) == getattr(replace(budget), name) == read
 
 
 def test_a_share_of_a_small_backbone_may_be_nothing_and_is_refused_then():
@@ -78,7 +121,7 @@ def test_a_share_of_a_small_backbone_may_be_nothing_and_is_refused_then():
 def test_a_plan_needs_a_model_and_data_only():
     plan = Plan("mini", "train.csv")
     assert (plan.trials, plan.time, plan.task, plan.seed) == (32, None, "auto", 0)
-    assert plan.objectives == ("accuracy", "memory", "trainable")
+    assert plan.objectives == ("score", "memory", "trainable")
 
 
 def test_a_plan_with_a_time_has_no_limit_on_trials():
@@ -91,7 +134,7 @@ def test_several_names_may_be_given_one_by_one_or_as_one_text():
     plan = Plan("mini", "train.csv", text="premise, hypothesis", methods=["lora"], objectives="accuracy,flops")
     assert plan.text == ("premise", "hypothesis")
     assert plan.methods == ("lora",)
-    assert plan.objectives == ("accuracy", "flops")
+    assert plan.objectives == ("score", "flops")
     assert Plan("mini", "train.csv", text=["a, b"]).text == ("a, b",)
 
 
@@ -117,6 +160,8 @@ def test_paths_and_column_numbers_are_taken_as_text():
         ({"warm_start": "yes"}, "warm_start must be true or false, not 'yes'."),
         ({"trust_remote_code": 1}, "trust_remote_code must be true or false, not '1'."),
         ({"time": 0}, "time must be more than 0 seconds."),
+        ({"time": 2}, "time: 2 seconds? Write 2h or 2m or 2s."),
+        ({"time": "0.5"}, "time: 0.5 seconds? Write 0.5h or 0.5m or 0.5s."),
         ({"time": "soon"}, "'soon' is not a duration; write it like 90s, 10m or 2h."),
         ({"text": ("a", "b", "c")}, "at most two text columns can be used, not 3: a, b, c."),
         ({"text": 3}, "text must be names such as 'a,b', not '3'."),
@@ -173,12 +218,12 @@ plans = st.builds(
     text=st.sampled_from([(), ("text",), ("a", "b")]),
     label=st.none() | st.just("label"),
     methods=st.sampled_from([(), ("lora", "bitfit")]),
-    objectives=st.permutations(list(OBJECTIVES)).map(lambda names: tuple(names[:3])),
+    objectives=st.permutations(["score", *COSTS]).map(lambda names: tuple(names[:3])),
     budget=st.builds(
         Budget,
-        memory=st.none() | st.integers(1, 2**40),
+        memory=st.none() | st.integers(256, 2**40),
         trainable=st.none() | st.integers(1, 10**9) | st.integers(1, 10**6).map(lambda n: f"{n / 10**4}%"),
-        accuracy_at_least=st.none() | st.floats(0, 1),
+        score=st.none() | st.floats(-9, 9),
     ),
     trials=st.none() | st.integers(1, 1000),
     time=st.none() | st.floats(0.1, 10**6),
@@ -224,6 +269,8 @@ def test_a_plan_is_read_from_yaml_and_what_is_given_beside_it_comes_first(tmp_pa
         ("", "must hold fields such as 'model:' and 'data:'."),
         ("model: [", "is not valid YAML: while parsing a flow node expected the node content"),
         ("model: café".encode("latin-1"), "is not valid YAML: "),
+        ("model: m\ndata: d\nbudget: {memory: 8192}\n", "memory: 8192 bytes? Write 8192MiB."),
+        ("model: m\ndata: d\ntime: 1.5\n", "time: 1.5 seconds? Write 1.5h or 1.5m or 1.5s."),
         ("model: m\ndata: d\nbudget: 8GiB\n", "budget must hold limits such as 'memory: 8GiB', not '8GiB'."),
     ],
 )
@@ -231,6 +278,12 @@ def test_a_file_that_holds_no_plan_is_answered_in_one_line(tmp_path, text, said)
     answer = complaint(Plan.from_yaml, write(tmp_path, text))
     assert said in answer
     assert "\n" not in answer
+
+
+def test_a_number_in_a_file_may_be_bytes_or_seconds_where_it_is_large_enough(tmp_path):
+    text = "model: m\ndata: d\ntime: 7200\nbudget: {memory: 8589934592, overhead: 0.05, accuracy_at_least: 0.5}\n"
+    plan = Plan.from_yaml(write(tmp_path, text))
+    assert (plan.time, plan.budget) == (7200, Budget("8GiB", overhead=0.05, accuracy_at_least=0.5))
 
 
 def test_a_missing_plan_is_answered(tmp_path):
@@ -248,6 +301,7 @@ def test_a_missing_plan_is_answered(tmp_path):
         ({"gpus_per_trial": float("nan")}, "gpus_per_trial must be 0 or more, not nan."),
         ({"gpus_per_trial": float("inf")}, "gpus_per_trial must be 0 or more, not inf."),
         ({"workers": 10**5001}, "workers must be at most 1,000,000,000, not a whole number of about 5,001 digits."),
+        ({"timeout": "30"}, "timeout: 30 seconds? Write 30h or 30m or 30s."),
         ({"timeout": "1e20"}, "timeout must be more than 0 seconds, and less than 30 years."),
         ({"folder": ["runs"]}, "folder must be a text, not ['runs']."),
     ],

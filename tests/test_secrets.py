@@ -109,13 +109,13 @@ def test_no_command_tells_or_writes_a_password_of_a_database_that_works(tmp_path
     results = {"search": run(*arguments(main.commands["search"], tmp_path, **paths), *small)}
     for command in [each for each in COMMANDS if each != "search"]:
         results[command] = run(*arguments(main.commands[command], tmp_path, **paths))
-    for more in ("--csv", "--json", f"--html={tmp_path}/page.html"):
+    for more in ("--format=csv", "--format=json", f"--to={tmp_path}/page.html"):
         results[more] = run("report", more, "--storage", storage)
     for what, result in results.items():
         assert SECRET not in everything(result), what
     done = {what for what, result in results.items() if result.exit_code == 0}
-    assert done >= {"search", "confirm", "report", "select", "export", "list", "--csv", "--json"}, everything(
-        results["search"]
+    assert done >= {"search", "confirm", "report", "select", "export", "list", "--format=csv", "--format=json"}, (
+        everything(results["search"])
     )
     assert "--storage 'sqlite:///file:" in results["search"].output
     assert results["search"].output.endswith("Put back what *** hides in --storage.\n")

@@ -16,8 +16,9 @@ from transformers import dynamic_module_utils
 from transformers.utils.hub import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
+from autopeft.backbone.place import require_model
 from autopeft.errors import AutopeftError
-from autopeft.foreign import brief, printable
+from autopeft.foreign import brief
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _SNAPSHOT = re.compile(r"/snapshots/([0-9a-f]{40})/")
@@ -42,40 +43,16 @@ class Source:
 
 def source_of(name: str) -> Source:
     """Where a model lies. Raises AutopeftError."""
-    path = _path(name)
-    if name and path.exists():
-        _require_regular(name, path)
+    path = require_model(name)
+    if path is not None:
         if path.is_dir():
             _require_no_adapter(name, str(path))
-            if not (path / "config.json").is_file():
-                raise AutopeftError(_no_model(name))
         return Source(name, str(path), None, None, local=True)
     where, _, wanted = name.partition("@")
-    if path.is_absolute() or name.startswith(".") or where.count("/") > 1:
-        raise AutopeftError(
-            f"there is no model folder {brief(name, 200)}; give a folder that holds config.json and weights, or a hub "
-            "name."
-        )
-    if not where:
-        raise AutopeftError(_no_model(name))
-    if wanted and _path(where).exists():
-        raise AutopeftError(
-            f"{brief(where, 200)} is a folder here, and folders have no revisions: give it without '@', or, for the "
-            "model of that name on the hub, go where there is no such folder."
-        )
-    if printable(name, "") != name:
-        raise AutopeftError(f"{brief(name)} is neither a folder nor a name of a model.")
     commit = _commit(where, wanted or None)
     revision = commit or wanted or None
     _require_no_adapter(name, where, revision)
     return Source(name, where, revision, commit, local=False)
-
-
-def pinned(model: str, revision: object) -> str:
-    """A model by name and, where the hub's commit is known, at that very one."""
-    if not isinstance(revision, str) or "@" in model or _path(model).exists():
-        return model
-    return f"{model}@{revision}"
 
 
 def require_files(source: Source) -> None:
@@ -135,29 +112,6 @@ def _commit(where: str, revision: str | None) -> str | None:
         return None
     found = _SNAPSHOT.search(Path(file or "").as_posix())
     return found[1] if found else None
-
-
-def _path(name: str) -> Path:
-    """Where a name leads if it is a path. Raises AutopeftError where it cannot even be looked there."""
-    try:
-        path = Path(name).expanduser()
-        path.exists()
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise AutopeftError(f"{brief(name)} is neither a folder nor a name of a model: {reason}.") from error
-    return path
-
-
-def _require_regular(name: str, path: Path) -> None:
-    """Pipes and devices may never end; who loads a model opens files of many names, also one folder below."""
-    inside = (*path.iterdir(), *path.glob("*/*")) if path.is_dir() else (path,)
-    for file in inside:
-        if file.exists() and not file.is_file() and not file.is_dir():
-            raise AutopeftError(f"the model in '{name}' cannot be loaded: '{file.name}' is no file.")
-
-
-def _no_model(name: str) -> str:
-    return f"'{name}' is no model folder: it holds no config.json."
 
 
 def _require_no_adapter(name: str, where: str, revision: str | None = None) -> None:

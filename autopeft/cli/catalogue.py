@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from autopeft.cli.printing import say, table
+from autopeft.events import IMPORTING
 from autopeft.plan import Plan, field_docs
 
 _ESTIMATING = 4
@@ -33,13 +34,19 @@ Examples:
 @click.option("--trust-remote-code", is_flag=True, help=field_docs(Plan)["trust_remote_code"])
 def estimate(model: str, memory: str | None, **options: Any) -> None:
     """Estimate what every method costs on a model, without training anything."""
-    from autopeft.costs.estimate import estimate as estimate_all
+    from autopeft.costs.slips import require_plausible
+    from autopeft.reports.progress import Progress
+
+    require_plausible(model, options["space"], memory)
+    processes = min(os.cpu_count() or 1, _ESTIMATING)
+    with Progress() as progress:
+        progress(IMPORTING)
+        from autopeft.costs.estimate import estimate as estimate_all
+
+        estimates = estimate_all(model, memory=memory, processes=processes, on_event=progress, **options)
     from autopeft.reports.estimates import estimate_lines
 
-    processes = min(os.cpu_count() or 1, _ESTIMATING)
-    rows, notes = estimate_lines(
-        estimate_all(model, memory=memory, processes=processes, **options), limited=memory is not None
-    )
+    rows, notes = estimate_lines(estimates, limited=memory is not None)
     table(rows[0], rows[1:])
     for note in notes:
         say(note)
@@ -49,12 +56,17 @@ def estimate(model: str, memory: str | None, **options: Any) -> None:
 @click.argument("name", required=False)
 def methods(name: str | None) -> None:
     """List all methods and hybrids, or explain the one called NAME with all that may vary."""
-    from autopeft.reports.methods import overviews
-    from autopeft.reports.wording import show
+    from autopeft.objectives import show
+    from autopeft.reports.progress import Progress
 
     if name is not None:
         _explain(name)
         return
+    with Progress() as progress:
+        progress(IMPORTING)
+        from autopeft.reports.methods import overviews
+
+        known = overviews()
     rows = [
         (
             each.name,
@@ -65,7 +77,7 @@ def methods(name: str | None) -> None:
             _first_reference(each.paper),
             each.summary,
         )
-        for each in overviews()
+        for each in known
     ]
     table(("method", "family", "BERT-base", "merges", "PEFT", "paper", "summary"), rows)
     say("\nBERT-base: parameters trained on it; PEFT: saved in peft's own format.")
@@ -73,9 +85,15 @@ def methods(name: str | None) -> None:
 
 
 def _explain(name: str) -> None:
-    from autopeft.reports.methods import overview
+    from autopeft.reports.progress import Progress
+    from autopeft.space.cards import require_card
 
-    of, parts = overview(name)
+    require_card(name)
+    with Progress() as progress:
+        progress(IMPORTING)
+        from autopeft.reports.methods import overview
+
+        of, parts = overview(name)
     say(f"{of.name} ({of.family}): {of.summary}\n\n{of.paper}\n")
     trains = "cannot be attached to BERT-base" if of.trainable is None else f"trains {of.trainable:,} on BERT-base"
     merges = "merges into the weights" if of.merges else "does not merge into the weights"
@@ -98,9 +116,9 @@ def _first_reference(paper: str) -> str:
 @click.command()
 def spaces() -> None:
     """List all named search spaces."""
-    from autopeft.space.space import load_space, named_spaces
+    from autopeft.space.space import declared_space, named_spaces
 
-    loaded = [load_space(name) for name in named_spaces()]
+    loaded = [declared_space(name) for name in named_spaces()]
     table(
         ("space", "methods", "hybrids", "summary"),
         [(each.name, str(len(each.methods)), str(len(each.hybrids)), each.summary) for each in loaded],

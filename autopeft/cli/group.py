@@ -66,7 +66,7 @@ def _harmless_usage_errors() -> Iterator[None]:
 Examples:
   autopeft search --demo
   autopeft search --model bert-base-uncased --data train.csv --memory 8GiB --trainable 1% --trials 60
-  autopeft report --html report.html
+  autopeft report --to report.html
   autopeft select --memory 6GiB --trainable 500k
   autopeft export NAME 7 --to winner/
 

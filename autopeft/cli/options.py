@@ -7,20 +7,20 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
 
-from autopeft.plan import Resources, field_docs
+from autopeft.cli.printing import say
+from autopeft.objectives import SCORE, UNITS
+from autopeft.plan import SAMPLERS, Budget, Resources, field_docs
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _SIZES = {
-    "memory": "SIZE",
-    "stored": "SIZE",
-    "trainable": "COUNT|SHARE",
-    "flops": "COUNT",
-    "overhead": "SHARE",
-    "latency": "DURATION",
+    **{name: unit.metavar for name, unit in UNITS.items()},
     "time": "DURATION",
     "timeout": "DURATION",
+    "sampler": "|".join(SAMPLERS),
 }
 """Options that the dataclasses read as text, and how to write them."""
+_RENAMED: Mapping[type, Mapping[str, str]] = {Budget: {"accuracy_at_least": SCORE}}
+"""What options were called; the old names go on working, and are not shown."""
 storage_option = click.option(
     "--storage", default=Resources.storage, show_default=True, help=field_docs(Resources)["storage"]
 )
@@ -59,6 +59,8 @@ def options_of(kind: type, *leave_out: str) -> Callable[[Command], Command]:
                 **_kind(each.name, hints[each.name]),
                 help=docs[each.name] + shown,
             )(command)
+        for old in _RENAMED.get(kind, ()):
+            command = click.option(f"--{old.replace('_', '-')}", old, hidden=True)(command)
         return command
 
     return decorate
@@ -68,7 +70,10 @@ def _kind(name: str, hint: Any) -> dict[str, Any]:
     """How the option of a field is given: a flag, or with a value."""
     if hint is bool:
         return {"is_flag": True, "default": None}
-    return {"type": str if name in _SIZES else _scalar(hint), "metavar": _SIZES.get(name) or _metavar(hint)}
+    return {
+        "type": str if name in _SIZES else _scalar(hint),
+        "metavar": _SIZES.get(name) or _metavar(hint),
+    }
 
 
 def _scalar(hint: Any) -> type:
@@ -83,7 +88,12 @@ def _metavar(hint: Any) -> str | None:
 
 def given_of(options: Mapping[str, Any], kind: type) -> dict[str, Any]:
     """The options that belong to a dataclass and were given."""
-    return {each.name: options[each.name] for each in fields(kind) if options.get(each.name) is not None}
+    given = {each.name: options[each.name] for each in fields(kind) if options.get(each.name) is not None}
+    for old, new in _RENAMED.get(kind, {}).items():
+        if options.get(old) is not None:
+            say(f"--{old.replace('_', '-')} is called --{new} now.", err=True)
+            given.setdefault(new, options[old])
+    return given
 
 
 def moved_options(*names: str) -> Callable[[Command], Command]:

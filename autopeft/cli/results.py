@@ -9,6 +9,7 @@ import click
 
 from autopeft.cli.options import (
     folder_option,
+    given_of,
     moved_options,
     name_argument,
     options_of,
@@ -17,8 +18,11 @@ from autopeft.cli.options import (
 )
 from autopeft.cli.printing import say, table
 from autopeft.errors import AutopeftError
+from autopeft.events import IMPORTING
 from autopeft.foreign import printable
-from autopeft.plan import OBJECTIVES, Budget
+from autopeft.objectives import COSTS, SCORE, objective_named
+from autopeft.plan import Budget
+from autopeft.reports import DEFAULT, format_of, formats, render, require_format
 from autopeft.storage.urls import shown
 
 if TYPE_CHECKING:
@@ -27,30 +31,37 @@ if TYPE_CHECKING:
 
 @click.command()
 @name_argument
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write a page to FILE.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print one line per trial as CSV.")
+@click.option(
+    "--format",
+    "wanted",
+    metavar="NAME",
+    help=f"One of {', '.join(formats())}.  [default: what FILE ends in, else terminal]",
+)
+@click.option("--to", "file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it to FILE.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), hidden=True)  # As `--format html --to` was.
 @storage_option
 @folder_option
-def report(name: str | None, html: Path | None, as_json: bool, as_csv: bool, storage: str, folder: str | None) -> None:
+def report(
+    name: str | None, wanted: str | None, file: Path | None, html: Path | None, storage: str, folder: str | None
+) -> None:
     """Report a search, running or finished. NAME is the most recent search when not given."""
-    from autopeft.reports import render
     from autopeft.reports.wording import numbers
 
+    wanted, file = ("html", html) if html else (wanted, file)
+    format = wanted or format_of(file)
+    require_format(format)
     opened = open_named(name, storage, folder)
-    record = opened.record
-    if html is None:
-        click.echo(render(record, "json" if as_json else "csv" if as_csv else "terminal").rstrip("\n"))
-        gone = tuple(trial.number for trial in opened.front if not opened.has_weights(trial.number))
-        if gone and not (as_json or as_csv):
-            say(f"The weights of {numbers(gone)} are gone; if the run folder was moved, say where by --folder.")
+    if file is not None:
+        try:
+            file.write_text(click.unstyle(render(opened.record, format)), encoding="utf-8")
+        except OSError as error:
+            raise AutopeftError(f"cannot write '{file}': {error.strerror}.") from error
+        say(f"Report of {opened.name}: {file.absolute()}")
         return
-    page = render(record, "html")
-    try:
-        html.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise AutopeftError(f"cannot write '{html}': {error.strerror}.") from error
-    say(f"Report of {record.name}: {html.absolute()}")
+    click.echo(render(opened.record, format).rstrip("\n"))
+    gone = tuple(trial.number for trial in opened.front if not opened.has_weights(trial.number))
+    if gone and format == DEFAULT:
+        say(f"The weights of {numbers(gone)} are gone; if the run folder was moved, say where by --folder.")
 
 
 @click.command(
@@ -58,17 +69,17 @@ def report(name: str | None, html: Path | None, as_json: bool, as_csv: bool, sto
 \b
 Examples:
   autopeft select --memory 6GiB --trainable 500k
-  autopeft select NAME --accuracy-at-least 0.9 --prefer trainable
+  autopeft select NAME --score 0.9 --prefer trainable
 """
 )
 @name_argument
 @options_of(Budget)
 @click.option(
     "--prefer",
-    default="accuracy",
+    default=SCORE,
     show_default=True,
-    type=click.Choice(list(OBJECTIVES)),
-    help="The objective that decides among trials that keep all limits.",
+    metavar="OBJECTIVE",
+    help=f"The objective that decides among trials that keep all limits: {', '.join((SCORE, *COSTS))}.",
 )
 @storage_option
 @folder_option
@@ -76,17 +87,19 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
     """Select the best trial of a search under limits. NAME is the most recent search when not given."""
     from autopeft.reports.costs import lines
     from autopeft.reports.findings import no_gain
-    from autopeft.reports.wording import describe_fully, heading
+    from autopeft.reports.wording import describe_fully
 
     opened = open_named(name, storage, folder)
-    given = {key: value for key, value in limits.items() if value is not None}
+    given = given_of(limits, Budget)
     chosen = opened.select(prefer=prefer, **given)
-    most = "highest" if OBJECTIVES[prefer] else "lowest"
+    metric = opened.record.metric
+    preferred = objective_named(prefer, metric)
+    most = "highest" if preferred.higher_is_better else "lowest"
     among = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in given.items())
     kept = f"of the finished trials that keep {among}" if given else "of all finished trials"
-    say(f"Trial {chosen.number} of {opened.name}: the {most} {heading(prefer)} {kept}.\n")
+    say(f"Trial {chosen.number} of {opened.name}: the {most} {preferred.heading} {kept}.\n")
     say(click.wrap_text(describe_fully(chosen.candidate), 100, "  ", "  ") + "\n")
-    for what, value in lines(chosen):
+    for what, value in lines(chosen, metric):
         say(f"  {what:<18} {value}")
     if said := no_gain(opened.record, chosen):
         say(f"\n{said}")
@@ -111,7 +124,13 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
 @folder_option
 def export(name: str, trial: int, to: str, storage: str, folder: str | None, **options: Any) -> None:
     """Write a trial's trained weights to a folder."""
-    exported = open_named(name, storage, folder).export(trial, to, **options)
+    from autopeft.reports.progress import Progress
+
+    opened = open_named(name, storage, folder)
+    opened.trial(trial)
+    with Progress() as progress:
+        progress(IMPORTING)
+        exported = opened.export(trial, to, **options)
     say(f"Trial {trial} of {name}: {exported.absolute()}\n\nLoad it in Python:\n")
     say(f'  import autopeft\n\n  model = autopeft.load("{exported}")\n  model.predict(["a text to classify"])')
 
@@ -120,7 +139,6 @@ def export(name: str, trial: int, to: str, storage: str, folder: str | None, **o
 @storage_option
 def list_searches(storage: str) -> None:
     """List all searches."""
-    from autopeft.reports.wording import show
     from autopeft.storage.repository import Repository
 
     with Repository(storage) as repository:
@@ -134,12 +152,12 @@ def list_searches(storage: str) -> None:
             f"{each.created.astimezone():%Y-%m-%d}",
             "finished" if each.ended else "unfinished",
             str(each.trials),
-            show("accuracy", each.best),
+            f"{each.metric.heading} {each.metric.show(each.best)}" if each.best is not None else "-",
             _short(each.model),
         )
         for each in summaries
     ]
-    table(("name", "begun", "state", "trials", "accuracy", "model"), rows)
+    table(("name", "begun", "state", "trials", "best", "model"), rows)
 
 
 @click.command()

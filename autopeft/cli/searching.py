@@ -77,18 +77,27 @@ def _demo_paths(folder: str) -> dict[str, str]:
 
 @click.command()
 @name_argument
+@click.option(
+    "--trials", type=int, help="Go on until there are so many trials in all, also where the search had ended."
+)
+@click.option("--time", metavar="DURATION", help="Go on until the search took so long in all, such as 2h; likewise.")
 @moved_options("model", "data", "space")
 @trusting_option
 @options_of(Resources)
-def resume(name: str | None, **options: Any) -> None:
-    """Go on with an interrupted search: finished trials are kept. NAME is the most recent search when not given."""
+def resume(name: str | None, trials: int | None, time: str | None, **options: Any) -> None:
+    """Go on with an interrupted search, or give a finished one more trials or time.
+
+    Finished trials are kept. NAME is the most recent search when not given.
+    """
     resources = given_of(options, Resources)
     searched = name or most_recent(options["storage"] or Resources.storage)
 
     def run(on_event: "Callable[[Event], None]") -> "Search":
         from autopeft.search.search import resume as resume_search
 
-        return resume_search(searched, on_event=on_event, **_about_files(options), **resources)
+        return resume_search(
+            searched, trials=trials, time=time, on_event=on_event, **_about_files(options), **resources
+        )
 
     _watch(run, resources)
 
@@ -102,7 +111,7 @@ def resume(name: str | None, **options: Any) -> None:
 def confirm(name: str | None, seeds: int, **options: Any) -> None:
     """Train the front again with further seeds, and look at the test split.
 
-    Says how much of each accuracy was luck, and which members cannot be told apart. NAME is the most recent search when
+    Says how much of each score was luck, and which members cannot be told apart. NAME is the most recent search when
     not given. What was confirmed before is kept, and what failed is trained again; more seeds, or members that are new
     on the front, are added to it.
     """
@@ -127,7 +136,7 @@ def _watch(
     more: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Runs a search under the live display, then reports; says after Ctrl-C or SIGTERM by which command to go on."""
-    from autopeft.events import Begun, Doing
+    from autopeft.events import Begun
     from autopeft.reports import render
     from autopeft.reports.failure import failure
     from autopeft.reports.progress import Progress
@@ -141,7 +150,6 @@ def _watch(
                     begun.append(event.record)
                 progress(event)
 
-            hear(Doing("importing libraries"))
             done = run(hear)
     except KeyboardInterrupt:
         advice = "Nothing was trained yet."
@@ -156,7 +164,7 @@ def _watch(
         say(f"Error: {reason}", err=True)
         click.get_current_context().exit(IN_VAIN)
     where = {"storage": resources["storage"]} if "storage" in resources else {}
-    say(f"\nAs a page:     {_command('report', done.name, where)} --html report.html")
+    say(f"\nAs a page:     {_command('report', done.name, where)} --to report.html")
     say(f"Under limits:  {_command('select', done.name, where)} --memory SIZE --trainable COUNT{_hint(where)}")
 
 

@@ -11,10 +11,9 @@ from autopeft.backbone.find import find_sites
 from autopeft.backbone.limits import require_positions
 from autopeft.backbone.load import load_skeleton
 from autopeft.costs.look import with_looks
-from autopeft.costs.measure import measure_batch, measure_inference, measure_looks
+from autopeft.costs.measure import measure_batch, measure_evaluation, measure_inference, measure_looks
 from autopeft.costs.predict import Predictor
 from autopeft.costs.quantised import COMPUTED_IN, FORMATS
-from autopeft.costs.step import micro_batch_size as micro_batch_size_of
 from autopeft.data.store import LABELS, MASK
 from autopeft.errors import unknown
 from autopeft.methods.attached import Wanted, attach, parts_of
@@ -80,7 +79,7 @@ def measure(
     parts = tuple(parts_of(method))
     with torch.random.fork_rng():
         examples = partial(_examples, learned, model, length, labels)
-        batch = examples(micro_batch_size_of(training))
+        batch = examples(training.at_once)
         one = {name: tensor[-1:].to(device) for name, tensor in batch.items()}
         bare = measure_inference(TaskModel(model, States()), one)
         with attach(model, parts, sites) as attached:
@@ -89,12 +88,13 @@ def measure(
             costs = measure_batch(trained, batch, training, device)
             left = attached.remaining
             looks = measure_looks(trained, examples, device)
+            evaluation = measure_evaluation(trained, batch, device)
         merged = bare
         if left:
             with attach(model, left, sites) as attached:
                 attached.settle()
                 merged = measure_inference(TaskModel(model, States(), attached), one)
-    return replace(with_looks(costs, looks), inference_flops=merged, overhead=merged / bare - 1)
+    return replace(with_looks(costs, looks, evaluation), inference_flops=merged, overhead=merged / bare - 1)
 
 
 def _examples(task: Task, model: PreTrainedModel, length: int, labels: int, rows: int) -> Mapping[str, torch.Tensor]:

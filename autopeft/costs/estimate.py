@@ -6,7 +6,7 @@ a step shows in one of its phases grows linearly, or slower at first, so that wh
 searched up to the backbone's width.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -18,8 +18,9 @@ from autopeft.costs.api import predictor_of
 from autopeft.costs.depth import Profile
 from autopeft.costs.predict import Predictor
 from autopeft.errors import AutopeftError
+from autopeft.events import Doing
 from autopeft.methods.registry import Configured, configured_parts
-from autopeft.sizes import parse_bytes
+from autopeft.sizes import parse_memory
 from autopeft.space.candidate import Training
 from autopeft.space.cards import size_among
 from autopeft.space.space import Space, load_space
@@ -57,6 +58,7 @@ def estimate(
     dtype: str | None = None,
     trust_remote_code: bool = False,
     processes: int = 1,
+    on_event: Callable[[Doing], None] | None = None,
 ) -> tuple[Estimate, ...]:
     """The costs of every method and hybrid of a space at its defaults, and with `memory` the largest settings that fit.
 
@@ -64,8 +66,8 @@ def estimate(
 
     `model` may be a folder, a hub name, a `config.json`, a configuration or a model; its weights are not needed.
     Code that comes with a model runs only with `trust_remote_code`.
-    `processes` share the work; a script that asks for several needs `if __name__ == "__main__":`. Raises AutopeftError
-    for a model or a space that cannot be had.
+    `processes` share the work; a script that asks for several needs `if __name__ == "__main__":`. `on_event` hears how
+    far it is. Raises AutopeftError for a model or a space that cannot be had.
     """
     drawn = load_space(space)
     names = (*drawn.methods, *drawn.hybrids)
@@ -73,13 +75,25 @@ def estimate(
         dtype = dtype or str(model.dtype).removeprefix("torch.")
         model = model.config
     training = Training(batch_size=batch_size, gradient_checkpointing=gradient_checkpointing)
-    limit = None if memory is None else parse_bytes(memory)
+    limit = None if memory is None else parse_memory(memory)
     learned = task_named(task).sized(labels)
     estimator = _Estimator(model, drawn, training, learned, length, dtype, limit, trust_remote_code)
     if processes < 2:
-        return tuple(map(estimator.estimate, names))
+        return _told(map(estimator.estimate, names), len(names), on_event)
     with ProcessPoolExecutor(processes, get_context("spawn"), _share, (estimator,)) as pool:
-        return tuple(pool.map(_estimate, names))
+        return _told(pool.map(_estimate, names), len(names), on_event)
+
+
+def _told(estimates: Iterable[Estimate], count: int, on_event: Callable[[Doing], None] | None) -> tuple[Estimate, ...]:
+    """All of them; it is told, some ten times, how many there are already."""
+    tell = on_event or (lambda _: None)
+    tell(Doing(f"estimating what {count} methods cost"))
+    done: list[Estimate] = []
+    for each in estimates:
+        done.append(each)
+        if len(done) % max(1, count // 10) == 0:
+            tell(Doing(f"estimated {len(done)} of {count} methods"))
+    return tuple(done)
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,12 @@ class LookStep(nn.Module):
         return Reading(meter.peak, meter.peak_by_part, meter.flops * self._look.batches, meter.peaks)
 
 
-def with_looks(costs: Costs, looks: Sequence[Reading]) -> Costs:
-    """The costs of a step and of the looks before it: the larger memory, and the operations of all looks."""
+def with_looks(costs: Costs, looks: Sequence[Reading], evaluation: Reading | None = None) -> Costs:
+    """The costs of a step, of the looks before it and of the evaluation after it: the largest memory of all, and the
+    operations of all looks.
+    """
     costs = replace(costs, set_up_flops=sum(look.flops for look in looks))
-    most = max(looks, key=lambda look: look.memory, default=None)
+    most = max([*looks, *([evaluation] if evaluation else [])], key=lambda look: look.memory, default=None)
     if most is None or most.memory <= costs.memory:
         return costs
     return replace(costs, memory=most.memory, memory_by_part=most.by_part)

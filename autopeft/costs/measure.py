@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from autopeft.costs.evaluating import EvaluationStep
 from autopeft.costs.look import LookStep
 from autopeft.costs.meter import TEMPORARY, Meter
-from autopeft.costs.step import Reading, Step, micro_batch_size
+from autopeft.costs.step import Reading, Step
 from autopeft.data.store import Dataset
 from autopeft.methods.passes import evaluating
 from autopeft.space.candidate import Candidate, Training
+from autopeft.training.batches import by_length
 from autopeft.training.model import TaskModel
 from autopeft.trial import Costs
 
@@ -28,7 +30,7 @@ Examples = Callable[[int], Mapping[str, Tensor]]
 
 def measure(model: TaskModel, data: Dataset, candidate: Candidate, device: torch.device) -> Costs:
     """The costs of one training step on the longest micro-batch of `data`."""
-    return measure_batch(model, longest(data)(micro_batch_size(candidate.training)), candidate.training, device)
+    return measure_batch(model, longest(data)(candidate.training.at_once), candidate.training, device)
 
 
 def longest(data: Dataset) -> Examples:
@@ -51,6 +53,17 @@ def measure_looks(model: TaskModel, examples: Examples, device: torch.device) ->
                     step = LookStep(model, look, device)
                     readings.append(_read(step, look.tensors, examples(look.batch_size), device))
     return tuple(readings)
+
+
+def measure_evaluation(model: TaskModel, batch: Mapping[str, Tensor], device: torch.device) -> Reading:
+    """What an evaluation shows on this batch; modes are as before."""
+    with evaluating(model):
+        return _read(EvaluationStep(model, device), (), batch, device)
+
+
+def longest_evaluated(data: Dataset, tokens: int) -> Mapping[str, Tensor]:
+    """The largest batch of an evaluation that takes so many padded tokens at a time."""
+    return data.batch(max(by_length(data.lengths, tokens), key=lambda rows: len(rows) * int(data.lengths[rows].max())))
 
 
 def measure_batch(model: TaskModel, batch: Mapping[str, Tensor], training: Training, device: torch.device) -> Costs:

@@ -21,10 +21,11 @@ from autopeft.backbone.fakes import GroupedProducts
 from autopeft.backbone.limits import require_positions
 from autopeft.backbone.load import Skeleton
 from autopeft.costs.depth import Profile, Shallow, extended, kinds_of_layers, plan_of
+from autopeft.costs.evaluating import EvaluationStep
 from autopeft.costs.look import LookStep
 from autopeft.costs.meter import Meter
 from autopeft.costs.quantised import packing_of, require_trainable
-from autopeft.costs.step import Reading, Step, micro_batch_size
+from autopeft.costs.step import Reading, Step
 from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.methods.attached import Attached, attach
 from autopeft.methods.registry import Configured, configured_parts
@@ -228,6 +229,7 @@ class Predictor:
             counted = _counted(attached)
             left = attached.remaining
             looks = self._looks(skeleton, attached, parts, training)
+            evaluation = self._evaluation(skeleton, attached, training)
         totals = {
             **counted,
             "flops": reading.flops,
@@ -237,7 +239,7 @@ class Predictor:
         }
         of_looks = {
             (what, (number, number_of_pass), layer): parts
-            for number, look in enumerate(looks)
+            for number, look in enumerate((*looks, evaluation))
             for (what, number_of_pass, layer), parts in look.phases.items()
         }
         return Profile({**reading.phases, **of_looks}, totals)
@@ -258,7 +260,7 @@ class Predictor:
         model = self._model(skeleton, attached, training)
         step = Step(model, training, self._device, _layers(skeleton))
         trained = [*attached.parameters(), *model.head.parameters()]
-        return self._read(step, trained, micro_batch_size(training))
+        return self._read(step, trained, training.at_once)
 
     def _looks(
         self, skeleton: Skeleton, attached: Attached, parts: Sequence[Configured], training: Training
@@ -276,15 +278,21 @@ class Predictor:
             self._looked[key] = readings
         return self._looked[key]
 
+    def _evaluation(self, skeleton: Skeleton, attached: Attached, training: Training) -> Reading:
+        """What the evaluation at a rung shows, whose rows may be longer than those of the training."""
+        step = EvaluationStep(self._model(skeleton, attached, training), self._device, _layers(skeleton))
+        rows = max(1, training.at_once * self._batch_length // self._longest)
+        return self._read(step, (), rows, self._longest)
+
     def _model(self, skeleton: Skeleton, attached: Attached, training: Training) -> TaskModel:
         return TaskModel(skeleton.model, self._task.new_head(skeleton.sites.width, training), attached)
 
-    def _read(self, step: nn.Module, tensors: Sequence[Tensor], rows: int) -> Reading:
+    def _read(self, step: nn.Module, tensors: Sequence[Tensor], rows: int, length: int | None = None) -> Reading:
         """What a step shows on so many rows, with fake tensors for its own and for those that it is given."""
         with self._faked(step) as (slots, fakes):
             given = [fakes[tensor] for tensor in tensors]
             try:
-                reading: Reading = functional_call(step, slots, (given, self._batch(rows)), tie_weights=False)
+                reading: Reading = functional_call(step, slots, (given, self._batch(rows, length)), tie_weights=False)
             except (AutopeftError, Warning):
                 raise
             except Exception as error:
@@ -310,8 +318,8 @@ class Predictor:
                 slots[name] = fakes[tensor]
             yield slots, fakes
 
-    def _batch(self, rows: int) -> Mapping[str, Tensor]:
-        shapes = self._task.shapes(self._batch_length)
+    def _batch(self, rows: int, length: int | None = None) -> Mapping[str, Tensor]:
+        shapes = self._task.shapes(length or self._batch_length)
         return {name: torch.ones((rows, *shape), dtype=dtype) for name, (dtype, shape) in shapes.items()}
 
 
@@ -355,8 +363,8 @@ def _key(parts: Sequence[Configured]) -> Hashable:
 
 def _key_of_step(training: Training) -> tuple[Hashable, ...]:
     """What of the training settings costs depend on."""
-    pieces = training.batch_size / micro_batch_size(training)
-    return micro_batch_size(training), pieces, training.gradient_checkpointing, training.pooling
+    pieces = training.batch_size / training.at_once
+    return training.at_once, pieces, training.gradient_checkpointing, training.pooling
 
 
 def _counted(attached: Attached) -> Mapping[str, int]:

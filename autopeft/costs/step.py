@@ -66,7 +66,7 @@ class Step(nn.Module):
         for tensor in trained:
             tensor.grad = torch.zeros_like(tensor)
         optimizer.step()
-        accumulates = micro_batch_size(training) < training.batch_size
+        accumulates = training.at_once < training.batch_size
         if not accumulates:
             optimizer.zero_grad(set_to_none=True)
         meter = Meter(self._device)
@@ -76,7 +76,7 @@ class Step(nn.Module):
         meter.register((tensor.grad for tensor in trained if tensor.grad is not None), GRADIENTS)
         meter.register(batch.values(), ACTIVATIONS)
         meter.watch_gradients(trained)
-        share = micro_batch_size(training) / training.batch_size
+        share = training.at_once / training.batch_size
         self.model.train()
         progress = Progress(meter, self._layers)
         with checkpointing(self.model.model, training.gradient_checkpointing), progress, meter:
@@ -130,8 +130,3 @@ class Progress:
 
     def _comes_back(self, number_of_pass: int, number: int, _: Tensor) -> None:
         self._meter.enter((BACKWARD, number_of_pass, number))
-
-
-def micro_batch_size(training: Training) -> int:
-    """Examples in one forward pass."""
-    return min(training.micro_batch_size or training.batch_size, training.batch_size)

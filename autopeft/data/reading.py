@@ -8,19 +8,21 @@ import lzma
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from autopeft.data.files.columnar import as_frame, read_parquet, require_mapped, sliced
-from autopeft.data.files.contents import Allowance, Request, head, is_compressed, kind_of, storable
+from autopeft.data.files.columnar import as_frame, read_parquet, require_mapped, sliced, with_class_names
+from autopeft.data.files.conll import conll_table, is_conll, read_conll
+from autopeft.data.files.contents import Allowance, Request, decoded, head, is_compressed, kind_of, storable
+from autopeft.data.files.image_folder import read_image_folder, with_images
 from autopeft.data.files.objects import read_objects
-from autopeft.data.files.separated import read_separated
+from autopeft.data.files.separated import read_separated, separated_table
 from autopeft.data.hub import load_from_hub
+from autopeft.data.place import nothing_there, require_dataset
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 
@@ -32,15 +34,27 @@ _SPLITS = {
     "val": "validation",
     "dev": "validation",
     "test": "test",
+    # CoNLL's own names.
+    "testa": "validation",
+    "testb": "test",
 }
+
+
+def _read_text(path: Path, request: Request) -> pd.DataFrame:
+    """A table, or CoNLL under another name. Raises AutopeftError."""
+    text = decoded(path, request.allowance)
+    return (conll_table if is_conll(text) else separated_table)(path, text, request)
+
+
 _READERS: Mapping[str, Callable[[Path, Request], pd.DataFrame]] = {
     ".csv": read_separated,
-    ".tsv": read_separated,
-    ".txt": read_separated,
+    ".tsv": _read_text,
+    ".txt": _read_text,
     ".jsonl": read_objects,
     ".ndjson": read_objects,
     ".json": read_objects,
     ".parquet": read_parquet,
+    **dict.fromkeys((".conll", ".conllu", ".bio", ".iob", ".iob2"), read_conll),
 }
 _PART = re.compile(r"(.+?)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?")
 """The name of one of several files that are a split together; older ones end in a hash."""
@@ -59,7 +73,7 @@ def read_splits(
         if path.is_file():
             if (part := _part(path)) and part.of > 1:
                 say(f"'{path.name}' is one of {part.of} parts; give their folder to read them all")
-            return {"train": _read_file(path, request)}
+            return {"train": with_images(_read_file(path, request), path.parent, path)}
         if path.is_dir():
             is_saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
             splits = (_read_saved if is_saved else _read_folder)(path, request)
@@ -126,6 +140,8 @@ def _part(path: Path) -> _Part | None:
 def _read_folder(path: Path, request: Request) -> dict[str, pd.DataFrame]:
     parts = _parts(path) or _parts(path / "data")
     if not parts:
+        if images := read_image_folder(path, request, lambda name: _SPLITS.get(name.lower()), _read_file):
+            return images
         held = ", ".join(sorted(file.name for file in path.iterdir())[:6]) or "nothing"
         inner = next((each for each in sorted(path.iterdir()) if _parts(each)), None)
         hint = f" Give one of its folders, such as '{inner}'." if inner else ""
@@ -133,7 +149,7 @@ def _read_folder(path: Path, request: Request) -> dict[str, pd.DataFrame]:
     splits = {}
     for split in dict.fromkeys(part.split for part in parts):
         files = _all_parts(path, split, [part for part in parts if part.split == split])
-        frames = [_read_file(file, request) for file in files]
+        frames = [with_images(_read_file(file, request), file.parent, file) for file in files]
         for file, frame in zip(files, frames, strict=True):
             if list(frame.columns) != list(frames[0].columns):
                 raise AutopeftError(
@@ -174,7 +190,7 @@ def _read_saved(path: Path, request: Request) -> dict[str, pd.DataFrame]:
             if file.suffix == ".arrow":
                 require_mapped(file)
         saved = load_from_disk(str(path))
-        return _as_frames(saved if isinstance(saved, DatasetDict) else {"train": saved}, path, request)
+        return _as_frames(saved if isinstance(saved, DatasetDict) else {"train": saved}, path, path, request)
     except AutopeftError:
         raise
     except Exception as error:
@@ -182,18 +198,13 @@ def _read_saved(path: Path, request: Request) -> dict[str, pd.DataFrame]:
 
 
 def _read_hub(data: str, request: Request) -> dict[str, pd.DataFrame]:
-    path = Path(data)
-    hint = ""
-    if path.parent.is_dir() and (
-        close := get_close_matches(path.name, [file.name for file in path.parent.iterdir()], n=1)
-    ):
-        hint = f" Did you mean '{path.parent / close[0]}'?"
-    if "://" in data:
-        raise AutopeftError(f"'{brief(data, 200)[1:-1]}' is an address; download what lies there and give the file.")
-    if _is_path(data):
-        raise AutopeftError(f"there is no file or folder '{brief(data, 200)[1:-1]}'.{hint}")
+    hint = require_dataset(data)
+    if data.partition("@")[0] in _kinds_of_files():
+        raise nothing_there(data, hint)
     try:
-        return _as_frames(load_from_hub(data, request.say), data, request)
+        from datasets.config import HF_CACHE_HOME
+
+        return _as_frames(load_from_hub(data, request.say), data, Path(HF_CACHE_HOME), request)
     except AutopeftError:
         raise
     except Exception as error:
@@ -202,20 +213,19 @@ def _read_hub(data: str, request: Request) -> dict[str, pd.DataFrame]:
         ) from error
 
 
-def _is_path(data: str) -> bool:
-    """Whether a data argument cannot name a data set; `datasets` takes some names for kinds of local files."""
-    name = data.partition("@")[0]
-    if Path(data).suffix.lower() in _READERS or is_compressed(Path(data)) or name.count("/") > 2:
-        return True
-    if not name or name[0] in "./~" or name.endswith("/") or "//" in name or f".{name}" in _READERS:
-        return True
+def _kinds_of_files() -> Container[str]:
+    """Names that `datasets` takes for kinds of local files instead of data sets."""
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
-    return name in _PACKAGED_DATASETS_MODULES
+    kinds: Container[str] = _PACKAGED_DATASETS_MODULES
+    return kinds
 
 
-def _as_frames(splits: Mapping[str, Any], data: object, request: Request) -> dict[str, pd.DataFrame]:
-    """Class labels as their names, and None where there is none (-1 in the test splits of benchmarks)."""
+def _as_frames(splits: Mapping[str, Any], data: object, folder: Path, request: Request) -> dict[str, pd.DataFrame]:
+    """Class labels as their names, and None where there is none (-1 in the test splits of benchmarks).
+
+    `folder` is where images lie that the data only names.
+    """
     frames: dict[str, pd.DataFrame] = {}
     others = []
     for name, dataset in splits.items():
@@ -226,11 +236,7 @@ def _as_frames(splits: Mapping[str, Any], data: object, request: Request) -> dic
             raise AutopeftError(f"'{data}' holds two {split} splits, of which one is {brief(name)}; keep one.")
         elif len(dataset):
             frame = as_frame(sliced(dataset, data, request.allowance), dataset.column_names)
-            for column, feature in dataset.features.items():
-                names = dict(enumerate(getattr(feature, "names", None) or ()))
-                if names:
-                    frame[column] = pd.Series([names.get(index) for index in frame[column]], dtype=object)
-            frames[split] = frame
+            frames[split] = with_images(with_class_names(frame, dataset.features.to_dict()), folder, data)
     if others:
         request.say(f"splits that are not used: {brief(', '.join(others), 200)}")
     return frames

@@ -3,24 +3,37 @@
 This module imports no format before it is asked for, because some bring large libraries.
 """
 
-import pkgutil
 from importlib import import_module
 from pathlib import Path
 from typing import cast
 
 from autopeft.errors import unknown
+from autopeft.files import found_in
 from autopeft.reports.interface import Format
 from autopeft.reports.sound import sound
 from autopeft.trial import SearchRecord
 
+DEFAULT = "terminal"
+
 
 def formats() -> tuple[str, ...]:
     """The names of all formats."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent / "format")])))
+    return found_in(Path(__file__).parent / "format")
+
+
+def format_of(file: Path | None) -> str:
+    """The format that the name of a file to write ends in, such as `html`; else the one for a terminal."""
+    ending = file.suffix[1:].lower() if file else ""
+    return ending if ending in formats() else DEFAULT
+
+
+def require_format(name: str) -> None:
+    """Raises AutopeftError for a format that does not exist."""
+    if name not in formats():
+        raise unknown("report format", name, formats())
 
 
 def render(record: SearchRecord, format: str) -> str:
     """The report of a search in a format. Raises AutopeftError for a format that does not exist."""
-    if format not in formats():
-        raise unknown("report format", format, formats())
+    require_format(format)
     return cast(Format, import_module(f"autopeft.reports.format.{format}")).render(sound(record))

@@ -2,9 +2,10 @@
 
 from collections import defaultdict
 
-from autopeft.confirmed import Confirmed, Neighbours, Spread
+from autopeft.confirmed import Confirmed, Neighbours
+from autopeft.objectives import Objective
 from autopeft.reports.findings import Findings
-from autopeft.reports.wording import first_line, numbers, plural, show
+from autopeft.reports.wording import first_line, numbers, plural
 from autopeft.trial import SearchRecord, Trial
 
 
@@ -19,14 +20,18 @@ def headings(sure: Confirmed) -> tuple[str, ...]:
     return ("score in search", "validation", *tested, "on the front")
 
 
-def rows(sure: Confirmed) -> tuple[tuple[Trial, tuple[str, ...]], ...]:
-    """Each member with its cells, the most accurate first."""
+def rows(sure: Confirmed, metric: Objective) -> tuple[tuple[Trial, tuple[str, ...]], ...]:
+    """Each member with its cells, the best first."""
     return tuple(
         (
             each.trial,
             (
-                show("accuracy", each.trial.accuracy),
-                *(_with_deviation(spread) for spread in (each.validation, each.test) if spread is not None),
+                metric.show(each.trial.score),
+                *(
+                    metric.show_with(spread.mean, spread.deviation)
+                    for spread in (each.validation, each.test)
+                    if spread is not None
+                ),
                 f"{each.on_front:.0%}",
             ),
         )
@@ -39,11 +44,11 @@ def lines(record: SearchRecord, found: Findings) -> tuple[str, ...]:
     sure = found.confirmed
     if sure is None:
         return _failures(record, found)
-    said = [_compared(each) for each in sure.neighbours]
-    moved = "lower" if sure.excess > 0 else "higher"
+    said = [_compared(each, record.metric) for each in sure.neighbours]
+    moved = "worse" if sure.excess > 0 else "better"
     said.append(
-        f"With other seeds, accuracies on the same validation rows are {abs(sure.excess):.3f} {moved} on average than "
-        "in the search, which chose the front by them."
+        f"With other seeds, scores on the same validation rows are {record.metric.show(abs(sure.excess))} {moved} on "
+        "average than in the search, which chose the front by them."
     )
     if sure.of_earlier_steps:
         said.append(
@@ -57,7 +62,7 @@ def lines(record: SearchRecord, found: Findings) -> tuple[str, ...]:
     else:
         said.append("With a single seed each, nobody knows how much seeds matter: only the choice of rows is weighed.")
     said.append(
-        "On the front: the probability that no other confirmed member that costs no more is as accurate, given the "
+        "On the front: the probability that no other confirmed member that costs no more is as good, given the "
         "choice of rows and seeds."
     )
     done = {each.trial.number for each in sure.members}
@@ -76,13 +81,10 @@ def _failures(record: SearchRecord, found: Findings) -> tuple[str, ...]:
     return (*said, "`autopeft confirm` trains once more what is on the front.") if lacking else tuple(said)
 
 
-def _with_deviation(spread: Spread) -> str:
-    return show("accuracy", spread.mean) + ("" if spread.deviation is None else f" ± {spread.deviation:.3f}")
-
-
-def _compared(pair: Neighbours) -> str:
+def _compared(pair: Neighbours, metric: Objective) -> str:
     p = "p < 0.001" if pair.p < 0.001 else f"p = {pair.p:.3f}"
-    by = f"by {pair.difference:.3f} (95% interval {pair.low:+.3f} to {pair.high:+.3f}, {p})"
+    low, high = ("-+"[end >= 0] + metric.show(abs(end)) for end in (pair.low, pair.high))
+    by = f"by {metric.show(pair.difference)} (95% interval {low} to {high}, {p})"
     if pair.apart:
-        return f"Trial {pair.ahead} is more accurate than trial {pair.behind}: {by}."
+        return f"Trial {pair.ahead} is better than trial {pair.behind}: {by}."
     return f"Trials {pair.ahead} and {pair.behind} cannot be told apart: they differ {by}."

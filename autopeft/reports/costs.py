@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-from autopeft.plan import OBJECTIVES
-from autopeft.reports.wording import heading, show
+from autopeft.objectives import COSTS, SCORE, Objective, show
 from autopeft.sizes import show_bytes, show_milliseconds, show_seconds
 from autopeft.trial import Trial
 
 _COMPARED = ("trainable", "memory", "flops")
 HEADINGS = (
-    *(text for name in _COMPARED for text in (heading(name), "measured")),
+    *(text for name in _COMPARED for text in (COSTS[name].heading, "measured")),
     *("stored size", "on disk with head", "training texts per second", "latency of one text", "of the bare backbone"),
 )
 
@@ -36,15 +35,14 @@ def cells(trial: Trial) -> tuple[str, ...]:
     return *compared, show("stored", trial.predicted.value("stored")), *told
 
 
-def lines(trial: Trial) -> Sequence[tuple[str, str]]:
+def lines(trial: Trial, metric: Objective) -> Sequence[tuple[str, str]]:
     """Every objective of one trial as name and value, with what was measured beside it, and what was only measured."""
     measured = trial.outcome.measured if trial.outcome else None
     facts = trial.outcome.facts if trial.outcome else {}
-    said = []
-    for name in OBJECTIVES:
-        text = show(name, trial.value(name))
-        own = None if measured is None or name == "accuracy" else getattr(measured, name)
-        said.append((heading(name), text if own is None else f"{text} (measured {show(name, own)})"))
+    said = [(metric.heading, metric.show_with(trial.value(SCORE), trial.error))]
+    for name, cost in COSTS.items():
+        text, own = cost.show(trial.value(name)), getattr(measured, name, None)
+        said.append((cost.heading, text if own is None else f"{text} (measured {cost.show(own)})"))
     if trial.predicted.set_up_flops and "set_up_seconds" in facts:
         said.append(("set-up", f"{show_seconds(facts['set_up_seconds'])} on training data before the first step"))
     if "latency" in facts and "latency_bare" in facts:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from autopeft.costs.estimate import Estimate
-from autopeft.reports.wording import heading, show
+from autopeft.objectives import COSTS, show
 from autopeft.trial import Costs
 
 _COSTS = ("trainable", "stored", "memory", "flops")
@@ -11,7 +11,7 @@ _COSTS = ("trainable", "stored", "memory", "flops")
 
 def estimate_lines(estimates: Sequence[Estimate], limited: bool) -> tuple[Sequence[tuple[str, ...]], Sequence[str]]:
     """Rows of the table, headings first, and notes to stand below it; `limited` where there was a limit of memory."""
-    headings = ("method", *(heading(name) for name in _COSTS), "overhead")
+    headings = ("method", *(COSTS[name].heading for name in _COSTS), "overhead")
     rows = [headings + (("batch that fits", "size that fits") if limited else ())]
     for each in estimates:
         if each.costs is not None:

@@ -13,7 +13,7 @@ def failure(record: SearchRecord, asked: str) -> str:
     """Why a search has no front or, where `confirm` was asked for, why no member of it was confirmed; empty where all
     is well.
     """
-    on_front = {trial.number for trial in front(record.trials, record.plan.objectives)}
+    on_front = {trial.number for trial in front(record.trials, record.objectives)}
     if not record.trials:
         away = turned_away(record.turned_away)
         return f"no trial was trained{away and f': {away}'}."

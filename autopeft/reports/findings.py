@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autopeft.confirmed import Confirmed, confirmed
+from autopeft.errors import AutopeftError
 from autopeft.fronts import front, hypervolume, knee
-from autopeft.plan import OBJECTIVES, Plan
+from autopeft.objectives import COSTS, SCORE, Objective, show
+from autopeft.plan import Plan
 from autopeft.reports.gains import ERRORS, better
-from autopeft.reports.wording import heading, numbers, plural, show, show_setting, why
-from autopeft.sizes import show_milliseconds, show_seconds
-from autopeft.trial import SearchRecord, Status, Trial
+from autopeft.reports.wording import capital, numbers, plural, show_setting, why
+from autopeft.sizes import Share, show_milliseconds, show_seconds
+from autopeft.trial import Baseline, SearchRecord, Status, Trial
 
 
 @dataclass(frozen=True)
@@ -23,18 +25,20 @@ class Best:
     """How many were tried."""
     failed: int
     best: Trial | None
-    """Its most accurate finished trial."""
+    """Its finished trial of the best score."""
 
 
 @dataclass(frozen=True)
 class Findings:
     """What there is to say about a search."""
 
-    objectives: tuple[str, ...]
-    """Columns to show: the default objectives, and those that the plan asks for or limits."""
+    metric: Objective
+    """What scores are."""
+    costs: tuple[Objective, ...]
+    """Columns to show beside the score: the default objectives, and those that the plan asks for or limits."""
     front: tuple[Trial, ...]
-    """Non-dominated trials, the most accurate first."""
-    baseline: tuple[str, float] | None
+    """Non-dominated trials, the best score first."""
+    baseline: tuple[str, Baseline] | None
     """The best of what needs no fine-tuning, with its name; None where none is known."""
     better: tuple[Trial, ...]
     """Members of the front that beat that baseline by more than chance, in the order of the front."""
@@ -46,7 +50,7 @@ class Findings:
     failures: Mapping[str, tuple[int, ...]]
     """Numbers of the trials that failed or were lost by reason, the most frequent first."""
     methods: tuple[Best, ...]
-    """Every method and hybrid that was tried, the most accurate first."""
+    """Every method and hybrid that was tried, the best score first."""
     rows: int | None
     """Rows of validation data, where known."""
     seconds: float | None
@@ -59,35 +63,55 @@ class Findings:
         """That nothing on the front is worth its training; empty where something is, or where there is no front."""
         if not self.front or self.better or self.baseline is None:
             return ""
-        name, value = self.baseline
-        return f"Nothing on the front beats the {name} ({self.accuracy(value)}) by more than chance."
+        name, its = self.baseline
+        return f"Nothing on the front beats the {name} ({self.score(its)}) by more than chance."
 
-    def accuracy(self, value: float | None) -> str:
-        """An accuracy with its standard error, where the number of rows is known."""
-        error = None if value is None else standard_error(value, self.rows)
-        return show("accuracy", value) + ("" if error is None else f" ± {error:.3f}")
+    @property
+    def headings(self) -> tuple[str, ...]:
+        """Columns of a table of trials: the score and costs."""
+        return (self.metric.heading, *(cost.heading for cost in self.costs))
+
+    @property
+    def short_headings(self) -> tuple[str, ...]:
+        """The same columns where room is scarce."""
+        return (self.metric.heading, *(cost.name for cost in self.costs))
+
+    def score(self, of: Trial | Baseline | None) -> str:
+        """A score with its standard error, where that is known."""
+        return "-" if of is None else self.metric.show_with(of.score, of.error)
+
+    def cells(self, trial: Trial) -> tuple[str, ...]:
+        """What stands below the headings of a trial."""
+        return (self.score(trial), *(cost.show(trial.value(cost.name)) for cost in self.costs))
+
+    def cells_of_baseline(self, baseline: Baseline) -> tuple[str, ...]:
+        """The same of a baseline, which trains no parameters."""
+        return (self.score(baseline), *("0" if cost.name == "trainable" else "" for cost in self.costs))
 
 
 def find(record: SearchRecord) -> Findings:
     """Works out what a record says."""
     on_front = sorted(
-        front(record.trials, record.plan.objectives),
-        key=lambda trial: (-(trial.accuracy or 0.0), trial.predicted.trainable, trial.number),
+        front(record.trials, record.objectives),
+        key=lambda trial: (-record.metric.sign * (trial.score or 0.0), trial.predicted.trainable, trial.number),
     )
     failed = tuple(trial for trial in record.trials if trial.status.came_to_nothing)
     rows, sure = _rows(record), confirmed(record)
-    baseline = next((each for each in baseline_rows(record) if math.isfinite(each[1])), None)
-    worth = better(on_front, baseline[1] if baseline else None, rows, sure)
+    baseline = next(
+        (each for each in baseline_rows(record.baselines, record.metric) if math.isfinite(each[1].score)), None
+    )
+    worth = better(record, on_front, baseline[1] if baseline else None, rows, sure)
     return Findings(
-        _objectives(record.plan),
+        record.metric,
+        _costs(record.plan),
         tuple(on_front),
         baseline,
         worth,
-        knee(worth, record.plan.objectives) if len(worth) >= 3 else None,
-        hypervolume(record.trials, record.plan.objectives) if on_front else None,
+        knee(worth, record.objectives) if len(worth) >= 3 else None,
+        _hypervolume(record) if on_front else None,
         {status: tuple(trial for trial in record.trials if trial.status is status) for status in Status},
         _by_reason(failed),
-        _methods(record.trials),
+        _methods(record),
         rows,
         _seconds(record),
         sure,
@@ -97,15 +121,10 @@ def find(record: SearchRecord) -> Findings:
 def no_gain(record: SearchRecord, trial: Trial) -> str:
     """That a trial is not worth its training; empty where it is, or where no baseline is known."""
     found = find(record)
-    if found.baseline is None or better((trial,), found.baseline[1], found.rows, found.confirmed):
+    if found.baseline is None or better(record, (trial,), found.baseline[1], found.rows, found.confirmed):
         return ""
-    name, value = found.baseline
-    return f"It does not beat the {name} ({found.accuracy(value)}), which needs no fine-tuning, by more than chance."
-
-
-def standard_error(accuracy: float, rows: int | None) -> float | None:
-    """Of a fraction of right answers on this many rows, sqrt(p (1 - p) / n)."""
-    return math.sqrt(accuracy * (1 - accuracy) / rows) if rows and 0 <= accuracy <= 1 else None
+    name, its = found.baseline
+    return f"It does not beat the {name} ({found.score(its)}), which needs no fine-tuning, by more than chance."
 
 
 def tally(record: SearchRecord, found: Findings) -> str:
@@ -120,6 +139,8 @@ def tally(record: SearchRecord, found: Findings) -> str:
         said.append(f"hypervolume of the front {found.hypervolume:.3f}")
     if found.seconds is not None:
         said.append(f"{show_seconds(found.seconds)} of search")
+    if record.ended_by_time:
+        said.append(f"the search ended because its time of {show_seconds(record.plan.time or 0)} was over")
     return "; ".join(said) + ("." if record.ended else "; the search is running or was interrupted.")
 
 
@@ -184,19 +205,20 @@ def notes(found: Findings) -> tuple[str, ...]:
         return ()
     finished = found.by_status[Status.FINISHED]
     said = [
-        "Accuracy is on validation data"
+        f"{capital(found.metric.heading)} is on validation data"
         + (f" ({found.rows:,} rows)" if found.rows else "")
-        + ", from one seed per trial."
+        + f", from one seed per trial{'' if found.metric.higher_is_better else '; less is better'}."
     ]
-    best = max((trial.accuracy for trial in finished if trial.accuracy is not None), default=None)
-    error = None if best is None else standard_error(best, found.rows)
-    if error:
+    best = max(finished, key=lambda trial: found.metric.sign * (trial.score or 0.0), default=None)
+    if best is not None and best.error:
         said.append(
-            "± is its standard error, sqrt(p (1 - p) / n); "
-            f"two trials less than about {2 * math.sqrt(2) * error:.3f} apart may differ by chance."
+            "± is its standard error; two trials less than about "
+            f"{found.metric.show(2 * math.sqrt(2) * best.error)} apart may differ by chance."
         )
-    elif error is not None:
-        said.append("The best trial answers every row alike: on these rows ± says nothing of how much is chance.")
+    elif best is not None and best.error is not None:
+        said.append(
+            "To the best trial every row is worth the same: on these rows ± says nothing of how much is chance."
+        )
     if len(finished) > 1:
         said.append(
             f"The front was picked out of {plural(len(finished), 'trial')} on the same rows, "
@@ -217,33 +239,36 @@ def notes(found: Findings) -> tuple[str, ...]:
     return tuple(said)
 
 
-def baseline_rows(record: SearchRecord) -> tuple[tuple[str, float], ...]:
+def baseline_rows(baselines: Mapping[str, Baseline], metric: Objective) -> tuple[tuple[str, Baseline], ...]:
     """The reference points by name, the better one first; none before they are measured."""
-    if record.baselines is None:
-        return ()
-    named = ("linear probe", record.baselines.probe), ("majority class", record.baselines.majority)
-    return tuple(sorted(named, key=lambda each: -each[1] if math.isfinite(each[1]) else math.inf))
+
+    def order(named: tuple[str, Baseline]) -> float:
+        score = named[1].score
+        return -metric.sign * score if math.isfinite(score) else math.inf
+
+    return tuple(sorted(baselines.items(), key=order))
 
 
-def plan_lines(plan: Plan) -> tuple[tuple[str, str], ...]:
+def plan_lines(record: SearchRecord) -> tuple[tuple[str, str], ...]:
     """What was asked for, as name and value; limits that were not given are left out."""
-    budget = plan.budget
+    plan, budget, metric = record.plan, record.plan.budget, record.metric
     limits = [
-        f"{heading(name)} at most {limit if name == 'trainable' and not isinstance(limit, int) else show(name, limit)}"
-        for name in OBJECTIVES
-        if name != "accuracy" and (limit := getattr(budget, name)) is not None
+        f"{cost.heading} at most {limit if isinstance(limit, Share) else cost.show(limit)}"
+        for name, cost in COSTS.items()
+        if (limit := getattr(budget, name)) is not None
     ]
     if budget.latency is not None:
         limits.append(f"latency at most {show_milliseconds(budget.latency)} when selecting")
-    if budget.accuracy_at_least is not None:
-        limits.append(f"accuracy at least {budget.accuracy_at_least:g} when selecting")
+    if budget.score is not None:
+        least = "least" if metric.higher_is_better else "most"
+        limits.append(f"{metric.heading} at {least} {budget.score:g} when selecting")
     ends = [plural(plan.trials, "trial")] if plan.trials is not None else []
     ends += [show_seconds(plan.time)] if plan.time is not None else []
     lines = {
         "model": plan.model,
         "data": plan.data,
         "objectives": ", ".join(
-            f"{heading(name)} ({'more' if OBJECTIVES[name] else 'less'} is better)" for name in plan.objectives
+            f"{each.heading} ({'more' if each.higher_is_better else 'less'} is better)" for each in record.objectives
         ),
         "budget": ", ".join(limits) or "no limit on costs",
         "search": f"at most {' or '.join(ends)}",
@@ -279,10 +304,19 @@ def fact_lines(record: SearchRecord) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, value in lines.items() if value)
 
 
-def _objectives(plan: Plan) -> tuple[str, ...]:
-    wanted = {"accuracy", "memory", "trainable", *plan.objectives}
-    wanted |= {name for name in OBJECTIVES if getattr(plan.budget, name, None) is not None}
-    return tuple(name for name in OBJECTIVES if name in wanted)
+def _costs(plan: Plan) -> tuple[Objective, ...]:
+    wanted = {"memory", "trainable", *plan.objectives}
+    wanted |= {name for name in COSTS if getattr(plan.budget, name) is not None}
+    return tuple(cost for name, cost in COSTS.items() if name in wanted)
+
+
+def _hypervolume(record: SearchRecord) -> float:
+    """From the trivial baseline, where one is known and there is something better."""
+    try:
+        trivial = record.trivial
+        return hypervolume(record.trials, record.objectives, {} if trivial is None else {SCORE: trivial})
+    except AutopeftError:
+        return hypervolume(record.trials, record.objectives)
 
 
 def _rows(record: SearchRecord) -> int | None:
@@ -303,16 +337,19 @@ def _by_reason(failed: tuple[Trial, ...]) -> Mapping[str, tuple[int, ...]]:
     return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
 
 
-def _methods(trials: tuple[Trial, ...]) -> tuple[Best, ...]:
+def _methods(record: SearchRecord) -> tuple[Best, ...]:
+    def order(trial: Trial) -> float:
+        return record.metric.sign * (trial.score or 0.0)
+
     by_name: dict[str, list[Trial]] = defaultdict(list)
-    for trial in trials:
+    for trial in record.trials:
         by_name[trial.candidate.name].append(trial)
     found = []
     for name, group in by_name.items():
-        finished = [trial for trial in group if trial.status is Status.FINISHED and trial.accuracy is not None]
-        best = max(finished, key=lambda trial: trial.accuracy or 0.0, default=None)
+        finished = [trial for trial in group if trial.status is Status.FINISHED and trial.score is not None]
+        best = max(finished, key=order, default=None)
         found.append(Best(name, len(group), sum(trial.status is Status.FAILED for trial in group), best))
-    return tuple(sorted(found, key=lambda each: (-(each.best.accuracy or 0.0) if each.best else 1.0, each.name)))
+    return tuple(sorted(found, key=lambda each: (-order(each.best) if each.best else math.inf, each.name)))
 
 
 def _seconds(record: SearchRecord) -> float | None:

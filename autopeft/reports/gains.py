@@ -1,32 +1,71 @@
 """Which trials are better than what needs no fine-tuning, by more than chance; nothing else is recommended. Pure.
 
-What a baseline answered row by row is not kept, so it and a trial are weighed as if each had rows of its own. They
-share their rows, which makes the difference surer than that. A member that was confirmed counts with its mean over the
-further seeds, because chance helped to choose the score that it has in the search.
+Where it is known what every row is worth to both, they are compared row by row. Else they are weighed as if each had
+rows of its own; they share their rows, which makes the difference surer than that. A member that was confirmed counts
+with its mean over the further seeds, because chance helped to choose the score that it has in the search.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from autopeft.confirmed import Confirmed, Spread
-from autopeft.trial import Trial
+import numpy as np
+
+from autopeft.confirmed import Confirmed, Spread, sign_flips
+from autopeft.objectives import ACCURACY, Objective
+from autopeft.trial import Answers, Baseline, SearchRecord, Trial
 
 ERRORS = 1.645
 """Standard errors that a difference must exceed: chance alone does it once in 20 times."""
+_CHANCE = 0.05
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What a trial showed on validation data: in the search, or with other seeds."""
+
+    scores: Spread
+    error: float | None
+    """The standard error of a score for the choice of rows; None where nobody knows."""
+    answers: Sequence[Answers]
+    """Of each seed; empty where nobody kept them."""
 
 
 def better(
-    trials: Iterable[Trial], baseline: float | None, rows: int | None, sure: Confirmed | None
+    record: SearchRecord, trials: Iterable[Trial], baseline: Baseline | None, rows: int | None, sure: Confirmed | None
 ) -> tuple[Trial, ...]:
     """Those of these trials that beat a baseline by more than chance; all of them where there is none."""
     if baseline is None:
         return tuple(trials)
-    again = _confirmed(sure)
+    again = _confirmed(record, sure)
     return tuple(
         trial
         for trial in trials
-        if trial.accuracy is not None and exceeds(again.get(trial.number, Spread((trial.accuracy,))), baseline, rows)
+        if trial.score is not None
+        and _beats(again.get(trial.number) or _searched(trial, trial.score), baseline, rows, record.metric)
     )
+
+
+def _beats(shown: _Shown, baseline: Baseline, rows: int | None, metric: Objective) -> bool:
+    its = baseline.answers
+    if its and its.are_whole and shown.answers and all(each.rows == its.rows for each in shown.answers):
+        seeds = np.stack([each.of_rows for each in shown.answers])
+        return exceeds_by_rows(metric.sign * (seeds - its.of_rows))
+    if metric == ACCURACY:
+        return exceeds(shown.scores, baseline.score, rows)
+    variance = (shown.error or 0.0) ** 2 + (baseline.error if math.isfinite(baseline.error) else 0.0) ** 2
+    variance += (shown.scores.deviation or 0.0) ** 2 / len(shown.scores.values)
+    return metric.sign * (shown.scores.mean - baseline.score) > ERRORS * math.sqrt(variance)
+
+
+def exceeds_by_rows(differences: np.ndarray) -> bool:
+    """Whether by how much (seeds, rows) are worth more is more than chance: the spread over rows and seeds, and signs
+    that might as well be the other ones, which is what counts where rows are few.
+    """
+    of_rows, of_seeds = differences.mean(0), differences.mean(1)
+    variance = float(of_rows.var()) / len(of_rows)
+    variance += float(of_seeds.var(ddof=1)) / len(of_seeds) if len(of_seeds) > 1 else 0.0
+    return float(of_rows.mean()) > ERRORS * math.sqrt(variance) and sign_flips(of_rows) / 2 < _CHANCE
 
 
 def exceeds(accuracy: Spread, baseline: float, rows: int | None) -> bool:
@@ -48,8 +87,19 @@ def _with_one_right_and_one_wrong(accuracy: float, rows: int) -> float:
     return (min(max(accuracy, 0.0), 1.0) * rows + 1) / (rows + 2)
 
 
-def _confirmed(sure: Confirmed | None) -> dict[int, Spread]:
-    """The members' accuracies with other seeds, unless some of them are of steps that nothing ships."""
+def _searched(trial: Trial, score: float) -> _Shown:
+    answers = trial.outcome.answers if trial.outcome else None
+    return _Shown(Spread((score,)), trial.error, [answers] if answers and answers.are_whole else [])
+
+
+def _confirmed(record: SearchRecord, sure: Confirmed | None) -> Mapping[int, _Shown]:
+    """What the members showed with other seeds, unless some of them are of steps that nothing ships."""
     if sure is None or sure.of_earlier_steps:
         return {}
-    return {member.trial.number: member.validation for member in sure.members}
+    found = {}
+    for member in sure.members:
+        mine = [each.validation for each in record.confirmations if each.number == member.trial.number]
+        answers = [each for each in mine if each is not None and each.are_whole]
+        error = math.sqrt(sum(each.error**2 for each in answers) / len(answers)) if answers else member.trial.error
+        found[member.trial.number] = _Shown(member.validation, error, answers)
+    return found

@@ -1,5 +1,7 @@
 """Plain lines for the events of a search: what a log file or a pipe gets to see. Pure functions."""
 
+from collections.abc import Mapping
+
 from autopeft.events import (
     BaselinesKnown,
     Begun,
@@ -12,10 +14,11 @@ from autopeft.events import (
     TrialEnded,
     TurnedAway,
 )
-from autopeft.reports.findings import turned_away
+from autopeft.objectives import Objective, show
+from autopeft.reports.findings import baseline_rows, turned_away
 from autopeft.reports.standing import Standing
-from autopeft.reports.wording import describe, first_line, plural, show, why
-from autopeft.trial import Baselines, Confirmation, SearchRecord, Status, Trial
+from autopeft.reports.wording import describe, first_line, plural, why
+from autopeft.trial import Baseline, Confirmation, SearchRecord, Status, Trial
 
 
 def lines(event: Event, after: Standing, now: float) -> tuple[str, ...]:
@@ -27,7 +30,7 @@ def lines(event: Event, after: Standing, now: float) -> tuple[str, ...]:
         case Begun(record):
             return tuple(f"{clock} {line}" for line in _begun(record, after))
         case BaselinesKnown(baselines):
-            return (f"{clock} {show_baselines(baselines)}",)
+            return (f"{clock} {show_baselines(baselines, after.metric)}",)
         case TrialEnded(trial):
             return (f"{show_count_of(after)} {clock} {show_ended(trial, after)}",)
         case GivenAgain(trial, why_again):
@@ -39,7 +42,7 @@ def lines(event: Event, after: Standing, now: float) -> tuple[str, ...]:
             return (f"{clock} training the front again: {plural(trainings, 'training')}",)
         case TrialConfirmed(confirmation):
             done = f"{after.confirmed:{len(str(after.to_confirm))}d}"
-            return (f"[{done}/{after.to_confirm}] {clock} {show_confirmed(confirmation)}",)
+            return (f"[{done}/{after.to_confirm}] {clock} {show_confirmed(confirmation, after.metric)}",)
         case Ended():
             return (f"{clock} {_ended(after)}",)
         case _:
@@ -61,9 +64,9 @@ def show_count_of(standing: Standing) -> str:
     return f"[{len(standing.ended):{len(str(most))}d}/{most}]"
 
 
-def show_baselines(baselines: Baselines) -> str:
-    """Both reference points on one line."""
-    return f"linear probe {show('accuracy', baselines.probe)}, majority class {show('accuracy', baselines.majority)}"
+def show_baselines(baselines: Mapping[str, Baseline], metric: Objective) -> str:
+    """All reference points on one line, the better one first."""
+    return ", ".join(f"{name} {metric.show(each.score)}" for name, each in baseline_rows(baselines, metric))
 
 
 def show_ended(trial: Trial, standing: Standing) -> str:
@@ -74,16 +77,16 @@ def show_ended(trial: Trial, standing: Standing) -> str:
     costs = "  ".join(f"{name} {show(name, trial.value(name))}" for name in ("memory", "trainable"))
     early = "  stopped early" if trial.status is Status.STOPPED else ""
     member = "  (front)" if any(each.number == trial.number for each in standing.front) else ""
-    return f"{said}  accuracy {show('accuracy', trial.accuracy)}  {costs}{early}{member}"
+    return f"{said}  {standing.metric.heading} {standing.metric.show(trial.score)}  {costs}{early}{member}"
 
 
-def show_confirmed(confirmation: Confirmation) -> str:
+def show_confirmed(confirmation: Confirmation, metric: Objective) -> str:
     """A training of the front again that ended, on one line."""
     said = f"#{confirmation.number} again, seed {confirmation.repeat}:"
     if confirmation.status.came_to_nothing:
         return f"{said} {confirmation.status.value}: {first_line(confirmation.reason)}"
     splits = {"validation": confirmation.validation, "test": confirmation.test}
-    return f"{said} " + "  ".join(f"{name} {show('accuracy', a.accuracy)}" for name, a in splits.items() if a)
+    return f"{said} " + "  ".join(f"{name} {metric.show(a.score)}" for name, a in splits.items() if a)
 
 
 def _begun(record: SearchRecord, standing: Standing) -> tuple[str, ...]:

@@ -7,10 +7,10 @@ import torch
 from transformers import BertConfig
 
 from autopeft.backbone.load import Skeleton, load_skeleton
-from autopeft.errors import CannotAttach, unknown
+from autopeft.errors import CannotAttach
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import Configured, method
-from autopeft.space.cards import Card, HybridCard, load_cards, load_hybrids
+from autopeft.space.cards import Card, HybridCard, load_cards, load_hybrids, require_card
 from autopeft.space.parameters import Parameter, label
 
 
@@ -50,12 +50,11 @@ def overviews() -> tuple[Overview, ...]:
 
 def overview(name: str) -> tuple[Overview, Mapping[str, tuple[Ranges, ...]]]:
     """Of one method or hybrid; with the parameters of each of its methods. Raises AutopeftError for an unknown name."""
+    require_card(name)
     cards = load_cards()
-    hybrids = load_hybrids(cards)
     if name in cards:
         return _overview(cards[name], load_skeleton(BertConfig())), {name: _ranges(cards[name])}
-    if name not in hybrids:
-        raise unknown("method", name, [*cards, *hybrids])
+    hybrids = load_hybrids(cards)
     parts = {part.name: _ranges(cards[part.method], {**part.settings, **part.training}) for part in hybrids[name].parts}
     return _overview(hybrids[name], load_skeleton(BertConfig())), parts
 

@@ -13,8 +13,9 @@ from textwrap import wrap
 from typing import Any, cast
 
 from autopeft.fronts import front
+from autopeft.objectives import COSTS, Objective, show
 from autopeft.reports.findings import Findings, baseline_rows
-from autopeft.reports.wording import describe, describe_fully, heading, show
+from autopeft.reports.wording import capital, describe, describe_fully
 from autopeft.sizes import Share
 from autopeft.trial import SearchRecord, Status, Trial
 
@@ -49,11 +50,11 @@ class Plot:
 
 
 def plots(record: SearchRecord, found: Findings) -> tuple[Plot, ...]:
-    """The plots for which there are trials: accuracy against both costs, and the front's learning curves."""
+    """The plots for which there are trials: scores against both costs, and the front's learning curves."""
     seen = [
         trial
         for trial in record.trials
-        if trial.status in (Status.FINISHED, Status.STOPPED) and trial.accuracy is not None
+        if trial.status in (Status.FINISHED, Status.STOPPED) and trial.score is not None
     ]
     if not seen:
         return ()
@@ -69,7 +70,8 @@ def _against(record: SearchRecord, found: Findings, trials: Sequence[Trial], cos
     drawn = _positive(trials, cost)
     unit, divisor = _unit(drawn) if cost == "memory" else ("", 1)
     members = {trial.number for trial in found.front}
-    traces = [_staircase(drawn, cost, divisor)]
+    metric = found.metric
+    traces = [_staircase(drawn, metric, COSTS[cost], divisor)]
     for index, name in enumerate(sorted({trial.candidate.name for trial in trials})):
         group = [trial for trial in drawn if trial.candidate.name == name]
         on = [trial.number in members for trial in group]
@@ -79,7 +81,7 @@ def _against(record: SearchRecord, found: Findings, trials: Sequence[Trial], cos
                 "mode": "markers+text",
                 "name": escape(name),
                 "x": [trial.value(cost) / divisor for trial in group],
-                "y": [trial.accuracy for trial in group],
+                "y": [trial.score for trial in group],
                 "text": [f"{trial.number}" if member else "" for trial, member in zip(group, on, strict=True)],
                 "textposition": "top center",
                 "hovertext": [_hover(found, trial) for trial in group],
@@ -94,7 +96,7 @@ def _against(record: SearchRecord, found: Findings, trials: Sequence[Trial], cos
                 },
             }
         )
-    shapes, notes = _baselines(record, [trial.accuracy or 0.0 for trial in drawn])
+    shapes, notes = _baselines(record, [trial.score or 0.0 for trial in drawn])
     limit = _limit(record, cost)
     if limit:
         in_sight = _in_sight(limit, [trial.value(cost) for trial in drawn], log=cost == "trainable")
@@ -115,40 +117,41 @@ def _against(record: SearchRecord, found: Findings, trials: Sequence[Trial], cos
         )
     axis: dict[str, Any] = {"title": {"text": f"{_AXES[cost]}{f' ({unit})' if unit else ''}"}}
     axis |= {"type": "log", "dtick": 1, "tickformat": "~s"} if cost == "trainable" else {"type": "linear"}
-    title = f"Accuracy against {_AXES[cost]}"
-    figure = _figure(traces, axis, shapes, notes)
+    title = f"{capital(metric.heading)} against {_AXES[cost]}"
+    figure = _figure(metric, traces, axis, shapes, notes)
     said = "; ".join(
-        f"trial {t.number} ({describe(t.candidate)}) {show('accuracy', t.accuracy)} at {show(cost, t.value(cost))}"
+        f"trial {t.number} ({describe(t.candidate)}) {metric.show(t.score)} at {show(cost, t.value(cost))}"
         for t in found.front
     )
     return Plot(cost, title, f"{title}. On the front: {said or 'none'}.", figure)
 
 
-def _staircase(trials: Sequence[Trial], cost: str, divisor: int) -> dict[str, Any]:
-    """The best accuracy to be had at each cost."""
-    best = sorted(front(trials, ("accuracy", cost)), key=lambda trial: trial.value(cost))
+def _staircase(trials: Sequence[Trial], metric: Objective, cost: Objective, divisor: int) -> dict[str, Any]:
+    """The best score to be had at each cost."""
+    best = sorted(front(trials, (metric, cost)), key=lambda trial: trial.value(cost.name))
     return {
         "type": "scatter",
         "mode": "lines",
         "name": "best for its cost",
-        "x": [trial.value(cost) / divisor for trial in best],
-        "y": [trial.accuracy for trial in best],
+        "x": [trial.value(cost.name) / divisor for trial in best],
+        "y": [trial.score for trial in best],
         "line": {"shape": "hv", "color": _GREY, "width": 1.5},
         "hoverinfo": "skip",
     }
 
 
 def _curves(record: SearchRecord, found: Findings) -> Plot:
+    metric = found.metric
     traces = [
         {
             "type": "scatter",
             "mode": "lines+markers",
             "name": escape(f"{trial.number} {trial.candidate.name}"),
             "x": [rung.step for rung in trial.curve],
-            "y": [rung.accuracy for rung in trial.curve],
+            "y": [rung.score for rung in trial.curve],
             "hovertext": [
                 f"<b>trial {trial.number}</b> {escape(describe(trial.candidate))}<br>"
-                f"step {rung.step:,} of {rung.steps:,}: accuracy {show('accuracy', rung.accuracy)}, "
+                f"step {rung.step:,} of {rung.steps:,}: {escape(metric.heading)} {metric.show(rung.score)}, "
                 f"training loss {rung.loss:.3g}, {rung.seconds:.0f} s"
                 for rung in trial.curve
             ],
@@ -159,23 +162,24 @@ def _curves(record: SearchRecord, found: Findings) -> Plot:
         for index, trial in enumerate(found.front)
     ]
     axis = {"title": {"text": "optimizer steps"}, "rangemode": "tozero"}
-    accuracies = [rung.accuracy for trial in found.front for rung in trial.curve]
+    scores = [rung.score for trial in found.front for rung in trial.curve]
     title = "Learning curves of the front"
-    said = "; ".join(
-        f"trial {t.number} " + ", ".join(show("accuracy", rung.accuracy) for rung in t.curve) for t in found.front
-    )
+    said = "; ".join(f"trial {t.number} " + ", ".join(metric.show(rung.score) for rung in t.curve) for t in found.front)
     return Plot(
         "curves",
         title,
-        f"{title}: accuracy on validation data. {said}.",
-        _figure(traces, axis, *_baselines(record, accuracies)),
+        f"{title}: {metric.heading} on validation data. {said}.",
+        _figure(metric, traces, axis, *_baselines(record, scores)),
     )
 
 
-def _figure(traces: list[Any], x: Mapping[str, Any], shapes: list[Any], notes: list[Any]) -> Mapping[str, Any]:
+def _figure(
+    metric: Objective, traces: list[Any], x: Mapping[str, Any], shapes: list[Any], notes: list[Any]
+) -> Mapping[str, Any]:
+    y = {"title": {"text": escape(metric.heading)}, "automargin": True, "zeroline": False}
     layout = {
         "xaxis": {"automargin": True, "zeroline": False, **x},
-        "yaxis": {"title": {"text": "accuracy"}, "automargin": True, "zeroline": False, "tickformat": ".2f"},
+        "yaxis": {**y, "tickformat": ".2f"} if metric.is_fraction else y,
         "shapes": shapes,
         "annotations": notes,
         "hovermode": "closest",
@@ -186,12 +190,13 @@ def _figure(traces: list[Any], x: Mapping[str, Any], shapes: list[Any], notes: l
     return {"data": traces, "layout": layout}
 
 
-def _baselines(record: SearchRecord, accuracies: Sequence[float]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _baselines(record: SearchRecord, scores: Sequence[float]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Dashed lines with their names; one that would squeeze the trials into a corner is only named at the edge."""
     shapes, notes = [], []
-    seen = list(accuracies)
-    for name, value in baseline_rows(record):
-        text = f"{name} {show('accuracy', value)}"
+    seen = list(scores)
+    for name, baseline in baseline_rows(record.baselines, record.metric):
+        value = baseline.score
+        text = f"{escape(name)} {record.metric.show(value)}"
         where: dict[str, Any] = {"y": value}
         if _in_sight(value, seen):
             shapes.append(_line("y", value, "dash"))
@@ -238,9 +243,7 @@ def _hover(found: Findings, trial: Trial) -> str:
         f"<b>trial {trial.number}</b>"
         + (" (knee of the front)" if found.knee and trial.number == found.knee.number else "")
     ]
-    lines.append(f"accuracy {found.accuracy(trial.accuracy)}")
-    lines.append(
-        ", ".join(f"{heading(name)} {show(name, trial.value(name))}" for name in found.objectives if name != "accuracy")
-    )
+    lines.append(f"{escape(found.metric.heading)} {found.score(trial)}")
+    lines.append(", ".join(f"{cost.heading} {cost.show(trial.value(cost.name))}" for cost in found.costs))
     lines += [escape(line) for line in wrap(describe_fully(trial.candidate), 72)]
     return "<br>".join(lines)

@@ -3,16 +3,18 @@
 Drawn in the display's own thread from a frozen `Standing`; it fits every size, down to one line of one column.
 """
 
+import math
 from collections.abc import Callable, Iterator
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from autopeft.foreign import printable
+from autopeft.objectives import Objective, show
 from autopeft.reports.findings import turned_away
 from autopeft.reports.lines import show_baselines, show_clock, show_count_of
 from autopeft.reports.standing import Standing
-from autopeft.reports.wording import describe, first_line, plural, show, why
+from autopeft.reports.wording import describe, first_line, plural, why
 from autopeft.sizes import show_seconds
 from autopeft.trial import Rung, Trial
 
@@ -68,7 +70,7 @@ def _head(standing: Standing, now: float) -> Iterator[Text]:
         facts = standing.record.facts
         on = f" of {facts['backbone']}" if "backbone" in facts else ""
         yield Text(f"search {standing.record.name}{on}")
-    said = [show_baselines(standing.baselines)] if standing.baselines else []
+    said = [show_baselines(standing.baselines, standing.metric)] if standing.baselines else []
     if away := turned_away(standing.turned_away):
         said.append(away)
     if said:
@@ -76,40 +78,40 @@ def _head(standing: Standing, now: float) -> Iterator[Text]:
 
 
 def _sections(standing: Standing) -> Iterator[tuple[str, list[Text]]]:
-    running = list(standing.running.values())
-    yield f"training {plural(len(running), 'trial')}", [_running(trial) for trial in running[:_MOST_RUNNING]]
-    front = sorted(standing.front, key=lambda trial: -(trial.accuracy or 0.0))
-    more = f", the {_MOST_FRONT} most accurate" if len(front) > _MOST_FRONT else ""
-    yield f"front: {plural(len(front), 'trial')}{more}", [_measured(trial) for trial in front[:_MOST_FRONT]]
-    yield "ended last", [_ended(trial) for trial in standing.ended[: -_MOST_ENDED - 1 : -1]]
+    running, metric = list(standing.running.values()), standing.metric
+    yield f"training {plural(len(running), 'trial')}", [_running(trial, metric) for trial in running[:_MOST_RUNNING]]
+    front = sorted(standing.front, key=lambda trial: -metric.sign * (trial.score or 0.0))
+    more = f", the best {_MOST_FRONT}" if len(front) > _MOST_FRONT else ""
+    yield f"front: {plural(len(front), 'trial')}{more}", [_measured(trial, metric) for trial in front[:_MOST_FRONT]]
+    yield "ended last", [_ended(trial, metric) for trial in standing.ended[: -_MOST_ENDED - 1 : -1]]
     failed = standing.failed
     reasons = dict.fromkeys(first_line(trial.outcome.reason) for trial in failed if trial.outcome)
     yield ", ".join(standing.failures()), [Text(f"  {reason}", style="red") for reason in list(reasons)[-_MOST_ENDED:]]
 
 
-def _running(trial: Trial) -> Text:
+def _running(trial: Trial, metric: Objective) -> Text:
     line = Text(f"  {trial.number:4d}  ")
     if trial.curve:
         last = trial.curve[-1]
-        line.append(f"{sparkline(trial.curve)} {show('accuracy', last.accuracy)} at {_percent(last)}  ", style="green")
+        line.append(f"{sparkline(trial.curve)} {metric.show(last.score)} at {_percent(last)}  ", style="green")
     return line.append(describe(trial.candidate))
 
 
-def _measured(trial: Trial) -> Text:
+def _measured(trial: Trial, metric: Objective) -> Text:
     costs = f"{show('memory', trial.value('memory')):>9}  {show('trainable', trial.value('trainable')):>5}"
-    return Text(f"  {trial.number:4d}  {show('accuracy', trial.accuracy)}  {costs}  {describe(trial.candidate)}")
+    return Text(f"  {trial.number:4d}  {metric.show(trial.score)}  {costs}  {describe(trial.candidate)}")
 
 
-def _ended(trial: Trial) -> Text:
+def _ended(trial: Trial, metric: Objective) -> Text:
     if trial.status.came_to_nothing:
         said = f"  {trial.number:4d}  {trial.status.value}: {why(trial)}  {describe(trial.candidate)}"
         return Text(said, style="red")
-    return _measured(trial)
+    return _measured(trial, metric)
 
 
 def sparkline(curve: tuple[Rung, ...]) -> str:
-    """Accuracy over the rungs, between 0 and 1 stretched to what the curve spans."""
-    values = [rung.accuracy for rung in curve[-12:] if 0 <= rung.accuracy <= 1]
+    """Scores over the rungs, stretched to what the curve spans."""
+    values = [rung.score for rung in curve[-12:] if math.isfinite(rung.score)]
     low, high = min(values, default=0.0), max(values, default=0.0)
     top = len(_BARS) - 1
     return "".join(_BARS[round((value - low) / (high - low) * top) if high > low else top // 2] for value in values)

@@ -19,8 +19,9 @@ from autopeft.events import (
     TurnedAway,
 )
 from autopeft.fronts import front
+from autopeft.objectives import ACCURACY, Objective
 from autopeft.plan import Plan
-from autopeft.trial import Baselines, SearchRecord, Status, Trial
+from autopeft.trial import Baseline, SearchRecord, Status, Trial
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Standing:
     ended: tuple[Trial, ...] = ()
     """In the order in which they ended, earlier sittings included."""
     front: tuple[Trial, ...] = ()
-    baselines: Baselines | None = None
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
     turned_away: Mapping[str, int] = field(default_factory=dict)
     to_confirm: int = 0
     """Trainings of the front again, in this sitting."""
@@ -53,6 +54,11 @@ class Standing:
     @property
     def plan(self) -> Plan | None:
         return self.record.plan if self.record else None
+
+    @property
+    def metric(self) -> Objective:
+        """What scores are."""
+        return self.record.metric if self.record else ACCURACY
 
     @property
     def failed(self) -> tuple[Trial, ...]:
@@ -93,7 +99,7 @@ class Standing:
                     record=record,
                     ended=ended,
                     earlier=len(ended),
-                    front=front(ended, record.plan.objectives),
+                    front=front(ended, record.objectives),
                     baselines=record.baselines,
                     turned_away=dict(record.turned_away),
                 )
@@ -105,7 +111,7 @@ class Standing:
             case TrialEnded(trial):
                 running = {number: each for number, each in self.running.items() if number != trial.number}
                 ended = (*(each for each in self.ended if each.number != trial.number), trial)
-                on_front = front(ended, self.plan.objectives) if self.plan else ()
+                on_front = front(ended, self.record.objectives) if self.record else ()
                 return replace(self, doing="", running=running, ended=ended, front=on_front)
             case GivenAgain(trial, _):
                 running = {number: each for number, each in self.running.items() if number != trial.number}

@@ -1,35 +1,17 @@
 """Candidates, values and moments as people read them; the same words in every report and in the live display."""
 
-import math
-from collections.abc import Mapping
 from typing import Any
 
-from autopeft.plan import show_cost
 from autopeft.space.candidate import Candidate, Part
 from autopeft.trial import Trial
 
-HEADINGS: Mapping[str, str] = {
-    "memory": "peak memory",
-    "flops": "FLOPs per step",
-    "stored": "stored size",
-    "overhead": "inference overhead",
-}
 _UNTOLD: tuple[Any, ...] = (None, False, 0, "", "all", "none")
 """Settings that leave something out of play; the short description does without them."""
 
 
-def heading(objective: str) -> str:
-    """An objective's name above a column."""
-    return HEADINGS.get(objective, objective)
-
-
-def show(objective: str, value: float | None) -> str:
-    """An objective's value with its unit; a dash where there is none."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    if objective != "accuracy":
-        return show_cost(objective, value)
-    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.3g}"
+def capital(text: str) -> str:
+    """As it begins a sentence; `FLOPs` stays as it is."""
+    return text[:1].upper() + text[1:]
 
 
 def show_setting(value: Any) -> str:

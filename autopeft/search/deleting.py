@@ -14,7 +14,7 @@ from autopeft.errors import AutopeftError
 from autopeft.files import bytes_in
 from autopeft.plan import Resources
 from autopeft.search.marks import is_marked, own_weights, take_away_marked
-from autopeft.search.prepared_data import take_away
+from autopeft.search.preparing.shared import take_away
 from autopeft.search.whereabouts import DELETING, has_folder_of_its_own, run_folders, weights_folder
 from autopeft.storage.repository import Repository
 from autopeft.trial import SearchRecord

@@ -44,6 +44,7 @@ class Driver:
         """`tickets` are the proposer's for the trials of `record` that are unfinished, by their numbers."""
         self._name = record.name
         self._plan: Plan = record.plan
+        self._objectives = record.objectives
         self._finder = finder
         self._repository = repository
         self._tell = tell
@@ -89,7 +90,7 @@ class Driver:
         self.remember_time()
         self._finder.reach(self._tickets[number], trial)
         self._tell(TrialReported(trial))
-        return goes_on(trial, self._trials.values(), self._plan.objectives)
+        return goes_on(trial, self._trials.values(), self._objectives)
 
     def ended(self, number: int, outcome: Outcome) -> None:
         """Remembers an outcome before anything else happens, then teaches the proposer; or gives the trial again."""

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from autopeft.errors import AutopeftError, CannotAttach
-from autopeft.plan import show_cost
+from autopeft.objectives import show
 from autopeft.search.proposer import default_params
 from autopeft.space.candidate import Candidate, Value
 from autopeft.space.parameters import Parameter, Recalled, label
@@ -116,4 +116,4 @@ class _Options:
 
 
 def _told(costs: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {show_cost(name, value)}" for name, value in costs.items())
+    return ", ".join(f"{name} {show(name, value)}" for name, value in costs.items())

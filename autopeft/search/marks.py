@@ -10,7 +10,6 @@ from contextlib import suppress
 from datetime import UTC
 from pathlib import Path
 
-from autopeft.artifacts import read_description
 from autopeft.errors import AutopeftError
 from autopeft.files import appearing
 from autopeft.search.whereabouts import has_folder_of_its_own, weights_folder
@@ -55,6 +54,8 @@ def own_weights(record: SearchRecord, folder: Path) -> Iterator[Path]:
     """Folders of weights that are the search's own by their candidates; none where another search left its mark."""
     if (folder / MARK).exists() and not is_marked(record, folder):
         return
+    from autopeft.artifacts import read_description
+
     for trial in record.trials:
         with suppress(AutopeftError):
             _, candidate = read_description(folder / f"{trial.number:04d}")
@@ -63,9 +64,11 @@ def own_weights(record: SearchRecord, folder: Path) -> Iterator[Path]:
 
 
 def clear_leftovers(folder: Path, name: str) -> None:
-    """Takes away what killed workers left of writing the weights `name`, in a marked folder only."""
+    """Takes away what killed workers left of the weights `name`, whole or half written, in a marked folder only: who is
+    trained again may be stopped before it has any.
+    """
     if (folder / MARK).is_file():
-        for left in folder.glob(f"{name}.*writing"):
+        for left in (folder / name, *folder.glob(f"{name}.*writing")):
             shutil.rmtree(left, ignore_errors=True)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopeft.errors import CannotAttach
+from autopeft.objectives import COSTS, Objective, costs_of
 from autopeft.search.proposer import default_params
 from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Recalled
@@ -33,13 +34,13 @@ _BUDGETS = 4000
 def portfolio(
     space: Space,
     predict: Callable[[Candidate], Costs],
-    objectives: Sequence[str],
+    objectives: Sequence[Objective],
     limits: Mapping[str, float],
 ) -> tuple[Mapping[str, Any], ...]:
     """The draws that make every method and hybrid as it is known to be good, in the order in which to try them; none
     that breaks a limit.
     """
-    ways = _ways(space) if "memory" in objectives or "memory" in limits else [{}]
+    ways = _ways(space) if COSTS["memory"] in objectives or "memory" in limits else [{}]
     known = []
     for kind in (*space.methods, *space.hybrids):
         defaults = default_params(space, kind)
@@ -56,7 +57,7 @@ def portfolio(
 
 
 def in_order(
-    costs: Sequence[Costs], objectives: Sequence[str], most: int, expected: Array | None = None
+    costs: Sequence[Costs], objectives: Sequence[Objective], most: int, expected: Array | None = None
 ) -> tuple[int, ...]:
     """Positions of at most so many candidates, each adding most to those before it. Pure.
 
@@ -66,8 +67,7 @@ def in_order(
     """
     if not costs:
         return ()
-    names = [name for name in objectives if name != "accuracy"]
-    values: Array = np.array([[each.value(name) for name in names] for each in costs])
+    values: Array = np.array([[each.value(name) for name in costs_of(objectives)] for each in costs])
     budgets = _budgets(values)
     serves: Array = np.all(values[:, None] <= budgets[None], axis=2).astype(float)
     if expected is None:

@@ -1,36 +1,22 @@
-"""Everything that must be known and made before the first trial: data, space, budget, baselines, and what workers need.
-
-The backbone is loaded here once, for its tokenizer and its frozen features, and let go: workers load their own.
-"""
+"""Everything that must be known and made before the first trial, in three preparations: dataset, space, baselines."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from autopeft.artifacts import Description
-from autopeft.backbone.load import Backbone, load_backbone, load_skeleton
-from autopeft.backbone.source import pinned
-from autopeft.costs.predict import Predictor
-from autopeft.data.store import MULTIPLE, open_split
-from autopeft.methods.saved import trust
+from autopeft.objectives import Objective, score_of
 from autopeft.plan import Plan
-from autopeft.search.feasible import require_something_fits
-from autopeft.search.prepared_data import marked
-from autopeft.search.recalling import space_again
-from autopeft.search.sameness import BACKBONE, REVISION, as_known, require_same_backbone, require_same_data
+from autopeft.search.preparing.baselines import prepare_baselines
+from autopeft.search.preparing.dataset import PreparedDataset, prepare_dataset
+from autopeft.search.preparing.space import drawn_by, prepare_space
+from autopeft.search.sameness import BACKBONE, REVISION
 from autopeft.search.worker import Job
-from autopeft.space.candidate import Candidate, Training
-from autopeft.space.space import Space, load_space
-from autopeft.tasks.base import Task
-from autopeft.tasks.metrics import Metric
-from autopeft.tasks.understanding import TaskData, encoded, understand
-from autopeft.training.evaluation import constant_statistics
-from autopeft.training.probe import fit_probes
-from autopeft.trial import Baselines, Costs, SearchRecord
+from autopeft.space.candidate import Candidate
+from autopeft.space.space import Space
+from autopeft.trial import Baseline, Costs, SearchRecord
 
 _VERSIONED = ("autopeft", "torch", "transformers", "peft", "optuna", "ray")
 
@@ -44,10 +30,12 @@ class Prepared:
     limits: Mapping[str, float]
     """The budget's limits on costs, in numbers."""
     predict: Callable[[Candidate], Costs]
-    baselines: Baselines
+    baselines: Mapping[str, Baseline]
     job: Job
     facts: Mapping[str, Any]
     """For the record: versions, data as understood, sizes."""
+    metric: Objective
+    """What scores are."""
 
 
 def prepare(
@@ -57,86 +45,31 @@ def prepare(
 
     Raises AutopeftError; also where the data or the backbone are not those of the search that is `known` already.
     """
-    space = space_again(plan) if known else load_space(plan.space).only(plan.methods)
-    trust(space.cards)
-    say("reading the data")
-    data = understand(plan.data, plan.given, plan.task, plan.seed)
-    if known:
-        require_same_data(known, data.fingerprint)
-    say("loading the backbone")
-    backbone = load_backbone(as_known(known) if known else plan.model, trust_remote_code=plan.trust_remote_code)
-    if known:
-        require_same_backbone(known, backbone, say)
-    model = pinned(plan.model, backbone.revision)
-    max_length, data = _within_positions(plan.max_length, backbone, data)
-    say("tokenizing")
-    prepared = folder / "data"
-    tokenized = marked(lambda: encoded(data, backbone, max_length, prepared), weights)
-    lengths = [_rounded_up(int(open_split(tokenized, name).lengths.max())) for name in ("train", "validation")]
-    length, longest = min(max_length, lengths[0]), min(max_length, max(lengths))
-    say("fitting the space to backbone and budget")
-    skeleton = load_skeleton(model, trust_remote_code=plan.trust_remote_code)
-    predictor = Predictor(skeleton, space.cards, data.task, length, longest=longest)
-    space = space.fitted(predictor.refusal, predictor.unfitness)
-    limits = plan.budget.resolved(backbone.parameters).limits()
-    require_something_fits(space, limits, predictor.predict, predictor.counts, f"the space '{space.name}'")
-    say("measuring the linear probe")
-    probes = prepared / f"probe-{tokenized.name.removeprefix('tokens-')}-{backbone.fingerprint[:16]}"
-    marked(lambda: _made(probes), weights)
-    baselines = _baselines(data.task, data.task.metric("auto"), backbone, tokenized, probes, space)
-    description = Description(
-        plan.model,
-        data.task,
-        max_length,
-        backbone.fingerprint,
-        backbone.revision,
-    )
+    space = drawn_by(plan, known)
+    dataset = prepare_dataset(plan, folder, weights, say, known)
+    fitted = prepare_space(space, plan, dataset, say, known)
+    data, backbone = dataset.data, dataset.backbone
+    metric = data.task.metric(plan.metric)
+    baselines = prepare_baselines(dataset, fitted.space, metric, weights, say)
+    description = Description(plan.model, data.task, dataset.max_length, backbone.fingerprint, backbone.revision)
     job = Job(
-        model,
+        dataset.model,
         description,
-        tokenized,
-        probes,
+        dataset.encoded,
+        dataset.probes,
         folder / weights,
-        space.cards,
+        fitted.space.cards,
         data.test_fingerprint,
         plan.trust_remote_code,
+        metric.name,
     )
-    return Prepared(space, limits, predictor.predict, baselines, job, _facts(data, backbone, length, space))
+    facts = _facts(dataset, fitted.space)
+    score = score_of(metric.name, metric.heading, metric.higher_is_better, metric.ideal)
+    return Prepared(fitted.space, fitted.limits, fitted.predict, baselines, job, facts, score)
 
 
-def _within_positions(max_length: int, backbone: Backbone, data: TaskData) -> tuple[int, TaskData]:
-    """The longest text that plan and model allow; the data's notes say where that is less than was asked for."""
-    positions = backbone.positions
-    if positions is None or max_length <= positions:
-        return max_length, data
-    note = f"texts are cut after {positions:,} tokens, not {max_length:,}: the model has no more positions"
-    return positions, replace(data, notes=(*data.notes, note))
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _rounded_up(length: int) -> int:
-    return -(-length // MULTIPLE) * MULTIPLE
-
-
-def _baselines(
-    task: Task, metric: Metric, backbone: Backbone, tokenized: Path, probes: Path, space: Space
-) -> Baselines:
-    """The reference points. A probe is kept for every pooling of the space, because heads start from it."""
-    train, validation = open_split(tokenized, "train"), open_split(tokenized, "validation")
-    pooling = space.training.get("pooling")
-    poolings = [str(value) for value in pooling.values or (pooling.default,)] if pooling else [Training.pooling]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    backbone.model.to(device)  # type: ignore[arg-type]
-    fitted = fit_probes(backbone.model, backbone.sites.width, task, train, validation, poolings, probes)
-    constant = constant_statistics(task, train, validation, backbone.sites.width)
-    return Baselines(metric.of(constant), max(metric.of(probe.statistics) for probe in fitted.values()))
-
-
-def _facts(data: TaskData, backbone: Backbone, length: int, space: Space) -> Mapping[str, Any]:
+def _facts(dataset: PreparedDataset, space: Space) -> Mapping[str, Any]:
+    data, backbone = dataset.data, dataset.backbone
     return {
         "data": list(data.described()),
         "data_fingerprint": data.fingerprint,
@@ -148,7 +81,7 @@ def _facts(data: TaskData, backbone: Backbone, length: int, space: Space) -> Map
         "backbone_parameters": backbone.parameters,
         BACKBONE: backbone.fingerprint,
         REVISION: backbone.revision,
-        "batch_length": length,
+        "batch_length": dataset.length,
         "refused": dict(space.refused),
         "methods": list(space.methods),
         "hybrids": list(space.hybrids),

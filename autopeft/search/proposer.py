@@ -16,8 +16,9 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from autopeft.errors import CannotAttach
-from autopeft.plan import OBJECTIVES
-from autopeft.search.samplers.named import SAMPLERS, Ground
+from autopeft.objectives import Objective
+from autopeft.search.samplers import sampler_named
+from autopeft.search.samplers.parts.interface import Ground
 from autopeft.space.candidate import Candidate, Value
 from autopeft.space.parameters import Draws, Parameter, Recalled, label
 from autopeft.space.space import Space
@@ -47,18 +48,21 @@ class Proposer:
     def __init__(
         self,
         space: Space,
-        objectives: tuple[str, ...],
+        objectives: tuple[Objective, ...],
         sampler: str,
         seed: int,
         predict: Callable[[Candidate], Costs] = _nothing_known,
         limits: Mapping[str, float] = MappingProxyType({}),
+        trivial: float | None = None,
     ) -> None:
-        """A sampler that goes by costs needs `predict`, and keeps `limits` by itself."""
+        """A sampler that goes by costs needs `predict`, and keeps `limits` by itself; `trivial` is the score that any
+        candidate has to beat, where that is known.
+        """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = space
         self._objectives = objectives
-        self._sampler = SAMPLERS[sampler](Ground(space, objectives, predict, limits, seed))
-        directions = [_MAXIMIZE if OBJECTIVES[name] else _MINIMIZE for name in objectives]
+        self._sampler = sampler_named(sampler, Ground(space, objectives, predict, limits, seed, trivial))
+        directions = [_MAXIMIZE if each.higher_is_better else _MINIMIZE for each in objectives]
         self.study = optuna.create_study(directions=directions, sampler=self._sampler.optuna)
         self._asked: dict[int, optuna.trial.Trial] = {}
         self._told: list[Trial] = []
@@ -163,12 +167,12 @@ class Proposer:
             self._told.append(trial)
 
     def _values(self, trial: Trial) -> list[float] | None:
-        """What the sampler learns; of a trial that was stopped early the accuracy so far, of a failed or lost one
+        """What the sampler learns; of a trial that was stopped early the score so far, of a failed or lost one
         nothing: Optuna's samplers do not look at trials that failed.
         """
         if trial.status.came_to_nothing:
             return None
-        return [trial.value(name) for name in self._objectives]
+        return [trial.value(each.key) for each in self._objectives]
 
 
 class _Asked:

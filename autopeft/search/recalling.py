@@ -29,7 +29,7 @@ def as_searched(record: SearchRecord) -> Space:
     space = space_again(record.plan)
     return replace(
         space,
-        methods=tuple(record.facts["methods"]),
+        methods=tuple(name for name in record.facts["methods"] if name in space.methods),
         hybrids={name: space.hybrids[name] for name in record.facts["hybrids"] if name in space.hybrids},
         pairs=frozenset(frozenset(pair) for pair in record.facts["pairs"]),
     )

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from autopeft.backbone.load import Backbone
-from autopeft.backbone.source import pinned
+from autopeft.backbone.place import pinned
 from autopeft.errors import AutopeftError
-from autopeft.methods.saved import require_trusted_cards
 from autopeft.trial import SearchRecord
+
+if TYPE_CHECKING:
+    from autopeft.backbone.load import Backbone
 
 BACKBONE = "backbone_fingerprint"
 REVISION = "backbone_revision"
@@ -32,7 +33,7 @@ def require_same_data(record: SearchRecord, fingerprint: str) -> None:
         )
 
 
-def require_same_backbone(record: SearchRecord, backbone: Backbone, say: Callable[[str], None]) -> None:
+def require_same_backbone(record: SearchRecord, backbone: "Backbone", say: Callable[[str], None]) -> None:
     """Raises AutopeftError when the weights are others now; says so where that cannot be told."""
     known, parameters = record.facts.get(BACKBONE), record.facts.get("backbone_parameters", backbone.parameters)
     if known is None:
@@ -49,6 +50,8 @@ def require_trusted(record: SearchRecord, trusted: bool, space: str | None) -> N
     whoever runs it. Raises AutopeftError.
     """
     if space is None and Path(record.plan.space).is_dir():
+        from autopeft.methods.saved import require_trusted_cards
+
         require_trusted_cards(Path(record.plan.space))
     if record.plan.trust_remote_code and not trusted:
         raise AutopeftError(

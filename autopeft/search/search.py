@@ -1,40 +1,32 @@
-"""The main job: from a plan to a front. This file only joins the steps, each of which lives elsewhere."""
+"""Searches as users hold them: begun, gone on with, opened and asked. The work itself is in `sitting.py`.
+
+Nothing here imports what training needs before it is needed, so that slips are answered, and reports made, at once.
+"""
 
 import re
-from collections.abc import Callable, Container, Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime
-from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from autopeft.backbone.place import require_model
 from autopeft.confirmed import Confirmed, confirmed
 from autopeft.errors import AutopeftError
-from autopeft.events import BaselinesKnown, Begun, Doing, Ended, Event
+from autopeft.events import IMPORTING, Event
 from autopeft.files import require_folder
 from autopeft.foreign import brief
 from autopeft.fronts import front, select
-from autopeft.methods.saved import trust
+from autopeft.objectives import SCORE
 from autopeft.plan import Budget, Plan, Resources
-from autopeft.search.confirm.ledger import Confirmer, outstanding, require_same_test
-from autopeft.search.confirm.worker import Again
-from autopeft.search.driver import Driver
-from autopeft.search.finder import Finder, Predict
-from autopeft.search.here import train_here
-from autopeft.search.ledger import Ledger, Worker
-from autopeft.search.leftovers import clear
-from autopeft.search.marks import mark, require_own
-from autopeft.search.portfolio import portfolio
-from autopeft.search.preparation import Prepared, prepare
-from autopeft.search.proposer import Proposer
-from autopeft.search.recalling import as_searched, teach
-from autopeft.search.sameness import BACKBONE, fact, require_trusted
-from autopeft.search.signals import handlers_kept
-from autopeft.search.warm_start import on_other_weights, past_searches, warm_start
+from autopeft.search.confirm.lacking import outstanding
+from autopeft.search.limits import extended
+from autopeft.search.sameness import fact, require_trusted
+from autopeft.search.slips import require_names, require_places
 from autopeft.search.whereabouts import (
     NAME,
     absolute,
+    free_name,
     has_weights,
     located,
     places_of_new,
@@ -42,13 +34,10 @@ from autopeft.search.whereabouts import (
     require_there,
     rooted,
     run_folder,
-    run_folders,
     sitting_in,
-    weights_folder,
     with_moved,
 )
-from autopeft.space.space import load_space
-from autopeft.storage.repository import NameTaken, Repository
+from autopeft.storage.repository import Repository
 from autopeft.trial import SearchRecord, Trial
 
 MOST_OF_NAME = 100
@@ -64,6 +53,10 @@ class Search:
         self._storage = storage
         self._folder = folder
         self._record = self._load()
+
+    def __repr__(self) -> str:
+        trials = "1 trial" if len(self.trials) == 1 else f"{len(self.trials)} trials"
+        return f"<Search '{self.name}': {trials}, {len(self.front) or 'none'} on the front>"
 
     def refresh(self) -> "Search":
         """Reads the database again, for a search that is still running elsewhere."""
@@ -86,7 +79,7 @@ class Search:
     @property
     def front(self) -> tuple[Trial, ...]:
         """The non-dominated trials, over the plan's objectives."""
-        return front(self.trials, self.plan.objectives)
+        return front(self.trials, self._record.objectives)
 
     def trial(self, number: int) -> Trial:
         """One trial by its number. Raises AutopeftError."""
@@ -95,13 +88,14 @@ class Search:
                 return trial
         raise AutopeftError(f"search '{self.name}' has no trial {number}; it has {len(self.trials)}, numbered from 1.")
 
-    def select(self, *, prefer: str = "accuracy", **limits: Any) -> Trial:
-        """The best trial under limits such as `memory="6GiB", trainable=500_000, accuracy_at_least=0.8`.
+    def select(self, *, prefer: str = SCORE, **limits: Any) -> Trial:
+        """The best trial under limits such as `memory="6GiB", trainable=500_000, score=0.8`. The score may be
+        called by its metric.
 
         Raises AutopeftError that says which limit excludes all, and what the nearest trial needs.
         """
         budget = Budget(**limits).resolved(int(fact(self._record, "backbone_parameters")))
-        return select(self.trials, budget, prefer=prefer)
+        return select(self.trials, budget, self._record.metric, prefer=prefer)
 
     def export(
         self,
@@ -122,7 +116,11 @@ class Search:
         require_trusted(self._record, trust_remote_code, space)
         trial, model = self.trial(number), absolute(model or self.plan.model)
         require_there("model", model, self.name)
+        require_model(model)
         if Path(cards := space or self.plan.space).is_dir():
+            from autopeft.methods.saved import trust
+            from autopeft.space.space import load_space
+
             # What is written is loaded again, and a method of one's own is known by the cards of the space.
             trust(load_space(cards).cards)
         return trial.save(to, merge, model, trust_remote_code=trust_remote_code)
@@ -157,8 +155,17 @@ class Search:
             require_kept(record)
             require_trusted(record, trust_remote_code, space)
             moved = {"model": model, "data": data, "space": space}
+            if not front(record.trials, record.objectives):
+                raise AutopeftError(f"search '{record.name}' has no front to confirm: no trial finished.")
+            if not outstanding(record, seeds):
+                return self.refresh()
             record = _sitting(record, moved, resources.get("folder", self._folder))
-            _confirm(record, seeds, where, repository, on_event or _nobody)
+            require_places(record.plan)
+            tell = on_event or _nobody
+            tell(IMPORTING)
+            from autopeft.search.sitting import confirm
+
+            confirm(record, seeds, where, repository, tell)
         return self.refresh()
 
     @property
@@ -168,9 +175,12 @@ class Search:
 
     def study(self) -> Any:
         """An Optuna study that holds this search's trials, for its plots and importances."""
+        from autopeft.search.proposer import Proposer
+        from autopeft.search.recalling import as_searched, teach
+
         require_trusted(self._record, True, None)
         space = as_searched(self._record)
-        proposer = Proposer(space, self.plan.objectives, self.plan.sampler, self.plan.seed)
+        proposer = Proposer(space, self._record.objectives, self.plan.sampler, self.plan.seed)
         teach(proposer, self._record, _nobody)
         return proposer.study
 
@@ -200,19 +210,27 @@ def search(
     resources = Resources(**{key: value for key, value in settings.items() if key in of_resources})
     of_plan = {key: value for key, value in settings.items() if key not in of_resources}
     plan = rooted(Plan.from_dict(of_plan) if plan is None else replace(plan, **of_plan))
+    require_names(plan)
+    require_places(plan)
     require_folder(resources.folder)
     with Repository(resources.storage) as repository:
-        begun = _checked(name) if name else _free_name(_stem(plan), repository.names())
+        begun = _checked(name) if name else free_name(_stem(plan), repository.names())
         repository.require_free(begun)
         facts = {**places_of_new(begun, Path(resources.folder).absolute()), "workers": resources.workers}
         record = SearchRecord(begun, plan, datetime.now(UTC), facts=facts)
-        name = _run(record, resources, repository, on_event or _nobody, new=True, named=name is not None)
+        tell = on_event or _nobody
+        tell(IMPORTING)
+        from autopeft.search.sitting import run
+
+        name = run(record, resources, repository, tell, new=True, named=name is not None)
     return Search(name, resources.storage)
 
 
 def resume(
     name: str,
     *,
+    trials: int | None = None,
+    time: str | float | None = None,
     on_event: Callable[[Event], None] | None = None,
     model: str | None = None,
     data: str | None = None,
@@ -222,8 +240,9 @@ def resume(
 ) -> Search:
     """Goes on with an interrupted search: finished trials are kept, unfinished ones are trained again.
 
-    `resources` are the fields of `Resources`; `model`, `data` and `space` are for what lies elsewhere now;
-    `trust_remote_code` says once more what the plan says. Raises AutopeftError.
+    With `trials` or `time`, which count from the search's beginning, also with one that had reached its limits: the
+    plan has these from now on. `resources` are the fields of `Resources`; `model`, `data` and `space` are for what lies
+    elsewhere now; `trust_remote_code` says once more what the plan says. Raises AutopeftError.
     """
     where = Resources(**resources)
     with Repository(where.storage) as repository:
@@ -231,14 +250,22 @@ def resume(
         record = repository.load(name)
         require_kept(record)
         require_trusted(record, trust_remote_code, space)
-        lacks = outstanding(record, record.plan.confirm)
-        if record.ended is not None and not lacks:
-            raise AutopeftError(f"search '{name}' reached its limits already; see `autopeft report {name}`.")
+        record = extended(record, trials, time)
+        if record.ended is not None and not outstanding(record, record.plan.confirm):
+            raise AutopeftError(
+                f"search '{name}' reached its limits already; see `autopeft report {name}`, or give it more by "
+                "--trials or --time."
+            )
         record = _sitting(record, {"model": model, "data": data, "space": space}, resources.get("folder"))
+        require_places(record.plan)
+        tell = on_event or _nobody
+        tell(IMPORTING)
+        from autopeft.search.sitting import confirm, run
+
         if record.ended is None:
-            _run(record, where, repository, on_event or _nobody, new=False)
+            run(record, where, repository, tell, new=False)
         else:
-            _confirm(record, record.plan.confirm, where, repository, on_event or _nobody)
+            confirm(record, record.plan.confirm, where, repository, tell)
     return Search(name, where.storage)
 
 
@@ -254,137 +281,6 @@ def _sitting(record: SearchRecord, moved: Mapping[str, str | None], folder: str 
     return sitting_in(with_moved(record, moved), place)
 
 
-def _run(
-    record: SearchRecord,
-    resources: Resources,
-    repository: Repository,
-    tell: Callable[[Event], None],
-    new: bool,
-    named: bool = True,
-) -> str:
-    """Returns the search's name, which is another one where it was not `named` by the user and is taken meanwhile."""
-    plan, say = record.plan, _saying(tell)
-    folder, *_ = run_folders(record, None)
-    require_own(record, folder / weights_folder(record))
-    prepared = prepare(plan, folder, weights_folder(record), say, None if new else record)
-    seed = plan.seed + len(record.trials)
-    proposer = Proposer(prepared.space, plan.objectives, plan.sampler, seed, prepared.predict, prepared.limits)
-    if new:
-        record = replace(record, facts={**prepared.facts, **record.facts}, baselines=prepared.baselines)
-        if plan.warm_start:
-            record = _warmed(record, prepared, repository, tell)
-        record = _created(record, repository, named)
-    else:
-        before, record = record, teach(proposer, record, say)
-        _remember(record, before, repository)
-    mark(record, prepared.job.artifacts)
-    tickets = {trial.number: proposer.take_up(trial) for trial in record.trials if trial.outcome is None}
-    tell(Begun(record))
-    tell(BaselinesKnown(prepared.baselines))
-    past = record.facts.get("warm_start", [])
-
-    def known_good(predict: Predict) -> list[Mapping[str, Any]]:
-        known = portfolio(prepared.space, predict, plan.objectives, prepared.limits)
-        return [*past, *(each for each in known if each not in past)]
-
-    tell(Doing("predicting what known good candidates cost, and starting workers"))
-    finder = Finder(proposer, prepared.predict, prepared.limits, ahead=resources.workers != 0)
-    driver = Driver(record, finder, repository, tell, tickets)
-    try:
-        with closing(finder):
-            finder.begin(known_good, least=len(past), tried=[trial.params for trial in record.trials])
-            _train(driver, prepared.job, resources)
-        repository.update(record.name, ended=datetime.now(UTC))
-        record = repository.load(record.name)
-        if outstanding(record, plan.confirm):
-            _train(Confirmer(record, plan.confirm, repository, tell), Again(prepared.job), resources)
-    except KeyboardInterrupt:
-        if record.ended is None:
-            driver.remember_time()
-        tell(Ended(repository.load(record.name), interrupted=True))
-        raise
-    tell(Ended(repository.load(record.name)))
-    return record.name
-
-
-def _created(record: SearchRecord, repository: Repository, named: bool) -> SearchRecord:
-    """Remembers a new search, under the next free name where its own was not asked for and is taken by now."""
-    stem = record.name
-    while True:
-        try:
-            repository.create(record)
-        except NameTaken:
-            if named:
-                raise
-            record = replace(record, name=_free_name(stem, repository.names()))
-        else:
-            return record
-
-
-def _remember(record: SearchRecord, before: SearchRecord, repository: Repository) -> None:
-    """Remembers what a new sitting changed: where files lie, and trials that cannot be gone on with."""
-    repository.update(record.name, plan=record.plan, facts=record.facts)
-    for trial in record.trials:
-        if trial not in before.trials:
-            repository.record(record.name, trial)
-
-
-def _warmed(
-    record: SearchRecord, prepared: Prepared, repository: Repository, tell: Callable[[Event], None]
-) -> SearchRecord:
-    """Remembers what to take over of past searches, so that a resumed search goes by the same."""
-    tell(Doing("looking for past searches on this backbone"))
-    past = past_searches(repository, record.plan.model)
-    if others := sum(on_other_weights(each, record) for each in past):
-        tell(Doing(f"leaving out {others} of {len(past)} past searches on this model: its weights were others then"))
-    if silent := sum(BACKBONE not in each.facts and not on_other_weights(each, record) for each in past):
-        tell(Doing(f"{silent} of {len(past)} past searches do not say on which weights; taking them to be the same"))
-    begins = [dict(each) for each in warm_start(past, record, prepared.space, prepared.predict, prepared.limits)]
-    if not begins:
-        tell(Doing("no past search offers anything to begin with; going on with known good candidates alone"))
-    return replace(record, facts={**record.facts, "warm_start": begins})
-
-
-def _confirm(
-    record: SearchRecord, seeds: int, resources: Resources, repository: Repository, tell: Callable[[Event], None]
-) -> None:
-    """Trains the front again with the seeds that it lacks; does nothing where it lacks none."""
-    if not front(record.trials, record.plan.objectives):
-        raise AutopeftError(f"search '{record.name}' has no front to confirm: no trial finished.")
-    if not outstanding(record, seeds):
-        return
-    folder, *_ = run_folders(record, None)
-    prepared = prepare(record.plan, folder, weights_folder(record), _saying(tell), record)
-    require_same_test(record, prepared.job.test_fingerprint)
-    _remember(record, record, repository)
-    tell(Begun(record))
-    tell(Doing("starting workers"))
-    try:
-        _train(Confirmer(record, seeds, repository, tell), Again(prepared.job), resources)
-    except KeyboardInterrupt:
-        tell(Ended(repository.load(record.name), interrupted=True))
-        raise
-    tell(Ended(repository.load(record.name)))
-
-
-def _train(ledger: Ledger, new_worker: Callable[[], Worker], resources: Resources) -> None:
-    clear()
-    if resources.workers == 0:
-        train_here(ledger, new_worker)
-        return
-    with handlers_kept():
-        from autopeft.search.on_ray import train_on_ray
-
-    train_on_ray(
-        ledger,
-        new_worker,
-        workers=resources.workers,
-        gpus_per_trial=resources.gpus_per_trial,
-        address=resources.address,
-        timeout=resources.timeout,
-    )
-
-
 def _checked(name: str) -> str:
     """A name that can also be a folder's. Raises AutopeftError."""
     if not NAME.fullmatch(name):
@@ -398,16 +294,6 @@ def _stem(plan: Plan) -> str:
     """How a search is named whose name is not given: by the data and the time."""
     data = re.sub(r"[^a-z0-9]+", "-", Path(plan.data).stem.lower())[:60].strip("-")
     return f"{data or 'search'}-{datetime.now():%Y%m%d-%H%M}"
-
-
-def _free_name(stem: str, taken: Container[str]) -> str:
-    """The stem, or the first of `stem-2`, `stem-3` and so on that is not taken."""
-    numbered = (f"{stem}-{number}" for number in count(2))
-    return next(name for name in chain([stem], numbered) if name not in taken)
-
-
-def _saying(tell: Callable[[Event], None]) -> Callable[[str], None]:
-    return lambda what: tell(Doing(what))
 
 
 def _nobody(_: object) -> None:

@@ -1,9 +1,9 @@
 """What a search may begin with beside its portfolio: what was best in past searches on the same backbone.
 
-Past searches may have had other data, so accuracies are compared within a front only, and no sampler learns of them;
+Past searches may have had other data, so scores are compared within a front only, and no sampler learns of them;
 draws are all that is taken over. Members of a front that this space does not hold, that cannot be attached or that
-break a limit are left out. Of the others the most accurate on its front comes first, then always what adds most for
-those who have a budget on costs and take the member that was the most accurate of those that fit it.
+break a limit are left out. Of the others the best on its front comes first, then always what adds most for those who
+have a budget on costs and take the member that was the best of those that fit it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,10 +14,11 @@ import numpy as np
 
 from autopeft.errors import CannotAttach
 from autopeft.fronts import front
+from autopeft.objectives import Objective, objectives_named
 from autopeft.search.portfolio import in_order
 from autopeft.search.sameness import BACKBONE
-from autopeft.search.samplers.interface import SPANNING
-from autopeft.search.samplers.prices import key_of
+from autopeft.search.samplers.parts.interface import SPANNING
+from autopeft.search.samplers.parts.prices import key_of
 from autopeft.space.candidate import Candidate, Value
 from autopeft.space.parameters import Parameter, Recalled, label
 from autopeft.space.space import Space
@@ -36,7 +37,7 @@ class _Member:
     params: Mapping[str, Any]
     candidate: Candidate
     rank: float
-    """Its best place by accuracy on a front: the share of members that are no more accurate, itself included."""
+    """Its best place by score on a front: the share of members that are no better, itself included."""
 
 
 def past_searches(repository: Repository, model: str) -> tuple[SearchRecord, ...]:
@@ -56,12 +57,12 @@ def warm_start(
     """The draws of at most so many members of past fronts, over the objectives of `record`, in the order in which to
     try them; by default half as many as span a front. Pure, but for what `predict` does.
     """
-    objectives = record.plan.objectives
     members: dict[object, _Member] = {}
     for earlier in past:
         if earlier.name == record.name or on_other_weights(earlier, record):
             continue
-        for trial, rank in _ranked(front(earlier.trials, objectives)):
+        members_then = front(earlier.trials, objectives_named(record.plan.objectives, earlier.metric))
+        for trial, rank in _ranked(members_then, earlier.metric):
             if made := _made_again(space, trial):
                 params, candidate = made
                 known = members.get(key_of(params))
@@ -75,7 +76,7 @@ def warm_start(
         if not costs.excesses(limits):
             usable.append((member, costs))
     ranks = np.array([member.rank for member, _ in usable])
-    order = in_order([costs for _, costs in usable], objectives, len(usable), ranks)
+    order = in_order([costs for _, costs in usable], record.objectives, len(usable), ranks)
     first = max(order, key=lambda at: ranks[at], default=None)
     return tuple(usable[at][0].params for at in sorted(order, key=lambda at: at != first)[:most])
 
@@ -88,10 +89,10 @@ def on_other_weights(earlier: SearchRecord, record: SearchRecord) -> bool:
     return before[:2] != now[:2] or (None not in (before[2], now[2]) and before[2] != now[2])
 
 
-def _ranked(members: Sequence[Trial]) -> Iterable[tuple[Trial, float]]:
-    """Members of one front with their places on it by accuracy."""
-    accuracies = np.array([member.accuracy or 0.0 for member in members])
-    return [(member, float(np.mean(accuracies <= (member.accuracy or 0.0)))) for member in members]
+def _ranked(members: Sequence[Trial], metric: Objective) -> Iterable[tuple[Trial, float]]:
+    """Members of one front with their places on it by score."""
+    scores = metric.sign * np.array([member.score or 0.0 for member in members])
+    return [(member, float(np.mean(scores <= score))) for member, score in zip(members, scores, strict=True)]
 
 
 def _made_again(space: Space, trial: Trial) -> tuple[Mapping[str, Any], Candidate] | None:

@@ -7,8 +7,9 @@ folder, and the run folders that it had. Records that are older hold absolute pl
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,12 @@ _MOVABLE = ("model", "data", "space")
 def places_of_new(name: str, folder: Path) -> Mapping[str, Any]:
     """For the facts of a search that begins: a folder of its own for weights, inside the run folder."""
     return {_WEIGHTS: f"{name}-{uuid.uuid4().hex[:12]}", _RUN_FOLDERS: [str(folder)]}
+
+
+def free_name(stem: str, taken: Container[str]) -> str:
+    """The stem, or the first of `stem-2`, `stem-3` and so on that is not taken."""
+    numbered = (f"{stem}-{number}" for number in count(2))
+    return next(name for name in chain([stem], numbered) if name not in taken)
 
 
 def weights_folder(record: SearchRecord) -> str:

@@ -20,7 +20,7 @@ from autopeft.artifacts import Description, save_artifact
 from autopeft.backbone.load import Backbone, load_backbone
 from autopeft.costs.latency import measure_latency
 from autopeft.costs.look import with_looks
-from autopeft.costs.measure import longest, measure, measure_looks
+from autopeft.costs.measure import longest, longest_evaluated, measure, measure_evaluation, measure_looks
 from autopeft.data.store import Dataset, open_split
 from autopeft.errors import AutopeftError
 from autopeft.files import bytes_in
@@ -30,6 +30,7 @@ from autopeft.search.device_errors import Fault, fault_of
 from autopeft.search.ledger import OUT_OF_MEMORY
 from autopeft.search.marks import clear_leftovers
 from autopeft.space.cards import Card
+from autopeft.training.batches import evaluated_at_once
 from autopeft.training.loop import Pace, TrainingFailed, set_up, train
 from autopeft.training.model import TaskModel
 from autopeft.training.precision import precision_of
@@ -88,21 +89,24 @@ class TrainingWorker:
         candidate = trial.candidate
         folder = self._job.artifacts / f"{trial.number:04d}"
         pace = Pace()
+        clear_leftovers(folder.parent, folder.name)
         with self._attached(trial) as model:
             looks = measure_looks(model, longest(self._train), self._device)
             set_up_began = time.perf_counter()
             self._set_up(trial, model)
             set_up_seconds = time.perf_counter() - set_up_began
             step = measure(model, self._train, candidate, self._device)
+            tokens = evaluated_at_once(candidate.training, self._train.lengths)
+            evaluation = measure_evaluation(model, longest_evaluated(self._validation, tokens), self._device)
             yield from self._rungs(trial, model, pace)
             description = replace(self._job.description, precision=precision_of(self._device))
-            clear_leftovers(folder.parent, folder.name)
             save_artifact(folder, model.methods, model.head, description, candidate)
             remaining = model.methods.remaining
         yield Outcome(
             Status.FINISHED,
             seconds=time.perf_counter() - began,
-            measured=with_looks(step, looks),
+            measured=with_looks(step, looks, evaluation),
+            answers=pace.answers,
             artifact=f"{folder.parent.name}/{folder.name}",
             facts={
                 **self.facts,
@@ -135,6 +139,7 @@ class TrainingWorker:
             self._validation,
             trial.candidate,
             self._metric,
+            self._task.metrics,
             seed=trial.seed,
             device=self._device,
             pace=pace,

@@ -46,6 +46,11 @@ class Training:
     clip: float = 1.0
     """Largest norm of the gradient."""
 
+    @property
+    def at_once(self) -> int:
+        """Examples in one forward pass."""
+        return min(self.micro_batch_size or self.batch_size, self.batch_size)
+
 
 @dataclass(frozen=True)
 class Candidate:

@@ -3,7 +3,7 @@ field.
 
 A method's card names the class that implements it. `peft.SomeConfig` is configured through `config`; any other class is
 constructed with the settings themselves. Settings and config fields must exist there. So a folder of cards is code:
-what its cards name is imported.
+what its cards name is imported, when they are loaded; not when only what they declare is asked for.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from autopeft.declared import read_declared
-from autopeft.errors import AutopeftError
+from autopeft.errors import AutopeftError, unknown
 from autopeft.foreign import brief
 from autopeft.shipped import shipped
 from autopeft.space.parameters import Parameter, read_parameter
@@ -76,14 +76,32 @@ class HybridCard:
 
 def load_cards(folder: Path | None = None) -> Mapping[str, Card]:
     """All methods' cards by name: the shipped ones, or those in `folder`/methods. Raises AutopeftError."""
-    files = sorted(((folder or shipped("search_spaces")) / "methods").glob("*.yaml"))
-    return {file.stem: _read_card(file) for file in files}
+    cards = declared_cards(folder)
+    for card in cards.values():
+        _check_implementation(card, _methods_of(folder) / f"{card.name}.yaml")
+    return cards
+
+
+def declared_cards(folder: Path | None = None) -> Mapping[str, Card]:
+    """The same cards, without a look at the classes that they name: nothing is imported. Raises AutopeftError."""
+    return {file.stem: _read_card(file) for file in sorted(_methods_of(folder).glob("*.yaml"))}
 
 
 def load_hybrids(cards: Mapping[str, Card], folder: Path | None = None) -> Mapping[str, HybridCard]:
     """All hybrids' cards by name; their parts must be among `cards`. Raises AutopeftError."""
     files = sorted(((folder or shipped("search_spaces")) / "hybrids").glob("*.yaml"))
     return {file.stem: _read_hybrid(file, cards) for file in files}
+
+
+def require_card(name: str) -> None:
+    """Raises AutopeftError for a name that no method and no hybrid has."""
+    cards = declared_cards()
+    if name not in (known := (*cards, *load_hybrids(cards))):
+        raise unknown("method", name, known)
+
+
+def _methods_of(folder: Path | None) -> Path:
+    return (folder or shipped("search_spaces")) / "methods"
 
 
 def _read_card(file: Path) -> Card:
@@ -105,7 +123,7 @@ def _read_card(file: Path) -> Card:
             raise AutopeftError(f"{file}: training: '{name}' is none of {', '.join(_TRAINING)}.")
     if "learning_rate" not in training:
         raise AutopeftError(f"{file}: training: a learning_rate is missing.")
-    card = Card(
+    return Card(
         file.stem,
         plain["summary"].strip(),
         plain["family"],
@@ -115,8 +133,6 @@ def _read_card(file: Path) -> Card:
         settings,
         training,
     )
-    _check_implementation(card, file)
-    return card
 
 
 def _check_implementation(card: Card, file: Path) -> None:

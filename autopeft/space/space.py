@@ -13,7 +13,15 @@ from typing import Any
 from autopeft.errors import AutopeftError, unknown
 from autopeft.shipped import shipped
 from autopeft.space.candidate import Candidate, Part, Training, Value
-from autopeft.space.cards import Card, HybridCard, HybridPart, load_cards, load_hybrids, read_yaml
+from autopeft.space.cards import (
+    Card,
+    HybridCard,
+    HybridPart,
+    declared_cards,
+    load_cards,
+    load_hybrids,
+    read_yaml,
+)
 from autopeft.space.parameters import Draws, Parameter, Recalled, read_parameter
 
 MIXTURE = "mixture"
@@ -167,23 +175,32 @@ def load_space(name: str) -> Space:
     own methods and hybrids, with the training settings of the space `default`. Raises AutopeftError naming file and
     field.
     """
+    return _space(name, load_cards)
+
+
+def declared_space(name: str) -> Space:
+    """The same space, without a look at the classes that its cards name: nothing is imported. Raises AutopeftError."""
+    return _space(name, declared_cards)
+
+
+def _space(name: str, load_cards: Callable[[Path | None], Mapping[str, Card]]) -> Space:
     folder = Path(name)
     if name in named_spaces():
-        cards = load_cards()
+        cards = load_cards(None)
         return _read_space(name, shipped("search_spaces") / f"{name}.yaml", cards, load_hybrids(cards))
     if folder.is_file():
         raise AutopeftError(f"'{name}' is a file; a space of your own is the folder that holds its space.yaml.")
     if not folder.is_dir():
         raise unknown("space", name, named_spaces())
     own = load_cards(folder)
-    cards = {**load_cards(), **own}
+    cards = {**load_cards(None), **own}
     own_hybrids = load_hybrids(cards, folder)
     file = folder / "space.yaml"
     if file.exists():
         return _read_space(name, file, cards, {**load_hybrids(cards), **own_hybrids})
     if not own and not own_hybrids:
         raise AutopeftError(f"'{name}' holds no cards: neither methods/*.yaml nor hybrids/*.yaml nor space.yaml.")
-    default = load_space("default")
+    default = _space("default", load_cards)
     return replace(default, name=name, summary="", cards=cards, methods=tuple(own), hybrids=own_hybrids)
 
 

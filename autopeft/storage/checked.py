@@ -12,7 +12,8 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from autopeft.foreign import brief
-from autopeft.trial import Answers, Costs, Outcome, Rung, SearchRecord, Trial
+from autopeft.objectives import Objective
+from autopeft.trial import Answers, Baseline, Costs, Outcome, Rung, SearchRecord, Trial
 
 _Value = TypeVar("_Value")
 _YEARS = range(1970, 9000)
@@ -106,9 +107,11 @@ def _record_holds(record: SearchRecord) -> bool:
 
 _ALSO: Mapping[type, Callable[[Any], bool]] = {
     Costs: _costs_hold,
-    Rung: lambda rung: rung.step >= 0 and rung.steps >= 0 and _is_score(rung.accuracy),
-    Answers: lambda answers: 0 < answers.rows <= 8 * len(answers.right) and _is_score(answers.accuracy),
+    Rung: lambda rung: rung.step >= 0 and rung.steps >= 0 and _is_score(rung.score) and _is_score(rung.error),
+    Answers: lambda answers: 0 < answers.rows == len(answers.values) / 4 and _is_score(answers.score),
     Outcome: lambda outcome: _facts_hold(outcome.facts, _OF_OUTCOMES),
     Trial: lambda trial: trial.number > 0,
     SearchRecord: _record_holds,
+    Baseline: lambda baseline: _is_score(baseline.score) and _is_score(baseline.error),
+    Objective: lambda metric: metric.ideal is None or _is_score(metric.ideal),
 }

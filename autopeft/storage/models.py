@@ -7,6 +7,9 @@ needs a migration (`storage/README.md`).
 """
 
 import math
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -28,11 +31,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.mysql import DATETIME
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column, relationship
 
+from autopeft.objectives import Objective, score_of
 from autopeft.plan import Plan
 from autopeft.sizes import Share
 from autopeft.space.candidate import Candidate
 from autopeft.storage.checked import checked
-from autopeft.trial import Answers, Baselines, Confirmation, Costs, Outcome, Rung, SearchRecord, Status, Trial
+from autopeft.trial import Answers, Baseline, Confirmation, Costs, Outcome, Rung, SearchRecord, Status, Trial
 
 _NOT_FINITE = "__float__"
 """The only key of the mapping that stands in JSON for a number that JSON cannot hold."""
@@ -105,7 +109,9 @@ class SearchRow(Base):
     created: Mapped[datetime] = mapped_column(Moment)
     ended: Mapped[datetime | None] = mapped_column(Moment)
     plan: Mapped[dict[str, Any]] = mapped_column(Plain)
-    baselines: Mapped[dict[str, float] | None] = mapped_column(Plain)
+    task: Mapped[str] = mapped_column(String(100))
+    metric: Mapped[dict[str, Any]] = mapped_column(Plain)
+    baselines: Mapped[dict[str, dict[str, Any]]] = mapped_column(Plain)
     facts: Mapped[dict[str, Any]] = mapped_column(Plain)
     turned_away: Mapped[dict[str, int]] = mapped_column(Plain)
     trials: Mapped[list["TrialRow"]] = relationship(order_by="TrialRow.number")
@@ -117,7 +123,9 @@ class SearchRow(Base):
             created=record.created,
             ended=record.ended,
             plan=plain_plan(record.plan),
-            baselines=plain_baselines(record.baselines) if record.baselines else None,
+            task=record.task,
+            metric=_plain_metric(record.metric),
+            baselines=plain_baselines(record.baselines),
             facts=dict(record.facts),
             turned_away=dict(record.turned_away),
         )
@@ -128,11 +136,13 @@ class SearchRow(Base):
             _plan(self.plan),
             self.created,
             tuple(row.trial() for row in self.trials),
-            checked(Baselines(**self.baselines)) if self.baselines else None,
+            {name: _baseline(plain) for name, plain in self.baselines.items()},
             self.ended,
             self.facts,
             self.turned_away,
             tuple(each.confirmation() for row in self.trials for each in row.confirmations),
+            self.task,
+            metric_of(self.metric),
         )
         return checked(record)
 
@@ -145,13 +155,13 @@ class TrialRow(Base):
     search_id: Mapped[int] = mapped_column(ForeignKey("searches.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     candidate: Mapped[dict[str, Any]] = mapped_column(Plain)
+    predicted: Mapped[dict[str, Any]] = mapped_column(Plain)
     params: Mapped[dict[str, Any]] = mapped_column(Plain)
     seed: Mapped[int] = mapped_column(BigInteger)
     status: Mapped[Status] = mapped_column(_STATUS)
     started: Mapped[datetime | None] = mapped_column(Moment)
     finished: Mapped[datetime | None] = mapped_column(Moment)
     curve: Mapped[list["RungRow"]] = relationship(order_by="RungRow.position", cascade="all, delete-orphan")
-    costs: Mapped[list["CostsRow"]] = relationship(cascade="all, delete-orphan")
     outcome: Mapped["OutcomeRow | None"] = relationship(cascade="all, delete-orphan")
     confirmations: Mapped[list["ConfirmationRow"]] = relationship(order_by="ConfirmationRow.repeat", viewonly=True)
 
@@ -159,34 +169,32 @@ class TrialRow(Base):
     def of(cls, search_id: int, trial: Trial) -> Self:
         """Rows of this trial alone, to be added or merged; its confirmations have rows of their own."""
         key = {"search_id": search_id, "number": trial.number}
-        costs = {"predicted": trial.predicted, "measured": trial.outcome.measured if trial.outcome else None}
         return cls(
             **key,
             candidate=trial.candidate.to_dict(),
+            predicted=asdict(trial.predicted),
             params=dict(trial.params),
             seed=trial.seed,
             status=trial.status,
             started=trial.started,
             finished=trial.finished,
             curve=[RungRow.of(key, position, rung) for position, rung in enumerate(trial.curve)],
-            costs=[CostsRow.of(key, kind, each) for kind, each in costs.items() if each is not None],
             outcome=OutcomeRow.of(key, trial.outcome) if trial.outcome else None,
         )
 
     def trial(self) -> Trial:
-        costs = {row.kind: row.costs() for row in self.costs}
         candidate = Candidate.from_dict(self.candidate)
         for part in (candidate, candidate.training, *candidate.parts):
             checked(part)
         trial = Trial(
             self.number,
             candidate,
-            costs["predicted"],
+            checked(Costs(**self.predicted)),
             self.params,
             self.seed,
             self.status,
             tuple(row.rung() for row in self.curve),
-            self.outcome.outcome(costs.get("measured")) if self.outcome else None,
+            self.outcome.outcome() if self.outcome else None,
             self.started,
             self.finished,
         )
@@ -213,9 +221,11 @@ class RungRow(_OfTrial, Base):
     position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     step: Mapped[int] = mapped_column(BigInteger)
     steps: Mapped[int] = mapped_column(BigInteger)
-    accuracy: Mapped[float] = mapped_column(Real, nullable=True)
+    score: Mapped[float] = mapped_column(Real, nullable=True)
+    error: Mapped[float] = mapped_column(Real, nullable=True)
     loss: Mapped[float] = mapped_column(Real, nullable=True)
     seconds: Mapped[float] = mapped_column(Real, nullable=True)
+    others: Mapped[dict[str, float]] = mapped_column(Plain)
 
     @classmethod
     def of(cls, key: dict[str, int], position: int, rung: Rung) -> Self:
@@ -224,83 +234,54 @@ class RungRow(_OfTrial, Base):
             position=position,
             step=rung.step,
             steps=rung.steps,
-            accuracy=rung.accuracy,
+            score=rung.score,
+            error=rung.error,
             loss=rung.loss,
             seconds=rung.seconds,
+            others=dict(rung.others),
         )
 
     def rung(self) -> Rung:
-        return checked(Rung(self.step, self.steps, self.accuracy, self.loss, self.seconds))
-
-
-class CostsRow(_OfTrial, Base):
-    """The costs of a trial: one row predicted and, once it was trained, one measured."""
-
-    __tablename__ = "costs"
-
-    kind: Mapped[str] = mapped_column(String(20), primary_key=True)
-    trainable: Mapped[int] = mapped_column(BigInteger)
-    memory: Mapped[int] = mapped_column(BigInteger)
-    stored: Mapped[int] = mapped_column(BigInteger)
-    flops: Mapped[int] = mapped_column(BigInteger)
-    memory_by_part: Mapped[dict[str, int]] = mapped_column(Plain)
-    inference_flops: Mapped[int | None] = mapped_column(BigInteger)
-    overhead: Mapped[float | None] = mapped_column(Double)
-    set_up_flops: Mapped[int | None] = mapped_column(BigInteger)
-
-    @classmethod
-    def of(cls, key: dict[str, int], kind: str, costs: Costs) -> Self:
-        return cls(
-            **key,
-            kind=kind,
-            trainable=costs.trainable,
-            memory=costs.memory,
-            stored=costs.stored,
-            flops=costs.flops,
-            memory_by_part=dict(costs.memory_by_part),
-            inference_flops=costs.inference_flops,
-            overhead=costs.overhead,
-            set_up_flops=costs.set_up_flops,
-        )
-
-    def costs(self) -> Costs:
-        costs = Costs(
-            self.trainable,
-            self.memory,
-            self.stored,
-            self.flops,
-            self.memory_by_part,
-            self.inference_flops,
-            self.overhead,
-            self.set_up_flops,
-        )
-        return checked(costs)
+        return checked(Rung(self.step, self.steps, self.score, self.error, self.loss, self.seconds, self.others))
 
 
 class OutcomeRow(_OfTrial, Base):
-    """What the training of a trial returned; its measured costs are a row of `costs`."""
+    """What the training of a trial returned; what it answered is NULL where nobody kept it."""
 
     __tablename__ = "outcomes"
 
     status: Mapped[Status] = mapped_column(_STATUS)
     reason: Mapped[str] = mapped_column(Text)
     seconds: Mapped[float] = mapped_column(Real, nullable=True)
+    measured: Mapped[dict[str, Any] | None] = mapped_column(Plain)
     artifact: Mapped[str] = mapped_column(Text)
     facts: Mapped[dict[str, Any]] = mapped_column(Plain)
+    score: Mapped[float] = mapped_column(Real, nullable=True)
+    rows: Mapped[int | None] = mapped_column(BigInteger)
+    values: Mapped[bytes | None] = mapped_column(LargeBinary)
 
     @classmethod
     def of(cls, key: dict[str, int], outcome: Outcome) -> Self:
+        answers = outcome.answers
         return cls(
             **key,
             status=outcome.status,
             reason=_storable(outcome.reason),
             seconds=outcome.seconds,
+            measured=asdict(outcome.measured) if outcome.measured else None,
             artifact=outcome.artifact,
             facts=dict(outcome.facts),
+            score=answers.score if answers else None,
+            rows=answers.rows if answers else None,
+            values=answers.values if answers else None,
         )
 
-    def outcome(self, measured: Costs | None) -> Outcome:
-        return checked(Outcome(self.status, self.reason, self.seconds, measured, self.artifact, self.facts))
+    def outcome(self) -> Outcome:
+        measured = checked(Costs(**self.measured)) if self.measured is not None else None
+        answers = None
+        if self.rows is not None and self.values is not None:
+            answers = checked(Answers(self.score, self.rows, self.values))
+        return checked(Outcome(self.status, self.reason, self.seconds, measured, self.artifact, self.facts, answers))
 
 
 class ConfirmationRow(_OfTrial, Base):
@@ -354,7 +335,7 @@ class ConfirmationRow(_OfTrial, Base):
 
 
 class AnswersRow(Base):
-    """What a confirmation answered on one split, a bit for each row."""
+    """What a confirmation answered on one split, a number for each row."""
 
     __tablename__ = "answers"
     __table_args__ = (
@@ -369,20 +350,41 @@ class AnswersRow(Base):
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     repeat: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     split: Mapped[str] = mapped_column(String(20), primary_key=True)
-    accuracy: Mapped[float] = mapped_column(Real, nullable=True)
+    score: Mapped[float] = mapped_column(Real, nullable=True)
     rows: Mapped[int] = mapped_column(BigInteger)
-    right: Mapped[bytes] = mapped_column(LargeBinary)
+    values: Mapped[bytes] = mapped_column(LargeBinary)
 
     @classmethod
     def of(cls, key: dict[str, int], split: str, answers: Answers) -> Self:
-        return cls(**key, split=split, accuracy=answers.accuracy, rows=answers.rows, right=answers.right)
+        return cls(**key, split=split, score=answers.score, rows=answers.rows, values=answers.values)
 
     def answers(self) -> Answers:
-        return checked(Answers(self.accuracy, self.rows, self.right))
+        return checked(Answers(self.score, self.rows, self.values))
 
 
-def plain_baselines(baselines: Baselines) -> dict[str, float]:
-    return {"majority": baselines.majority, "probe": baselines.probe}
+def plain_baselines(baselines: Mapping[str, Baseline]) -> dict[str, dict[str, Any]]:
+    """Rows' values as text, because JSON holds no bytes."""
+    plain = {name: asdict(each) for name, each in baselines.items()}
+    for each in plain.values():
+        if each["answers"] is not None:
+            each["answers"]["values"] = b64encode(each["answers"]["values"]).decode("ascii")
+    return plain
+
+
+def _baseline(plain: Mapping[str, Any]) -> Baseline:
+    answers = plain.get("answers")
+    if answers is not None:
+        answers = checked(Answers(**{**answers, "values": b64decode(answers["values"])}))
+    return checked(Baseline(**{**plain, "answers": answers}))
+
+
+def _plain_metric(metric: Objective) -> dict[str, Any]:
+    return {name: getattr(metric, name) for name in ("name", "heading", "higher_is_better", "ideal")}
+
+
+def metric_of(plain: Mapping[str, Any]) -> Objective:
+    """The score as an objective. Raises ValueError for what is no metric."""
+    return checked(score_of(**plain))
 
 
 def plain_plan(plan: Plan) -> dict[str, Any]:

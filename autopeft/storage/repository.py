@@ -16,14 +16,23 @@ from sqlalchemy.orm import Session, subqueryload
 
 from autopeft.errors import AutopeftError, unknown
 from autopeft.foreign import brief
+from autopeft.objectives import ACCURACY, Objective
 from autopeft.plan import Plan
 from autopeft.storage.checked import checked
 from autopeft.storage.claims import claim
 from autopeft.storage.database import answered, connect, file_of, read_url, require_writable, writing
-from autopeft.storage.models import ConfirmationRow, RungRow, SearchRow, TrialRow, plain_baselines, plain_plan
+from autopeft.storage.models import (
+    ConfirmationRow,
+    RungRow,
+    SearchRow,
+    TrialRow,
+    metric_of,
+    plain_baselines,
+    plain_plan,
+)
 from autopeft.storage.schema import bring_up_to_date, version
 from autopeft.storage.urls import shown
-from autopeft.trial import Baselines, Confirmation, SearchRecord, Status, Trial
+from autopeft.trial import Baseline, Confirmation, SearchRecord, Status, Trial
 
 
 @dataclass(frozen=True)
@@ -36,8 +45,10 @@ class Summary:
     trials: int
     """How many there are, unfinished and failed ones included."""
     best: float | None
-    """The highest accuracy of a finished trial; None when there is none."""
+    """The best score of a finished trial; None when there is none."""
     model: str
+    metric: Objective = ACCURACY
+    """What the best is the best of."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +107,11 @@ class Repository:
             .subquery()
         )
         finished = (
-            select(RungRow.search_id, func.max(RungRow.accuracy, type_=Double()).label("best"))
+            select(
+                RungRow.search_id,
+                func.max(RungRow.score, type_=Double()).label("highest"),
+                func.min(RungRow.score, type_=Double()).label("lowest"),
+            )
             .join(
                 last,
                 (RungRow.search_id == last.c.search_id)
@@ -110,21 +125,18 @@ class Repository:
         )
         counted = select(TrialRow.search_id, func.count().label("trials")).group_by(TrialRow.search_id).subquery()
         query = (
-            select(SearchRow, counted.c.trials, finished.c.best)
+            select(SearchRow, counted.c.trials, finished.c.highest, finished.c.lowest)
             .outerjoin(counted, counted.c.search_id == SearchRow.id)
             .outerjoin(finished, finished.c.search_id == SearchRow.id)
             .order_by(SearchRow.id)
         )
         with self._reading() as session, self._as_written("a search"):
-            return tuple(
-                checked(Summary(row.name, row.created, row.ended, trials or 0, best, row.plan["model"]))
-                for row, trials, best in session.execute(query)
-            )
+            return tuple(_summary(*row) for row in session.execute(query))
 
     def load(self, name: str) -> SearchRecord:
         """All that is remembered of a search; its trials by number."""
         if self._has_tables():
-            parts = (TrialRow.curve, TrialRow.costs, TrialRow.outcome)
+            parts = (TrialRow.curve, TrialRow.outcome)
             options = [subqueryload(SearchRow.trials).subqueryload(part) for part in parts]
             confirmed = subqueryload(SearchRow.trials).subqueryload(TrialRow.confirmations)
             options.append(confirmed.subqueryload(ConfirmationRow.answers))
@@ -178,7 +190,7 @@ class Repository:
         name: str,
         *,
         plan: Plan | None = None,
-        baselines: Baselines | None = None,
+        baselines: Mapping[str, Baseline] | None = None,
         facts: Mapping[str, Any] | None = None,
         turned_away: Mapping[str, int] | None = None,
         ended: datetime | None = None,
@@ -197,6 +209,12 @@ class Repository:
             for field, value in given.items():
                 if value is not None:
                     setattr(row, field, value)
+
+    def reopen(self, name: str) -> None:
+        """Remembers that a search goes on that had reached its limits."""
+        search_id = self._claimed(name)
+        with self._writing() as session:
+            session.get_one(SearchRow, search_id).ended = None
 
     def delete(self, name: str) -> None:
         """Forgets a search with all that belongs to it."""
@@ -264,6 +282,12 @@ class Repository:
     def _writing(self) -> Iterator[Session]:
         with answered(self._url), Session(writing(self._engine)) as session, session.begin():
             yield session
+
+
+def _summary(row: SearchRow, trials: int | None, highest: float | None, lowest: float | None) -> Summary:
+    metric = metric_of(row.metric)
+    best = highest if metric.higher_is_better else lowest
+    return checked(Summary(row.name, row.created, row.ended, trials or 0, best, row.plan["model"], metric))
 
 
 def _taken(name: str) -> NameTaken:

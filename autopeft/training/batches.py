@@ -5,6 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
+from autopeft.data.store import MULTIPLE
+from autopeft.space.candidate import Training
+
+MOST_TOKENS = 16_384
+"""Padded tokens of one batch of an evaluation, at most, where nothing else limits them."""
 MEGA = 50
 """Examples are sorted by length within shuffled groups of this many batches."""
 
@@ -20,15 +25,23 @@ def batches(lengths: np.ndarray, size: int, rng: np.random.Generator) -> list[np
     return [cut[index] for index in rng.permutation(len(cut))]
 
 
-def by_length(lengths: np.ndarray, tokens: int = 16_384, most: int = 256) -> list[np.ndarray]:
-    """Batches for evaluation: sorted by length, each of at most `tokens` padded tokens and `most` examples."""
+def by_length(lengths: np.ndarray, tokens: int = MOST_TOKENS, most: int = 256) -> list[np.ndarray]:
+    """Batches for evaluation: sorted by length, each of at most `tokens` padded tokens and `most` examples, but one."""
     order = np.argsort(lengths, kind="stable")[::-1]
     cut, start = [], 0
     while start < len(order):
-        size = int(np.clip(tokens // max(int(lengths[order[start]]), 1), 1, most))
+        padded = -(-max(int(lengths[order[start]]), 1) // MULTIPLE) * MULTIPLE
+        size = int(np.clip(tokens // padded, 1, most))
         cut.append(order[start : start + size])
         start += size
     return cut
+
+
+def evaluated_at_once(training: Training, lengths: np.ndarray) -> int:
+    """Padded tokens of one batch of an evaluation: those of a micro-batch of the longest of these training rows, so
+    that an evaluation keeps the limit of memory that its training keeps.
+    """
+    return training.at_once * -(-int(lengths.max()) // MULTIPLE) * MULTIPLE
 
 
 def cut(batch: Mapping[str, Tensor], size: int | None) -> list[Mapping[str, Tensor]]:

@@ -13,7 +13,7 @@ from autopeft.space.candidate import Training
 from autopeft.tasks.base import Task
 from autopeft.tasks.heads import Batch
 from autopeft.tasks.metrics import Array
-from autopeft.training.batches import by_length
+from autopeft.training.batches import MOST_TOKENS, by_length
 from autopeft.training.model import TaskModel
 from autopeft.training.precision import forward
 
@@ -30,12 +30,15 @@ class Evaluation:
     """(rows, k) in the order of the split; metrics are functions of their sums."""
 
 
-def evaluate(model: TaskModel, data: Dataset, device: torch.device) -> Evaluation:
-    """The task's statistics of every row, and the mean loss; the model's mode is as before afterwards."""
+def evaluate(model: TaskModel, data: Dataset, device: torch.device, tokens: int = MOST_TOKENS) -> Evaluation:
+    """The task's statistics of every row, and the mean loss; the model's mode is as before afterwards.
+
+    `tokens` is how many padded ones a batch may have.
+    """
     found: list[Array] = []
     order: list[np.ndarray] = []
     loss, count = 0.0, 0
-    for rows, batch, output in outputs(model, data, device):
+    for rows, batch, output in outputs(model, data, device, tokens=tokens):
         loss += float(model.head.loss(output, batch))
         count += int(model.head.count(batch))
         found.append(model.head.statistics(output, batch))
@@ -56,12 +59,16 @@ def constant_statistics(task: Task, train: Dataset, validation: Dataset, width: 
 
 @torch.inference_mode()
 def outputs(
-    model: TaskModel, data: Dataset, device: torch.device, rows: np.ndarray | None = None
+    model: TaskModel,
+    data: Dataset,
+    device: torch.device,
+    rows: np.ndarray | None = None,
+    tokens: int = MOST_TOKENS,
 ) -> Iterator[tuple[np.ndarray, Batch, Tensor]]:
     """Batch by batch: which rows of the split, the batch on the device, and what the model puts out, in eval mode."""
     chosen = np.arange(len(data)) if rows is None else rows
     with evaluating(model):
-        for places in by_length(data.lengths[chosen]):
+        for places in by_length(data.lengths[chosen], tokens):
             indices = chosen[places]
             batch = {name: tensor.to(device) for name, tensor in data.batch(indices).items()}
             yield indices, batch, forward(model, batch, device)

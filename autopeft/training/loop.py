@@ -18,13 +18,13 @@ from autopeft.data.store import Dataset
 from autopeft.space.candidate import Candidate
 from autopeft.tasks.heads import Batch
 from autopeft.tasks.metrics import Metric
-from autopeft.training.batches import batches, cut
+from autopeft.training.batches import batches, cut, evaluated_at_once
 from autopeft.training.checkpointing import checkpointing
 from autopeft.training.evaluation import evaluate
 from autopeft.training.loss import loss_of, mean_loss
 from autopeft.training.model import TaskModel
 from autopeft.training.optimizer import learning_rate_factor, new_optimizer, parameter_groups
-from autopeft.trial import Rung
+from autopeft.trial import Answers, Rung
 
 RUNGS = (1 / 9, 1 / 3, 1.0)
 _LOOK_EVERY = 10
@@ -38,6 +38,8 @@ class Pace:
     steps: int = 0
     examples: int = 0
     seconds: float = 0.0
+    answers: Answers | None = None
+    """At the last rung, on validation rows."""
 
 
 class TrainingFailed(Exception):
@@ -50,6 +52,7 @@ def train(
     validation: Dataset,
     candidate: Candidate,
     metric: Metric,
+    metrics: Sequence[Metric] = (),
     *,
     seed: int,
     device: torch.device,
@@ -57,6 +60,7 @@ def train(
     pace: Pace | None = None,
 ) -> Iterator[Rung]:
     """Trains to the candidate's end; yields a Rung at each fraction of the steps, and keeps `pace` until then.
+    `metrics` are kept beside the one that is judged.
 
     Raises TrainingFailed.
     """
@@ -88,11 +92,14 @@ def train(
                 raise TrainingFailed(_diverged(step + 1, steps, candidate))
             if at_rung:
                 pace.seconds += time.perf_counter() - began
-                judged = evaluate(model, validation, device)
+                judged = evaluate(model, validation, device, evaluated_at_once(training, data.lengths))
                 if not math.isfinite(judged.loss):
                     raise TrainingFailed(_diverged(step + 1, steps, candidate))
                 seconds += time.perf_counter() - began
-                yield Rung(step + 1, steps, metric.of(judged.statistics), total.item() / since, seconds)
+                pace.answers = Answers.of(metric.of(judged.statistics), metric.values(judged.statistics))
+                score, error = pace.answers.score, pace.answers.error
+                others = {each.name: each.of(judged.statistics) for each in metrics if each != metric}
+                yield Rung(step + 1, steps, score, error, total.item() / since, seconds, others)
                 began = time.perf_counter()
                 total, since = torch.zeros((), device=device), 0
             if step + 1 == steps:

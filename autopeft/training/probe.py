@@ -5,6 +5,7 @@ head may start. Probes are kept on disk, so that they are fitted once and worker
 one pass over the data.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ class Probe:
     """The head's tensors by name."""
     statistics: Array
     """(rows, k) of the validation split; metrics are functions of their sums."""
+    seconds: float
+    """What it took, with the other poolings that came of the same pass."""
 
     def start(self, head: nn.Module) -> None:
         """Sets a new head of the same task to the probe."""
@@ -59,14 +62,14 @@ def fit_probes(
     Raises AutopeftError for a model whose states are no numbers.
     """
     if not all(_file(folder, pooling).exists() for pooling in poolings):
-        device = next(model.parameters()).device
+        began, device = time.perf_counter(), next(model.parameters()).device
         heads = [task.new_head(width, Training(pooling=pooling)) for pooling in poolings]
         for head, (features, targets) in zip(heads, features_of(model, heads, train, device), strict=True):
             task.fit(head, features, targets)
         for pooling, head, statistics in zip(
             poolings, heads, _statistics(model, heads, validation, device), strict=True
         ):
-            _write(Probe(head.state_dict(), statistics), _file(folder, pooling))
+            _write(Probe(head.state_dict(), statistics, time.perf_counter() - began), _file(folder, pooling))
     return {pooling: load_probe(folder, pooling) for pooling in poolings}
 
 
@@ -74,8 +77,9 @@ def load_probe(folder: Path, pooling: str) -> Probe:
     """The probe that `fit_probes` left for this pooling."""
     with safe_open(_file(folder, pooling), framework="pt") as opened:
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+        seconds = float(opened.metadata()["seconds"])
     statistics = tensors.pop(_STATISTICS).numpy()
-    return Probe(tensors, statistics)
+    return Probe(tensors, statistics, seconds)
 
 
 def features_of(
@@ -146,4 +150,5 @@ def _file(folder: Path, pooling: str) -> Path:
 
 def _write(probe: Probe, file: Path) -> None:
     with appearing(file) as place:
-        save_file({**probe.head, _STATISTICS: torch.from_numpy(probe.statistics)}, place)
+        tensors = {**probe.head, _STATISTICS: torch.from_numpy(probe.statistics)}
+        save_file(tensors, place, metadata={"seconds": repr(probe.seconds)})

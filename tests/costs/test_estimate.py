@@ -29,7 +29,9 @@ def by_name(estimates: tuple[Estimate, ...]) -> dict[str, Estimate]:
 
 
 def test_every_method_and_hybrid_is_predicted_at_its_defaults() -> None:
-    found = by_name(estimate(CONFIGS["bert"](), **ASKED))
+    told: list[str] = []
+    found = by_name(estimate(CONFIGS["bert"](), **ASKED, on_event=lambda event: told.append(event.what)))
+    assert told == ["estimating what 4 methods cost", *(f"estimated {done} of 4 methods" for done in (1, 2, 3, 4))]
     assert tuple(found) == NAMES
     for name in NAMES:
         assert found[name].costs == predict(CONFIGS["bert"](), name, **ASKED)

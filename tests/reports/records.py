@@ -1,12 +1,13 @@
 """Synthetic searches for the reports: a small one whose every number is known, and the odd ones."""
 
+import math
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
 from autopeft.plan import Budget, Plan
 from autopeft.space.candidate import Candidate, Part, Training
-from autopeft.trial import Answers, Baselines, Confirmation, Costs, Outcome, Rung, SearchRecord, Status, Trial
+from autopeft.trial import Answers, Baseline, Confirmation, Costs, Outcome, Rung, SearchRecord, Status, Trial
 
 CREATED = datetime(2026, 11, 24, 15, 30, tzinfo=UTC)
 MIB = 1024**2
@@ -25,6 +26,17 @@ HYBRID = Candidate(
 )
 
 
+def error_of(accuracy: float, rows: int = 872) -> float:
+    """Of a fraction of right answers."""
+    return math.sqrt(accuracy * (1 - accuracy) / rows) if 0 <= accuracy <= 1 else math.nan
+
+
+def baselines(majority: float, probe: float) -> dict[str, Baseline]:
+    """Those of a text classification."""
+    named = {"majority class": majority, "linear probe": probe}
+    return {name: Baseline(score, error_of(score)) for name, score in named.items()}
+
+
 def trial(
     number: int,
     candidate: Candidate = LORA,
@@ -38,7 +50,7 @@ def trial(
 ) -> Trial:
     """One trial; its costs follow from trainable parameters and memory."""
     steps = 30 * len(accuracies)
-    curve = tuple(Rung(30 * i, steps, value, 1 / i, 10.0 * i) for i, value in enumerate(accuracies, 1))
+    curve = tuple(Rung(30 * i, steps, value, error_of(value), 1 / i, 10.0 * i) for i, value in enumerate(accuracies, 1))
     costs = Costs(trainable, memory, 4 * trainable, 10**9)
     outcome = None
     if status is not Status.TRAINING:
@@ -56,8 +68,7 @@ def confirmation(
     """One confirmation; the rows that it answers wrongly are the last ones, moved on by one for each repeat."""
 
     def answers(accuracy: float) -> Answers:
-        right = np.arange(rows) < round(accuracy * rows)
-        return Answers(accuracy, rows, np.packbits(np.roll(right, repeat)).tobytes())
+        return Answers.of(accuracy, np.roll(np.arange(rows) < round(accuracy * rows), repeat))
 
     return Confirmation(
         number,
@@ -103,7 +114,7 @@ def record() -> SearchRecord:
             ),
             trial(8, HYBRID, (0.60,), trainable=140_000, memory=500 * MIB, status=Status.TRAINING),
         ),
-        Baselines(majority=0.509, probe=0.812),
+        baselines(0.509, 0.812),
         CREATED + timedelta(minutes=12, seconds=4),
         {
             "data": ["text-classification: sentence -> label", "rows: 6,920 train, 872 validation"],
@@ -122,6 +133,7 @@ def record() -> SearchRecord:
             for number, accuracy in ((1, 0.84), (2, 0.76), (4, 0.85))
             for repeat in (1, 2, 3)
         ),
+        "text-classification",
     )
 
 

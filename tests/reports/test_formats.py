@@ -14,8 +14,8 @@ from autopeft.errors import AutopeftError
 from autopeft.reports import formats, render
 from autopeft.reports.findings import find
 from autopeft.reports.format.terminal import text
-from autopeft.trial import Baselines, SearchRecord, Status
-from tests.reports.records import ADAPTER, CREATED, HYBRID, MIB, bare, confirmation, record, trial
+from autopeft.trial import SearchRecord, Status
+from tests.reports.records import ADAPTER, CREATED, HYBRID, MIB, bare, baselines, confirmation, error_of, record, trial
 from tests.storage.drawn import records
 
 EXPECTED = Path(__file__).parent / "expected"
@@ -65,7 +65,7 @@ def test_the_terminal_report_says_all_that_matters() -> None:
 
 
 def test_the_terminal_report_marks_the_knee() -> None:
-    whole = replace(record(), baselines=Baselines(majority=0.509, probe=0.7))
+    whole = replace(record(), baselines=baselines(0.509, 0.7))
     said = text(whole, 100, coloured=False)
     knee = find(whole).knee
     assert knee is not None
@@ -176,12 +176,15 @@ def test_the_json_report_is_the_complete_record() -> None:
     assert whole["front"] == [4, 1, 2, 6]
     assert whole["plan"] == json.loads(json.dumps(record().plan.to_dict()))
     assert whole["turned_away"] == {"memory": 12, "trainable": 2}
-    assert whole["baselines"] == {"majority": 0.509, "probe": 0.812}
+    assert {name: each["score"] for name, each in whole["baselines"].items()} == {
+        "majority class": 0.509,
+        "linear probe": 0.812,
+    }
     assert whole["created"] == CREATED.isoformat()
     first = whole["trials"][0]
     assert first["candidate"] == record().trials[0].candidate.to_dict() | {"parts": first["candidate"]["parts"]}
     assert first["candidate"]["parts"][0]["settings"]["sites"] == ["q", "v"]
-    assert [rung["accuracy"] for rung in first["curve"]] == [0.70, 0.82, 0.861]
+    assert [rung["score"] for rung in first["curve"]] == [0.70, 0.82, 0.861]
     assert first["outcome"]["measured"]["memory"] == 404 * MIB
     assert [each["status"] for each in whole["trials"]].count("failed") == 2
 
@@ -192,8 +195,8 @@ def test_a_confirmed_front_is_shown_beside_the_scores_of_the_search() -> None:
     for told in (
         "Front trained again with 3 seeds, judged on 400 test rows",
         "Trials 4 and 1 cannot be told apart: they differ by 0.010 (95% interval ",
-        "Trial 1 is more accurate than trial 2: by 0.080 (95% interval ",
-        "accuracies on the same validation rows are 0.031 lower on average",
+        "Trial 1 is better than trial 2: by 0.080 (95% interval ",
+        "scores on the same validation rows are 0.031 worse on average",
         "Not confirmed: trial 6.",
     ):
         assert told in " ".join(said.split())
@@ -250,7 +253,11 @@ def test_facts_of_another_kind_are_left_out(odd: object) -> None:
 def test_confirmations_are_in_json_and_csv_without_their_bits() -> None:
     whole = json.loads(render(record(), "json"))
     assert len(whole["confirmations"]) == 9
-    assert whole["confirmations"][0]["test"] == {"accuracy": 0.835, "rows": 400}
+    assert whole["confirmations"][0]["test"] == {
+        "score": 0.835,
+        "error": pytest.approx(error_of(0.835, 400)),
+        "rows": 400,
+    }
     assert [each["trial"] for each in whole["confirmed"]["members"]] == [4, 1, 2]
     assert whole["confirmed"]["members"][1]["test"]["mean"] == pytest.approx(0.84)
     assert [each["apart"] for each in whole["confirmed"]["neighbours"]] == [False, True]
@@ -262,7 +269,7 @@ def test_confirmations_are_in_json_and_csv_without_their_bits() -> None:
 
 def test_the_json_report_holds_no_number_that_json_does_not_know() -> None:
     whole = json.loads(render(ODD["not a number"], "json"), parse_constant=lambda name: pytest.fail(name))
-    assert whole["trials"][0]["accuracy"] is None
+    assert whole["trials"][0]["score"] is None
 
 
 def small() -> SearchRecord:

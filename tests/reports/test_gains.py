@@ -17,8 +17,8 @@ from autopeft.reports.findings import find, knee_line, no_gain
 from autopeft.reports.format.terminal import text
 from autopeft.reports.gains import better, exceeds
 from autopeft.reports.plots import plots
-from autopeft.trial import Baselines, SearchRecord
-from tests.reports.records import CREATED, MIB, bare, confirmation, record, trial
+from autopeft.trial import SearchRecord
+from tests.reports.records import CREATED, MIB, bare, baselines, confirmation, record, trial
 
 NOTHING = "Nothing on the front beats the linear probe (0.795 ± 0.014) by more than chance."
 
@@ -30,7 +30,7 @@ def judged(*accuracies: float, probe: float = 0.795, majority: float = 0.5, rows
         for number, each in enumerate(accuracies, 1)
     )
     facts = {} if rows is None else {"validation_rows": rows}
-    return SearchRecord("judged", Plan("mini", "a.csv"), CREATED, trials, Baselines(majority, probe), CREATED, facts)
+    return SearchRecord("judged", Plan("mini", "a.csv"), CREATED, trials, baselines(majority, probe), CREATED, facts)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_seeds_that_disagree_make_a_gain_less_sure() -> None:
 
 def test_a_trial_no_better_than_the_probe_is_never_the_best_trade_off() -> None:
     """The cheapest trial would be it, by far: it has nearly all the accuracy."""
-    alike = replace(judged(0.795, 0.835, 0.84, 0.86), baselines=None)
+    alike = replace(judged(0.795, 0.835, 0.84, 0.86), baselines={})
     assert find(alike).knee == alike.trials[0]
     found = find(judged(0.795, 0.835, 0.84, 0.86))
     assert [each.number for each in found.better] == [4, 3, 2]
@@ -111,7 +111,7 @@ def test_the_majority_class_is_the_one_to_beat_where_the_probe_is_worse() -> Non
 @pytest.mark.parametrize("probe", [float("nan"), float("inf")])
 def test_a_baseline_that_is_no_number_is_none(probe: float) -> None:
     found = find(judged(0.6, 0.7, 0.8, probe=probe))
-    assert found.baseline == ("majority class", 0.5)
+    assert found.baseline == ("majority class", baselines(0.5, probe)["majority class"])
     assert len(found.better) == 3
 
 
@@ -123,7 +123,7 @@ def test_without_baselines_everything_may_be_recommended() -> None:
 
 def test_a_confirmed_member_counts_with_its_further_seeds() -> None:
     lucky = judged(0.86)
-    assert better(lucky.trials, 0.795, 872, None) == lucky.trials
+    assert better(lucky, lucky.trials, lucky.baselines["linear probe"], 872, None) == lucky.trials
     again = tuple(replace(confirmation(1, repeat, 0.80, rows=872), step=60) for repeat in (1, 2, 3))
     assert find(replace(lucky, confirmations=again)).better == ()
     of_a_rung = tuple(replace(each, step=30) for each in again)

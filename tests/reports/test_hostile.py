@@ -156,7 +156,8 @@ def test_no_command_prints_what_a_terminal_would_obey(tmp_path: Path) -> None:
     storage = ("--storage", f"sqlite:///{tmp_path}/searches.db")
     with Repository(storage[1]) as repository:
         repository.create(evil())
-    for command in (["list"], ["report"], ["report", "--csv"], ["select"], ["export", evil().name, "1", "--to", "x"]):
+    csv = ["report", "--format", "csv"]
+    for command in (["list"], ["report"], csv, ["select"], ["export", evil().name, "1", "--to", "x"]):
         result = CliRunner().invoke(main, [*command, *storage], catch_exceptions=False)
         assert "calc" in result.output or command[0] == "export"
         assert not obeyed(result.output), command

@@ -40,13 +40,13 @@ from tests.reports.records import ADAPTER, HYBRID, MIB, bare, confirmation, reco
 def begun(**changes: object) -> SearchRecord:
     """The search before its first trial."""
     whole = record()
-    return replace(whole, trials=(), baselines=None, ended=None, turned_away={}, plan=replace(whole.plan, **changes))
+    return replace(whole, trials=(), baselines={}, ended=None, turned_away={}, plan=replace(whole.plan, **changes))
 
 
 def events(interrupted: bool = False) -> list[Event]:
     """A whole search."""
     whole = record()
-    assert whole.baselines is not None
+    assert whole.baselines
     first, second, third = whole.trials[:3]
     said: list[Event] = [Doing("loading the backbone"), Begun(begun()), BaselinesKnown(whole.baselines)]
     said += [TrialBegan(replace(first, curve=())), TurnedAway("memory"), TrialBegan(replace(third, curve=()))]

@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from autopeft.reports.findings import emptiness, failure_lines, find, notes, plan_lines, standard_error, tally
-from autopeft.reports.wording import describe, describe_fully, numbers, show
+from autopeft.objectives import ACCURACY, Objective, score_of, show
+from autopeft.reports.findings import emptiness, failure_lines, find, notes, plan_lines, tally
+from autopeft.reports.wording import describe, describe_fully, numbers
 from autopeft.space.candidate import Candidate, Part
 from autopeft.trial import SearchRecord, Status
 from tests.reports.records import BITFIT, HYBRID, LORA, bare, record, trial
+
+LOSS = score_of("loss", "loss", higher_is_better=False, ideal=None)
 
 
 def test_a_short_description_leaves_out_what_is_not_in_play() -> None:
@@ -30,13 +33,13 @@ def test_a_full_description_has_learning_rates_and_training() -> None:
 @pytest.mark.parametrize(
     ("objective", "value", "said"),
     [
-        ("accuracy", 0.8614, "0.861"),
+        ("score", 0.8614, "0.861"),
         ("memory", 402 * 1024**2, "402 MiB"),
         ("stored", 2048, "2.00 KiB"),
         ("trainable", 73_728, "73.7k"),
         ("flops", 2.5e12, "2.50T"),
-        ("accuracy", None, "-"),
-        ("accuracy", float("nan"), "-"),
+        ("score", None, "-"),
+        ("score", float("nan"), "-"),
     ],
 )
 def test_values_are_shown_with_their_units(objective: str, value: float | None, said: str) -> None:
@@ -49,13 +52,26 @@ def test_long_lists_of_trials_are_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "rows", "error"), [(0.5, 100, 0.05), (1.0, 100, 0.0), (0.5, None, None), (float("nan"), 9, None)]
+    ("metric", "value", "error", "said"),
+    [
+        (ACCURACY, 0.8614, 0.0117, "0.861 ± 0.012"),
+        (ACCURACY, 0.8614, None, "0.861"),
+        (ACCURACY, None, 0.1, "-"),
+        (LOSS, 0.43211, 0.0123, "0.432 ± 0.012"),
+        (LOSS, 12.3456, 0.561, "12.35 ± 0.56"),
+        (LOSS, 1234.5, 23.4, "1234 ± 23"),
+        (LOSS, 0.00012345, 0.0000021, "0.0001234 ± 0.0000021"),
+        (LOSS, 0.43211, 0.0, "0.4321 ± 0"),
+        (LOSS, 0.43211, float("nan"), "0.4321"),
+    ],
 )
-def test_the_standard_error_is_that_of_a_fraction(accuracy: float, rows: int | None, error: float | None) -> None:
-    assert standard_error(accuracy, rows) == error
+def test_a_score_is_shown_in_as_many_digits_as_its_error_allows(
+    metric: Objective, value: float | None, error: float | None, said: str
+) -> None:
+    assert metric.show_with(value, error) == said
 
 
-def test_the_front_is_shown_with_the_most_accurate_first_and_failures_by_reason() -> None:
+def test_the_front_is_shown_with_the_best_first_and_failures_by_reason() -> None:
     found = find(record())
     assert [each.number for each in found.front] == [4, 1, 2, 6]
     assert found.failures == {"out of memory: tried to allocate 2 GiB": (3, 7)}
@@ -73,6 +89,7 @@ def test_lost_trials_are_told_apart_from_failed_ones() -> None:
     told = bare(trial(1), *lost, trial(4, BITFIT, (), status=Status.FAILED, reason=defect))
     found = find(told)
     assert tally(told, found).startswith("4 trials: 1 finished, 1 failed, 2 lost; ")
+
     assert failure_lines(found) == ("Trials 2, 3 lost: the worker was lost: killed", f"Trial 4 failed: {defect}")
     assert {each.name: each.failed for each in found.methods} == {"lora": 0, "bitfit": 1}
     none = bare(*lost)
@@ -89,15 +106,25 @@ def test_trials_that_do_not_beat_the_probe_by_more_than_chance_are_named() -> No
 
 def test_columns_are_those_that_the_plan_speaks_of() -> None:
     def columns(each: SearchRecord) -> tuple[str, ...]:
-        return find(each).objectives
+        return find(each).short_headings
 
     assert columns(record()) == ("accuracy", "memory", "trainable")
-    flops = replace(record(), plan=replace(record().plan, objectives=("accuracy", "flops")))
+    flops = replace(record(), plan=replace(record().plan, objectives=("score", "flops")))
     assert columns(flops) == ("accuracy", "memory", "trainable", "flops")
 
 
 def test_a_plan_is_told_with_its_limits() -> None:
-    said = dict(plan_lines(record().plan))
+    said = dict(plan_lines(record()))
     assert said["budget"] == "peak memory at most 1.00 GiB, trainable at most 1%"
     assert said["search"] == "at most 8 trials"
     assert "memory (less is better)" in said["objectives"]
+
+
+@pytest.mark.parametrize(("trials", "said"), [(None, True), (9, True), (2, False)])
+def test_a_search_that_ended_by_its_time_says_so(trials: int | None, said: bool) -> None:
+    known = bare(trial(1), trial(2))
+    known = replace(known, plan=replace(known.plan, trials=trials, time=1800.0))
+    told = tally(known, find(known))
+    assert ("; the search ended because its time of 30 min 00 s was over." in told) is said
+    running = replace(known, ended=None)
+    assert tally(running, find(running)).endswith("; the search is running or was interrupted.")

@@ -140,7 +140,8 @@ class Place:
             assert all(torch.isfinite(each).all() for each in tensors), folder
             assert len(autopeft.load(folder).predict(["the film was good"])) == 1
         if folders:
-            assert sorted(each for each in folders[0].parent.iterdir() if each.is_dir()) == sorted(folders)
+            there = {each for each in folders[0].parent.iterdir() if each.is_dir()}
+            assert there == {*folders}, sorted(there ^ {*folders})
         return len(folders)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import autopeft
 from autopeft.errors import AutopeftError
-from autopeft.search.prepared_data import marked, take_away
+from autopeft.search.preparing.shared import marked, take_away
 from autopeft.storage.repository import Repository
 from tests.test_cli import run
 from tests.user import user_folder

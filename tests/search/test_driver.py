@@ -53,13 +53,13 @@ class Sitting:
             repository.create(SearchRecord("mine", plan, datetime.now(UTC)))
         record = repository.load("mine")
         self.events: list[Event] = []
-        self.proposer = Proposer(SPACE, plan.objectives, "random", seed=len(record.trials))
+        self.proposer = Proposer(SPACE, record.objectives, "random", seed=len(record.trials))
         finder = Finder(self.proposer, predict, limits or {}, ahead=False)
         tickets = {trial.number: self.proposer.take_up(trial) for trial in record.trials if trial.outcome is None}
         self.driver = Driver(record, finder, repository, self.events.append, tickets)
 
     def finish(self, number: int, accuracy: float = 0.5) -> None:
-        assert self.driver.rung(number, Rung(1, 1, accuracy, 0.1, 1.0))
+        assert self.driver.rung(number, Rung(1, 1, accuracy, 0.02, 0.1, 1.0))
         self.driver.ended(number, Outcome(Status.FINISHED, seconds=1.0))
 
 
@@ -72,7 +72,7 @@ def test_trials_are_numbered_recorded_and_told_until_the_limit(repository: Repos
         assert trial is not None
         sitting.finish(trial.number, 0.1 * trial.number)
     kept = repository.load("mine").trials
-    assert [trial.accuracy for trial in kept] == [0.1, 0.2, pytest.approx(0.3), 0.4]
+    assert [trial.score for trial in kept] == [0.1, 0.2, pytest.approx(0.3), 0.4]
     assert all(trial.status is Status.FINISHED and trial.finished is not None for trial in kept)
     assert len({trial.seed for trial in kept}) == 4
     assert sum(isinstance(event, TrialBegan) for event in sitting.events) == 4
@@ -179,7 +179,7 @@ def test_a_lost_trial_is_given_again_once_as_it_was_and_then_it_is_lost_and_teac
     assert one is not None
     assert two is not None
     assert sitting.driver.next() is None
-    assert sitting.driver.rung(one.number, Rung(1, 2, 0.4, 0.1, 1.0))
+    assert sitting.driver.rung(one.number, Rung(1, 2, 0.4, 0.02, 0.1, 1.0))
     sitting.driver.ended(one.number, LOST)
     assert [event.why for event in sitting.events if isinstance(event, GivenAgain)] == [LOST.reason]
     (kept, _) = repository.load("mine").trials
@@ -226,7 +226,7 @@ def test_time_counts_also_where_no_trial_ended(repository: Repository) -> None:
     trial = sitting.driver.next()
     assert trial is not None
     with patch.object(Driver, "seconds", 41.0):
-        assert sitting.driver.rung(trial.number, Rung(1, 3, 0.5, 0.1, 1.0))
+        assert sitting.driver.rung(trial.number, Rung(1, 3, 0.5, 0.02, 0.1, 1.0))
     assert repository.load("mine").facts["seconds"] == 41.0, "as it would be after a kill"
     with patch.object(Driver, "seconds", 85.0):
         sitting.driver.remember_time()
@@ -295,7 +295,7 @@ def test_after_a_resume_unfinished_trials_come_first_and_no_finished_one_again(r
     assert two is not None
     assert three is not None
     first.finish(one.number)
-    first.driver.rung(two.number, Rung(1, 2, 0.4, 0.1, 1.0))
+    first.driver.rung(two.number, Rung(1, 2, 0.4, 0.02, 0.1, 1.0))
 
     second = Sitting(repository, resumed=True)
     again = [second.driver.next() for _ in range(4)]
@@ -341,7 +341,7 @@ def test_a_candidate_that_cannot_be_attached_is_turned_away(repository: Reposito
 def test_rungs_and_ends_teach_the_proposer_also_of_trials_that_an_earlier_sitting_proposed(
     repository: Repository, resumed: bool
 ) -> None:
-    sitting, rung = Sitting(repository), Rung(1, 1, 0.5, 0.5, 1.0)
+    sitting, rung = Sitting(repository), Rung(1, 1, 0.5, 0.02, 0.5, 1.0)
     begun = sitting.driver.next()
     if resumed:
         sitting = Sitting(repository, resumed=True)

@@ -10,7 +10,7 @@ Curve = tuple[Rung, ...]
 
 
 def curve(*accuracies: float) -> Curve:
-    return tuple(Rung(step, 3, accuracy, 1.0, float(step)) for step, accuracy in enumerate(accuracies, 1))
+    return tuple(Rung(step, 3, accuracy, 0.02, 1.0, float(step)) for step, accuracy in enumerate(accuracies, 1))
 
 
 def test_each_end_is_what_it_has_and_what_another_gained_after_the_same_rung() -> None:

@@ -11,6 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 from autopeft.errors import AutopeftError, CannotAttach
+from autopeft.objectives import objectives_named
 from autopeft.search.finder import Considered, Finder, Predict
 from autopeft.search.proposer import Proposer, default_params
 from autopeft.space.candidate import Candidate
@@ -36,7 +37,7 @@ def finder(request: pytest.FixtureRequest) -> Iterator[Finder]:
 
 
 def _proposer() -> Proposer:
-    return Proposer(SPACE, ("accuracy", "memory", "trainable"), "random", seed=0)
+    return Proposer(SPACE, objectives_named(("score", "memory", "trainable")), "random", seed=0)
 
 
 def test_finding_ends_with_the_first_that_keeps_the_limits_and_tells_of_all_before(finder: Finder) -> None:
@@ -157,7 +158,9 @@ def test_outcomes_are_learned_before_the_next_proposal() -> None:
         (*_, first) = finder.find()
         assert first.costs is not None
         trial = Trial(1, first.proposal.candidate, first.costs, first.proposal.params, seed=0)
-        finder.tell(first.proposal.ticket, replace(trial, status=Status.FINISHED, curve=(Rung(1, 1, 0.5, 0.1, 1.0),)))
+        finder.tell(
+            first.proposal.ticket, replace(trial, status=Status.FINISHED, curve=(Rung(1, 1, 0.5, 0.02, 0.1, 1.0),))
+        )
         list(finder.find())
     told = proposer.study.trials[first.proposal.ticket]
     assert told.state is TrialState.COMPLETE

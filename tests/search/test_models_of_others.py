@@ -100,4 +100,4 @@ def test_a_search_runs_code_that_comes_with_the_model_only_where_the_plan_trusts
     search.export(1, place / "trusted", trust_remote_code=True)
     with pytest.raises(AutopeftError, match="program code that comes with it"):
         autopeft.load(place / "trusted")
-    assert autopeft.load(place / "trusted", trust_remote_code=True).labels == ("negative", "positive")
+    assert autopeft.load(place / "trusted", trust_remote_code=True).task.classes == ("negative", "positive")

@@ -52,7 +52,7 @@ class SharingWorker:
         began = time.time()
         does = trial.candidate.name
         try:
-            yield Rung(1, 1, 0.5, 1.0, 1.0)
+            yield Rung(1, 1, 0.5, 0.02, 1.0, 1.0)
             if does == "meet":
                 self._meet(trial)
             facts = {

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 import pytest
 
 from autopeft.errors import CannotAttach
+from autopeft.objectives import Objective, objectives_named
 from autopeft.search.portfolio import in_order, portfolio
 from autopeft.search.proposer import default_params
 from autopeft.space.candidate import Candidate
 from autopeft.space.space import load_space
 from autopeft.trial import Costs
 
-OBJECTIVES = ("accuracy", "memory", "trainable")
+OBJECTIVES = objectives_named(("score", "memory", "trainable"))
 MIB = 2**20
 MINILM: Mapping[str, tuple[int, int]] = {
     "adalora": (110_736, 325),
@@ -41,7 +42,7 @@ NAMES = tuple(MINILM)
 COSTS = [Costs(trainable, memory * MIB, 4 * trainable, 1) for trainable, memory in MINILM.values()]
 
 
-def names(objectives: tuple[str, ...] = OBJECTIVES, most: int = 8) -> list[str]:
+def names(objectives: tuple[Objective, ...] = OBJECTIVES, most: int = 8) -> list[str]:
     return [NAMES[at] for at in in_order(COSTS, objectives, most)]
 
 
@@ -67,14 +68,12 @@ def test_the_order_does_not_depend_on_how_far_off_an_outlier_is() -> None:
 
 
 def test_without_costs_among_the_objectives_the_largest_comes_first() -> None:
-    assert names(("accuracy",), 2) == ["full", "unipelt"]
+    assert names(objectives_named(("score",)), 2) == ["full", "unipelt"]
 
 
-@pytest.mark.parametrize(
-    "objectives", [("accuracy", "trainable"), ("accuracy", "memory", "trainable", "stored", "flops")]
-)
+@pytest.mark.parametrize("objectives", [("score", "trainable"), ("score", "memory", "trainable", "stored", "flops")])
 def test_any_objectives_give_an_order_of_distinct_candidates(objectives: tuple[str, ...]) -> None:
-    order = in_order(COSTS, objectives, 30)
+    order = in_order(COSTS, objectives_named(objectives), 30)
     assert sorted(order) == list(range(len(COSTS)))
 
 
@@ -97,7 +96,7 @@ def test_where_memory_counts_the_first_candidates_are_lean_and_otherwise_at_thei
     assert {params["method"] for params in lean} == set(SPACE.methods)
     assert not any(params["training.gradient_checkpointing"] for params in lean)
     assert {params["training.batch_size"] for params in lean} == {16}
-    plain = portfolio(SPACE, predict, ("accuracy", "trainable"), {})
+    plain = portfolio(SPACE, predict, objectives_named(("score", "trainable")), {})
     assert sorted(params["method"] for params in plain) == sorted(SPACE.methods)
     assert all(params == default_params(SPACE, params["method"]) for params in plain)
 

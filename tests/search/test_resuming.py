@@ -13,15 +13,17 @@ import pytest
 import autopeft
 from autopeft.artifacts import read_description
 from autopeft.backbone.load import quietly
+from autopeft.backbone.place import pinned
 from autopeft.errors import AutopeftError
 from autopeft.events import BaselinesKnown, Doing, Event, TrialReported
 from autopeft.plan import Plan
-from autopeft.search.sameness import BACKBONE, REVISION, as_known, pinned, require_same_backbone
+from autopeft.search.limits import extended
+from autopeft.search.sameness import BACKBONE, REVISION, as_known, require_same_backbone
 from autopeft.search.search import _stem
 from autopeft.shipped import shipped
 from autopeft.storage.repository import Repository
-from autopeft.trial import Status
-from tests.reports.records import bare, trial
+from autopeft.trial import SearchRecord, Status
+from tests.reports.records import BITFIT, bare, trial
 from tests.tiny import tiny
 from tests.user import user_folder
 
@@ -29,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 DRIVER = """
 import sys
 from autopeft.storage.repository import Repository
-from autopeft.trial import Status
+from autopeft.trial import SearchRecord, Status
 from tests.reports.records import CREATED, bare, trial
 
 with Repository(sys.argv[1]) as repository:
@@ -138,6 +140,23 @@ def test_a_folder_that_an_earlier_version_did_not_mark_is_gone_on_with_and_a_mar
     assert all(search.has_weights(number) for number in (1, 2))
 
 
+def test_weights_of_a_trial_that_is_trained_again_are_gone_before_it_has_new_ones(place: Path, tmp_path: Path) -> None:
+    """Its worker wrote them and was killed before anybody knew; this time it may be stopped early."""
+    settings = options(place, storage=f"sqlite:///{tmp_path}/begun.db", folder=str(tmp_path), name="begun", trials=2)
+
+    def interrupt_at_the_second(event: Event) -> None:
+        if isinstance(event, TrialReported) and event.trial.number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        autopeft.search(**settings, on_event=interrupt_at_the_second)
+    (folder,) = tmp_path.glob("begun-*")
+    shutil.copytree(folder / "0001", folder / "0002")
+    with pytest.raises(KeyboardInterrupt):
+        autopeft.resume("begun", **{name: settings[name] for name in where(place)}, on_event=interrupt_at_the_second)
+    assert {path.name for path in folder.iterdir()} == {".autopeft-search", "0001"}
+
+
 def test_names_that_are_found_for_two_searches_at_once_differ(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autopeft.search.search._stem", lambda _: "reviews-now")
     inner: list[autopeft.Search] = []
@@ -178,6 +197,83 @@ def test_nothing_goes_on_on_another_backbone(place: Path, tmp_path: Path) -> Non
     assert Doing("leaving out 1 of 1 past searches on this model: its weights were others then") in told
     resumed = autopeft.resume("begun", model=str(place / "model"), **resources)
     assert resumed.trials[0].status is Status.FINISHED, "on the backbone that it began with, wherever that lies now"
+
+
+def test_a_finished_search_goes_on_with_more_trials_in_their_turn(place: Path) -> None:
+    settings = options(place, methods="bitfit,ia3", name="more", trials=2, sampler="random", seed=3)
+    first = autopeft.search(**settings).record
+    assert first.ended is not None
+    told: list[Event] = []
+    more = autopeft.resume("more", trials=4, **where(place), on_event=told.append)
+    assert more.trials[:2] == autopeft.open("more", storage=settings["storage"]).trials[:2]
+    assert [trial.number for trial in more.trials] == [1, 2, 3, 4]
+    assert all(trial.status is not Status.TRAINING and more.has_weights(trial.number) for trial in more.trials)
+    assert (more.plan.trials, first.plan.trials) == (4, 2)
+    assert more.record.ended is not None
+    assert more.record.ended > first.ended
+    assert more.record.facts["seconds"] > first.facts["seconds"]
+    assert not any(isinstance(event, TrialReported) and event.trial.number < 3 for event in told)
+    assert len({str(trial.params) for trial in more.trials}) == 4, "no proposal of the first sitting again"
+    with pytest.raises(AutopeftError, match="search 'more' has 4 trials already; give more than that by --trials"):
+        autopeft.resume("more", trials=4, **where(place))
+    assert more.refresh().plan.trials == 4
+
+
+def test_more_trials_that_are_interrupted_are_remembered_and_confirmed_at_the_end(place: Path) -> None:
+    autopeft.search(**options(place, name="further", trials=1, confirm=1))
+
+    def interrupt_at_the_second(event: Event) -> None:
+        if isinstance(event, TrialReported) and event.trial.number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        autopeft.resume("further", trials=3, **where(place), on_event=interrupt_at_the_second)
+    interrupted = autopeft.open("further", storage=where(place)["storage"])
+    assert (interrupted.record.ended, interrupted.plan.trials) == (None, 3)
+    done = autopeft.resume("further", **where(place))
+    assert len(done.trials) == 3
+    assert {trial.number for trial in done.front} <= {each.number for each in done.record.confirmations}
+
+
+ENDED = bare(trial(1), trial(2))
+OF_TIME = replace(ENDED, plan=replace(ENDED.plan, trials=None, time=600.0), facts={"seconds": 599.0})
+
+
+@pytest.mark.parametrize(
+    ("known", "given", "limits"),
+    [
+        (replace(ENDED, plan=replace(ENDED.plan, trials=2)), {"trials": 3}, (3, None)),
+        (replace(ENDED, plan=replace(ENDED.plan, trials=2)), {"time": "2h"}, (None, 7200.0)),
+        (OF_TIME, {"time": "2h"}, (None, 7200.0)),
+        (OF_TIME, {"trials": 3}, (3, None)),
+        (OF_TIME, {"trials": 3, "time": "1h"}, (3, 3600.0)),
+        (replace(OF_TIME, ended=None, facts={"seconds": 60.0}), {"trials": 3}, (3, 600.0)),
+        (bare(trial(1), ended=False), {"trials": 8}, (8, None)),
+    ],
+)
+def test_a_limit_that_is_given_takes_the_place_of_the_one_that_was_reached(
+    known: SearchRecord, given: dict[str, Any], limits: tuple[int | None, float | None]
+) -> None:
+    now = extended(known, given.get("trials"), given.get("time"))
+    assert (now.plan.trials, now.plan.time) == limits
+    assert now.ended is None
+    assert extended(known, None, None) is known
+
+
+@pytest.mark.parametrize(
+    ("given", "answer"),
+    [
+        ({"trials": 2}, "search 'bare' has 2 trials already; give more than that by --trials."),
+        ({"trials": 0}, "trials must be at least 1, not 0."),
+        ({"time": "9m"}, "search 'bare' took 9 min 59 s already, and --time counts all of it; give more."),
+        ({"time": 2}, "time: 2 seconds? Write 2h or 2m or 2s."),
+        ({"trials": 9, "time": "9m"}, "search 'bare' took 9 min 59 s already"),
+    ],
+)
+def test_a_limit_that_is_reached_already_is_answered(given: dict[str, Any], answer: str) -> None:
+    with pytest.raises(AutopeftError) as caught:
+        extended(OF_TIME, given.get("trials"), given.get("time"))
+    assert str(caught.value).startswith(answer)
 
 
 class _Backbone:
@@ -280,3 +376,15 @@ def test_a_project_that_was_moved_whole_goes_on_from_where_it_lies_now(
     search.confirm(1, workers=0, model="model", data="reviews.csv")
     search.confirm(2, workers=0)
     assert len(search.record.confirmations) == 2
+
+
+def test_a_search_and_a_trial_say_what_they_are_in_one_line(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path}/searches.db"
+    with Repository(storage) as repository:
+        repository.create(bare(trial(1), trial(2, BITFIT, (), status=Status.FAILED)))
+        repository.create(replace(bare(trial(1, BITFIT, (), status=Status.TRAINING)), name="new"))
+    search = autopeft.open("bare", storage=storage)
+    assert repr(search) == "<Search 'bare': 2 trials, 1 on the front>"
+    assert repr(search.trial(1)) == "<Trial 1: lora, finished, accuracy 0.800, memory 402 MiB, trainable 73.7k>"
+    assert repr(search.trial(2)) == "<Trial 2: bitfit, failed, memory 402 MiB, trainable 73.7k>"
+    assert repr(autopeft.open("new", storage=storage)) == "<Search 'new': 1 trial, none on the front>"

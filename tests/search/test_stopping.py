@@ -6,18 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autopeft.objectives import objectives_named, score_of
 from autopeft.search.stopping import goes_on
 from autopeft.trial import Costs, Rung, Status, Trial
 from tests.search.toys import trial
 
-OBJECTIVES = ("accuracy", "memory", "trainable")
+OBJECTIVES = objectives_named(("score", "memory", "trainable"))
 RUNGS = 3
 
 
 def at(number: int, accuracies: list[float], trainable: int = 10, memory: int = 100) -> Trial:
-    curve = tuple(Rung(step, RUNGS, value, 1.0, float(step)) for step, value in enumerate(accuracies, 1))
+    curve = tuple(Rung(step, RUNGS, value, 0.02, 1.0, float(step)) for step, value in enumerate(accuracies, 1))
     status = Status.FINISHED if len(curve) == RUNGS else Status.TRAINING
     return replace(trial(number), status=status, curve=curve, predicted=Costs(trainable, memory, 4 * trainable, 1))
+
+
+def turned(trial: Trial) -> Trial:
+    return replace(trial, curve=tuple(replace(rung, score=-rung.score) for rung in trial.curve))
 
 
 def gaining(*gains: float, trainable: int = 10, memory: int = 100, start: float = 0.6) -> list[Trial]:
@@ -53,6 +58,8 @@ def test_a_trial_goes_on_while_it_may_end_above_all_that_cost_no_more(
 ) -> None:
     assert goes_on(mine, others, OBJECTIVES) is expected
     assert goes_on(mine, [*others[::-1], mine], OBJECTIVES) is expected
+    lossy = (score_of("loss", "loss", higher_is_better=False, ideal=None), *OBJECTIVES[1:])
+    assert goes_on(turned(mine), [turned(each) for each in others], lossy) is expected, "the same of a loss"
 
 
 @pytest.mark.parametrize("status", [Status.TRAINING, Status.STOPPED, Status.FAILED])
@@ -69,7 +76,7 @@ def test_gains_are_those_of_the_eight_that_were_nearest_at_the_rung() -> None:
 
 
 def test_trainings_too_short_for_all_rungs_are_rivals_but_tell_nothing_of_gains() -> None:
-    short = Rung(2, 2, 0.9, 1.0, 2.0)
+    short = Rung(2, 2, 0.9, 0.02, 1.0, 2.0)
     others = [replace(at(number, []), status=Status.FINISHED, curve=(short,)) for number in range(2, 9)]
     assert goes_on(at(1, [0.1, 0.2]), others, OBJECTIVES)
     dearer = [replace(each, number=each.number + 10) for each in gaining(0.1, 0.1, 0.1, trainable=11)]
@@ -102,4 +109,4 @@ def test_a_higher_accuracy_never_stops_a_trial_among_equal_gains(
 
 
 def test_without_cheap_objectives_all_trials_are_compared() -> None:
-    assert not goes_on(at(1, [0.1], trainable=1), gaining(0.2, 0.2, 0.2), ("accuracy",))
+    assert not goes_on(at(1, [0.1], trainable=1), gaining(0.2, 0.2, 0.2), OBJECTIVES[:1])

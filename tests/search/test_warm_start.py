@@ -11,6 +11,7 @@ import pytest
 import autopeft
 from autopeft.errors import CannotAttach
 from autopeft.events import BaselinesKnown, Doing, Event
+from autopeft.objectives import objectives_named
 from autopeft.plan import Plan
 from autopeft.search.proposer import Proposer, default_params
 from autopeft.search.sameness import BACKBONE
@@ -45,7 +46,7 @@ def predict(candidate: Candidate) -> Costs:
 
 def trial(number: int, params: Mapping[str, Any], accuracy: float, space: Space = QUICK) -> Trial:
     candidate = space.draw(Recalled(params))
-    curve = (Rung(1, 1, accuracy, 0.1, 1.0),)
+    curve = (Rung(1, 1, accuracy, 0.02, 0.1, 1.0),)
     return Trial(number, candidate, predict(candidate), params, 0, Status.FINISHED, curve, Outcome(Status.FINISHED))
 
 
@@ -91,7 +92,7 @@ def test_places_on_a_front_count_and_not_accuracies_of_different_data() -> None:
 
 
 def _easier(trial: Trial) -> Trial:
-    return replace(trial, curve=tuple(replace(rung, accuracy=rung.accuracy + 0.35) for rung in trial.curve))
+    return replace(trial, curve=tuple(replace(rung, score=rung.score + 0.35) for rung in trial.curve))
 
 
 def test_what_several_searches_found_is_tried_once_and_the_order_of_searches_decides_nothing() -> None:
@@ -180,14 +181,14 @@ def test_draws_of_another_space_become_this_ones_which_can_be_proposed() -> None
     full = searched((lora(2, DEFAULT), 0.8), space=DEFAULT)
     assert begun(full) == [lora(2)]
     for space, first in ((DEFAULT, params), (QUICK, lora(2))):
-        proposer = Proposer(space, ("accuracy", "memory"), "random", seed=0)
+        proposer = Proposer(space, objectives_named(("score", "memory")), "random", seed=0)
         proposer.begin_with(first)
         assert proposer.propose().params == first
 
 
 def test_any_objectives_will_do_and_nothing_gives_nothing() -> None:
     past = searched((lora(2), 0.8), (lora(8), 0.9))
-    for objectives, first in ((("accuracy",), lora(8)), (("memory", "overhead"), lora(2))):
+    for objectives, first in ((("score",), lora(8)), (("memory", "overhead"), lora(2))):
         new = replace(NEW, plan=replace(NEW.plan, objectives=objectives))
         assert warm_start([past], new, QUICK, predict, {}) == (first,)
     assert begun() == []

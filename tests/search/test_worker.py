@@ -3,7 +3,6 @@
 import errno
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from unittest.mock import patch
 
@@ -60,8 +59,8 @@ def test_a_trained_trial_can_be_loaded_and_is_as_accurate_as_it_said(worker: Tra
     assert last.measured is not None
     trained = load(worker._job.artifacts.parent / last.artifact)
     data = worker._validation
-    logits = torch.cat([trained.classifier(data.batch([row])) for row in range(len(data))])
-    assert worker._task.metric(logits, torch.tensor(data.labels)) == rungs[-1].accuracy
+    answers = torch.cat([trained.model(data.batch([row])).argmax(-1) for row in range(len(data))])
+    assert (answers.numpy() == data.targets.values).mean() == rungs[-1].score
 
 
 @pytest.mark.parametrize("has_it", [True, False])
@@ -74,10 +73,12 @@ def test_a_loaded_trial_predicts_in_the_precision_that_its_score_was_measured_in
     assert isinstance(rungs[-1], Rung)
     trained = load(worker._job.artifacts.parent / last.artifact)
     assert trained.description.precision == ("bfloat16" if has_it else "float32")
-    words = [worker._validation.ids[start:end] for start, end in pairwise(worker._validation.offsets)]
+    data = worker._validation
+    words = [data.columns["input_ids"][row] for row in range(len(data))]
     predicted = trained.predict([trained.backbone.tokenizer.decode(each) for each in words])
-    right = [trained.labels[label] == each for label, each in zip(worker._validation.labels, predicted, strict=True)]
-    assert sum(right) / len(right) == pytest.approx(rungs[-1].accuracy)
+    classes = trained.task.classes  # type: ignore[attr-defined]
+    right = [classes[label] == each for label, each in zip(data.targets.values, predicted, strict=True)]
+    assert sum(right) / len(right) == pytest.approx(rungs[-1].score)
     assert trained.description.fingerprint == worker._backbone.fingerprint
 
 
@@ -89,7 +90,7 @@ def test_the_same_trial_gives_the_same_weights(worker: TrainingWorker) -> None:
 
 def raising(error: Exception) -> Callable[..., Iterator[Rung]]:
     def train(*_: object, **__: object) -> Iterator[Rung]:
-        yield Rung(1, 2, 0.5, 0.7, 0.1)
+        yield Rung(1, 2, 0.5, 0.02, 0.7, 0.1)
         raise error
 
     return train

@@ -70,7 +70,7 @@ class ToyWorker:
         facts = {"process": os.getpid(), "before": self._trained - 1}
         try:
             for step in range(1, 4):
-                yield Rung(step, 3, step / 4, 1.0, float(step))
+                yield Rung(step, 3, step / 4, 0.02, 1.0, float(step))
                 if does == "die":
                     os.kill(os.getpid(), signal.SIGKILL)
                 if does == "crash":

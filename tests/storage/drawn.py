@@ -5,11 +5,13 @@ from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
 
+from autopeft.objectives import ACCURACY, score_of
 from autopeft.plan import Plan
 from autopeft.space.candidate import Candidate, Part, Training
-from autopeft.trial import Answers, Baselines, Confirmation, Costs, Outcome, Rung, SearchRecord, Status, Trial
+from autopeft.trial import Answers, Baseline, Confirmation, Costs, Outcome, Rung, SearchRecord, Status, Trial
 
 whole = st.integers(min_value=0, max_value=2**63 - 1)
 names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
@@ -28,12 +30,25 @@ candidates = st.builds(Candidate, names, st.lists(parts, max_size=2).map(tuple),
 by_part = st.dictionaries(names, whole, max_size=3)
 costs = st.builds(Costs, whole, whole, whole, whole, by_part, st.none() | whole, st.none() | st.floats(0, 10))
 scores = st.floats(-1e9, 1e9) | st.just(math.nan)
-rungs = st.builds(Rung, whole, whole, scores, st.floats(), st.floats())
-outcomes = st.builds(Outcome, st.sampled_from(Status), names, st.floats(), st.none() | costs, names, facts)
-answers = st.builds(
-    lambda accuracy, right: Answers(accuracy, 8 * len(right) - 3, right), scores, st.binary(min_size=1, max_size=20)
+rungs = st.builds(
+    Rung, whole, whole, scores, scores, st.floats(), st.floats(), st.dictionaries(names, st.floats(), max_size=2)
 )
-whole_answers = st.builds(Answers, st.floats(0, 1), st.just(16), st.binary(min_size=2, max_size=2))
+answers = st.builds(
+    lambda score, values: Answers.of(score, np.array(values)),
+    scores,
+    st.lists(st.floats(width=32), min_size=1, max_size=20),
+)
+outcomes = st.builds(
+    Outcome, st.sampled_from(Status), names, st.floats(), st.none() | costs, names, facts, st.none() | answers
+)
+whole_answers = st.builds(
+    lambda values: Answers.of(float(np.mean(values)), np.array(values)),
+    st.lists(st.floats(-1e6, 1e6, width=32), min_size=16, max_size=16),
+)
+baselines = st.dictionaries(
+    names, st.builds(Baseline, scores, scores, st.none() | st.floats(), st.none() | answers), max_size=3
+)
+metrics = st.builds(score_of, names, names, st.booleans(), st.none() | st.just(1.0) | st.floats(-1e9, 1e9))
 
 
 def confirmations(number: int) -> st.SearchStrategy[Confirmation]:
@@ -94,7 +109,7 @@ odd_facts = st.dictionaries(
 """What another version, or a hand, may have left there."""
 wild = st.tuples(
     *(st.lists(each, min_size=1, max_size=4) for each in (st.floats(0, 1), st.floats(0, 1) | st.floats()))
-).map(lambda drawn: tuple(Rung(n, 9, value, value, value) for n, value in enumerate([*drawn[0], *drawn[1]], 1)))
+).map(lambda drawn: tuple(Rung(n, 9, value, 0.02, value, value) for n, value in enumerate([*drawn[0], *drawn[1]], 1)))
 
 
 @st.composite
@@ -109,11 +124,13 @@ def records(draw: st.DrawFn) -> SearchRecord:
         Plan("mini", "data.csv"),
         draw(moments),
         tuple(drawn),
-        draw(st.none() | st.builds(Baselines, st.floats(), st.floats())),
+        draw(baselines),
         draw(st.none() | moments),
         draw(known_facts) | draw(facts) | draw(odd_facts),
         draw(st.dictionaries(names, st.integers(0, 2**63), max_size=3)),
         tuple(confirmed),
+        draw(names),
+        draw(st.just(ACCURACY) | metrics),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from autopeft.plan import Budget, Plan
 from autopeft.sizes import Share
 from autopeft.storage.models import Base
 from autopeft.storage.repository import Repository, Summary
-from autopeft.trial import Baselines, Confirmation, Costs, Outcome, Rung, SearchRecord, Status, Trial
+from autopeft.trial import Answers, Baseline, Confirmation, Costs, Outcome, Rung, SearchRecord, Status, Trial
 from tests.reports.records import ADAPTER, CREATED, LORA, bare, confirmation, record, trial
 from tests.storage.drawn import comparable, confirmations, moments, trials
 
@@ -133,14 +134,15 @@ def test_both_costs_come_back_with_their_parts(repository: Repository) -> None:
 
 
 def test_numbers_that_are_not_finite_come_back(repository: Repository) -> None:
-    rung = Rung(1, 2, math.nan, math.inf, -math.inf)
+    rung = Rung(1, 2, math.nan, 0.02, math.inf, -math.inf)
     outcome = Outcome(Status.FAILED, "the loss", math.nan, facts={"losses": [1.0, math.nan, -math.inf]})
     one = replace(trial(1), curve=(rung,), outcome=outcome)
     repository.record("bare", one)
-    repository.update("bare", baselines=Baselines(0.5, math.nan))
+    odd = {"majority class": Baseline(0.5, 0.01), "linear probe": Baseline(math.nan, math.nan)}
+    repository.update("bare", baselines=odd)
     loaded = repository.load("bare")
     assert comparable(loaded.trials) == comparable((one,))
-    assert comparable(loaded.baselines) == comparable(Baselines(0.5, math.nan))
+    assert comparable(loaded.baselines) == comparable(odd)
 
 
 def test_a_reason_may_hold_any_characters(repository: Repository) -> None:
@@ -161,8 +163,8 @@ def test_a_plan_comes_back_with_exact_shares_and_moments_in_utc(
         text=("a", "b"),
         label="y",
         methods=("lora",),
-        objectives=("accuracy", "flops"),
-        budget=Budget(memory=2**40, trainable=Share(fraction), accuracy_at_least=0.1),
+        objectives=("score", "flops"),
+        budget=Budget(memory=2**40, trainable=Share(fraction), score=0.1),
         time=5400.5,
     )
     recorded = SearchRecord(f"search {len(repository.names())}", plan, moment)
@@ -183,7 +185,7 @@ def test_a_search_is_forgotten_with_all_that_belongs_to_it_and_no_other(reposito
 
 def test_what_is_updated_changes_and_nothing_else(repository: Repository) -> None:
     given: dict[str, object] = {
-        "baselines": Baselines(0.5, 0.8),
+        "baselines": {"mean": Baseline(0.5, 0.1, 1.5, Answers.of(0.5, np.arange(2)))},
         "facts": {"seconds": 1.5, "labels": ["no", "yes"]},
         "turned_away": {"memory": 3},
         "ended": CREATED + timedelta(hours=1),

@@ -4,11 +4,12 @@ So sizes are known before anything is decoded where the file tells them, and oth
 kept once, some thousand rows at a time.
 """
 
+import json
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -63,7 +64,8 @@ def read_parquet(path: Path, request: Request) -> pd.DataFrame:
         # One group at a time, for pyarrow cannot join what is nested and kept once in each.
         batches = (batch for at in range(len(groups)) for batch in file.iter_batches(rows, row_groups=[at]))
         tables = _counted((pa.Table.from_batches([batch]) for batch in batches), path, request.allowance)
-        return _with_bytes_as_text(as_frame((_plain(table, schema) for table in tables), schema.names), schema)
+        frame = _with_bytes_as_text(as_frame((_plain(table, schema) for table in tables), schema.names), schema)
+    return with_class_names(frame, _features(schema))
 
 
 def as_frame(tables: Iterable[Any], names: list[str]) -> pd.DataFrame:
@@ -74,6 +76,42 @@ def as_frame(tables: Iterable[Any], names: list[str]) -> pd.DataFrame:
         if table.num_rows
     ]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=names, dtype=object)
+
+
+def with_class_names(frame: pd.DataFrame, features: Mapping[str, Any]) -> pd.DataFrame:
+    """Classes as their names, single or in lists, where the features of `datasets` give them, as plain values.
+
+    None where there is none (-1 in the test splits of benchmarks).
+    """
+    for at, column in enumerate(frame.columns):
+        feature = features.get(column)
+        inner = feature.get("feature", feature) if isinstance(feature, dict) else feature
+        inner = inner[0] if isinstance(inner, list) and inner else inner
+        names = inner.get("names") if isinstance(inner, dict) else None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            continue
+        by_index = dict(enumerate(names))
+        cells = frame.iloc[:, at].tolist()
+        if all(_is_index(index) for cell in cells for index in (cell if _is_list(cell) else [cell])):
+            named = [list(map(by_index.get, cell)) if _is_list(cell) else by_index.get(cell) for cell in cells]
+            frame.isetitem(at, cast(Any, pd.Series(named, index=frame.index, dtype=object)))
+    return frame
+
+
+def _is_list(cell: object) -> bool:
+    return isinstance(cell, list | np.ndarray)
+
+
+def _is_index(value: object) -> bool:
+    return value is None or isinstance(value, int | np.integer)
+
+
+def _features(schema: Any) -> Mapping[str, Any]:
+    """What `datasets` wrote of its columns into a file."""
+    with suppress(ValueError, RecursionError, TypeError, KeyError):
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return features if isinstance(features, dict) else {}
+    return {}
 
 
 def sliced(dataset: Any, path: object, allowance: Allowance) -> Iterator[Any]:

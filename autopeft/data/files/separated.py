@@ -48,7 +48,11 @@ class _Dialect:
 
 def read_separated(path: Path, request: Request) -> pd.DataFrame:
     """A table of texts, where an empty one may be a missing one. Raises AutopeftError."""
-    text = decoded(path, request.allowance)
+    return separated_table(path, decoded(path, request.allowance), request)
+
+
+def separated_table(path: Path, text: str, request: Request) -> pd.DataFrame:
+    """The table of a file that holds this text. Raises AutopeftError."""
     rows = _rows(path, text, request)
     header, held = [name.strip() for name in rows[0]], rows[1:]
     whole = [row for row in held if [cell.strip() for cell in row] != header]

@@ -10,14 +10,13 @@ from io import StringIO
 from typing import Any
 
 from autopeft.confirmed import Member
-from autopeft.plan import OBJECTIVES
+from autopeft.objectives import COSTS
 from autopeft.reports.findings import find
 from autopeft.reports.harmless import harmless, harmless_cell
 from autopeft.reports.wording import first_line
 from autopeft.space.candidate import Candidate
 from autopeft.trial import SearchRecord, Trial
 
-_COSTS = tuple(name for name in OBJECTIVES if name != "accuracy")
 _MEASURED = ("set_up_seconds", "seconds_per_step", "examples_per_second", "latency", "latency_bare", "bytes_on_disk")
 """Facts of an outcome that are numbers."""
 _CONFIRMED = (
@@ -35,6 +34,7 @@ def render(record: SearchRecord) -> str:
     rows = [
         _row(trial)
         | {
+            "metric": record.metric.name,
             "front": int(trial.number in on_front),
             "knee": int(found.knee is not None and trial.number == found.knee.number),
         }
@@ -48,9 +48,11 @@ def render(record: SearchRecord) -> str:
         "front",
         "knee",
         "method",
-        "accuracy",
-        *_COSTS,
-        *(f"measured_{name}" for name in _COSTS),
+        "metric",
+        "score",
+        "error",
+        *COSTS,
+        *(f"measured_{name}" for name in COSTS),
     ]
     first += [*_MEASURED, *_CONFIRMED, "seconds", "seed", "started", "finished", "reason"]
     settings = sorted({name for row in rows for name in row} - set(first))
@@ -68,9 +70,10 @@ def _row(trial: Trial) -> dict[str, Any]:
         "trial": trial.number,
         "status": trial.status.value,
         "method": trial.candidate.name,
-        "accuracy": "" if trial.accuracy is None else trial.accuracy,
-        **{name: getattr(trial.predicted, name) for name in _COSTS},
-        **({f"measured_{name}": getattr(measured, name) for name in _COSTS} if measured else {}),
+        "score": _cell(trial.score),
+        "error": _cell(trial.error),
+        **{name: getattr(trial.predicted, name) for name in COSTS},
+        **({f"measured_{name}": getattr(measured, name) for name in COSTS} if measured else {}),
         **({name: outcome.facts[name] for name in _MEASURED if name in outcome.facts} if outcome else {}),
         "seconds": round(outcome.seconds, 3) if outcome else "",
         "seed": trial.seed,

@@ -4,6 +4,7 @@ Without JavaScript, or printed, the tables say everything that the plots show.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +14,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from autopeft.objectives import show
 from autopeft.reports import confirmations, costs
+from autopeft.reports.apart import apart
 from autopeft.reports.findings import (
     Findings,
     baseline_rows,
@@ -29,7 +32,7 @@ from autopeft.reports.findings import (
 from autopeft.reports.format.json import plain
 from autopeft.reports.harmless import harmless
 from autopeft.reports.plots import plots
-from autopeft.reports.wording import describe, describe_fully, heading, plural, show, why
+from autopeft.reports.wording import describe_fully, plural, why
 from autopeft.sizes import show_seconds
 from autopeft.trial import SearchRecord, Trial
 
@@ -47,6 +50,7 @@ def render(record: SearchRecord) -> str:
     record = harmless(record)
     found = find(record)
     drawn = plots(record, found)
+    named, all_named = apart(found.front), apart(record.trials)
     return _template().render(
         record=record,
         found=found,
@@ -56,11 +60,13 @@ def render(record: SearchRecord) -> str:
         plotly=Markup(get_plotlyjs()) if drawn else "",
         described=[str(line) for line in record.facts.get("data", ())],
         labels=[str(label) for label in record.facts.get("labels", ())],
-        front=[_front_row(found, trial) for trial in found.front],
-        headings=[heading(name) for name in found.objectives],
-        baselines=[(name, _baseline_row(found, accuracy)) for name, accuracy in baseline_rows(record)],
+        front=[_front_row(found, trial, named[trial.number]) for trial in found.front],
+        headings=found.headings,
+        baselines=[
+            (name, found.cells_of_baseline(each)) for name, each in baseline_rows(record.baselines, record.metric)
+        ],
         cost_headings=costs.HEADINGS,
-        costs=[(trial.number, describe(trial.candidate), costs.cells(trial)) for trial in found.front],
+        costs=[(trial.number, named[trial.number], costs.cells(trial)) for trial in found.front],
         confirmed=_confirmed(record, found),
         emptiness=emptiness(record, found),
         tally=tally(record, found),
@@ -70,7 +76,7 @@ def render(record: SearchRecord) -> str:
         methods=[
             (
                 each,
-                found.accuracy(each.best.accuracy),
+                found.score(each.best),
                 show("trainable", each.best.value("trainable")),
                 show("memory", each.best.value("memory")),
             )
@@ -78,16 +84,16 @@ def render(record: SearchRecord) -> str:
             else (each, "-", "-", "-")
             for each in found.methods
         ],
-        trials=[_trial_row(found, trial) for trial in record.trials],
+        trials=[_trial_row(found, trial, all_named[trial.number]) for trial in record.trials],
         trial_headings=[
             "trial",
             "status",
             "method",
-            *(heading(name) for name in found.objectives),
+            *found.headings,
             "measured memory",
             "time",
         ],
-        plan=plan_lines(record.plan),
+        plan=plan_lines(record),
         facts=fact_lines(record),
     )
 
@@ -108,16 +114,13 @@ def _script_safe(text: str) -> Markup:
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 
 
-def _front_row(found: Findings, trial: Trial) -> Mapping[str, Any]:
+def _front_row(found: Findings, trial: Trial, named: str) -> Mapping[str, Any]:
     return {
         "number": trial.number,
         "knee": found.knee is not None and trial.number == found.knee.number,
-        "short": describe(trial.candidate),
+        "short": named,
         "full": describe_fully(trial.candidate),
-        "values": [
-            found.accuracy(trial.accuracy) if name == "accuracy" else show(name, trial.value(name))
-            for name in found.objectives
-        ],
+        "values": found.cells(trial),
         "seconds": show_seconds(trial.outcome.seconds) if trial.outcome else "-",
     }
 
@@ -126,35 +129,29 @@ def _confirmed(record: SearchRecord, found: Findings) -> Mapping[str, Any] | Non
     sure, lines = found.confirmed, confirmations.lines(record, found)
     if sure is None:
         return {"rows": (), "lines": lines} if lines else None
+    rows = confirmations.rows(sure, record.metric)
+    named = apart(trial for trial, _ in rows)
     return {
         "title": confirmations.title(sure),
         "headings": confirmations.headings(sure),
-        "rows": [(trial.number, describe(trial.candidate), cells) for trial, cells in confirmations.rows(sure)],
+        "rows": [(trial.number, named[trial.number], cells) for trial, cells in rows],
         "lines": lines,
     }
 
 
-def _baseline_row(found: Findings, accuracy: float) -> list[str]:
-    free = {"accuracy": found.accuracy(accuracy), "trainable": "0"}
-    return [free.get(name, "") for name in found.objectives]
-
-
-def _trial_row(found: Findings, trial: Trial) -> Mapping[str, Any]:
+def _trial_row(found: Findings, trial: Trial, named: str) -> Mapping[str, Any]:
     outcome = trial.outcome
     measured = outcome.measured.memory if outcome and outcome.measured else None
-    cells = [
-        Cell("-", -1)
-        if name == "accuracy" and trial.accuracy is None
-        else Cell(show(name, trial.value(name)), trial.value(name))
-        for name in found.objectives
-    ]
+    worst = -found.metric.sign * math.inf
+    cells = [Cell(found.metric.show(trial.score), worst if trial.score is None else trial.score)]
+    cells += [Cell(cost.show(trial.value(cost.name)), trial.value(cost.name)) for cost in found.costs]
     cells.append(Cell(show("memory", measured), -1 if measured is None else measured))
     cells.append(Cell(show_seconds(outcome.seconds), outcome.seconds) if outcome else Cell("-", -1))
     return {
         "number": trial.number,
         "status": trial.status.value,
         "front": any(member.number == trial.number for member in found.front),
-        "short": describe(trial.candidate),
+        "short": named,
         "full": describe_fully(trial.candidate),
         "cells": cells,
         "reason": why(trial) if outcome and outcome.reason else "",

@@ -14,7 +14,7 @@ from autopeft.confirmed import Confirmed, Spread
 from autopeft.reports.findings import find
 from autopeft.trial import Confirmation, SearchRecord, Trial
 
-VERSION = 1
+VERSION = 2
 """Grows when a field changes its meaning or goes away."""
 
 
@@ -29,14 +29,19 @@ def render(record: SearchRecord) -> str:
         "ended": record.ended,
         "plan": record.plan.to_dict(),
         "facts": record.facts,
-        "baselines": asdict(record.baselines) if record.baselines else None,
+        "task": record.task,
+        "metric": {name: getattr(record.metric, name) for name in ("name", "heading", "higher_is_better", "ideal")},
+        "baselines": {
+            name: {"score": each.score, "error": each.error, "seconds": each.seconds}
+            for name, each in record.baselines.items()
+        },
         "turned_away": record.turned_away,
         "front": [trial.number for trial in found.front],
         "hypervolume": found.hypervolume,
         "better_than_baselines": [trial.number for trial in found.better],
         "knee": found.knee.number if found.knee else None,
         "trials": [_trial(trial) for trial in record.trials],
-        "confirmations": [asdict(each) | _accuracies(each) for each in record.confirmations],
+        "confirmations": [asdict(each) | _scores(each) for each in record.confirmations],
         "confirmed": _confirmed(found.confirmed) if found.confirmed else None,
     }
     # ASCII alone: the same values for programs, and nothing that a terminal would obey or an encoding does not have.
@@ -44,13 +49,21 @@ def render(record: SearchRecord) -> str:
 
 
 def _trial(trial: Trial) -> Mapping[str, Any]:
-    return asdict(trial) | {"candidate": trial.candidate.to_dict(), "accuracy": trial.accuracy}
+    """Without what single rows are worth, which only the database keeps."""
+    whole = asdict(trial) | {"candidate": trial.candidate.to_dict(), "score": trial.score, "error": trial.error}
+    if whole["outcome"] is not None:
+        del whole["outcome"]["answers"]
+    return whole
 
 
-def _accuracies(confirmation: Confirmation) -> dict[str, Any]:
-    """Without the bits of single rows, which only the database keeps."""
+def _scores(confirmation: Confirmation) -> dict[str, Any]:
     answers = {"validation": confirmation.validation, "test": confirmation.test}
-    return {split: {"accuracy": each.accuracy, "rows": each.rows} if each else None for split, each in answers.items()}
+    return {
+        split: {"score": each.score, "error": each.error if each.are_whole else None, "rows": each.rows}
+        if each
+        else None
+        for split, each in answers.items()
+    }
 
 
 def _confirmed(sure: Confirmed) -> Mapping[str, Any]:

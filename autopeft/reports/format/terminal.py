@@ -11,6 +11,7 @@ from rich.text import Text
 
 from autopeft.confirmed import Confirmed
 from autopeft.reports import confirmations
+from autopeft.reports.apart import apart
 from autopeft.reports.findings import (
     Findings,
     baseline_rows,
@@ -24,7 +25,7 @@ from autopeft.reports.findings import (
     tally,
 )
 from autopeft.reports.harmless import harmless
-from autopeft.reports.wording import describe, describe_fully, heading, show
+from autopeft.reports.wording import describe_fully
 from autopeft.sizes import show_seconds
 from autopeft.trial import SearchRecord, Trial
 
@@ -55,7 +56,7 @@ def text(record: SearchRecord, width: int, coloured: bool) -> str:
         legacy_windows=False,
     )
     console.print(Text(f"Search {record.name}", style="bold"))
-    said = dict(plan_lines(record.plan))
+    said = dict(plan_lines(record))
     for line in (
         *record.facts.get("data", ()),
         f"backbone: {record.facts.get('backbone', said['model'])}",
@@ -72,7 +73,7 @@ def text(record: SearchRecord, width: int, coloured: bool) -> str:
             console.print(Text(found.beats_nothing, style="bold"))
             console.print()
         if found.confirmed is not None:
-            console.print(_confirmed(found.confirmed, width))
+            console.print(_confirmed(found.confirmed, record, width))
         if said_again := confirmations.lines(record, found):
             for line in said_again:
                 console.print(Text(line))
@@ -82,8 +83,8 @@ def text(record: SearchRecord, width: int, coloured: bool) -> str:
             console.print(_numbered(trial, describe_fully(trial.candidate)))
     else:
         console.print(Text(emptiness(record, found), style="bold"))
-        for name, accuracy in baseline_rows(record):
-            console.print(Text(f"{name} {found.accuracy(accuracy)}"))
+        for name, baseline in baseline_rows(record.baselines, record.metric):
+            console.print(Text(f"{name} {found.score(baseline)}"))
     console.print()
     console.print(Text(tally(record, found)))
     for line in failure_lines(found):
@@ -96,29 +97,27 @@ def text(record: SearchRecord, width: int, coloured: bool) -> str:
 
 
 def _table(record: SearchRecord, found: Findings, width: int) -> Table:
-    title = f"Front over {', '.join(heading(name) for name in record.plan.objectives)}"
-    table = _empty(title, (*found.objectives, "time"), width)
+    title = f"Front over {', '.join(each.heading for each in record.objectives)}"
+    table = _empty(title, (*found.short_headings, "time"), width)
+    named = apart(found.front)
     for trial in found.front:
         is_knee = found.knee is not None and trial.number == found.knee.number
-        values = [
-            found.accuracy(trial.accuracy) if name == "accuracy" else show(name, trial.value(name))
-            for name in found.objectives
-        ]
         seconds = show_seconds(trial.outcome.seconds) if trial.outcome else "-"
-        cells = [f"{trial.number}{' *' if is_knee else '  '}", describe(trial.candidate), *values, seconds]
+        cells = [f"{trial.number}{' *' if is_knee else '  '}", named[trial.number], *found.cells(trial), seconds]
         table.add_row(*(Text(cell) for cell in cells), style="bold" if is_knee else None)
-    if record.baselines is not None:
+    if record.baselines:
         table.add_section()
-    for name, accuracy in baseline_rows(record):
-        free = {"accuracy": found.accuracy(accuracy), "trainable": "0"}
-        table.add_row("", name, *(free.get(objective, "") for objective in found.objectives), "", style="dim")
+    for name, baseline in baseline_rows(record.baselines, record.metric):
+        table.add_row("", name, *found.cells_of_baseline(baseline), "", style="dim")
     return table
 
 
-def _confirmed(sure: Confirmed, width: int) -> Table:
+def _confirmed(sure: Confirmed, record: SearchRecord, width: int) -> Table:
     table = _empty(confirmations.title(sure), confirmations.headings(sure), width)
-    for trial, cells in confirmations.rows(sure):
-        table.add_row(*(Text(cell) for cell in (f"{trial.number}  ", describe(trial.candidate), *cells)))
+    rows = confirmations.rows(sure, record.metric)
+    named = apart(trial for trial, _ in rows)
+    for trial, cells in rows:
+        table.add_row(*(Text(cell) for cell in (f"{trial.number}  ", named[trial.number], *cells)))
     return table
 
 

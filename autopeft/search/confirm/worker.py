@@ -9,8 +9,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from autopeft.data.store import Dataset, open_split
 from autopeft.search.worker import Job, TrainingWorker
 from autopeft.training.evaluation import evaluate
@@ -64,5 +62,4 @@ class ConfirmingWorker(TrainingWorker):
 
     def _answers(self, model: TaskModel, split: Dataset) -> Answers:
         statistics = evaluate(model, split, self._device).statistics
-        values = self._metric.values(statistics)
-        return Answers(self._metric.of(statistics), len(split), np.packbits(values > 0.5).tobytes())
+        return Answers.of(self._metric.of(statistics), self._metric.values(statistics))

@@ -1,8 +1,8 @@
-"""A sampler for searches in which only accuracy is unknown: it believes in accuracy, and knows all costs.
+"""A sampler for searches in which only the score is unknown: it believes in gains, and knows all costs.
 
 Several hundred candidates, drawn at random, near good trials or known to be good, are weighed by what they may add to
-the front at their costs (`improvement`), with their accuracy, and their chance not to fail, as Gaussian processes
-believe them to be (`accuracy`). Costs are estimated first (`prices`); of the best few they are predicted, one by one
+the front at their costs (`improvement`), with their gain, and their chance not to fail, as Gaussian processes believe
+them to be (`gains`). Costs are estimated first (`prices`); of the best few they are predicted, one by one
 until none of the others seems better, and the best of these is proposed, which therefore keeps all limits. What may be
 the dearest of all is predicted, too, because the front is wanted for all budgets up to there.
 
@@ -12,17 +12,19 @@ Compared with Optuna's samplers in `benchmarks/samplers.py`.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from optuna.samplers import BaseSampler, RandomSampler
 
+from autopeft.objectives import Objective, costs_of
 from autopeft.search.extrapolation import ends
-from autopeft.search.samplers.accuracy import Accuracy, Result
-from autopeft.search.samplers.drawing import Drawn
-from autopeft.search.samplers.features import Array, Described, describe
-from autopeft.search.samplers.improvement import Improvement, budgets_between
-from autopeft.search.samplers.prices import Prices, key_of
+from autopeft.search.samplers.parts.drawing import Drawn
+from autopeft.search.samplers.parts.features import Array, Described, describe
+from autopeft.search.samplers.parts.gains import Gains, Result
+from autopeft.search.samplers.parts.improvement import Improvement, budgets_between
+from autopeft.search.samplers.parts.interface import Ground, Sampler
+from autopeft.search.samplers.parts.prices import Prices, key_of
 from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Recalled
 from autopeft.space.space import Space
@@ -35,7 +37,7 @@ _CHANGED = (0.1, 0.25)
 _PREDICTED, _MOST_PREDICTED = 4, 12
 """The most candidates that keep all limits and whose costs are predicted for one proposal; and that are tried."""
 _UNSURE = 0.05
-"""Standard deviation of an end where no others tell."""
+"""Standard deviation of a gain at the end where no others tell."""
 _LEAST, _MOST_RESULTS = 3, 300
 """Trials before there is anything to model, and the latest ones that a model takes in without becoming slow."""
 
@@ -49,23 +51,52 @@ class _Point:
     costs: Array
 
 
+@dataclass(frozen=True)
+class _Scale:
+    """Scores as gains over what is trivial, so that more is better and numbers mean the same for every metric."""
+
+    sign: int
+    trivial: float
+    unit: float
+
+    @classmethod
+    def of(cls, score: Objective | None, trivial: float | None, seen: Sequence[float]) -> Self:
+        """Fractions differ in their own units, and 0 is trivial where no baseline is known. Of other metrics the worst
+        score so far is, and a gain of 1 is that of the best so far.
+        """
+        if score is None or score.is_fraction:
+            return cls(1 if score is None else score.sign, trivial or 0.0, 1.0)
+        best, worst = (score.sign * choose(score.sign * each for each in seen) for choose in (max, min))
+        trivial = worst if trivial is None else trivial
+        return cls(score.sign, trivial, max(score.sign * (best - trivial), 0.0) or abs(best - worst) or 1.0)
+
+    def of_score(self, score: float) -> float:
+        return self.sign * (score - self.trivial) / self.unit
+
+
+def sampler(ground: Ground) -> Sampler:
+    return KnownCosts(ground.space, ground.objectives, ground.predict, ground.limits, ground.seed, ground.trivial)
+
+
 class KnownCosts:
     """Chooses whole candidates; Optuna's random sampler draws where there is nothing to go by."""
 
     def __init__(
         self,
         space: Space,
-        objectives: Sequence[str],
+        objectives: Sequence[Objective],
         predict: Callable[[Candidate], Costs],
         limits: Mapping[str, float],
         seed: int,
+        trivial: float | None = None,
     ) -> None:
         self.optuna: BaseSampler = RandomSampler(seed=seed)
         self._space = space
         self._predict = predict
         self._seed = seed
-        self._learns = "accuracy" in objectives
-        self._costs = [name for name in objectives if name != "accuracy"]
+        self._score = next((each for each in objectives if each.is_score), None)
+        self._trivial = trivial
+        self._costs = costs_of(objectives)
         self._prices = Prices(space, self._priced(limits), predict)
         self._known_good: Sequence[Mapping[str, Any]] = ()
         self.keep(limits)
@@ -99,23 +130,24 @@ class KnownCosts:
             self._point(params, costs) for params in pending if (costs := self._prices.exact(params)) is not None
         ]
         ended = [trial.curve for trial in trials if trial.status is Status.FINISHED]
-        results = [self._result(*both, ended) for both in zip(trials, seen, strict=True)][-_MOST_RESULTS:]
+        gain = _Scale.of(self._score, self._trivial, [trial.curve[-1].score for trial in trials if trial.curve])
+        results = [self._result(*both, ended, gain) for both in zip(trials, seen, strict=True)][-_MOST_RESULTS:]
         for params in self._known_good:
             self._prices.exact(params)
-        accuracy = Accuracy(results, self._sized(awaited))
-        options = self._options(_by_rank(trials, seen), tried, rng)
+        gains = Gains(results, self._sized(awaited))
+        options = self._options(_by_rank(trials, seen, gain), tried, rng)
         if not options:
             return None
         front = [point for trial, point in zip(trials, seen, strict=True) if trial.status is Status.FINISHED] + awaited
         improvement = Improvement(
             self._aims(front),
-            accuracy.believed(self._sized(front))[0],
+            gains.believed(self._sized(front))[0],
             budgets_between(self._range()[:, self._objectives], rng),
         )
 
         def worth(points: Sequence[_Point]) -> Array:
             sized = self._sized(points)
-            return accuracy.survive(sized) * improvement.of(self._aims(points), *accuracy.believed(sized))
+            return gains.survive(sized) * improvement.of(self._aims(points), *gains.believed(sized))
 
         seeming = worth(options)
         shortlist = np.argsort(-seeming, kind="stable")[:_MOST_PREDICTED]
@@ -192,18 +224,18 @@ class KnownCosts:
         assert costs is not None, "what was trained could be attached"
         return _Point(params, describe(self._space.draw(Recalled(params)), self._space.cards), costs)
 
-    def _result(self, trial: Trial, point: _Point, ended: Sequence[Sequence[Rung]]) -> Result:
+    def _result(self, trial: Trial, point: _Point, ended: Sequence[Sequence[Rung]], gain: _Scale) -> Result:
         """What a trial showed, beside trainings that have ended."""
         size = float(point.costs[self._size])
         if trial.status is Status.FAILED:
             return Result(point.described, size, -math.inf, 0.0)
-        if not self._learns:
+        if self._score is None:
             return Result(point.described, size, 1.0, 0.0)
         if trial.status is Status.FINISHED:
-            return Result(point.described, size, trial.curve[-1].accuracy, 0.0)
-        possible = ends(trial.curve, ended)
+            return Result(point.described, size, gain.of_score(trial.curve[-1].score), 0.0)
+        possible = np.array([gain.of_score(score) for score in ends(trial.curve, ended)])
         if len(possible) == 0:
-            return Result(point.described, size, trial.curve[-1].accuracy, _UNSURE)
+            return Result(point.described, size, gain.of_score(trial.curve[-1].score), _UNSURE)
         return Result(point.described, size, float(possible.mean()), float(possible.std()))
 
     def _sized(self, points: Sequence[_Point]) -> list[tuple[Described, float]]:
@@ -215,9 +247,9 @@ class KnownCosts:
         return values[:, self._objectives]
 
 
-def _by_rank(trials: Sequence[Trial], points: Sequence[_Point]) -> list[Mapping[str, Any]]:
+def _by_rank(trials: Sequence[Trial], points: Sequence[_Point], gain: _Scale) -> list[Mapping[str, Any]]:
     """The draws of trials that did not fail, those first that the fewest others beat in everything."""
     both = [(trial, point) for trial, point in zip(trials, points, strict=True) if trial.status is not Status.FAILED]
-    values = np.array([[-trial.curve[-1].accuracy, *point.costs] for trial, point in both])
+    values = np.array([[-gain.of_score(trial.curve[-1].score), *point.costs] for trial, point in both])
     beaten = [int(((values <= row).all(axis=1) & (values < row).any(axis=1)).sum()) for row in values]
     return [both[at][1].params for at in np.argsort(beaten, kind="stable")]

@@ -91,6 +91,44 @@ def test_what_pandas_keeps_as_an_index_is_a_column(tmp_path):
     assert read_parquet(tmp_path / "x.parquet", Request())["text"].tolist() == ["a", "b"]
 
 
+FEATURES = datasets.Features(
+    {
+        "label": datasets.ClassLabel(names=["bad", "good"]),
+        "tags": datasets.List(datasets.ClassLabel(names=["O", "B-PER"])),
+        "rating": datasets.Value("int64"),
+    }
+)
+
+
+def test_classes_have_the_names_that_datasets_wrote_into_the_file(tmp_path):
+    rows = {"label": [1, 0, -1, None], "tags": [[0, 1], [], None, [0]], "rating": [1, 2, 3, 4]}
+    datasets.Dataset.from_dict(rows, FEATURES).to_parquet(tmp_path / "x.parquet")
+    assert read_parquet(tmp_path / "x.parquet", Request()).to_dict("list") == {
+        "label": ["good", "bad", None, None],
+        "tags": [["O", "B-PER"], [], None, ["O"]],
+        "rating": [1, 2, 3, 4],
+    }
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        b"",
+        b"[" * 100_000,
+        b"[]",
+        b'{"info": 1}',
+        b'{"info": {"features": []}}',
+        b'{"info": {"features": {"label": {"names": [1]}}}}',
+        b'{"info": {"features": {"label": [], "text": {"names": ["a"]}}}}',
+    ],
+)
+def test_what_a_file_tells_amiss_of_its_classes_is_not_believed(tmp_path, told):
+    table = pa.table({"label": [0, 1], "text": ["a", "b"]}).replace_schema_metadata({b"huggingface": told})
+    pq.write_table(table, tmp_path / "x.parquet")
+    held = read_parquet(tmp_path / "x.parquet", Request())
+    assert held.to_dict("list") == {"label": [0, 1], "text": ["a", "b"]}
+
+
 def test_more_rows_than_are_decoded_at_a_time_stay_in_order(tmp_path):
     pd.DataFrame({"text": map(str, range(40_000))}).to_parquet(tmp_path / "x.parquet")
     assert read_parquet(tmp_path / "x.parquet", Request())["text"].tolist() == list(map(str, range(40_000)))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,13 +15,15 @@ from autopeft.data import store
 from autopeft.errors import AutopeftError
 from autopeft.events import Begun, Confirming, Ended, Event, TrialConfirmed
 from autopeft.plan import Plan
-from autopeft.search.confirm.ledger import Confirmer, outstanding, require_same_test
+from autopeft.search.confirm.lacking import outstanding, require_same_test
+from autopeft.search.confirm.ledger import Confirmer
 from autopeft.search.confirm.worker import Again, Answered, ConfirmingWorker
 from autopeft.search.preparation import prepare
 from autopeft.search.worker import Job, TrainingWorker
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.storage.repository import Repository
-from autopeft.training.loop import answers, evaluate
+from autopeft.tasks.metrics import ACCURACY
+from autopeft.training.evaluation import Evaluation, evaluate
 from autopeft.trial import Answers, Costs, Outcome, Rung, SearchRecord, Status, Trial
 from tests.reports.records import confirmation, record
 from tests.user import user_folder
@@ -95,8 +98,8 @@ def test_each_result_is_kept_when_it_arrives_and_nothing_stops_a_training(tmp_pa
         assert first is not None
         assert second is not None
         assert (first.candidate, first.curve) == (record().trials[5].candidate, ())
-        assert ledger.rung(first.number, Rung(1, 3, 0.0, 1.0, 1.0))
-        seen = Answers(0.5, 400, b"\xf0" * 50)
+        assert ledger.rung(first.number, Rung(1, 3, 0.0, 0.02, 1.0, 1.0))
+        seen = Answers.of(0.5, np.arange(400) % 2)
         ledger.ended(first.number, Answered(Status.FINISHED, seconds=2.0, step=3, validation=seen, test=seen))
         ledger.ended(second.number, Outcome(Status.FAILED, "diverged"))
         kept = [each for each in repository.load(record().name).confirmations if each.number == 6]
@@ -110,7 +113,7 @@ def test_each_result_is_kept_when_it_arrives_and_nothing_stops_a_training(tmp_pa
 def test_a_call_trains_what_came_to_nothing_once_and_replaces_it(tmp_path: Path) -> None:
     failed = replace(confirmation(1), status=Status.FAILED, reason="diverged", validation=None, test=None)
     known = replace(record(), confirmations=(failed,), trials=record().trials[:1])
-    seen = Answers(0.5, 2, b"\x80")
+    seen = Answers.of(0.5, np.arange(2))
     with Repository(f"sqlite:///{tmp_path}/searches.db") as repository:
         repository.create(known)
         for outcome in (
@@ -206,12 +209,12 @@ def test_search_confirmation_and_shipped_weights_answer_every_row_alike(
     assert isinstance(searched, Outcome)
     assert isinstance(confirmed, Answered), confirmed
     loaded = load(worker._job.artifacts.parent / searched.artifact)
-    shipped = answers(loaded.classifier, worker._task, worker._validation, torch.device("cpu"))
-    assert [each.accuracy for each in again] == [each.accuracy for each in rungs]  # type: ignore[union-attr]
+    shipped = worker._answers(loaded.model, worker._validation)
+    assert [each.score for each in again] == [each.score for each in rungs]  # type: ignore[union-attr]
     last = rungs[-1]
     assert isinstance(last, Rung)
     assert (confirmed.step, confirmed.validation) == (last.steps, shipped)
-    assert shipped.accuracy == last.accuracy
+    assert shipped.score == last.score
     assert confirmed.test is not None
     assert confirmed.test.rows == 120
     after = worker._backbone.model.state_dict()
@@ -223,28 +226,28 @@ def test_the_last_step_answers_though_an_earlier_rung_was_better(
 ) -> None:
     then: list[float] = []
 
-    def look(*arguments: object) -> tuple[float, float]:
-        accuracy, loss = evaluate(*arguments)  # type: ignore[arg-type]
-        then.append(accuracy)
-        return (2.0 if len(then) == 1 else accuracy / 2), loss
+    def look(*arguments: object) -> Evaluation:
+        judged = evaluate(*arguments)  # type: ignore[arg-type]
+        then.append(ACCURACY.of(judged.statistics))
+        return replace(judged, statistics=judged.statistics * ([1.0] if len(then) == 1 else [2.0, *[1.0] * 6]))
 
     monkeypatch.setattr("autopeft.training.loop.evaluate", look)
     *rungs, last = worker.train(trained("lora"))
     assert isinstance(last, Answered), last
     assert last.step == rungs[-1].step  # type: ignore[union-attr]
     assert last.validation is not None
-    assert last.validation.accuracy == then[-1] != then[0]
+    assert last.validation.score == then[-1] != then[0]
 
 
 def test_the_test_split_is_read_for_confirmations_only(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     open_split = store.open_split
 
-    def note(folder: Path, name: str) -> store.Tokenized:
+    def note(folder: Path, name: str) -> store.Dataset:
         opened.append(name)
         return open_split(folder, name)
 
-    for module in ("worker", "confirming", "preparation"):
+    for module in ("worker", "confirm.worker", "preparing.dataset", "preparing.baselines"):
         monkeypatch.setattr(f"autopeft.search.{module}.open_split", note)
     searched = autopeft.search(**options(place, "unseen", trials=1))
     assert "test" not in opened

@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 
 from autopeft.errors import CannotAttach
+from autopeft.objectives import ACCURACY, COSTS, Objective, objectives_named, score_of
 from autopeft.search.proposer import Proposer, default_params
-from autopeft.search.samplers.drawing import Drawn
-from autopeft.search.samplers.features import Array
-from autopeft.search.samplers.improvement import budgets_between
+from autopeft.search.samplers.parts.drawing import Drawn
+from autopeft.search.samplers.parts.features import Array
+from autopeft.search.samplers.parts.improvement import budgets_between
 from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Recalled
 from autopeft.space.space import load_space
 from autopeft.trial import Costs, Outcome, Rung, Status, Trial
 
-OBJECTIVES = ("accuracy", "memory", "trainable")
+OBJECTIVES = objectives_named(("score", "memory", "trainable"))
 SPACE = load_space("quick")
 SIZES = {"lora": "rank", "adapter": "bottleneck", "prompt_tuning": "length"}
 
@@ -43,16 +44,16 @@ def learned(candidate: Candidate) -> float:
 def trial(number: int, params: Mapping[str, Any], candidate: Candidate, status: Status = Status.FINISHED) -> Trial:
     accuracy = learned(candidate)
     curve = [
-        Rung(1, 9, accuracy - 0.1, 1.0, 1.0),
-        Rung(3, 9, accuracy - 0.05, 1.0, 3.0),
-        Rung(9, 9, accuracy, 1.0, 9.0),
+        Rung(1, 9, accuracy - 0.1, 0.02, 1.0, 1.0),
+        Rung(3, 9, accuracy - 0.05, 0.02, 1.0, 3.0),
+        Rung(9, 9, accuracy, 0.02, 1.0, 9.0),
     ]
     shown = curve if status is Status.FINISHED else curve[:1] if status is Status.STOPPED else []
     return Trial(number, candidate, predict(candidate), params, 0, status, tuple(shown), Outcome(status))
 
 
 def proposer(
-    seed: int = 1, limits: Mapping[str, int] | None = None, objectives: tuple[str, ...] = OBJECTIVES
+    seed: int = 1, limits: Mapping[str, int] | None = None, objectives: tuple[Objective, ...] = OBJECTIVES
 ) -> Proposer:
     mine = Proposer(SPACE, objectives, "known_costs", seed, predict, limits or {})
     for kind in SPACE.methods:
@@ -129,7 +130,7 @@ def test_proposals_keep_all_limits_and_are_never_repeated() -> None:
 
 
 @pytest.mark.parametrize("limits", [{}, {"memory": 60_000_000}, {"trainable": 50_000}])
-@pytest.mark.parametrize("objectives", [OBJECTIVES, ("accuracy", "trainable")])
+@pytest.mark.parametrize("objectives", [OBJECTIVES, objectives_named(("score", "trainable"))])
 def test_proposals_keep_limits_that_are_tightened_on_the_way(
     limits: dict[str, int], objectives: tuple[str, ...]
 ) -> None:
@@ -176,12 +177,12 @@ def test_pending_proposals_are_not_proposed_again() -> None:
 
 def test_rungs_of_trials_under_way_teach_it() -> None:
     """Of all trials that are being trained, prompt tuning shows by far the most."""
-    mine = proposer(objectives=("accuracy",))
+    mine = proposer(objectives=objectives_named(("score",)))
     searched(mine, 3)
     begun = [mine.propose() for _ in SPACE.methods[3:]]
     for number, proposal in enumerate(begun, 4):
         accuracy = 0.99 if proposal.candidate.name == "prompt_tuning" else 0.6
-        costs, curve = predict(proposal.candidate), (Rung(3, 9, accuracy, 1.0, 3.0),)
+        costs, curve = predict(proposal.candidate), (Rung(3, 9, accuracy, 0.02, 1.0, 3.0),)
         mine.reach(proposal.ticket, Trial(number, proposal.candidate, costs, proposal.params, 0, curve=curve))
     names = [mine.propose().candidate.name for _ in range(8)]
     assert names.count("prompt_tuning") >= 6
@@ -189,13 +190,17 @@ def test_rungs_of_trials_under_way_teach_it() -> None:
 
 def test_what_is_stopped_early_again_and_again_is_given_up() -> None:
     """One LoRA was lucky and ended at 0.9; all others are at 0.7 after a rung that adds 0.1 until the end."""
-    mine, names = proposer(objectives=("accuracy", "trainable")), list[str]()
+    mine, names = proposer(objectives=objectives_named(("score", "trainable"))), list[str]()
     for number in range(1, 31):
         proposal = mine.propose()
         name, costs = proposal.candidate.name, predict(proposal.candidate)
         stopped = name == "lora" and name in names
         first = 0.7 if stopped else 0.8 if name == "lora" else 0.76
-        curve = (Rung(1, 9, first, 1.0, 1.0), Rung(3, 9, first + 0.05, 1.0, 3.0), Rung(9, 9, first + 0.1, 1.0, 9.0))
+        curve = (
+            Rung(1, 9, first, 0.02, 1.0, 1.0),
+            Rung(3, 9, first + 0.05, 0.02, 1.0, 3.0),
+            Rung(9, 9, first + 0.1, 0.02, 1.0, 9.0),
+        )
         status = Status.STOPPED if stopped else Status.FINISHED
         shown = curve[:1] if stopped else curve
         names.append(name)
@@ -233,7 +238,7 @@ def test_it_thinks_of_budgets_up_to_the_dearest_that_may_be_trained(limits: Mapp
         searched(proposer(limits=limits), 16)
     rng = np.random.default_rng(0)
     drawn = [predict(SPACE.draw(Drawn(rng))) for _ in range(400)]
-    memory, trainable = (max(each.value(name) for each in drawn) for name in OBJECTIVES[1:])
+    memory, trainable = (max(each.value(cost.name) for each in drawn) for cost in OBJECTIVES[1:])
     assert ranges[-1] == pytest.approx([limits.get("memory", memory), trainable])
 
 
@@ -268,9 +273,37 @@ def test_what_cannot_be_attached_is_not_proposed() -> None:
     assert all(each.candidate.name != "lora_parallel" for each in searched(mine, 16)[len(SPACE.methods) :])
 
 
-@pytest.mark.parametrize("objectives", [("accuracy",), ("memory", "trainable"), ("accuracy", "stored")])
+@pytest.mark.parametrize("objectives", [("score",), ("memory", "trainable"), ("score", "stored")])
 def test_any_objectives_will_do(objectives: tuple[str, ...]) -> None:
-    assert len(searched(proposer(objectives=objectives), 10)) == 10
+    assert len(searched(proposer(objectives=objectives_named(objectives)), 10)) == 10
+
+
+def test_a_loss_is_searched_for_as_an_accuracy_is() -> None:
+    """What is proposed follows from gains over what is trivial, whatever the scores are called and counted in."""
+
+    def lossy(trial: Trial) -> Trial:
+        return replace(trial, curve=tuple(replace(rung, score=30 - 20 * rung.score) for rung in trial.curve))
+
+    loss = score_of("loss", "loss", higher_is_better=False, ideal=None)
+    found = []
+    for metric, seen, trivial in ((ACCURACY, lambda each: each, 0.5), (loss, lossy, 20.0)):
+        mine = Proposer(SPACE, (metric, *OBJECTIVES[1:]), "known_costs", 1, predict, {}, trivial)
+        for kind in SPACE.methods:
+            mine.begin_with(default_params(SPACE, kind))
+        done = []
+        for number in range(1, 13):
+            proposal = mine.propose()
+            done.append(trial(number, proposal.params, proposal.candidate))
+            mine.tell(proposal.ticket, seen(done[-1]))
+        found.append([each.params for each in done])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+def test_samplers_of_optuna_are_told_the_direction(sampler: str) -> None:
+    loss = score_of("loss", "loss", higher_is_better=False, ideal=None)
+    directions = Proposer(SPACE, (loss, COSTS["memory"]), sampler, 1, predict).study.directions
+    assert [each.name for each in directions] == ["MINIMIZE", "MINIMIZE"]
 
 
 def test_before_there_is_anything_to_model_it_draws_at_random() -> None:

@@ -4,7 +4,7 @@ from statistics import mean
 
 import numpy as np
 
-from autopeft.search.samplers.drawing import Drawn
+from autopeft.search.samplers.parts.drawing import Drawn
 from autopeft.space.parameters import Parameter, Recalled
 from autopeft.space.space import load_space
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.optimize import check_grad
 
-from autopeft.search.samplers import gaussian
-from autopeft.search.samplers.gaussian import conditioned, fitted
+from autopeft.search.samplers.parts import gaussian
+from autopeft.search.samplers.parts.gaussian import conditioned, fitted
 
 Loss = Callable[[np.ndarray], tuple[float, np.ndarray]]
 

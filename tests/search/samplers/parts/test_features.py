@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from autopeft.search.samplers.features import GROUPS, describe, fraction, squared_distances
+from autopeft.search.samplers.parts.features import GROUPS, describe, fraction, squared_distances
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.space.cards import load_cards
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from autopeft.search.proposer import default_params
-from autopeft.search.samplers.drawing import Drawn
-from autopeft.search.samplers.features import Array, describe, fraction
-from autopeft.search.samplers.prices import Prices
+from autopeft.search.samplers.parts.drawing import Drawn
+from autopeft.search.samplers.parts.features import Array, describe, fraction
+from autopeft.search.samplers.parts.prices import Prices
 from autopeft.space.candidate import Candidate
 from autopeft.space.cards import size_among
 from autopeft.space.parameters import Recalled

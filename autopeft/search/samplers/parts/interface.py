@@ -1,14 +1,31 @@
 """What a sampler is: whatever decides what is proposed next."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from optuna.samplers import BaseSampler
 
-from autopeft.trial import Trial
+from autopeft.objectives import Objective
+from autopeft.space.candidate import Candidate
+from autopeft.space.space import Space
+from autopeft.trial import Costs, Trial
 
 SPANNING = 8
 """Known good candidates: enough to span the front."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a sampler may know of the search that it proposes for."""
+
+    space: Space
+    objectives: tuple[Objective, ...]
+    predict: Callable[[Candidate], Costs]
+    limits: Mapping[str, float]
+    seed: int
+    trivial: float | None = None
+    """The score that any candidate has to beat."""
 
 
 class Sampler(Protocol):

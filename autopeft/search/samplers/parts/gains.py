@@ -1,10 +1,10 @@
-"""What is believed of the accuracy of candidates, from the trials so far.
+"""What is believed of the gains of candidates (their scores, so that more is better), from the trials so far.
 
 It follows a trend (more trainable parameters, more layers, longer training or a higher learning rate are better, or
 worse, on this data), so that something is believed of candidates that are larger than any so far; and what is left
 follows from trials nearby.
 
-What was stopped early, or is being trained, counts with the accuracy at which it may end and how unsure that is
+What was stopped early, or is being trained, counts with the gain at which it may end and how unsure that is
 (`extrapolation`). Trainings that failed to learn are all the same to it, however low they fell; how likely failures are
 is believed apart, from those nearby. Proposals without an outcome count as if they had turned out as believed, so that
 nobody proposes the like of them again.
@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from autopeft.search.samplers.features import GROUPS, Array, Described, squared_distances
-from autopeft.search.samplers.gaussian import Gaussian, conditioned, fitted
-from autopeft.search.samplers.trend import trend_of
+from autopeft.search.samplers.parts.features import GROUPS, Array, Described, squared_distances
+from autopeft.search.samplers.parts.gaussian import Gaussian, conditioned, fitted
+from autopeft.search.samplers.parts.trend import trend_of
 
 _MATTERS = {
     "form": 1.0,
@@ -32,11 +32,11 @@ _MATTERS = {
 }
 """Differences in each group's coordinates that are expected to matter."""
 _STEADY = (("size", "decades"), ("place", "layers"), ("schedule", "epochs"), ("speed", "mean"))
-"""Coordinates along which accuracy often rises or falls steadily, as far as candidates go; by group and name."""
+"""Coordinates along which gains often rise or fall steadily, as far as candidates go; by group and name."""
 _RIDGE = 1.0
 """Observations of no effect that each of them begins with."""
 _LOWEST = 3.0
-"""The worst accuracy that counts lies so many times as far below the median as the best lies above it."""
+"""The worst gain that counts lies so many times as far below the median as the best lies above it."""
 _LEAST_SPREAD = 0.01
 _LEAST_CHANCE = 0.001
 """That a candidate does not fail, whatever became of those near it."""
@@ -49,18 +49,18 @@ class Result:
     candidate: Described
     size: float
     """Logarithm of its trainable parameters."""
-    accuracy: float
+    gain: float
     """At the end of training, or where that may be; -inf where it failed."""
     doubt: float
     """Standard deviation of that end; 0 where it was seen."""
 
 
-class Accuracy:
-    """A model of accuracies at the end of training."""
+class Gains:
+    """A model of gains at the end of training."""
 
     def __init__(self, results: Sequence[Result], pending: Sequence[tuple[Described, float]]) -> None:
         """`pending` candidates come with the logarithms of their sizes."""
-        values = _without_depths(np.array([result.accuracy for result in results]))
+        values = _without_depths(np.array([result.gain for result in results]))
         doubts = np.array([result.doubt for result in results])
         self._seen = [_point(each.candidate, each.size) for each in results]
         self._trend = trend_of(_steady(self._seen), values, _RIDGE)
@@ -69,7 +69,7 @@ class Accuracy:
         expected = np.array([_MATTERS[group] for group in GROUPS])
         lengths = fitted(within, left, expected, doubts)
         self._model: Gaussian = conditioned(within, left, lengths, doubts)
-        survived = np.isfinite([result.accuracy for result in results])
+        survived = np.isfinite([result.gain for result in results])
         self._survival = None if survived.all() else _chances(within, survived, expected)
         if pending:
             awaited = _points(pending)
@@ -108,7 +108,7 @@ def _steady(points: Sequence[Described]) -> Array:
 
 
 def _chances(within: Array, survived: NDArray[np.bool_], expected: Array) -> Gaussian:
-    """Not to fail; with lengths of its own, because failures follow from other differences than accuracies do."""
+    """Not to fail; with lengths of its own, because failures follow from other differences than gains do."""
     values = survived.astype(float)
     return conditioned(within, values, fitted(within, values, expected))
 

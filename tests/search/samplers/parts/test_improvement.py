@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from autopeft.search.samplers.improvement import Improvement, budgets_between, expected_excess
+from autopeft.search.samplers.parts.improvement import Improvement, budgets_between, expected_excess
 
 SURE = np.array([0.0])
 COSTS = np.array([[1.0, 3.0], [3.0, 1.0]])
@@ -35,7 +35,7 @@ def test_the_expected_excess_is_the_mean_of_what_is_above() -> None:
     assert float(exact) == pytest.approx(np.maximum(draws - 0.75, 0).mean(), rel=0.02)
 
 
-def test_with_an_empty_front_or_without_costs_only_accuracy_decides() -> None:
+def test_with_an_empty_front_or_without_costs_only_gains_decide() -> None:
     alone = Improvement(np.zeros((0, 2)), np.zeros(0), BUDGETS)
     assert alone.of(np.array([[0.0, 0.0]]), np.array([0.6]), SURE) == pytest.approx(0.6, abs=1e-6)
     single = Improvement(np.zeros((1, 0)), np.array([0.8]), np.zeros((7, 0)))

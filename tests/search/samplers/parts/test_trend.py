@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from autopeft.search.samplers.trend import trend_of
+from autopeft.search.samplers.parts.trend import trend_of
 
 POINTS = np.random.default_rng(0).normal(size=(40, 2))
 BEYOND = np.array([[10.0, -10.0]])

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from autopeft.errors import CannotAttach
-from autopeft.search.samplers.features import Array, Described, coordinates, describe, squared_distances
-from autopeft.search.samplers.gaussian import conditioned, fitted
-from autopeft.search.samplers.trend import trend_of
+from autopeft.search.samplers.parts.features import Array, Described, coordinates, describe, squared_distances
+from autopeft.search.samplers.parts.gaussian import conditioned, fitted
+from autopeft.search.samplers.parts.trend import trend_of
 from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Recalled
 from autopeft.space.space import Space

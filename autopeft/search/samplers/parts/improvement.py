@@ -1,8 +1,8 @@
-"""How much a candidate may add to a front when its costs are known and its accuracy is only believed. Pure.
+"""How much a candidate may add to a front when its costs are known and its gain is only believed. Pure.
 
-Whoever has a certain budget uses the most accurate trial that fits it. A candidate improves that for all budgets that
-it fits, by as much as its accuracy exceeds what they have now. Averaged over budgets this is the expected hypervolume
-improvement, exact but for the choice of budgets, for any number of costs.
+Whoever has a certain budget uses the best trial that fits it, or what is trivial and gains nothing. A candidate
+improves that for all budgets that it fits, by as much as its gain exceeds what they have now. Averaged over budgets
+this is the expected hypervolume improvement, exact but for the choice of budgets, for any number of costs.
 """
 
 import math
@@ -10,23 +10,23 @@ import math
 import numpy as np
 from scipy.special import ndtr
 
-from autopeft.search.samplers.features import Array
+from autopeft.search.samplers.parts.features import Array
 
 _BUDGETS = 512
 """On each of both scales."""
 
 
 class Improvement:
-    """The expected improvement over trials, given by costs (trials, costs) and accuracies (trials,)."""
+    """The expected improvement over trials, given by costs (trials, costs) and gains (trials,)."""
 
-    def __init__(self, costs: Array, accuracies: Array, budgets: Array) -> None:
-        """A budget (one row of `budgets` each) that nothing fits has an accuracy of 0."""
+    def __init__(self, costs: Array, gains: Array, budgets: Array) -> None:
+        """A budget (one row of `budgets` each) that nothing fits has a gain of 0."""
         fits = (costs[:, None] <= budgets[None]).all(axis=2)
         self._budgets = budgets
-        self._have = np.where(fits, accuracies[:, None], 0.0).max(axis=0, initial=0.0)
+        self._have = np.where(fits, gains[:, None], 0.0).max(axis=0, initial=0.0)
 
     def of(self, costs: Array, means: Array, deviations: Array) -> Array:
-        """Of candidates: their costs (candidates, costs), and what is believed of their accuracies (candidates,)."""
+        """Of candidates: their costs (candidates, costs), and what is believed of their gains (candidates,)."""
         fits = (costs[:, None] <= self._budgets[None]).all(axis=2)
         gains = fits * expected_excess(means[:, None], deviations[:, None], self._have[None])
         return np.asarray(gains.mean(axis=1))

@@ -21,7 +21,7 @@ from autopeft.space.cards import Card, size_among
 Array = NDArray[np.float64]
 
 GROUPS = ("form", "place", "size", "speed", "head", "schedule", "settings")
-"""What accuracy depends on."""
+"""What scores depend on."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,38 @@
+"""One batch of an evaluation, on real or fake tensors, watched by a meter: it counts in peak memory as a step does.
+
+Batches of an evaluation hold as many padded tokens as a micro-batch of the training, so that it keeps the limit that
+the training keeps.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from autopeft.costs.meter import ACTIVATIONS, WEIGHTS, Meter
+from autopeft.costs.step import BEFORE, Progress, Reading
+from autopeft.training.model import TaskModel
+from autopeft.training.precision import forward
+
+
+class EvaluationStep(nn.Module):
+    """A batch of an evaluation as a module, so that `functional_call` can run it on other tensors."""
+
+    def __init__(self, model: TaskModel, device: torch.device, layers: Sequence[nn.Module] = ()) -> None:
+        """`layers` are modules of the backbone whose work the reading is to tell apart."""
+        super().__init__()
+        self.model = model
+        self._device = device
+        self._layers = tuple(layers)
+
+    def forward(self, _: Sequence[Tensor], batch: Mapping[str, Tensor]) -> Reading:
+        """Runs the batch, in eval mode and without gradients."""
+        self.model.eval()
+        meter = Meter(self._device)
+        meter.enter(BEFORE)
+        meter.register([*self.model.parameters(), *self.model.buffers()], WEIGHTS)
+        meter.register(batch.values(), ACTIVATIONS)
+        with torch.no_grad(), Progress(meter, self._layers), meter:
+            output = forward(self.model, batch, self._device)
+            self.model.head.loss(output, batch)
+        return Reading(meter.peak, meter.peak_by_part, meter.flops, meter.peaks)

@@ -1,0 +1,49 @@
+"""The last of three preparations: what needs no fine-tuning, and where heads may start."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from autopeft.data.store import open_split
+from autopeft.search.preparing.dataset import PreparedDataset
+from autopeft.search.preparing.shared import marked
+from autopeft.space.candidate import Training
+from autopeft.space.space import Space
+from autopeft.tasks.metrics import Array, Metric
+from autopeft.training.evaluation import constant_statistics
+from autopeft.training.probe import fit_probes
+from autopeft.trial import Answers, Baseline
+
+
+def prepare_baselines(
+    dataset: PreparedDataset, space: Space, metric: Metric, weights: str, say: Callable[[str], None]
+) -> Mapping[str, Baseline]:
+    """The reference points. A probe is kept for every pooling of the space, because heads start from it."""
+    say("measuring the linear probe")
+    probes = dataset.probes
+    marked(lambda: _made(probes), weights)
+    task, backbone = dataset.data.task, dataset.backbone
+    train, validation = open_split(dataset.encoded, "train"), open_split(dataset.encoded, "validation")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    backbone.model.to(device)  # type: ignore[arg-type]
+    fitted = fit_probes(backbone.model, backbone.sites.width, task, train, validation, _poolings(space), probes)
+    constant = _judged(metric, constant_statistics(task, train, validation, backbone.sites.width))
+    probes_by_score = [_judged(metric, probe.statistics, probe.seconds) for probe in fitted.values()]
+    best = max(probes_by_score, key=lambda each: each.score if metric.higher_is_better else -each.score)
+    return {task.constant: constant, "linear probe": best}
+
+
+def _judged(metric: Metric, statistics: Array, seconds: float | None = None) -> Baseline:
+    answers = Answers.of(metric.of(statistics), metric.values(statistics))
+    return Baseline(answers.score, answers.error, seconds, answers)
+
+
+def _poolings(space: Space) -> list[str]:
+    pooling = space.training.get("pooling")
+    return [str(value) for value in pooling.values or (pooling.default,)] if pooling else [Training.pooling]
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

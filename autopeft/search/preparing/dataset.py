@@ -1,0 +1,74 @@
+"""The first of three preparations: the data as the task understands it and as the model reads it.
+
+The backbone is loaded here once, for its processor and its frozen features, and let go: workers load their own.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from autopeft.backbone.load import Backbone, load_backbone
+from autopeft.backbone.place import pinned
+from autopeft.data.store import MULTIPLE, open_split
+from autopeft.plan import Plan
+from autopeft.search.preparing.shared import marked
+from autopeft.search.sameness import as_known, require_same_backbone, require_same_data
+from autopeft.tasks.understanding import TaskData, encoded, understand
+from autopeft.trial import SearchRecord
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """What is learned from, and the model that reads it."""
+
+    data: TaskData
+    backbone: Backbone
+    model: str
+    """Where workers find it, at its very revision."""
+    max_length: int
+    """The longest text that plan and model allow."""
+    encoded: Path
+    """Folder of the splits as the model reads them."""
+    length: int
+    """Of the longest training row."""
+    longest: int
+    """Of the longest row of training and validation."""
+
+    @property
+    def probes(self) -> Path:
+        """Folder for the linear probes of these rows on this backbone."""
+        rows = self.encoded.name.removeprefix("tokens-")
+        return self.encoded.parent / f"probe-{rows}-{self.backbone.fingerprint[:16]}"
+
+
+def prepare_dataset(
+    plan: Plan, folder: Path, weights: str, say: Callable[[str], None], known: SearchRecord | None
+) -> PreparedDataset:
+    """Raises AutopeftError; also where data or backbone are not those of the search that is `known` already."""
+    say("reading the data")
+    data = understand(plan.data, plan.given, plan.task, plan.seed)
+    if known:
+        require_same_data(known, data.fingerprint)
+    say("loading the backbone")
+    backbone = load_backbone(as_known(known) if known else plan.model, trust_remote_code=plan.trust_remote_code)
+    if known:
+        require_same_backbone(known, backbone, say)
+    max_length, data = _within_positions(plan.max_length, backbone, data)
+    say("tokenizing")
+    made = marked(lambda: encoded(data, backbone, max_length, folder / "data"), weights)
+    lengths = [_rounded_up(int(open_split(made, name).lengths.max())) for name in ("train", "validation")]
+    length, longest = min(max_length, lengths[0]), min(max_length, max(lengths))
+    return PreparedDataset(data, backbone, pinned(plan.model, backbone.revision), max_length, made, length, longest)
+
+
+def _within_positions(max_length: int, backbone: Backbone, data: TaskData) -> tuple[int, TaskData]:
+    """The longest text that plan and model allow; the data's notes say where that is less than was asked for."""
+    positions = backbone.positions
+    if positions is None or max_length <= positions:
+        return max_length, data
+    note = f"texts are cut after {positions:,} tokens, not {max_length:,}: the model has no more positions"
+    return positions, replace(data, notes=(*data.notes, note))
+
+
+def _rounded_up(length: int) -> int:
+    return -(-length // MULTIPLE) * MULTIPLE

@@ -1,0 +1,151 @@
+"""Scores of any metric with standard errors and what every row is worth; costs as one JSON column for each kind."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+_ACCURACY = {"name": "accuracy", "heading": "accuracy", "higher_is_better": True, "ideal": 1.0}
+_BASELINES = {"majority": "majority class", "probe": "linear probe"}
+_NOT_A_NUMBER = {"__float__": "nan"}
+_WHOLE = ("trainable", "memory", "stored", "flops", "inference_flops", "set_up_flops")
+_KINDS = {
+    **dict.fromkeys(("plan", "baselines", "facts", "metric", "predicted", "measured", "others"), sa.JSON()),
+    **dict.fromkeys(("right", "values"), sa.LargeBinary()),
+    "memory_by_part": sa.JSON(),
+}
+_TRIAL = ("search_id", "number")
+
+
+def upgrade() -> None:
+    _add("searches", task=sa.String(100), metric=sa.JSON())
+    _add("trials", predicted=sa.JSON())
+    _add("curves", error=sa.Double(), others=sa.JSON())
+    _add("outcomes", measured=sa.JSON(), score=sa.Double(), rows=sa.BigInteger(), values=sa.LargeBinary())
+    for table in ("curves", "answers"):
+        _rename(table, "accuracy", "score", sa.Double(), nullable=True)
+    _rename("answers", "right", "values", sa.LargeBinary(), nullable=False)
+    rows = {}
+    for search in _all("searches", "id", "plan", "baselines", "facts"):
+        known = search["facts"].get("validation_rows") if isinstance(search["facts"], dict) else None
+        rows[search["id"]] = known if isinstance(known, int) and 0 < known < 2**63 else None
+        plan, baselines = dict(search["plan"]), dict(search["baselines"] or {})
+        plan["objectives"] = ["score" if name == "accuracy" else name for name in plan.get("objectives", ())]
+        plan["budget"] = {
+            ("score" if name == "accuracy_at_least" else name): value for name, value in plan["budget"].items()
+        }
+        made = {}
+        for name, score in baselines.items():
+            error = _error(score, rows[search["id"]])
+            made[_BASELINES[name]] = {"score": score, "error": _NOT_A_NUMBER if error is None else error}
+        _set("searches", {"id": search["id"]}, plan=plan, baselines=made, task="text-classification", metric=_ACCURACY)
+    for rung in _all("curves", *_TRIAL, "position", "score"):
+        key = {name: rung[name] for name in (*_TRIAL, "position")}
+        _set("curves", key, error=_error(rung["score"], rows[rung["search_id"]]), others={})
+    for costs in _all("costs", *_TRIAL, "kind", "memory_by_part", "overhead", *_WHOLE):
+        table, column = ("trials", "predicted") if costs["kind"] == "predicted" else ("outcomes", "measured")
+        plain = {name: value for name, value in costs.items() if name not in (*_TRIAL, "kind")}
+        _set(table, {name: costs[name] for name in _TRIAL}, **{column: plain})
+    _convert_answers("values", lambda right, count: np.unpackbits(right, count=count).astype("<f4"))
+    op.drop_table("costs")
+    _require("searches", task=sa.String(100), metric=sa.JSON(), baselines=sa.JSON())
+    _require("trials", predicted=sa.JSON())
+    _require("curves", others=sa.JSON())
+
+
+def downgrade() -> None:
+    own = [sa.Column(name, sa.Integer(), autoincrement=False, nullable=False) for name in _TRIAL]
+    op.create_table(
+        "costs",
+        *own,
+        sa.Column("kind", sa.String(20), nullable=False),
+        *(sa.Column(name, sa.BigInteger(), nullable=name.endswith("_flops")) for name in _WHOLE),
+        sa.Column("memory_by_part", sa.JSON(), nullable=False),
+        sa.Column("overhead", sa.Double(), nullable=True),
+        sa.PrimaryKeyConstraint(*_TRIAL, "kind", name="pk_costs"),
+        sa.ForeignKeyConstraint(
+            _TRIAL, [f"trials.{name}" for name in _TRIAL], name="fk_costs_search_id_number", ondelete="CASCADE"
+        ),
+    )
+    for table, column in (("trials", "predicted"), ("outcomes", "measured")):
+        for row in _all(table, *_TRIAL, column):
+            if row[column]:
+                key = {name: row[name] for name in _TRIAL}
+                op.execute(
+                    _table("costs", *key, "kind", *row[column]).insert().values(**key, kind=column, **row[column])
+                )
+    with op.batch_alter_table("searches") as searches:
+        searches.alter_column("baselines", existing_type=sa.JSON(), nullable=True)
+    for search in _all("searches", "id", "plan", "baselines"):
+        plan, names = dict(search["plan"]), {name: old for old, name in _BASELINES.items()}
+        plan.pop("metric", None)
+        plan["objectives"] = ["accuracy" if name == "score" else name for name in plan["objectives"]]
+        plan["budget"] = {
+            ("accuracy_at_least" if name == "score" else name): value for name, value in plan["budget"].items()
+        }
+        made = {names[name]: each["score"] for name, each in search["baselines"].items() if name in names}
+        _set("searches", {"id": search["id"]}, plan=plan, baselines=made if len(made) == len(names) else sa.null())
+    _convert_answers("values", lambda values, _: np.packbits(np.frombuffer(values, "<f4") > 0.5))
+    _rename("answers", "values", "right", sa.LargeBinary(), nullable=False)
+    for table in ("curves", "answers"):
+        _rename(table, "score", "accuracy", sa.Double(), nullable=True)
+    added = {
+        "searches": ("task", "metric"),
+        "trials": ("predicted",),
+        "curves": ("error", "others"),
+        "outcomes": ("measured", "score", "rows", "values"),
+    }
+    for table, columns in added.items():
+        with op.batch_alter_table(table) as batch:
+            for column in columns:
+                batch.drop_column(column)
+
+
+def _error(score: Any, rows: int | None) -> float | None:
+    """Of a fraction of right answers; None where nobody knows."""
+    is_fraction = isinstance(score, float | int) and 0 <= score <= 1
+    return math.sqrt(score * (1 - score) / rows) if rows and is_fraction else None
+
+
+def _convert_answers(column: str, convert: Callable[[Any, int], Any]) -> None:
+    keys = (*_TRIAL, "repeat", "split")
+    for row in _all("answers", *keys, "rows", column):
+        values = convert(np.frombuffer(row[column], np.uint8), row["rows"]).tobytes()
+        _set("answers", {name: row[name] for name in keys}, **{column: values})
+
+
+def _table(name: str, *columns: str) -> sa.TableClause:
+    return sa.table(name, *(sa.column(column, _KINDS.get(column)) for column in columns))
+
+
+def _all(name: str, *columns: str) -> list[dict[str, Any]]:
+    found = op.get_bind().execute(sa.select(_table(name, *columns)))
+    return [dict(row) for row in found.mappings()]
+
+
+def _set(name: str, key: Mapping[str, Any], **values: Any) -> None:
+    table = _table(name, *key, *values)
+    op.execute(table.update().where(*(table.c[column] == value for column, value in key.items())).values(**values))
+
+
+def _add(table: str, **columns: Any) -> None:
+    with op.batch_alter_table(table) as batch:
+        for name, kind in columns.items():
+            batch.add_column(sa.Column(name, kind, nullable=True))
+
+
+def _require(table: str, **columns: Any) -> None:
+    with op.batch_alter_table(table) as batch:
+        for name, kind in columns.items():
+            batch.alter_column(name, existing_type=kind, nullable=False)
+
+
+def _rename(table: str, name: str, to: str, kind: Any, nullable: bool) -> None:
+    with op.batch_alter_table(table) as batch:
+        batch.alter_column(name, new_column_name=to, existing_type=kind, existing_nullable=nullable)
