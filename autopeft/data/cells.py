@@ -27,6 +27,11 @@ _DIGITS = 300
 """Of a number; Python refuses to read some thousand."""
 
 
+def holds_list(cell: object) -> bool:
+    """Whether a cell is meant as a list, whatever may be wrong with it."""
+    return isinstance(cell, np.ndarray | list | tuple) or (isinstance(cell, str) and cell.lstrip()[:1] == "[")
+
+
 def list_in(cell: object) -> list[Any]:
     """The items of a cell that holds a list. Raises AutopeftError, which says what the cell is instead."""
     if isinstance(cell, np.ndarray):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from autopeft.data.cells import holds_list
+from autopeft.data.numbers import number_in
 from autopeft.errors import AutopeftError, unknown
 from autopeft.foreign import brief
 
@@ -56,13 +58,24 @@ TEXTS = (
     "document",
 )
 NUMBERS = ("label", "score", "similarity_score", "similarity", "rating", "stars", "target", "labels", "y")
+LABEL_SETS = ("labels", "label", "tags", "categories", "genres", "topics", "emotions", "classes")
 TOKENS = ("tokens", "words")
 TAGS = ("tags", "ner_tags", "pos_tags", "chunk_tags", "labels")
 SPANS = ("spans", "entities", "entity_annotations", "label")
 IMAGES = ("image", "img", "picture", "file_name", "path")
 """What columns are usually called, in small letters, the most usual first."""
 USUAL_NAMES = frozenset(
-    {*LABELS, *TEXTS, *NUMBERS, *TOKENS, *TAGS, *SPANS, *IMAGES, *(name for pair in PAIRS for name in pair)}
+    {
+        *LABELS,
+        *TEXTS,
+        *NUMBERS,
+        *LABEL_SETS,
+        *TOKENS,
+        *TAGS,
+        *SPANS,
+        *IMAGES,
+        *(name for pair in PAIRS for name in pair),
+    }
 )
 _NAMELESS = re.compile(r"|Unnamed: \d+(\.\d+)?(_level_\d+)?|\.\.\.\d+|__index_level_\d+__|_c\d+")
 """What pandas, R and Spark call a column without a name: row numbers, as a rule."""
@@ -162,7 +175,18 @@ def _texts(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
     return [name for name in worded if _is_spoken(frame, name) or len(worded) == 1]
 
 
-_CONTENT = {TEXT: _texts, CATEGORY: _classes}
+def _numbers(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Those with a fraction, where there are some: whole numbers may number the rows."""
+    found = {name: [number_in(value) for value in frame[name]] for name in names}
+    whole = {name: [each for each in some if each is not None] for name, some in found.items() if None not in some}
+    return [name for name, some in whole.items() if any(each % 1 for each in some)] or [*whole]
+
+
+def _lists(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    return [name for name in names if all(map(holds_list, frame[name]))]
+
+
+_CONTENT = {TEXT: _texts, CATEGORY: _classes, CATEGORIES: _lists, NUMBER: _numbers}
 
 
 def _is_spoken(frame: pd.DataFrame, name: str) -> bool:

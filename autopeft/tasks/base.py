@@ -7,7 +7,7 @@ values (classes, ranges), pickled to workers and written beside trained weights.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -150,7 +150,8 @@ class Task(ABC):
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
         """The task of values that `to_dict` gave, or a stranger wrote. Raises ValueError or KeyError."""
-        known = {each.name: str(each.type) for each in fields(cls)}
+        types = get_type_hints(cls)
+        known = {each.name: types[each.name] for each in fields(cls)}
         if more := plain.keys() - {"name", *known}:
             raise ValueError(f"nothing is known of {brief(min(more))}")
         return cls(**{name: _READ[kind](plain[name]) for name, kind in known.items()})
@@ -170,5 +171,5 @@ def _number(plain: Any) -> float:
     return float(plain)
 
 
-_READ = {"tuple[str, ...]": _words, "float": _number}
+_READ = {tuple[str, ...]: _words, float: _number}
 """How a field of a task is read, by its type."""

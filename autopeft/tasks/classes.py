@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from autopeft.data.cells import holds_list
 from autopeft.data.files.contents import storable
 from autopeft.data.rows import cut, is_missing, is_single, short, some_rows
 from autopeft.errors import AutopeftError
@@ -25,8 +26,9 @@ def names_of(frame: pd.DataFrame, column: str, split: str) -> list[str]:
     """The name of each row's class. Raises AutopeftError for a row that has none, or several."""
     for row, value in enumerate(frame[column], 1):
         if not is_single(value):
+            many = "; several for a row are --task multi-label-classification" if holds_list(value) else ""
             raise AutopeftError(
-                f"column '{column}' holds no single label: row {row} of the {split} split has {brief(value)}."
+                f"column '{column}' holds no single label: row {row} of the {split} split has {brief(value)}{many}."
             )
     found = [name_of(value) for value in frame[column]]
     missing = [row for row, name in enumerate(found, 1) if name is None]

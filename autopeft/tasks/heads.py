@@ -80,8 +80,7 @@ class ClassificationHead(LinearHead):
     def statistics(self, output: Tensor, batch: Batch) -> Array:
         one = np.eye(output.shape[-1])
         answers, labels = one[output.argmax(-1).cpu().numpy()], one[batch[LABELS].cpu().numpy()]
-        right = answers * labels
-        return np.concatenate([np.ones((len(labels), 1)), right, answers - right, labels - right], axis=1)
+        return _counted(answers, labels)
 
     def divergence(self, one: Tensor, other: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002
         return kullback_leibler(one, other)
@@ -134,6 +133,53 @@ class TokenHead(nn.Linear, Head):
 def _labels(states: Tensor, batch: Batch) -> Tensor:
     """(rows, length) labels of states that may have been cut, because the model has no more positions."""
     return batch[LABELS][:, : states.shape[1]]
+
+
+class MultiLabelHead(LinearHead):
+    """Any number of classes for each row, those whose logit is above 0: binary cross-entropy, summed over classes.
+
+    Statistics are those of `ClassificationHead`, and whether the whole row is right.
+    """
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        return functional.binary_cross_entropy_with_logits(output, batch[LABELS].to(output.dtype), reduction="sum")
+
+    def statistics(self, output: Tensor, batch: Batch) -> Array:
+        answers, labels = ((each > 0).double().cpu().numpy() for each in (output, batch[LABELS]))
+        return np.concatenate([_counted(answers, labels), (answers == labels).all(1, keepdims=True)], axis=1)
+
+    def divergence(self, one: Tensor, other: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002
+        # A logit and 0 are the logits of a class and of its absence.
+        return kullback_leibler(*(torch.stack([each, torch.zeros_like(each)], dim=-1) for each in (one, other)))
+
+
+class RegressionHead(LinearHead):
+    """A standardised number for each row: squared error. Statistics are what `metrics.PEARSON` and its kin sum, in the
+    data's unit, of which a deviation has `scale`.
+    """
+
+    def __init__(self, width: int, scale: float, pooling: str = "mean") -> None:
+        super().__init__(width, 1, pooling)
+        self.scale = scale
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        return functional.mse_loss(output, batch[LABELS], reduction="sum")
+
+    def statistics(self, output: Tensor, batch: Batch) -> Array:
+        answers, truths = (each[:, 0].double().cpu().numpy() * self.scale for each in (output, batch[LABELS]))
+        wrong = answers - truths
+        squares = (answers**2, truths**2, answers * truths, wrong**2)
+        return np.stack([np.ones_like(wrong), answers, truths, *squares, np.abs(wrong)], axis=1)
+
+    def divergence(self, one: Tensor, other: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002
+        """Kullback and Leibler's, of normal distributions of deviation 1."""
+        return (one - other).square().sum() / 2
+
+
+def _counted(answers: Array, labels: Array) -> Array:
+    """(rows, 1 + 3 classes) of 0 and 1 for each class: rows, true positives, false positives, false negatives."""
+    right = answers * labels
+    return np.concatenate([np.ones((len(labels), 1)), right, answers - right, labels - right], axis=1)
 
 
 def kullback_leibler(one: Tensor, other: Tensor) -> Tensor:

@@ -224,7 +224,9 @@ def test_a_label_of_validation_that_is_written_otherwise_in_training_is_answered
 
 def test_numbers_with_a_comma_for_the_point_are_numbers(tmp_path):
     some = rows(40, *(f"{number},5" for number in range(16)))
-    assert "holds 16 different numbers: that is regression" in complaint(save(tmp_path, some), label="label")
+    assert "holds 16 different numbers: that is regression" in complaint(
+        save(tmp_path, some), label="label", task="text-classification"
+    )
 
 
 def test_a_long_label_is_described_by_its_beginning(tmp_path):
@@ -304,7 +306,12 @@ def test_a_row_without_a_text_is_answered(tmp_path, text, said):
     ("labels", "said"),
     [
         (("good",), "column 'label' holds one class only, 'good'; there is nothing to learn."),
-        ((["a", "b"],), "column 'label' holds no single label: row 1 of the train split has ['a', 'b']."),
+        (
+            (["a", "b"],),
+            "column 'label' holds no single label: row 1 of the train split has ['a', 'b']; several for a row are "
+            "--task multi-label-classification.",
+        ),
+        (({"a": 1},), "column 'label' holds no single label: row 1 of the train split has {'a': 1}."),
         (
             [n / 8 for n in range(17)],
             "column 'label' holds 17 different numbers: that is regression; give --task text-regression.",
@@ -326,7 +333,8 @@ def test_a_row_without_a_text_is_answered(tmp_path, text, said):
 )
 def test_labels_that_are_no_classes_are_answered(tmp_path, labels, said):
     some = rows(40, *labels) if said[0] == "c" else rows(12, *labels)
-    assert complaint(save(tmp_path, some), label="label").replace("12 rows", "40 rows") == said
+    data = save(tmp_path, some)
+    assert complaint(data, label="label", task="text-classification").replace("12 rows", "40 rows") == said
 
 
 def test_few_fractions_are_classes(tmp_path):
@@ -415,7 +423,9 @@ def test_real_data_sets_are_understood(name, text, label, classes, counts):
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared data sets")
 def test_real_data_sets_of_other_tasks_are_refused():
-    assert complaint(str(SHARED / "sick-similarity")).startswith("column 'score' holds 125 different numbers: that is")
+    assert complaint(str(SHARED / "sick-similarity"), task="text-classification").startswith(
+        "column 'score' holds 125 different numbers: that is"
+    )
     assert complaint(str(SHARED / "wnut17")).startswith("cannot tell which column is the label")
     said = complaint(str(SHARED / "wnut17"), text=("tokens",), label="tags")
     assert said.startswith("column 'tokens' holds no text, but values such as ['@paulwalk', 'It',")

@@ -1,0 +1,78 @@
+"""Several names in a row: as a list, in a text between separators, or a column of 0 and 1 for each, called like it.
+
+An empty text, or an empty list, holds none.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from autopeft.data.cells import holds_list, list_in
+from autopeft.data.numbers import number_in
+from autopeft.data.rows import is_missing, some_rows
+from autopeft.errors import AutopeftError
+from autopeft.foreign import brief
+
+SEPARATOR = ";"
+Namer = Callable[[object], str | None]
+"""How a value says a name; None where it says none."""
+_FLAGS = {"false": False, "true": True}
+
+
+def names_in_rows(frame: pd.DataFrame, columns: Sequence[str], split: str, name: Namer) -> list[set[str]]:
+    """The names of each row. Raises AutopeftError for a row of which they cannot be told."""
+    rows = list(zip(*(frame[column] for column in columns), strict=True))
+    if missing := [row for row, cells in enumerate(rows, 1) if any(map(is_missing, cells))]:
+        named = " or ".join(f"'{column}'" for column in columns[:3]) + " …" * (len(columns) > 3)
+        raise AutopeftError(
+            f"column {named} has no labels in {some_rows(missing, len(rows), split)}; fill them in (an empty list says "
+            "that there are none) or leave those rows out."
+        )
+    found = []
+    for row, cells in enumerate(rows, 1):
+        try:
+            found.append(names_in(cells, columns, name))
+        except AutopeftError as error:
+            raise AutopeftError(f"row {row} of the {split} split has no labels that can be read: {error}") from error
+    return found
+
+
+def readable_names(cells: Sequence[Any], columns: Sequence[str], name: Namer) -> set[str] | None:
+    """The names that a row's cells hold; None where they hold something else."""
+    try:
+        return names_in(cells, columns, name)
+    except AutopeftError:
+        return None
+
+
+def names_in(cells: Sequence[Any], columns: Sequence[str], name: Namer) -> set[str]:
+    """The names that a row's cells hold. Raises AutopeftError, which says what they hold instead."""
+    if len(columns) == 1:
+        return _named(cells[0], name)
+    flags = [_flag(cell) for cell in cells]
+    if None in flags:
+        at = flags.index(None)
+        raise AutopeftError(f"in column '{columns[at]}' stands {brief(cells[at])}, neither 0 nor 1.")
+    return {column for column, flag in zip(columns, flags, strict=True) if flag}
+
+
+def _named(cell: Any, name: Namer) -> set[str]:
+    if holds_list(cell) or (not isinstance(cell, str) and name(cell) is None):
+        items = list_in(cell)
+    else:
+        items = [part for part in cell.split(SEPARATOR) if part.strip()] if isinstance(cell, str) else [cell]
+    names = [name(item) for item in items]
+    if None in names:
+        raise AutopeftError(f"{brief(cell)} holds {brief(items[names.index(None)])}, which is no name.")
+    return {str(each) for each in names}
+
+
+def _flag(cell: Any) -> bool | None:
+    if isinstance(cell, bool | np.bool_):
+        return bool(cell)
+    if isinstance(cell, str) and cell.strip().lower() in _FLAGS:
+        return _FLAGS[cell.strip().lower()]
+    number = number_in(cell)
+    return bool(number) if number in (0, 1) else None
