@@ -9,7 +9,7 @@ from autopeft.trial import Trial
 _COMPARED = ("trainable", "memory", "flops")
 HEADINGS = (
     *(text for name in _COMPARED for text in (COSTS[name].heading, "measured")),
-    *("stored size", "on disk with head", "training texts per second", "latency of one text", "of the bare backbone"),
+    *("stored size", "on disk with head", "training rows per second", "latency of one row", "of the bare backbone"),
 )
 
 
@@ -47,9 +47,9 @@ def lines(trial: Trial, metric: Objective) -> Sequence[tuple[str, str]]:
         said.append(("set-up", f"{show_seconds(facts['set_up_seconds'])} on training data before the first step"))
     if "latency" in facts and "latency_bare" in facts:
         bare = show_milliseconds(facts["latency_bare"])
-        said.append(("latency", f"{show_milliseconds(facts['latency'])} for one text (bare backbone {bare})"))
+        said.append(("latency", f"{show_milliseconds(facts['latency'])} for one row (bare backbone {bare})"))
     if "examples_per_second" in facts:
-        said.append(("training speed", f"{facts['examples_per_second']:.0f} texts per second"))
+        said.append(("training speed", f"{facts['examples_per_second']:.0f} rows per second"))
     if "bytes_on_disk" in facts:
         said.append(("on disk", f"{show_bytes(facts['bytes_on_disk'])} with the head"))
     return said

@@ -162,7 +162,7 @@ def test_names_that_are_found_for_two_searches_at_once_differ(place: Path, monke
     inner: list[autopeft.Search] = []
 
     def search_meanwhile(event: Event) -> None:
-        if isinstance(event, Doing) and event.what == "tokenizing" and not inner:
+        if isinstance(event, Doing) and event.what == "encoding the texts" and not inner:
             inner.append(autopeft.search(**options(place)))
 
     outer = autopeft.search(**options(place, on_event=search_meanwhile))

@@ -55,7 +55,7 @@ def prepare_dataset(
         require_same_backbone(known, backbone, say)
     data = replace(data, task=data.task.on(backbone))
     max_length, data = _within_positions(plan.max_length, backbone, data)
-    say("tokenizing")
+    say(f"encoding the {data.task.noun}s")
     made = marked(lambda: encoded(data, backbone, max_length, folder / "data"), weights)
     splits = {name: open_split(made, name) for name in ("train", "validation")}
     data = _with_losses(data, splits)
