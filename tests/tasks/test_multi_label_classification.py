@@ -270,7 +270,8 @@ def test_a_whole_search_learns_sets_and_its_winner_gives_them(place):
         folder=str(place / "runs"),
     )
     assert search.record.facts["data"][0] == "multi-label-classification: text -> labels"
-    assert search.record.baselines.probe > 0.9
+    assert search.record.baselines["linear probe"].score > 0.9
+    assert {*search.record.baselines} == {"linear probe", "most frequent set"}
     assert any(trial.status is Status.FINISHED for trial in search.trials)
     search.select().save(place / "winner")
     trained = autopeft.load(place / "winner")
