@@ -20,7 +20,7 @@ from autopeft.data.rows import Rows
 from autopeft.data.store import LABELS, Column, Dataset
 from autopeft.errors import AutopeftError, unknown
 from autopeft.foreign import brief
-from autopeft.space.candidate import Training
+from autopeft.space.candidate import OF_HEADS, Training
 from autopeft.tasks.heads import Batch, Head
 from autopeft.tasks.metrics import Metric
 
@@ -40,7 +40,7 @@ class Task(ABC):
     """What other tools call it."""
     noun: ClassVar[str] = "text"
     """What people call one row."""
-    settings: ClassVar[tuple[str, ...]] = ("pooling", "head_start", "head_learning_rate")
+    settings: ClassVar[tuple[str, ...]] = OF_HEADS
     """Those of a training's settings that its head has."""
 
     @classmethod
