@@ -148,8 +148,8 @@ def test_a_wrong_card_is_refused_by_file_and_field(tmp_path, line, complaint):
 
 def test_what_a_head_has_not_is_not_drawn():
     space = load_space("default")
-    assert "pooling" in space.training
-    without = space.having(("head_start", "head_learning_rate"))
-    assert without.training.keys() == space.training.keys() - {"pooling"}
+    without = space.having(("head_learning_rate",))
+    assert without.training.keys() == space.training.keys() - {"head_start"}
+    assert without.draw(Drawn(3)).training.head_start == Training.head_start
     assert space.having(OF_HEADS) == space
-    assert without.draw(Drawn(3)).training.pooling == Training.pooling
+    assert space.having(()).training.keys() == space.training.keys() - {*OF_HEADS}
