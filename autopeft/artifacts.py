@@ -32,7 +32,7 @@ from autopeft.methods.hooked import copy_into, read_tensors
 from autopeft.methods.saved import read_json
 from autopeft.space.candidate import Candidate
 from autopeft.tasks.base import Task
-from autopeft.tasks.heads import POOLINGS
+from autopeft.tasks.heads import POOLINGS, Batch
 from autopeft.tasks.named import read_task
 from autopeft.training.model import TaskModel
 from autopeft.training.precision import FLOAT32, PRECISIONS, forward
@@ -100,29 +100,35 @@ class TrainedModel:
         return self._answered(given, batch_size, lambda output, _: self.task.scores(output))
 
     @torch.inference_mode()
-    def logits(self, given: Any, batch_size: int = 32) -> Tensor:
-        """What the head puts out in fp32 for inputs as `predict` takes them: rows first, of one input without.
+    def logits(self, given: Any, batch_size: int = 32) -> Any:
+        """What the head puts out in fp32 for inputs as `predict` takes them: rows first, of one input without; a list
+        where the task has an output of its own length for each.
 
-        Computed in the precision in which the scores of the search were measured, where the device has it. Inputs of
-        different lengths come in batches for tasks whose output is as long as the input: one at a time is sure.
+        Computed in the precision in which the scores of the search were measured, where the device has it.
         """
         inputs, single = self.task.asked(given)
-        found = [output for output, _ in self._outputs(inputs, batch_size, self.description.precision)]
+        found = [part for part, _ in self._parts(inputs, batch_size)]
         if not found:
             return torch.empty(0, int(self.model.head.out_features))
-        return found[0][0] if single else torch.cat(found)
+        if single:
+            return found[0][0]
+        return torch.cat(found) if isinstance(found[0], Tensor) else [each for part in found for each in part]
 
-    def _answered(self, given: Any, batch_size: int, answer: Callable[[Tensor, Sequence[Any]], Sequence[Any]]) -> Any:
+    def _answered(self, given: Any, batch_size: int, answer: Callable[[Any, Sequence[Any]], Sequence[Any]]) -> Any:
         inputs, single = self.task.asked(given)
-        batches = self._outputs(inputs, batch_size, self.description.precision)
-        found = [each for output, some in batches for each in answer(output, some)]
+        found = [each for part, some in self._parts(inputs, batch_size) for each in answer(part, some)]
         return found[0] if single else found
+
+    def _parts(self, inputs: Sequence[Any], batch_size: int) -> Iterator[tuple[Any, Sequence[Any]]]:
+        """What of the head's output belongs to each of the inputs, batch by batch, beside them."""
+        for output, batch, some in self._outputs(inputs, batch_size, self.description.precision):
+            yield self.task.parts(output, batch, some), some
 
     @torch.inference_mode()
     def _outputs(
         self, inputs: Sequence[Any], batch_size: int, precision: str
-    ) -> Iterator[tuple[Tensor, Sequence[Any]]]:
-        """What the head puts out on the CPU, batch by batch, beside its inputs."""
+    ) -> Iterator[tuple[Tensor, Batch, Sequence[Any]]]:
+        """What the head puts out on the CPU, batch by batch, beside what the model read of which inputs."""
         if not isinstance(batch_size, int) or batch_size < 1:
             raise AutopeftError(f"batch_size must be at least 1, not {brief(batch_size)}.")
         device = next(self.model.parameters()).device
@@ -130,14 +136,15 @@ class TrainedModel:
         for start in range(0, len(inputs), batch_size):
             some = inputs[start : start + batch_size]
             data = Dataset(self.task.encoded(some, self.backbone, most), most)
-            batch = {name: tensor.to(device) for name, tensor in data.batch(np.arange(len(some))).items()}
-            output = forward(self.model, batch, device, precision).cpu()
+            batch = data.batch(np.arange(len(some)))
+            there = {name: tensor.to(device) for name, tensor in batch.items()}
+            output = forward(self.model, there, device, precision).cpu()
             if not torch.isfinite(output).all():
                 raise AutopeftError(
                     f"the model gives no finite numbers for these {self.task.noun}s: its weights are spoiled, or too "
                     f"large for {precision}."
                 )
-            yield output, some
+            yield output, batch, some
 
 
 def save_artifact(
@@ -215,7 +222,7 @@ def export(
     with _appearing(to) as temporary:
         trained = _load(artifact, model, None, True, trust_remote_code)
         samples = description.task.samples(trained.backbone)
-        ((expected, _),) = trained._outputs(samples, len(samples), FLOAT32)
+        ((expected, _, _),) = trained._outputs(samples, len(samples), FLOAT32)
         with _told_plainly(to):
             if merge:
                 _write_merged(temporary, trained, candidate)
@@ -224,7 +231,7 @@ def export(
                 _describe(temporary, replace(description, backbone=model or description.backbone), candidate)
         del trained
         again = _load(temporary, None, None, True, trust_remote_code)
-        ((found, _),) = again._outputs(samples, len(samples), FLOAT32)
+        ((found, _, _),) = again._outputs(samples, len(samples), FLOAT32)
         apart = (found - expected).abs().max().item()
         if not apart <= (_APART_MERGED if merge else _APART) * max(1.0, expected.abs().max().item()):
             raise AutopeftError(

@@ -85,14 +85,18 @@ class Objective:
         """A value with its unit; a dash where there is none."""
         return "-" if value is None or not math.isfinite(value) else self.unit.show(value)
 
+    def show_like(self, value: float | None, error: float) -> str:
+        """A value in as many digits as an error of this size leaves; a fraction always in three."""
+        if value is None or not math.isfinite(value) or self.is_fraction or not 1e-9 < error < 1e6:
+            return self.show(value)
+        power = int(f"{error:.1e}".partition("e")[2])
+        return f"{value:.{max(1 - power, 0)}f}"
+
     def show_with(self, value: float | None, error: float | None) -> str:
-        """A value with its standard error, where that is known, in as many digits as it has."""
+        """A value with its standard error, where that is known."""
         if value is None or error is None or not (math.isfinite(value) and math.isfinite(error)):
             return self.show(value)
-        if self.is_fraction or not 0 < error < 1e6:
-            return f"{self.unit.show(value)} ± {self.unit.show(error)}"
-        digits = min(max(1 - math.floor(math.log10(error)), 0), 12)
-        return f"{value:.{digits}f} ± {error:.{digits}f}"
+        return f"{self.show_like(value, error)} ± {self.show_like(error, error)}"
 
 
 def score_of(name: str, heading: str, higher_is_better: bool = True, ideal: float | None = 1.0) -> Objective:

@@ -139,6 +139,17 @@ def test_every_limit_is_written_with_its_unit(place: Path, limit: str) -> None:
 
 
 @pytest.mark.usefixtures("searched")
+def test_the_score_is_limited_and_preferred_by_either_name(place: Path) -> None:
+    now = run("select", "--score", "50%", "--prefer", "score", *where(place))
+    before = run("select", "--accuracy-at-least", "0.5", "--prefer", "accuracy", *where(place))
+    assert now.exit_code == before.exit_code == 0, before.stderr
+    assert before.stderr == "--accuracy-at-least is called --score now.\n"
+    assert "the highest accuracy of the finished trials that keep score 0.5." in before.stdout
+    assert now.stdout.splitlines()[1:] == before.stdout.splitlines()[1:]
+    assert "--accuracy-at-least" not in run("select", "--help").stdout
+
+
+@pytest.mark.usefixtures("searched")
 def test_limits_that_exclude_every_trial_are_answered(place: Path) -> None:
     result = run("select", "--trainable", 1, *where(place))
     assert result.exit_code == 2

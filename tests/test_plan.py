@@ -9,6 +9,7 @@ from autopeft.errors import AutopeftError
 from autopeft.objectives import COSTS
 from autopeft.plan import Budget, Plan, Resources, field_docs
 from autopeft.sizes import Share
+from autopeft.trial import Costs
 
 
 def complaint(make, *arguments, **settings) -> str:
@@ -43,6 +44,7 @@ def test_limits_of_an_unresolved_share_are_never_left_out_in_silence():
 
 def test_every_limit_on_costs_is_an_objective():
     assert {field.name for field in fields(Budget)} - {"score", "latency"} == set(COSTS)
+    assert set(COSTS) < {field.name for field in fields(Costs)}
 
 
 def test_the_old_name_of_the_limit_on_scores_goes_on_working_with_a_warning(tmp_path):

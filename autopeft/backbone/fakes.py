@@ -1,15 +1,30 @@
 """What torch's fake tensors cannot do by themselves, and skeletons need."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import pytorch_utils
 
 
 class GroupedProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Products of a mixture's experts in every precision: real tensors have them, of fake ones only those in bf16."""
+    """Products of a mixture's experts in every precision: real tensors have them, of fake ones only those in bf16.
+
+    Meanwhile transformers keeps no tensor for later passes, as it does not where models are compiled: DINOv3 would take
+    the fake positions of patches for real ones.
+    """
+
+    def __enter__(self) -> Self:
+        self._before = vars(pytorch_utils)["is_torchdynamo_compiling"]
+        vars(pytorch_utils)["is_torchdynamo_compiling"] = lambda: True
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        vars(pytorch_utils)["is_torchdynamo_compiling"] = self._before
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -3,7 +3,8 @@
 Names tell `q` from `k`; they do not tell which dropout follows a projection, nor whether a norm comes before or after a
 sub-layer. Those are read off a tiny forward pass, by the identity of tensors. The trace leaves the model as it was, and
 also works on the meta device (then on fake tensors). A model must have `q` and `v`; others may be missing (mixtures of
-experts have no one feed-forward). Not covered: encoder-decoder models as a whole (their encoder is).
+experts have no one feed-forward). Layers may stand in several lists (the stages of Swin, each with widths of its own).
+Not covered: encoder-decoder models as a whole (their encoder is).
 """
 
 import inspect
@@ -19,6 +20,7 @@ from torch.func import functional_call
 from transformers.pytorch_utils import Conv1D
 
 from autopeft.backbone.fakes import GroupedProducts
+from autopeft.backbone.inputs import bare, example, named, reads
 from autopeft.backbone.sites import SITES, Place, Sites
 from autopeft.errors import CannotAttach, unknown
 
@@ -72,7 +74,7 @@ def find_sites(model: nn.Module, mapping: Mapping[str, str] | None = None) -> Si
     if mapping is not None:
         return _mapped(model, mapping)
     config = getattr(model, "config", None)
-    if getattr(config, "is_encoder_decoder", False) and hasattr(getattr(model, "base_model", model), "decoder"):
+    if getattr(config, "is_encoder_decoder", False) and hasattr(bare(model), "decoder"):
         raise CannotAttach(
             f"{type(model).__name__} has an encoder and a decoder; attach to its encoder (`model.get_encoder()`)."
         )
@@ -91,13 +93,15 @@ def find_sites(model: nn.Module, mapping: Mapping[str, str] | None = None) -> Si
 
 
 def _layers(model: nn.Module) -> tuple[str, ...]:
-    """Paths of the layers: the longest list of equal modules that hold several linear maps each."""
-    best: tuple[str, ...] = ()
+    """Paths of the layers: the most equal modules that hold several linear maps each and stand in lists."""
+    alike: dict[type, tuple[str, ...]] = {}
     for path, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) > len(best):
+        if isinstance(module, nn.ModuleList) and len(module) and len({type(layer) for layer in module}) == 1:
             linears = [sum(_is_linear(inner) for inner in layer.modules()) for layer in module]
-            if min(linears) >= 4 and len({type(layer) for layer in module}) == 1:
-                best = tuple(f"{path}.{number}" for number in range(len(module)))
+            if min(linears) >= 4:
+                paths = tuple(f"{path}.{number}" for number in range(len(module)))
+                alike[type(module[0])] = alike.get(type(module[0]), ()) + paths
+    best = max(alike.values(), key=len, default=())
     if not best:
         raise CannotAttach(_not_understood(model, (), "no list of equal layers"))
     return best
@@ -128,10 +132,12 @@ def _traced(model: nn.Module, layers: tuple[str, ...]) -> _Trace:
                 handles.append(module.register_forward_hook(leaf(path)))
         model.eval()
         with torch.no_grad():
-            trace.width = forward_once(getattr(model, "base_model", model))[0].shape[-1]
+            trace.width = forward_once(bare(model))[0].shape[-1]
+    except CannotAttach:
+        raise
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise CannotAttach(_not_understood(model, layers, f"called with token ids, it raised {reason}")) from error
+        raise CannotAttach(_not_understood(model, layers, f"called with {named(model)}, it raised {reason}")) from error
     finally:
         for handle in handles:
             handle.remove()
@@ -141,18 +147,19 @@ def _traced(model: nn.Module, layers: tuple[str, ...]) -> _Trace:
 
 
 def forward_once(model: nn.Module) -> Any:
-    """The output for one short row of token ids; on the meta device that of fake tensors on a CPU."""
-    parameter = next(model.parameters())
+    """The output for one short text, or one image; on the meta device, and for images, that of fake tensors on a CPU.
+
+    A text is a few tokens; how large an image is, the model says, and a large model may say a large one.
+    """
+    device = next(model.parameters()).device
     accepted = inspect.signature(model.forward).parameters
     extra: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
-    if parameter.device.type != "meta":
-        ids = torch.full((1, _TOKENS), 5, device=parameter.device)
-        return model(input_ids=ids, attention_mask=torch.ones_like(ids), **extra)
+    if device.type != "meta" and reads(model) != "pixel_values":
+        return model(**example(model, 1, _TOKENS, device), **extra)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cpu"), GroupedProducts():  # type: ignore[no-untyped-call]
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         fake = {name: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu") for name, tensor in tensors.items()}
-        ids = torch.full((1, _TOKENS), 5)
-        return functional_call(model, fake, kwargs={"input_ids": ids, "attention_mask": torch.ones_like(ids), **extra})
+        return functional_call(model, fake, kwargs={**example(model, 1, _TOKENS), **extra})
 
 
 def _places_of_layer(
@@ -181,7 +188,7 @@ def _places_of_layer(
     for site, inner, source in (("attention", "o", "q"), ("ffn", "ffn.down", "ffn.up")):
         if inner in roles:
             fused = {"q": "qkv", "ffn.up": "gate_up"}[source]
-            after = _followed_by_dropout(model, calls, roles[inner])
+            after = _end_of_sublayer(model, calls, roles[inner])
             norm = _next_norm(model, calls, after) if post_norm else ""
             width = _features(model.get_submodule(roles[inner]))[1]
             yield site, Place(after, number, source=roles.get(source, roles.get(fused, "")), norm=norm, width=width)
@@ -204,16 +211,22 @@ def _rows_of_qkv(module: nn.Module, config: Any, path: str) -> dict[str, tuple[i
     return {"q": (0, q), "k": (q, q + kv), "v": (q + kv, q + 2 * kv)}
 
 
-def _followed_by_dropout(model: nn.Module, calls: list[_Call], path: str) -> str:
-    """The module that ends a sub-layer: the dropout whose input is the projection's output, or the projection itself.
+def _end_of_sublayer(model: nn.Module, calls: list[_Call], path: str) -> str:
+    """The module that ends a sub-layer: the projection itself, or the dropout and the scale that follow it directly.
 
     A dropout that both sub-layers share ends neither of them.
     """
-    output = next((call.output for call in calls if call.path == path), None)
-    for call in calls:
-        if output is not None and call.source is output and isinstance(model.get_submodule(call.path), nn.Dropout):
-            return call.path if sum(each.path == call.path for each in calls) == 1 else path
-    return path
+    paths = [call.path for call in calls]
+    if path not in paths:
+        return path
+    start = paths.index(path)
+    end, output = path, calls[start].output
+    for call in calls[start + 1 :]:
+        if call.source is output and _goes_with_projection(model.get_submodule(call.path)):
+            if paths.count(call.path) > 1:
+                break
+            end, output = call.path, call.output
+    return end
 
 
 def _next_norm(model: nn.Module, calls: list[_Call], path: str) -> str:
@@ -229,7 +242,8 @@ def _norms(model: nn.Module, layers: tuple[str, ...]) -> Iterator[Place]:
 
 
 def _embedding(model: nn.Module, called: Collection[str] = ()) -> Iterator[Place]:
-    """The module that embeds tokens: of several with the same weights the one that is called (T5 has two)."""
+    """The module that embeds tokens, or patches of images: of several with the same weights the one that is called (T5
+    has two)."""
     embeddings = getattr(model, "get_input_embeddings", lambda: None)()
     weight = getattr(embeddings, "weight", None)
     paths = [
@@ -251,6 +265,10 @@ def _is_linear(module: nn.Module) -> bool:
 
 def _is_norm(module: nn.Module) -> bool:
     return "norm" in type(module).__name__.lower() and not any(True for _ in module.children())
+
+
+def _goes_with_projection(module: nn.Module) -> bool:
+    return isinstance(module, nn.Dropout) or "layerscale" in type(module).__name__.lower()
 
 
 def _features(module: nn.Module) -> tuple[int, int]:

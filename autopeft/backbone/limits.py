@@ -1,8 +1,9 @@
-"""What a model can read: how many tokens, and which."""
+"""What a model of texts can read: how many tokens, and which. Of images there is no such limit to tell."""
 
 from torch import nn
 from transformers import PretrainedConfig
 
+from autopeft.backbone.inputs import reads
 from autopeft.errors import CannotAttach
 
 
@@ -39,6 +40,6 @@ def types_of(model: nn.Module) -> int:
 
 
 def vocabulary_of(model: nn.Module) -> int | None:
-    """How many tokens the model has embeddings for; None where it does not tell."""
-    embeddings = getattr(model, "get_input_embeddings", lambda: None)()
+    """How many tokens the model has embeddings for; None where it does not tell, or reads no tokens."""
+    embeddings = getattr(model, "get_input_embeddings", lambda: None)() if reads(model) == "input_ids" else None
     return embeddings.weight.shape[0] if embeddings is not None else None

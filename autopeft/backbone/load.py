@@ -1,7 +1,8 @@
-"""Backbones: a frozen pretrained model with tokenizer and map of its sites. Skeletons: the same without weights.
+"""Backbones: a frozen pretrained model with processor and map of its sites. Skeletons: the same without weights.
 
 Only encoders and decoders are loaded, without a head; of an encoder-decoder model the encoder, where transformers has a
-class for it. A pooler is left out: the head pools by itself.
+class for it; of a model of texts and images side by side (CLIP) the tower that reads images. A pooler is left out: the
+head pools by itself.
 """
 
 import copy
@@ -15,20 +16,17 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.utils import logging as transformers_logging
 
 from autopeft.backbone.claims import require_sane, require_weights, without_kernels
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.fingerprint import fingerprint
+from autopeft.backbone.inputs import named, reads
 from autopeft.backbone.limits import positions_of, vocabulary_of
+from autopeft.backbone.pixels import Pixels, pixels_of
+from autopeft.backbone.processors import Processor, load_image_processor, load_tokenizer, require_fitting
 from autopeft.backbone.sites import Sites
 from autopeft.backbone.source import Source, require_files, source_of, why_not
 from autopeft.errors import AutopeftError
@@ -55,15 +53,25 @@ class Skeleton:
 
 @dataclass(frozen=True)
 class Backbone(Skeleton):
-    """A frozen pretrained model, in eval mode, with its tokenizer."""
+    """A frozen pretrained model, in eval mode, with its processor."""
 
-    tokenizer: PreTrainedTokenizerBase = field(repr=False)
+    processor: Processor = field(repr=False)
+    """A tokenizer, or an image processor."""
     parameters: int
     """Distinct parameters."""
     fingerprint: str
     """Tells two sets of weights apart, and is the same wherever they lie."""
     revision: str | None = None
     """Of the hub, the commit that was loaded; None for a folder."""
+    pixels: Pixels | None = None
+    """How images come to it; None where it reads no images."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The processor of a model that reads texts. Raises AutopeftError for one that does not."""
+        if not isinstance(self.processor, PreTrainedTokenizerBase):
+            raise AutopeftError(f"'{self.name}' reads {named(self.model)}, not texts: give a model of texts.")
+        return self.processor
 
 
 def load_backbone(name: str, *, trust_remote_code: bool = False) -> Backbone:
@@ -74,7 +82,6 @@ def load_backbone(name: str, *, trust_remote_code: bool = False) -> Backbone:
     """
     with _plainly(name) as source:
         require_files(source)
-        given = {"revision": source.revision, "trust_remote_code": trust_remote_code}
         config, kind = _configured(source, trust_remote_code)
         require_weights(source, kind, config)
         model, info = kind.from_pretrained(
@@ -85,14 +92,21 @@ def load_backbone(name: str, *, trust_remote_code: bool = False) -> Backbone:
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(source.where, **given)
+        processor: Processor
+        if reads(model) == "pixel_values":
+            processor = load_image_processor(source, config, trust_remote_code)
+        else:
+            processor = load_tokenizer(source, trust_remote_code)
     _require_whole(name, info)
     _require_finite(name, model)
-    _require_usable(name, tokenizer)
-    model = _without_pooler(model).requires_grad_(False)
+    model = without_pooler(model).requires_grad_(False)
     model.eval()  # type: ignore[no-untyped-call]
+    pixels = pixels_of(name, processor) if reads(model) == "pixel_values" else None
+    if pixels is not None:
+        require_fitting(name, model, pixels)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Backbone(name, model, find_sites(model), tokenizer, parameters, fingerprint(model), source.commit)
+    sites = find_sites(model)
+    return Backbone(name, model, sites, processor, parameters, fingerprint(model), source.commit, pixels)
 
 
 def load_skeleton(
@@ -100,7 +114,8 @@ def load_skeleton(
 ) -> Skeleton:
     """The same model without weights, from a folder, a hub name, a `config.json` or a config. Raises AutopeftError."""
     if isinstance(what, PretrainedConfig):
-        return _skeleton(type(what).__name__, _class_for(what), copy.deepcopy(what), dtype)
+        config, kind = _meant(copy.deepcopy(what))
+        return _skeleton(type(what).__name__, kind, config, dtype)
     with _plainly(what) as source:
         config, kind = _configured(source, trust_remote_code)
     return _skeleton(what, kind, config, dtype)
@@ -111,7 +126,7 @@ def _configured(source: Source, trust_remote_code: bool) -> tuple[PretrainedConf
     plain, _ = PretrainedConfig.get_config_dict(source.where, revision=source.revision)
     require_sane(source.name, plain)
     config = AutoConfig.from_pretrained(source.where, revision=source.revision, trust_remote_code=trust_remote_code)
-    return without_kernels(config), _class_for(config, source if trust_remote_code else None)
+    return _meant(without_kernels(config), source if trust_remote_code else None)
 
 
 def _skeleton(name: str, kind: Any, config: PretrainedConfig, dtype: torch.dtype) -> Skeleton:
@@ -121,7 +136,7 @@ def _skeleton(name: str, kind: Any, config: PretrainedConfig, dtype: torch.dtype
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise AutopeftError(f"no {kind.__name__} can be made of the configuration of '{name}': {reason}.") from error
-    model = _without_pooler(model).requires_grad_(False)
+    model = without_pooler(model).requires_grad_(False)
     model.eval()  # type: ignore[no-untyped-call]
     return Skeleton(name, model, find_sites(model))
 
@@ -145,17 +160,16 @@ def _require_finite(name: str, model: PreTrainedModel) -> None:
             )
 
 
-def _require_usable(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuses the empty tokenizer that transformers makes where a folder has none; pads with the end token."""
-    added = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
-    if len(tokenizer.get_vocab().keys() - added) < 2:
-        raise AutopeftError(f"'{name}' has no tokenizer: save one beside the weights (`tokenizer.save_pretrained`).")
-    if tokenizer.pad_token is None:
-        if tokenizer.eos_token is None:
-            raise AutopeftError(
-                f"the tokenizer of '{name}' has neither a padding nor an end token; set one and save it again."
-            )
-        tokenizer.pad_token = tokenizer.eos_token
+def _meant(config: Any, trusted: Source | None = None) -> tuple[PretrainedConfig, Any]:
+    """The configuration and class of the part of a model that is a backbone."""
+    kind = _class_for(config, trusted)
+    if hasattr(kind, "get_text_features") and hasattr(kind, "get_image_features"):
+        tower = getattr(transformers, kind.__name__.replace("Model", "VisionModel"), None)
+        if tower is not None and isinstance(getattr(config, "vision_config", None), tower.config_class):
+            config, kind = config.vision_config, tower
+    if getattr(config, "vision_use_head", False):
+        config.vision_use_head = False  # SigLIP's own pooling, which nothing would read
+    return config, kind
 
 
 def _class_for(config: PretrainedConfig, trusted: Source | None = None) -> Any:
@@ -179,7 +193,7 @@ def _class_for(config: PretrainedConfig, trusted: Source | None = None) -> Any:
     return encoder or kind
 
 
-def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:
+def without_pooler(model: PreTrainedModel) -> PreTrainedModel:
     """A pooler goes where the model can do without one."""
     optional = "add_pooling_layer" in inspect.signature(type(model).__init__).parameters
     if optional and getattr(model, "pooler", None) is not None:

@@ -1,8 +1,9 @@
 """Sites: the named places of a backbone where a method can attach.
 
 `q k v o` are the attention projections, `ffn.up`, `ffn.gate`, `ffn.down` the feed-forward ones; `attention` and `ffn`
-are the sub-layer outputs before residual and norm; `norm`, `embedding` and `layer` are what they say. A place is a
-module path, looked up in the model when a method attaches, so that it still holds after other methods replaced modules.
+are the sub-layer outputs before residual and norm; `norm`, `embedding` (of tokens, or of an image's patches) and
+`layer` are what they say. A place is a module path, looked up in the model when a method attaches, so that it still
+holds after other methods replaced modules.
 """
 
 import re

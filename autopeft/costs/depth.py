@@ -241,27 +241,35 @@ def plan_of(kinds: Sequence[Hashable]) -> tuple[tuple[Run, ...], Mapping[Run | N
 
 def _shortened(skeleton: Skeleton, kept: tuple[int, ...]) -> Skeleton:
     model, sites = skeleton.model, skeleton.sites
-    path = sites.layers[0].rpartition(".")[0]
-    holder_path, _, attribute = path.rpartition(".")
-    holder, layers = model.get_submodule(holder_path), model.get_submodule(path)
-    assert isinstance(layers, nn.ModuleList)
-    setattr(holder, attribute, nn.ModuleList(layers[number] for number in kept))
+    lists: dict[str, list[int]] = {layer.rpartition(".")[0]: [] for layer in sites.layers}
+    for number in kept:
+        lists[sites.layers[number].rpartition(".")[0]].append(number)
+    whole = {path: model.get_submodule(path) for path in lists}
     try:
+        for path, numbers in lists.items():
+            _put(model, path, nn.ModuleList(model.get_submodule(sites.layers[number]) for number in numbers))
         copied = copy.deepcopy(model)
     finally:
-        setattr(holder, attribute, layers)
+        for path, layers in whole.items():
+            _put(model, path, layers)
     for config in {id(each): each for each in (copied.config, copied.config.get_text_config())}.values():
         types = getattr(config, "layer_types", None)
         config.num_hidden_layers = len(kept)
         if types:
             config.layer_types = [types[number] for number in kept]
     place_of = {number: place for place, number in enumerate(kept)}
-    paths = {sites.layers[number]: sites.layers[place] for number, place in place_of.items()}
+    paths = {sites.layers[number]: f"{path}.{place}" for path, own in lists.items() for place, number in enumerate(own)}
     places = {
         site: tuple(_moved(place, place_of, paths) for place in all_ if place.layer in (-1, *kept))
         for site, all_ in sites.places.items()
     }
-    return Skeleton(skeleton.name, copied, replace(sites, layers=sites.layers[: len(kept)], places=places))
+    return Skeleton(skeleton.name, copied, replace(sites, layers=tuple(paths.values()), places=places))
+
+
+def _put(model: nn.Module, path: str, layers: nn.Module) -> None:
+    """In the place of a list of layers."""
+    holder, _, attribute = path.rpartition(".")
+    setattr(model.get_submodule(holder), attribute, layers)
 
 
 def _moved(place: Place, place_of: Mapping[int, int], paths: Mapping[str, str]) -> Place:

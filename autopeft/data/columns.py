@@ -61,11 +61,11 @@ NUMBERS = ("label", "score", "similarity_score", "similarity", "rating", "stars"
 LABEL_SETS = ("labels", "label", "tags", "categories", "genres", "topics", "emotions", "classes")
 TOKENS = ("tokens", "words")
 TAGS = ("tags", "ner_tags", "pos_tags", "chunk_tags", "labels")
+SPANS = ("spans", "entities", "entity_annotations", "label")
 IMAGES = ("image", "img", "picture", "file_name", "path")
 """What columns are usually called, in small letters, the most usual first."""
-USUAL_NAMES = frozenset(
-    {*LABELS, *TEXTS, *NUMBERS, *LABEL_SETS, *TOKENS, *TAGS, *IMAGES, *(name for pair in PAIRS for name in pair)}
-)
+_ALL = (LABELS, TEXTS, NUMBERS, LABEL_SETS, TOKENS, TAGS, SPANS, IMAGES, *PAIRS)
+USUAL_NAMES = frozenset(name for names in _ALL for name in names)
 _NAMELESS = re.compile(r"|Unnamed: \d+(\.\d+)?(_level_\d+)?|\.\.\.\d+|__index_level_\d+__|_c\d+")
 """What pandas, R and Spark call a column without a name: row numbers, as a rule."""
 _MOST_CLASSES = 0.5

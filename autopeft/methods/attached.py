@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from autopeft.backbone.find import find_sites
+from autopeft.backbone.inputs import bare
 from autopeft.backbone.sites import Sites
 from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
 from autopeft.methods.base import Attachment, Divergence, Losses
@@ -50,7 +51,7 @@ class Attached:
         """What to call from now on."""
         self._order: tuple[Attachment, ...] = ()
         attached: dict[int, Attachment] = {}
-        setattr(_backbone(model), _CARRIES, ", ".join(each.name for each in parts))
+        setattr(bare(model), _CARRIES, ", ".join(each.name for each in parts))
         try:
             _freeze(model)
             wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -179,7 +180,7 @@ class Attached:
         self.parts = self._order = ()
         self.model = self._bare
         self._required_grad = []
-        delattr(_backbone(self._bare), _CARRIES)
+        delattr(bare(self._bare), _CARRIES)
         if failed:
             raise failed[0]
 
@@ -214,7 +215,7 @@ def attach(model: nn.Module, what: Wanted, sites: Sites | Mapping[str, str] | No
     parts = tuple(parts_of(what))
     if not parts:
         raise AutopeftError("give at least one method to attach.")
-    carried = getattr(_backbone(model), _CARRIES, None)
+    carried = getattr(bare(model), _CARRIES, None)
     if carried is not None:
         advice = "detach that first, or attach several methods together as a list"
         raise CannotAttach(f"{type(model).__name__} carries {carried} already: {advice}.")
@@ -248,16 +249,11 @@ def parts_of(what: Wanted) -> Iterator[Configured]:
         raise AutopeftError(f"{what!r} is no method: give method('lora'), or a list of methods.")
 
 
-def _backbone(model: nn.Module) -> nn.Module:
-    backbone: nn.Module = getattr(model, "base_model", model)
-    return backbone
-
-
 def _freeze(model: nn.Module) -> None:
     """Freezes the backbone, and a language model whole; a task head outside the backbone stays as it is."""
     get_output_embeddings = getattr(model, "get_output_embeddings", None)
     language_model = get_output_embeddings is not None and get_output_embeddings() is not None
-    (model if language_model else _backbone(model)).requires_grad_(False)
+    (model if language_model else bare(model)).requires_grad_(False)
 
 
 def _require_company(parts: Sequence[Configured]) -> None:

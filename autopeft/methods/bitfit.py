@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from autopeft.backbone.inputs import bare
 from autopeft.backbone.sites import Layers, Sites, layer_numbers
 from autopeft.errors import CannotAttach
 from autopeft.methods.base import Attachment, Method
@@ -37,7 +38,7 @@ class BitFit(Method):
         roots = [sites.layers[number] for number in layer_numbers(self.layers, len(sites.layers))]
         if self.biases != "all":
             roots = [place.path for name in _names(self.biases) for place in sites.at(name, self.layers)]
-        backbone = getattr(model, "base_model", model)
+        backbone = bare(model)
         inside = {id(parameter) for parameter in backbone.parameters()}
         for name, parameter in model.named_parameters():
             path, _, leaf = name.rpartition(".")

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from autopeft.backbone.inputs import bare
 from autopeft.methods.hooked import Hooked
 
 
@@ -45,11 +46,11 @@ def own_parameters(model: nn.Module, *paths: str) -> dict[str, nn.Parameter]:
 
     Nothing that other methods added, and nothing of a task head, is among them.
     """
-    left = {id(parameter) for parameter in getattr(model, "base_model", model).parameters()}
+    left = {id(parameter) for parameter in bare(model).parameters()}
     found = {}
     for path in paths:
         for name, parameter in _parameters(model.get_submodule(path), path):
-            if id(parameter) in left and parameter.is_floating_point():
+            if id(parameter) in left and parameter.is_floating_point() and parameter.numel():
                 left.remove(id(parameter))
                 found[name] = parameter
     return found

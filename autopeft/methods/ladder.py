@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import Cache
 
+from autopeft.backbone.inputs import bare
 from autopeft.backbone.sites import Layers, Sites, layer_numbers
 from autopeft.errors import AutopeftError, CannotAttach, unknown
 from autopeft.methods.base import Attachment, Batches, Look, Method
@@ -154,7 +155,7 @@ class LadderAttachment(Hooked):
         self._with_graph = True
         self._bare = False
         self._z: Tensor | None = None
-        self._hook(getattr(model, "base_model", model), sites, seen.end)
+        self._hook(bare(model), sites, seen.end)
 
     def rung(self, number: int) -> Rung:
         """The step beside a layer."""

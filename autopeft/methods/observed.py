@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from autopeft.backbone.find import forward_once
+from autopeft.backbone.inputs import bare, named
 from autopeft.backbone.sites import Sites
 from autopeft.errors import CannotAttach
-from autopeft.methods.hooked import host
 from autopeft.methods.passes import evaluating
 
 _STATES = "hidden_states"
@@ -66,7 +67,7 @@ def observed(model: nn.Module, sites: Sites) -> Observed:
         if isinstance(states, Tensor):
             given.append((module, states))
 
-    backbone = getattr(model, "base_model", model)
+    backbone = bare(model)
     handles = [
         layer.register_forward_pre_hook(partial(enters, path), with_kwargs=True) for path, layer in layers.items()
     ]
@@ -76,7 +77,7 @@ def observed(model: nn.Module, sites: Sites) -> Observed:
             last = forward_once(backbone)[0]
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise CannotAttach(f"called with token ids and a mask, {architecture} raised {reason}") from error
+        raise CannotAttach(f"called with {named(model)}, {architecture} raised {reason}") from error
     finally:
         for handle in handles:
             handle.remove()
@@ -92,10 +93,16 @@ def observed(model: nn.Module, sites: Sites) -> Observed:
     if any(value.shape[-1] == width for value in others):
         raise CannotAttach(f"layers of {architecture} read tensors beside their states that are as wide.")
     turns = next((value[0] for value in got if are_rotary(value)), None)
-    if turns is not None and host(model, "")[0].type != "meta" and not _turned_by_halves(turns):
+    if turns is not None and not isinstance(turns, FakeTensor) and not _turned_by_halves(turns):
         raise CannotAttach(f"{architecture} turns neighbouring features by their position, not halves of a head.")
-    heads = int(getattr(getattr(model, "config", None), "num_attention_heads", 0) or 0)
-    return Observed(calls, end, 0 if turns is None else turns.shape[-1], any(is_by_head(value, heads) for value in got))
+    biased = any(is_by_head(value, heads_of(model)) for value in got)
+    return Observed(calls, end, 0 if turns is None else turns.shape[-1], biased)
+
+
+def heads_of(model: nn.Module) -> int:
+    """How many heads of queries every layer has; 0 where the configuration does not tell one number for all."""
+    heads = getattr(getattr(model, "config", None), "num_attention_heads", None)
+    return heads if isinstance(heads, int) else 0
 
 
 def are_rotary(value: Any) -> bool:

@@ -28,6 +28,7 @@ from peft.utils import SAFETENSORS_WEIGHTS_NAME, get_peft_model_state_dict, set_
 from torch import Tensor, nn
 from torch.random import fork_rng
 
+from autopeft.backbone.inputs import named, reads
 from autopeft.backbone.sites import Sites
 from autopeft.backbone.source import unasked
 from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
@@ -388,6 +389,11 @@ def _activate_all(model: nn.Module) -> None:
 
 def _fit_prompt(config: peft.PromptLearningConfig, model: Any, sites: Sites) -> None:
     """Says what peft would guess from a model's config, wrongly where embeddings are narrower than layers."""
+    if reads(model) != "input_ids":
+        raise CannotAttach(
+            f"prompts stand before the embeddings of tokens, and {sites.architecture} reads {named(model)}: prefixes "
+            "(prefix_tuning, p_tuning_v2) do the same in every layer."
+        )
     embeddings = model.get_input_embeddings()
     config.token_dim = config.token_dim or embeddings.embedding_dim
     config.num_layers = config.num_layers or len(sites.layers)

@@ -27,6 +27,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from autopeft.backbone.find import forward_once
+from autopeft.backbone.inputs import bare
 from autopeft.backbone.sites import Layers, Sites, layer_numbers
 from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.methods.base import Attachment, Method
@@ -215,7 +216,7 @@ def attention_of(model: nn.Module, sites: Sites, layers: Layers) -> Mapping[int,
     why = "prefix tuning adds keys and values through transformers' attention interface"
     if not seen or not numbers:
         raise CannotAttach(f"{why}, and {sites.architecture} does not use it.")
-    if not getattr(getattr(model, "base_model", model), "_supports_sdpa", False):
+    if not getattr(bare(model), "_supports_sdpa", False):
         raise CannotAttach(f"{why} and SDPA, and {sites.architecture} does not support SDPA.")
     found = {}
     for number in numbers:
@@ -244,7 +245,7 @@ def _seen(model: nn.Module, architecture: str) -> Mapping[nn.Module, Shape]:
     AttentionInterface.register(IMPLEMENTATION, watch)
     try:
         with _undisturbed(model), torch.no_grad():
-            forward_once(getattr(model, "base_model", model))
+            forward_once(bare(model))
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise CannotAttach(f"{architecture} does not attend through SDPA: it raised {reason}") from error

@@ -24,6 +24,7 @@ from transformers.pytorch_utils import Conv1D
 from autopeft.backbone.load import quietly
 from autopeft.backbone.sites import Place, Sites
 from autopeft.errors import CannotAttach
+from autopeft.methods.observed import heads_of
 
 Score = Callable[[nn.Module], Tensor]
 """Of a Linear or Conv1D: (features given,) how much each row of its weight matters."""
@@ -266,7 +267,7 @@ def _layer(model: nn.Module, sites: Sites, number: int) -> _Layer:
 
 def _sizes(model: nn.Module, layer: _Layer, rotary: int) -> Sizes:
     config: Any = getattr(model, "config", None)
-    heads = int(getattr(config, "num_attention_heads", 0) or 0)
+    heads = heads_of(model)
     shared = int(getattr(config, "num_key_value_heads", None) or heads)
     given = {site: rows[1] - rows[0] if rows else _features(linear)[1] for site, (linear, rows) in layer.sites.items()}
     if not heads or given["q"] % heads or given["k"] * heads != given["q"] * shared:

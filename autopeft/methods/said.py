@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from autopeft.backbone.inputs import bare
 from autopeft.backbone.sites import Sites
 from autopeft.errors import AutopeftError, CannotAttach, unknown
 from autopeft.methods.base import Attachment, Method
@@ -50,7 +51,7 @@ class Said(Method):
             raise unknown("groups", self.groups, get_args(Groups))
 
     def attach(self, model: nn.Module, sites: Sites) -> Attachment:
-        backbone = getattr(model, "base_model", model)
+        backbone = bare(model)
         chosen = own_parameters(backbone, "")
         groups = self._groups(chosen, [model.get_submodule(path) for path in sites.layers])
         scales = max(groups) + 1 if self.groups != "none" else 0

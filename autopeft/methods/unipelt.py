@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from autopeft.backbone.inputs import bare
 from autopeft.backbone.sites import Layers, Place, Sites
 from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.methods.adapter import Bottleneck
@@ -107,7 +108,7 @@ class UniPELTAttachment(PrefixAttachment):
 
     def watch_mask(self) -> None:
         """Remembers which tokens of a batch are real; a mask that is not (batch, length) is none."""
-        backbone: nn.Module = getattr(self.model, "base_model", self.model)
+        backbone = bare(self.model)
         names = list(inspect.signature(backbone.forward).parameters)
 
         def before(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:

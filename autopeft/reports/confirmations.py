@@ -83,8 +83,9 @@ def _failures(record: SearchRecord, found: Findings) -> tuple[str, ...]:
 
 def _compared(pair: Neighbours, metric: Objective) -> str:
     p = "p < 0.001" if pair.p < 0.001 else f"p = {pair.p:.3f}"
-    low, high = ("-+"[end >= 0] + metric.show(abs(end)) for end in (pair.low, pair.high))
-    by = f"by {metric.show(pair.difference)} (95% interval {low} to {high}, {p})"
+    error = (pair.high - pair.low) / 4
+    low, high = ("-+"[end >= 0] + metric.show_like(abs(end), error) for end in (pair.low, pair.high))
+    by = f"by {metric.show_like(pair.difference, error)} (95% interval {low} to {high}, {p})"
     if pair.apart:
         return f"Trial {pair.ahead} is better than trial {pair.behind}: {by}."
     return f"Trials {pair.ahead} and {pair.behind} cannot be told apart: they differ {by}."

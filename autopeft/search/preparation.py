@@ -84,6 +84,7 @@ def _facts(dataset: PreparedDataset, space: Space) -> Mapping[str, Any]:
         "batch_length": dataset.length,
         "refused": dict(space.refused),
         "methods": list(space.methods),
+        "training": list(space.training),
         "hybrids": list(space.hybrids),
         "pairs": sorted(sorted(pair) for pair in space.pairs or ()),
         "versions": {name: version(name) for name in _VERSIONED},

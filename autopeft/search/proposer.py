@@ -6,6 +6,7 @@ and never become trials. A sampler either chooses a whole candidate or lets Optu
 study alike.
 """
 
+import math
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -168,11 +169,12 @@ class Proposer:
 
     def _values(self, trial: Trial) -> list[float] | None:
         """What the sampler learns; of a trial that was stopped early the score so far, of a failed or lost one
-        nothing: Optuna's samplers do not look at trials that failed.
+        nothing, nor of a score that is no number: Optuna's samplers do not look at trials that failed.
         """
         if trial.status.came_to_nothing:
             return None
-        return [trial.value(each.key) for each in self._objectives]
+        values = [trial.value(each.key) for each in self._objectives]
+        return None if any(map(math.isnan, values)) else values
 
 
 class _Asked:

@@ -11,6 +11,7 @@ too few where most are beaten, and the future best where all are close. `benchma
 and without this rule.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -26,7 +27,11 @@ CHANCE = 3 / 8
 def goes_on(trial: Trial, others: Iterable[Trial], objectives: Sequence[Objective]) -> bool:
     """Whether a trial that has just reached a rung is trained on; the last rung is an end, not a decision."""
     last = trial.curve[-1]
-    finished = [other for other in others if other.status is Status.FINISHED and other.number != trial.number]
+    finished = [
+        other
+        for other in others
+        if other.status is Status.FINISHED and other.number != trial.number and math.isfinite(other.curve[-1].score)
+    ]
     sign = next((each.sign for each in objectives if each.is_score), 1)
     rivals = [sign * other.curve[-1].score for other in finished if _costs_no_more(other, trial, objectives)]
     if last.step >= last.steps or not rivals:

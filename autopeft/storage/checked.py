@@ -18,7 +18,7 @@ from autopeft.trial import Answers, Baseline, Costs, Outcome, Rung, SearchRecord
 _Value = TypeVar("_Value")
 _YEARS = range(1970, 9000)
 _FACTS: Mapping[str, Any] = {
-    **dict.fromkeys(("data", "labels", "methods", "hybrids"), list[str]),
+    **dict.fromkeys(("data", "labels", "methods", "hybrids", "training"), list[str]),
     **dict.fromkeys(("train_rows", "validation_rows", "backbone_parameters", "batch_length", "workers"), int | None),
     **dict.fromkeys(("backbone", "data_fingerprint"), str),
     **dict.fromkeys(("refused", "versions"), Mapping[str, str] | None),
@@ -85,19 +85,13 @@ def _facts_hold(facts: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
     return True
 
 
-def _no_less(*values: float | None) -> bool:
-    """None is below 0; what is not a number is not."""
-    return not any(value is not None and value < 0 for value in values)
-
-
 def _is_score(value: float) -> bool:
     """Not a number, or one of which many can be added up."""
     return math.isnan(value) or abs(value) < 1e100
 
 
 def _costs_hold(costs: Costs) -> bool:
-    whole = (costs.trainable, costs.memory, costs.stored, costs.flops, costs.inference_flops, costs.set_up_flops)
-    return _no_less(*whole, costs.overhead)
+    return not any(isinstance(value, int | float) and value < 0 for value in vars(costs).values())
 
 
 def _record_holds(record: SearchRecord) -> bool:

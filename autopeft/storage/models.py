@@ -1,34 +1,17 @@
 """The tables of the database of searches, and the way of every fact into them and back.
 
-What is loaded equals what was recorded, and is `checked`: moments come back in UTC, numbers that are not finite come
-back, tuples of a candidate's settings are tuples again. Only portable column types, so that any database of SQLAlchemy
-can hold them. Keys of trials are natural (search and number), so that recording a trial again is a merge. A change here
-needs a migration (`storage/README.md`).
+What is loaded equals what was recorded, and is `checked`; tuples of a candidate's settings are tuples again. Keys of
+trials are natural (search and number), so that recording a trial again is a merge. A change here needs a migration
+(`storage/README.md`).
 """
 
-import math
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Self
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    DateTime,
-    Dialect,
-    Double,
-    Enum,
-    ForeignKey,
-    ForeignKeyConstraint,
-    LargeBinary,
-    MetaData,
-    String,
-    Text,
-    TypeDecorator,
-)
-from sqlalchemy.dialects.mysql import DATETIME
+from sqlalchemy import BigInteger, Enum, ForeignKey, ForeignKeyConstraint, LargeBinary, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column, relationship
 
 from autopeft.objectives import Objective, score_of
@@ -36,54 +19,10 @@ from autopeft.plan import Plan
 from autopeft.sizes import Share
 from autopeft.space.candidate import Candidate
 from autopeft.storage.checked import checked
+from autopeft.storage.columns import Moment, Plain, Real
 from autopeft.trial import Answers, Baseline, Confirmation, Costs, Outcome, Rung, SearchRecord, Status, Trial
 
-_NOT_FINITE = "__float__"
-"""The only key of the mapping that stands in JSON for a number that JSON cannot hold."""
-
-
 _STATUS = Enum(Status, native_enum=False, length=20, values_callable=lambda kind: [each.value for each in kind])
-
-
-class Moment(TypeDecorator[datetime]):
-    """A moment with its time zone, in UTC; also where the database knows no time zones."""
-
-    impl = DateTime(timezone=True).with_variant(DATETIME(fsp=6), "mysql", "mariadb")
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, _: Dialect) -> datetime | None:
-        return value.astimezone(UTC) if value is not None else None
-
-    def process_result_value(self, value: datetime | None, _: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.astimezone(UTC) if value.tzinfo is not None else value.replace(tzinfo=UTC)
-
-
-class Real(TypeDecorator[float]):
-    """A float that is always known; 'not a number' is NULL, because not every database has it."""
-
-    impl = Double
-    cache_ok = True
-
-    def process_bind_param(self, value: float | None, _: Dialect) -> float | None:
-        return None if value is None or math.isnan(value) else value
-
-    def process_result_value(self, value: float | None, _: Dialect) -> float:
-        return math.nan if value is None else value
-
-
-class Plain(TypeDecorator[Any]):
-    """Plain values as JSON: mappings, lists (tuples come back as lists), texts and numbers, finite or not."""
-
-    impl = JSON(none_as_null=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, _: Dialect) -> Any:
-        return _into_json(value)
-
-    def process_result_value(self, value: Any, _: Dialect) -> Any:
-        return _out_of_json(value)
 
 
 class Base(DeclarativeBase):
@@ -405,23 +344,3 @@ def _plan(plain: dict[str, Any]) -> Plan:
 def _storable(text: str) -> str:
     """A text of any origin, with escapes for what some database refuses: NUL, and halves of characters."""
     return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _into_json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _into_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_into_json(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return {_NOT_FINITE: str(value)}
-    return value
-
-
-def _out_of_json(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_out_of_json(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if value.keys() == {_NOT_FINITE}:
-        return float(value[_NOT_FINITE])
-    return {key: _out_of_json(item) for key, item in value.items()}

@@ -20,8 +20,8 @@ from autopeft.data.rows import Rows
 from autopeft.data.store import LABELS, Column, Dataset
 from autopeft.errors import AutopeftError, unknown
 from autopeft.foreign import brief
-from autopeft.space.candidate import Training
-from autopeft.tasks.heads import Head
+from autopeft.space.candidate import OF_HEADS, Training
+from autopeft.tasks.heads import Batch, Head
 from autopeft.tasks.metrics import Metric
 
 
@@ -33,14 +33,14 @@ class Task(ABC):
     roles: ClassVar[Roles]
     """The columns that it needs, by role."""
     metrics: ClassVar[tuple[Metric, ...]]
-    """The first is the default."""
+    """The first is the default, as a rule."""
     constant: ClassVar[str]
     """What people call the best constant answer."""
     aliases: ClassVar[tuple[str, ...]] = ()
     """What other tools call it."""
     noun: ClassVar[str] = "text"
     """What people call one row."""
-    settings: ClassVar[tuple[str, ...]] = ("pooling", "head_start", "head_learning_rate")
+    settings: ClassVar[tuple[str, ...]] = OF_HEADS
     """Those of a training's settings that its head has."""
 
     @classmethod
@@ -91,6 +91,10 @@ class Task(ABC):
         """A split as the model reads it, with what is to be learned."""
         return Dataset({**self.encoded(rows.inputs, backbone, max_length), LABELS: rows.targets}, max_length)
 
+    def lost(self, rows: Rows, data: Dataset) -> str:  # noqa: ARG002
+        """A note on what is to be learned of a split and did not get into what the model reads; empty where all did."""
+        return ""
+
     @abstractmethod
     def shapes(self, length: int) -> Mapping[str, tuple[torch.dtype, tuple[int, ...]]]:
         """The tensors of a batch of one, for costs that are predicted: without the rows, by name."""
@@ -115,21 +119,29 @@ class Task(ABC):
     def asked(self, given: Any) -> tuple[Sequence[Any], bool]:
         """What a person asks a trained model, as inputs, and whether that was a single one. Raises AutopeftError."""
 
-    @abstractmethod
-    def answers(self, output: Tensor, inputs: Sequence[Any]) -> Sequence[Any]:
-        """What a person is told, for each of the inputs, of the head's output in fp32 on the CPU."""
+    def parts(self, output: Tensor, batch: Batch, inputs: Sequence[Any]) -> Sequence[Tensor] | Tensor:  # noqa: ARG002
+        """What of the head's output, in fp32 on the CPU, belongs to each of the inputs: its rows, as a rule."""
+        return output
 
-    def scores(self, output: Tensor) -> Sequence[Any]:  # noqa: ARG002
-        """How sure the head is, for each row of its output. Raises AutopeftError where that cannot be told."""
+    @abstractmethod
+    def answers(self, output: Any, inputs: Sequence[Any]) -> Sequence[Any]:
+        """What a person is told, for each of the inputs, of its part of the output."""
+
+    def scores(self, output: Any) -> Sequence[Any]:  # noqa: ARG002
+        """How sure the head is, for each part of its output. Raises AutopeftError where that cannot be told."""
         raise AutopeftError(f"a model of '{self.name}' gives no scores beside its answers.")
 
-    @classmethod
-    def metric(cls, name: str) -> Metric:
+    @property
+    def default_metric(self) -> Metric:
+        """The metric that such data asks for."""
+        return self.metrics[0]
+
+    def metric(self, name: str) -> Metric:
         """The metric of this name; the default of `auto`. Raises AutopeftError."""
-        for metric in cls.metrics:
-            if name in ("auto", metric.name):
-                return metric
-        raise unknown("metric", name, [metric.name for metric in cls.metrics])
+        found = {"auto": self.default_metric, **{metric.name: metric for metric in self.metrics}}
+        if name not in found:
+            raise unknown("metric", name, [metric.name for metric in self.metrics])
+        return found[name]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; `named.read_task` reads them back."""

@@ -1,7 +1,7 @@
 """What turns a model's states into an output, a loss, and the statistics that metrics are made of."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,8 +11,11 @@ from torch.nn import functional
 from autopeft.data.store import LABELS, MASK
 from autopeft.errors import unknown
 from autopeft.tasks.metrics import Array
+from autopeft.tasks.tags import entities
 
 Batch = Mapping[str, Tensor]
+NO_LABEL = -100
+"""The label of a place that nothing is learned of, as PyTorch has it."""
 POOLINGS = ("mean", "first", "last")
 
 
@@ -81,6 +84,55 @@ class ClassificationHead(LinearHead):
 
     def divergence(self, one: Tensor, other: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002
         return kullback_leibler(one, other)
+
+
+class TokenHead(nn.Linear, Head):
+    """One tag for each token that has a label. Statistics are what `metrics.ENTITY_F1` and its kin sum: entities found
+    rightly, wrongly and not, and tokens, all and right ones.
+    """
+
+    def __init__(self, width: int, tags: Sequence[str]) -> None:
+        super().__init__(width, len(tags))
+        self.tags = tuple(tags)
+
+    def forward(self, states: Tensor, batch: Batch) -> Tensor:  # type: ignore[override]  # noqa: ARG002
+        """(rows, length, tags), also of padding."""
+        return super().forward(states.float())
+
+    def features(self, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        labels = _labels(states, batch)
+        seen = labels != NO_LABEL
+        return states[seen].float(), labels[seen], seen.nonzero()[:, 0]
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        labels = _labels(output, batch)
+        return functional.cross_entropy(output.flatten(0, 1), labels.flatten(), ignore_index=NO_LABEL, reduction="sum")
+
+    def count(self, batch: Batch) -> Tensor:
+        return (batch[LABELS] != NO_LABEL).sum().clamp(min=1)
+
+    def statistics(self, output: Tensor, batch: Batch) -> Array:
+        answers, labels = output.argmax(-1).cpu().numpy(), _labels(output, batch).cpu().numpy()
+        return np.stack([self._of_row(*each) for each in zip(answers, labels, strict=True)])
+
+    def _of_row(self, answers: Array, labels: Array) -> Array:
+        seen = labels != NO_LABEL
+        found, there = ({*entities([self.tags[tag] for tag in row[seen]])} for row in (answers, labels))
+        right = len(found & there)
+        same = np.count_nonzero(answers[seen] == labels[seen])
+        return np.array([right, len(found) - right, len(there) - right, seen.sum(), same], dtype=np.float64)
+
+    def divergence(self, one: Tensor, other: Tensor, batch: Batch) -> Tensor:
+        unseen = (_labels(one, batch) == NO_LABEL).unsqueeze(-1)
+        return kullback_leibler(one.masked_fill(unseen, 0.0), other.masked_fill(unseen, 0.0))
+
+    def constant(self, answer: Tensor, batch: Batch) -> Tensor:
+        return answer.expand(*batch[LABELS].shape, -1)
+
+
+def _labels(states: Tensor, batch: Batch) -> Tensor:
+    """(rows, length) labels of states that may have been cut, because the model has no more positions."""
+    return batch[LABELS][:, : states.shape[1]]
 
 
 class MultiLabelHead(LinearHead):

@@ -21,8 +21,11 @@ LEAST_SCALE = 0.01
 def fit_classes(head: nn.Linear, features: np.ndarray, labels: np.ndarray) -> None:
     """Sets the head to the best classifier: (items, width) features, (items,) classes.
 
-    Classes that no item has are never answered.
+    Classes that no item has are never answered; where all have one it is the answer to everything.
     """
+    if len(seen := np.unique(labels)) < 2:
+        _set(head, np.zeros(head.weight.shape), 10.0 * np.isin(np.arange(head.out_features), seen))
+        return
     mean, scale = features.mean(0), feature_scales(features)
     scaled = (features - mean) / scale
     probe = _logistic(best_regularisation(scaled, labels), scaled, labels)

@@ -11,7 +11,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 OUTSIDE = "O"
-_MARKED = re.compile(r"([BIESLUMW])(?:-(.*))?", re.DOTALL)
+_LETTERS = "BIESLUMW"
+_MARKED = re.compile(rf"([{_LETTERS}])(?:-(.*))?", re.DOTALL)
 _SAME = {"L": "E", "U": "S", "W": "S", "M": "I"}
 """Last, unit, whole word, middle."""
 _NAMELESS = "_"
@@ -61,6 +62,32 @@ def mark_entities(names: Collection[str]) -> bool:
     """
     inside = [name for name in names if name != OUTSIDE]
     return bool(inside) and all((found := _MARKED.fullmatch(name)) and found[2] for name in inside)
+
+
+def have_entities(names: Collection[str]) -> bool:
+    """Whether words of these tags are parts of entities, marked as such or told from those outside."""
+    return OUTSIDE in names or mark_entities(names)
+
+
+def scheme(rows: Sequence[Sequence[str]]) -> str:
+    """How the tags of these rows mark what they mark, for people."""
+    names = {tag for row in rows for tag in row}
+    if not have_entities(names):
+        if all(map(str.isdecimal, names)):
+            return "numbers without names: a class for each word, judged by the share of right ones"
+        return "a class for each word, judged by the share of right ones"
+    letters = {tag.partition("-")[0] for tag in names - {OUTSIDE}}
+    if not letters <= {*_LETTERS}:
+        return "types of entities; words in a row that have the same are one entity"
+    if letters - {*"BI"}:
+        return "IOBES, or the same in other letters"
+    begun = [(row[first], row[first - 1] if first else OUTSIDE) for row in rows for _, first, _ in entities(row)]
+    inside = sum(tag[0] == "I" for tag, _ in begun)
+    if not inside:
+        return "IOB2"
+    if all(tag[0] == "I" or tag[1:] == before[1:] for tag, before in begun):
+        return "IOB1"
+    return f"IOB2, but {inside:,} of {len(begun):,} entities begin with I"
 
 
 def _parts(tag: str) -> tuple[str, str]:

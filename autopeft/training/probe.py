@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from autopeft.data.store import Dataset
+from autopeft.data.store import Column, Dataset
 from autopeft.errors import AutopeftError
 from autopeft.files import appearing
 from autopeft.space.candidate import Training
@@ -28,6 +28,8 @@ from autopeft.training.model import TaskModel
 
 MOST_ROWS = 10_000
 """Training rows that a probe is fitted on, at most: more make it hardly better."""
+MOST_ITEMS = 20_000
+"""Of things that are learned, where a row holds many; of more some are taken at random, of all rows."""
 _STATISTICS = "statistics"
 
 
@@ -63,13 +65,17 @@ def fit_probes(
     """
     if not all(_file(folder, pooling).exists() for pooling in poolings):
         began, device = time.perf_counter(), next(model.parameters()).device
-        heads = [task.new_head(width, Training(pooling=pooling)) for pooling in poolings]
+        # Where a head does not pool, one probe is that of every pooling.
+        different = poolings if "pooling" in task.settings else poolings[:1]
+        heads = [task.new_head(width, Training(pooling=pooling)) for pooling in different]
         for head, (features, targets) in zip(heads, features_of(model, heads, train, device), strict=True):
             task.fit(head, features, targets)
-        for pooling, head, statistics in zip(
-            poolings, heads, _statistics(model, heads, validation, device), strict=True
-        ):
-            _write(Probe(head.state_dict(), statistics, time.perf_counter() - began), _file(folder, pooling))
+        probes = [
+            Probe(head.state_dict(), statistics, time.perf_counter() - began)
+            for head, statistics in zip(heads, _statistics(model, heads, validation, device), strict=True)
+        ]
+        for number, pooling in enumerate(poolings):
+            _write(probes[number % len(probes)], _file(folder, pooling))
     return {pooling: load_probe(folder, pooling) for pooling in poolings}
 
 
@@ -86,18 +92,20 @@ def features_of(
     model: nn.Module, heads: Sequence[Head], data: Dataset, device: torch.device
 ) -> Sequence[tuple[np.ndarray, np.ndarray]]:
     """For each head (items, width) features of the bare model in fp32 and (items, …) their targets, of at most
-    `MOST_ROWS` rows, in the order of the rows.
+    `MOST_ROWS` rows and about `MOST_ITEMS` items, in the order of the rows.
 
     Raises AutopeftError where they are no numbers.
     """
     chosen = np.arange(len(data))
     if len(data) > MOST_ROWS:
         chosen = np.sort(np.random.default_rng(0).permutation(len(data))[:MOST_ROWS])
+    share = MOST_ITEMS / max(1, _items(data.targets, chosen))
     found: list[list[tuple[np.ndarray, ...]]] = [[] for _ in heads]
     for rows, batch, states in _states(model, data, device, chosen):
         for head, of_head in zip(heads, found, strict=True):
             features, targets, places = (each.cpu().numpy() for each in head.features(states, batch))
-            of_head.append((features, targets, rows[places]))
+            some = np.random.default_rng(rows).random(len(places)) < share
+            of_head.append((features[some], targets[some], rows[places[some]]))
     joined = []
     for of_head in found:
         features, targets, rows = (np.concatenate(each) for each in zip(*of_head, strict=True))
@@ -105,6 +113,13 @@ def features_of(
         order = np.argsort(rows, kind="stable")
         joined.append((features[order], targets[order]))
     return joined
+
+
+def _items(targets: Column, rows: np.ndarray) -> int:
+    """How much is to be learned of these rows."""
+    if targets.offsets is None:
+        return len(rows)
+    return sum(int(np.count_nonzero(targets[row] != targets.padding)) for row in rows)
 
 
 def _require_numbers(features: np.ndarray, rows: np.ndarray, of: int) -> None:

@@ -4,7 +4,7 @@ import torch
 import transformers as t
 from torch import nn
 
-from autopeft.backbone.load import quietly
+from autopeft.backbone.load import quietly, without_pooler
 
 _SHAPE = {"vocab_size": 96, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 _DENSE = {**_SHAPE, "intermediate_size": 96, "max_position_embeddings": 64}
@@ -54,6 +54,27 @@ ARCHITECTURES = {
     "falcon-alibi": lambda: t.FalconConfig(**_SHAPE, alibi=True, multi_query=False, parallel_attn=False),
 }
 """Name -> its configuration: two layers of width 48."""
+_IMAGE = {"image_size": 32, "patch_size": 8}
+_PATCHES = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96, **_IMAGE}
+_DINO = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "mlp_ratio": 2, **_IMAGE}
+_STAGES = {"image_size": 32, "patch_size": 4, "embed_dim": 24, "depths": [1, 2], "num_heads": [2, 4], "window_size": 4}
+IMAGES = {
+    "vit": lambda: t.ViTConfig(**_PATCHES),
+    "vit-msn": lambda: t.ViTMSNConfig(**_PATCHES),
+    "deit": lambda: t.DeiTConfig(**_PATCHES),
+    "dinov2": lambda: t.Dinov2Config(**_DINO, layerscale_value=0.5),
+    "dinov2-gated": lambda: t.Dinov2Config(**_DINO, use_swiglu_ffn=True),
+    "dinov2-registers": lambda: t.Dinov2WithRegistersConfig(**_DINO),
+    "dinov3": lambda: t.DINOv3ViTConfig(**_PATCHES),
+    "beit": lambda: t.BeitConfig(**_PATCHES),
+    "data2vec": lambda: t.Data2VecVisionConfig(**_PATCHES),
+    "clip": lambda: t.CLIPVisionConfig(**_PATCHES),
+    "siglip": lambda: t.SiglipVisionConfig(**_PATCHES, vision_use_head=False),
+    "swin": lambda: t.SwinConfig(**_STAGES),
+    "swinv2": lambda: t.Swinv2Config(**_STAGES),
+}
+"""The same of models that read images of 32 x 32; those of Swin have two stages, the first half as wide."""
+EVERY = {**ARCHITECTURES, **IMAGES}
 EXPERTS = {
     "mixtral": lambda: t.MixtralConfig(**{**_GROUPED, "intermediate_size": 64}, **_EXPERTS, num_local_experts=4),
     "qwen3_moe": lambda: t.Qwen3MoeConfig(**_GROUPED, **_EXPERTS, num_experts=4, moe_intermediate_size=32, head_dim=12),
@@ -61,13 +82,24 @@ EXPERTS = {
 """The same of mixtures of experts."""
 
 
-def new(name: str, seed: int = 0) -> t.PreTrainedModel:
-    """A seeded model without a head, in eval mode; of T5 the encoder."""
-    config = ARCHITECTURES[name]()
+def new(name: str, seed: int = 0, layers: int | None = None) -> t.PreTrainedModel:
+    """A seeded model without a head, in eval mode; of T5 the encoder, of images without a pooler."""
+    config = EVERY[name]()
+    config.num_hidden_layers = layers or config.num_hidden_layers
     with torch.random.fork_rng(), quietly():
         torch.manual_seed(seed)
         kind = {"t5": t.T5EncoderModel, "mt5": t.MT5EncoderModel, "umt5": t.UMT5EncoderModel}.get(config.model_type)
-        return (kind(config) if kind else t.AutoModel.from_config(config)).eval()
+        model = kind(config) if kind else t.AutoModel.from_config(config)
+        return (without_pooler(model) if name in IMAGES else model).eval()
+
+
+def inputs(name: str, rows: int = 2) -> dict[str, torch.Tensor]:
+    """Random texts of 8 tokens, or images."""
+    generator = torch.Generator().manual_seed(0)
+    if name in IMAGES:
+        return {"pixel_values": torch.randn((rows, 3, 32, 32), generator=generator)}
+    ids = torch.randint(5, 96, (rows, 8), generator=generator)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 class Stranger(nn.Module):

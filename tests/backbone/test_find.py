@@ -9,11 +9,13 @@ import torch
 import transformers as t
 
 from autopeft.backbone.find import find_sites
+from autopeft.backbone.inputs import bare, example
+from autopeft.backbone.limits import positions_of, vocabulary_of
 from autopeft.backbone.load import load_skeleton, quietly
 from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import method
-from tests.backbone.architectures import ARCHITECTURES, Stranger, new
+from tests.backbone.architectures import ARCHITECTURES, EVERY, IMAGES, Stranger, inputs, new
 
 BERT = {
     "layer": "encoder.layer.*",
@@ -95,6 +97,36 @@ GPT2 = {
     "norm": ["h.*.ln_1", "h.*.ln_2", "ln_f"],
     "embedding": "wte",
 }
+VIT = {
+    "layer": "layers.*",
+    "q": "layers.*.attention.q_proj",
+    "k": "layers.*.attention.k_proj",
+    "v": "layers.*.attention.v_proj",
+    "o": "layers.*.attention.o_proj",
+    "attention": "layers.*.attention.o_proj",
+    "ffn.up": "layers.*.mlp.fc1",
+    "ffn.down": "layers.*.mlp.fc2",
+    "ffn": "layers.*.mlp.fc2",
+    "norm": ["layers.*.layernorm_before", "layers.*.layernorm_after", "layernorm"],
+    "embedding": "embeddings.patch_embeddings",
+}
+DINOV2 = {site: path.replace("layers.", "encoder.layer.") for site, path in VIT.items() if site != "norm"} | {
+    "attention": "encoder.layer.*.layer_scale1",
+    "ffn": "encoder.layer.*.layer_scale2",
+    "norm": ["encoder.layer.*.norm1", "encoder.layer.*.norm2", "layernorm"],
+}
+_BLOCKS = ("encoder.layers.0.blocks.0", "encoder.layers.1.blocks.0", "encoder.layers.1.blocks.1")
+SWIN = {
+    site: [path.replace("layers.*", block) for block in _BLOCKS]
+    for site, path in VIT.items()
+    if site not in ("norm", "embedding")
+} | {
+    "norm": [
+        *(f"{block}.layernorm_{when}" for block in _BLOCKS for when in ("before", "after")),
+        *("embeddings.norm", "encoder.layers.0.downsample.norm", "layernorm"),
+    ],
+    "embedding": "embeddings.patch_embeddings",
+}
 T5_GATED = {
     "ffn.gate": "encoder.block.*.layer.1.DenseReluDense.wi_0",
     "ffn.up": "encoder.block.*.layer.1.DenseReluDense.wi_1",
@@ -111,6 +143,10 @@ PATHS = {
     "mistral": LLAMA,
     "qwen2": LLAMA,
     "gpt2": GPT2,
+    "vit": VIT,
+    "dinov2": DINOV2,
+    "dinov2-registers": DINOV2,
+    "swin": SWIN,
 }
 """Module paths, * standing for the layer's number."""
 
@@ -143,11 +179,11 @@ def test_known_architectures_have_their_sites_at_these_very_paths(name):
         patterns = pattern if isinstance(pattern, list) else [pattern]
         expected = [path for each in patterns for path in in_every_layer(each)]
         assert sorted(place.path for place in sites.at(site)) == sorted(expected)
-    assert sites.layers == tuple(in_every_layer(PATHS[name]["layer"]))
+    assert list(sites.layers) == [place.path for place in sites.at("layer")]
     assert sites.width == 48
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", EVERY)
 def test_every_layer_has_every_site_that_methods_attach_to(name):
     sites = find_sites(new(name))
     for site in ("q", "k", "v", "o", "ffn.up", "ffn.down", "attention", "ffn", "layer"):
@@ -156,7 +192,7 @@ def test_every_layer_has_every_site_that_methods_attach_to(name):
     assert len(sites.at("norm")) > len(sites.layers)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", EVERY)
 def test_every_place_is_a_module_that_a_forward_pass_calls(name):
     model, called = new(name), set()
     sites = find_sites(model)
@@ -164,31 +200,29 @@ def test_every_place_is_a_module_that_a_forward_pass_calls(name):
     paths |= {place.source for place in (*sites.at("attention"), *sites.at("ffn"))}
     for path in paths:
         model.get_submodule(path).register_forward_hook(lambda *_, path=path: called.add(path))
-    ids = torch.full((1, 8), 5)
-    model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    model(**inputs(name, 1))
     assert called == paths
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_skeleton_without_weights_has_the_same_sites(name):
     with quietly():
-        skeleton = load_skeleton(ARCHITECTURES[name]())
+        skeleton = load_skeleton(EVERY[name]())
     assert all(parameter.is_meta for parameter in skeleton.model.parameters())
     assert skeleton.sites == find_sites(new(name))
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", EVERY)
 def test_lora_and_adapters_go_on_learn_and_come_off_without_trace(name):
     model = new(name)
     sites = find_sites(model)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    ids = torch.randint(5, 96, (2, 8), generator=torch.Generator().manual_seed(0))
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    given = inputs(name)
     with torch.no_grad():
-        output = model(**inputs)[0]
+        output = model(**given)[0]
     for what in PLACEMENTS:
         with attach(model, what, sites) as attached:
-            states = attached.model(**inputs)[0]
+            states = attached.model(**given)[0]
             assert torch.equal(states, output), "an unchanged model at first"
             (states * torch.randn_like(states)).sum().backward()
             silent = [each.name for each in attached.tensors() if each.tensor.grad is None]
@@ -199,7 +233,7 @@ def test_lora_and_adapters_go_on_learn_and_come_off_without_trace(name):
     assert list(before) == list(after)
     assert all(torch.equal(before[key], after[key]) for key in before)
     with torch.no_grad():
-        assert torch.equal(model(**inputs)[0], output)
+        assert torch.equal(model(**given)[0], output)
 
 
 @pytest.mark.parametrize(
@@ -264,6 +298,40 @@ def test_layers_that_share_weights_are_one_layer_and_their_adapter_learns_from_e
         adapter.register_forward_hook(lambda *_: passes.append(1))
         attached.model(input_ids=torch.arange(5, 13)[None])
     assert len(passes) == 3
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_an_image_backbone_is_called_with_images_as_its_configuration_says(name):
+    model = new(name)
+    given = example(model, 2, 8)
+    assert {key: tuple(tensor.shape) for key, tensor in given.items()} == {"pixel_values": (2, 3, 32, 32)}
+    assert bare(model) is model
+    assert (vocabulary_of(model), positions_of(model)) == (None, None)
+    states = model(**given)[0]
+    assert states.shape[-1] == find_sites(model).width
+
+
+def test_an_image_need_not_be_square_and_is_of_the_model_s_own_precision():
+    config = t.ViTConfig(**{**IMAGES["vit"]().to_dict(), "image_size": [16, 32], "num_channels": 1})
+    given = example(t.ViTModel(config).to(torch.bfloat16), 3, 8)["pixel_values"]
+    assert (tuple(given.shape), given.dtype) == ((3, 1, 16, 32), torch.bfloat16)
+
+
+def test_what_is_computed_on_fake_tensors_is_not_kept_for_real_ones():
+    model = new("dinov3")
+    find_sites(model)
+    states = model(**inputs("dinov3"))[0]
+    assert type(states) is torch.Tensor
+    assert torch.isfinite(states).all()
+
+
+def test_stages_have_widths_of_their_own_and_all_their_layers_count():
+    sites = find_sites(new("swin"))
+    assert [place.width for place in sites.at("ffn")] == [24, 48, 48]
+    assert [place.width for place in sites.at("attention")] == [24, 48, 48]
+    assert sites.width == 48
+    with attach(new("swin"), method("lora", rank=2, sites=["q"])) as attached:
+        assert attached.count == 2 * 2 * (24 + 48 + 48)
 
 
 def test_a_dropout_that_both_sublayers_share_is_the_end_of_neither():
@@ -412,12 +480,16 @@ def test_a_parallel_adapter_asks_for_the_input_of_the_feed_forward_where_a_mappi
         attach(Stranger(), method("adapter", placement="parallel"), sites=mapping)
 
 
-def test_a_model_that_takes_no_token_ids_is_refused():
-    config = t.ViTConfig(
-        hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96, image_size=32, patch_size=16
-    )
-    with pytest.raises(CannotAttach, match="ViTModel is not understood: called with token ids, it raised"):
-        find_sites(t.ViTModel(config))
+def test_a_model_that_reads_neither_token_ids_nor_images_is_refused():
+    config = t.Wav2Vec2Config(hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96)
+    with pytest.raises(CannotAttach, match=r"^Wav2Vec2Model reads 'input_values', neither token ids nor images"):
+        find_sites(t.Wav2Vec2Model(config))
+
+
+def test_a_network_of_convolutions_is_refused_with_what_was_found():
+    config = t.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    with pytest.raises(CannotAttach, match="ResNetModel is not understood: no list of equal layers"):
+        find_sites(t.ResNetModel(config))
 
 
 def test_a_model_called_as_usual_but_with_names_of_its_own_is_answered_with_what_is_missing():

@@ -312,7 +312,7 @@ def test_a_backbone_that_it_cannot_follow_is_refused_with_the_reason(architectur
 
 def test_a_backbone_without_a_configuration_is_refused():
     sites = {"layer": "stack.*", "q": "stack.*.alpha", "v": "stack.*.gamma"}
-    with pytest.raises(CannotAttach, match="called with token ids and a mask, Stranger raised TypeError"):
+    with pytest.raises(CannotAttach, match="called with token ids, Stranger raised TypeError"):
         attach(Stranger(), "ladder", sites)
 
 

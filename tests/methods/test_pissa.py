@@ -9,7 +9,6 @@ from safetensors.torch import load_file
 from torch.nn.functional import linear
 
 from autopeft.costs.api import predict
-from autopeft.costs.predict import stored
 from autopeft.errors import CannotAttach
 from autopeft.methods.attached import attach, attach_saved
 from autopeft.methods.registry import method
@@ -70,7 +69,7 @@ def test_what_it_saves_is_a_plain_lora_on_the_backbone_as_it_was(architecture, o
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert (config["r"], config["init_lora_weights"]) == (8, True)
     tensors = load_file(tmp_path / "adapter_model.safetensors")
-    assert sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) == stored(attached)
+    assert sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) == attached.stored
     theirs = peft.PeftModel.from_pretrained(tiny(architecture), str(tmp_path)).eval()
     assert torch.allclose(output(theirs), output(attached.model), atol=1e-4)
 

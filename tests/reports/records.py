@@ -1,10 +1,12 @@
 """Synthetic searches for the reports: a small one whose every number is known, and the odd ones."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
+from autopeft.objectives import score_of
 from autopeft.plan import Budget, Plan
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.trial import Answers, Baseline, Confirmation, Costs, Outcome, Rung, SearchRecord, Status, Trial
@@ -140,3 +142,29 @@ def record() -> SearchRecord:
 def bare(*trials: Trial, ended: bool = True) -> SearchRecord:
     """A search of which nothing but its trials is known."""
     return SearchRecord("bare", Plan("mini", "data.csv"), CREATED, trials, ended=CREATED if ended else None)
+
+
+def of_a_loss() -> SearchRecord:
+    """The same search judged by a loss: less is better, and there is no best."""
+
+    def loss(score: float) -> float:
+        return 30 - 20 * score
+
+    def turned(answers: Answers | None) -> Answers | None:
+        return answers and Answers.of(loss(answers.score), 30 - 20 * answers.of_rows)
+
+    whole = record()
+    return replace(
+        whole,
+        plan=replace(whole.plan, metric="loss", budget=replace(whole.plan.budget, score=12.5)),
+        trials=tuple(
+            replace(each, curve=tuple(replace(rung, score=loss(rung.score), error=0.4) for rung in each.curve))
+            for each in whole.trials
+        ),
+        confirmations=tuple(
+            replace(each, validation=turned(each.validation), test=turned(each.test)) for each in whole.confirmations
+        ),
+        baselines={"mean": Baseline(19.82, 0.31), "linear probe": Baseline(13.7612, 0.2612, 3.5)},
+        task="text-regression",
+        metric=score_of("loss", "cross-entropy", higher_is_better=False, ideal=None),
+    )

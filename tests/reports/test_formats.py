@@ -15,7 +15,19 @@ from autopeft.reports import formats, render
 from autopeft.reports.findings import find
 from autopeft.reports.format.terminal import text
 from autopeft.trial import SearchRecord, Status
-from tests.reports.records import ADAPTER, CREATED, HYBRID, MIB, bare, baselines, confirmation, error_of, record, trial
+from tests.reports.records import (
+    ADAPTER,
+    CREATED,
+    HYBRID,
+    MIB,
+    bare,
+    baselines,
+    confirmation,
+    error_of,
+    of_a_loss,
+    record,
+    trial,
+)
 from tests.storage.drawn import records
 
 EXPECTED = Path(__file__).parent / "expected"
@@ -31,6 +43,8 @@ ODD = {
     "costs of zero": bare(trial(1, trainable=0, memory=0, measured=0)),
     "not a number": bare(trial(1, accuracies=(0.5, float("nan")))),
     "perfect": replace(bare(trial(1, accuracies=(1.0,))), facts={"validation_rows": 10}, baselines=record().baselines),
+    "a loss": of_a_loss(),
+    "a loss of one trial": replace(of_a_loss(), trials=of_a_loss().trials[:1], baselines={}, facts={}),
     "confirmed once": replace(bare(trial(1), trial(2)), confirmations=(confirmation(1, test=None),)),
     "confirmed in vain": replace(bare(trial(1)), confirmations=(replace(confirmation(1), validation=None),)),
     "no rows": replace(bare(trial(1)), facts={"validation_rows": 0, "versions": None, "labels": ["a"] * 150}),
@@ -86,6 +100,49 @@ def test_the_terminal_report_fits_any_width(width: int) -> None:
 
 def test_a_narrow_terminal_report_cuts_no_value_off() -> None:
     assert "…" not in text(record(), 60, coloured=False)
+
+
+def test_a_loss_reads_as_a_loss_in_every_format() -> None:
+    lossy = of_a_loss()
+    assert [each.number for each in find(lossy).front] == [4, 1, 2, 6]
+    assert [each.number for each in find(lossy).better] == [4, 1]
+    said = " ".join(text(lossy, 120, coloured=False).split())
+    page = render(lossy, "html")
+    for told in (
+        "Front over cross-entropy, peak memory, trainable",
+        "cross-entropy at most 12.5",
+        "12.56 ± 0.40 510 MiB",
+        "linear probe 13.76 ± 0.26",
+        "Trials 4 and 1 cannot be told apart: they differ by 0.20 (95% interval -0.05 to +0.45,",
+        "Trial 1 is better than trial 2: by 1.60 (95% interval +",
+        "scores on the same validation rows are 0.62 worse on average",
+        "Cross-entropy is on validation data (872 rows), from one seed per trial; less is better.",
+        "two trials less than about 1.131 apart may differ by chance",
+        "Not better than the linear probe, which needs no fine-tuning, by more than chance "
+        "(1.645 standard errors of the difference): trials 2, 6.",
+    ):
+        assert told in said
+    assert "Best score: <strong>trial 4</strong>" in page
+    assert "cross-entropy 12.56 ± 0.40." in page
+    assert "Cross-entropy against trainable parameters" in page
+    for each in (said, page.split("<script>")[0]):
+        assert "accura" not in each
+    whole = json.loads(render(lossy, "json"))
+    assert whole["version"] == 2
+    assert whole["task"] == "text-regression"
+    assert whole["metric"] == {"name": "loss", "heading": "cross-entropy", "higher_is_better": False, "ideal": None}
+    assert whole["baselines"]["linear probe"] == {"score": 13.7612, "error": 0.2612, "seconds": 3.5}
+    assert (whole["trials"][0]["score"], whole["trials"][0]["error"]) == (pytest.approx(12.78), 0.4)
+    assert whole["hypervolume"] == pytest.approx(find(lossy).hypervolume)
+    row = next(csv.DictReader(io.StringIO(render(lossy, "csv"))))
+    assert (row["metric"], float(row["score"]), row["error"]) == ("loss", pytest.approx(12.78), "0.4")
+
+
+def test_what_single_rows_are_worth_stays_in_the_database() -> None:
+    one = trial(1)
+    assert one.outcome is not None
+    kept = replace(one, outcome=replace(one.outcome, answers=confirmation(1).validation))
+    assert all("answers" not in each["outcome"] for each in json.loads(render(bare(kept), "json"))["trials"])
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from autopeft.plan import Plan
 from autopeft.reports import render
 from autopeft.reports.findings import find, knee_line, no_gain
 from autopeft.reports.format.terminal import text
-from autopeft.reports.gains import better, exceeds
+from autopeft.reports.gains import better, exceeds, exceeds_by_rows
 from autopeft.reports.plots import plots
-from autopeft.trial import SearchRecord
-from tests.reports.records import CREATED, MIB, bare, baselines, confirmation, record, trial
+from autopeft.trial import Answers, Rung, SearchRecord
+from tests.reports.records import CREATED, MIB, bare, baselines, confirmation, of_a_loss, record, trial
 
 NOTHING = "Nothing on the front beats the linear probe (0.795 ± 0.014) by more than chance."
 
@@ -128,6 +128,43 @@ def test_a_confirmed_member_counts_with_its_further_seeds() -> None:
     assert find(replace(lucky, confirmations=again)).better == ()
     of_a_rung = tuple(replace(each, step=30) for each in again)
     assert find(replace(lucky, confirmations=of_a_rung)).better == lucky.trials
+
+
+def test_where_rows_are_known_a_trial_and_a_baseline_are_compared_row_by_row() -> None:
+    """Six rows more on the same rows are a gain that is lost where each has rows of its own."""
+    its = np.arange(872) < 693
+    mine = its | (np.arange(872) >= 862)
+    one = judged(float(mine.mean()))
+    with_rows = replace(
+        one,
+        baselines={"linear probe": replace(one.baselines["linear probe"], answers=Answers.of(0.795, its))},
+        trials=tuple(
+            replace(each, outcome=replace(each.outcome, answers=Answers.of(each.score or 0, mine)))  # type: ignore[type-var]
+            for each in one.trials
+        ),
+    )
+    assert find(one).better == ()
+    assert find(with_rows).better == with_rows.trials
+
+
+@pytest.mark.parametrize("rows", [30, 400])
+def test_row_by_row_chance_is_taken_for_a_gain_once_in_twenty_times(rows: int) -> None:
+    rng = np.random.default_rng(0)
+    taken = 0
+    for _ in range(2000):
+        difficulty = rng.normal(size=rows)
+        mine, its = (difficulty < rng.normal(0.8, 0.5, rows) for _ in range(2))
+        taken += exceeds_by_rows((mine * 1.0 - its)[None])
+    assert taken / 2000 <= 0.06
+
+
+@pytest.mark.parametrize(("score", "beats"), [(12.0, True), (13.2, False), (14.5, False)])
+def test_of_a_loss_less_beats_more(score: float, beats: bool) -> None:
+    lossy = of_a_loss()
+    one = replace(lossy.trials[0], curve=(Rung(1, 1, score, 0.4, 1.0, 1.0),))
+    alone = replace(lossy, trials=(one,), confirmations=())
+    assert (find(alone).better == (one,)) is beats
+    assert find(alone).baseline == ("linear probe", lossy.baselines["linear probe"])
 
 
 def test_a_trial_that_does_not_beat_the_baseline_is_selected_with_a_word() -> None:

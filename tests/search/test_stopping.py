@@ -1,5 +1,6 @@
 """Who is trained on, as a table: trials are (accuracies at rungs, costs); what has all three rungs is finished."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -50,6 +51,7 @@ def gaining(*gains: float, trainable: int = 10, memory: int = 100, start: float 
         pytest.param(at(1, [0.1], memory=101), gaining(0.2, 0.2, 0.2), False, id="dearer"),
         pytest.param(at(1, [0.65, 0.65]), gaining(0.2, 0.2, 0.2), False, id="fell behind at the second rung"),
         pytest.param(at(1, [0.5, 0.7]), gaining(0.2, 0.2, 0.2), True, id="caught up at the second rung"),
+        pytest.param(at(1, [0.6]), [*gaining(0.2, 0.2, 0.2), at(9, [0.1, 0.1, math.nan])], True, id="beside no number"),
         pytest.param(at(1, [0.1, 0.1, 0.1]), gaining(0.2, 0.2, 0.2), True, id="at its end"),
     ],
 )

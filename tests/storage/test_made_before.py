@@ -1,17 +1,20 @@
 """Databases and weights that earlier versions made, in a project that was moved, open, report, resume and export."""
 
 import json
+import math
 import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import autopeft
 from autopeft.errors import AutopeftError
 from autopeft.events import Doing, Event
+from autopeft.objectives import ACCURACY
 from autopeft.reports import render
 from autopeft.trial import Status
 from tests.test_cli import run
@@ -48,6 +51,30 @@ def test_a_search_made_before_opens_and_reports(project: Path, name: str) -> Non
     assert name in render(record, "html")
     assert len(json.loads(render(record, "json"))["trials"]) == len(record.trials)
     assert len(opened(project, name).study().trials) == sum(trial.outcome is not None for trial in record.trials)
+
+
+def test_a_search_made_before_has_the_same_numbers_and_the_errors_that_follow_from_its_rows(project: Path) -> None:
+    record = opened(project, "finished").record
+    assert (record.task, record.metric, record.plan.objectives) == (
+        "text-classification",
+        ACCURACY,
+        ("score", "memory", "trainable"),
+    )
+    first = record.trials[0]
+    assert [(rung.step, rung.score) for rung in first.curve] == [(7, 0.975), (20, 0.975), (60, 1.0)]
+    assert [rung.error for rung in first.curve] == pytest.approx([math.sqrt(0.975 * 0.025 / 40)] * 2 + [0.0])
+    assert first.predicted.memory_by_part["activations"] == 1_116_864
+    assert (first.predicted.overhead, first.predicted.trainable) == (pytest.approx(0.32), 12_512)
+    assert first.outcome is not None
+    assert first.outcome.measured is not None
+    assert (first.outcome.measured.memory, first.outcome.measured.overhead) == (1_452_416, None)
+    fourth = record.confirmations[1].validation
+    assert fourth is not None
+    assert (fourth.score, fourth.rows, fourth.of_rows.mean()) == (0.975, 40, 0.975)
+    assert list(np.flatnonzero(fourth.of_rows == 0)) == [35]
+    assert set(record.baselines) == {"majority class", "linear probe"}
+    for each in record.baselines.values():
+        assert each.error == pytest.approx(math.sqrt(each.score * (1 - each.score) / 40))
 
 
 @pytest.mark.parametrize(("name", "number"), LOGITS)

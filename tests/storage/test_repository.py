@@ -18,7 +18,7 @@ from autopeft.sizes import Share
 from autopeft.storage.models import Base
 from autopeft.storage.repository import Repository, Summary
 from autopeft.trial import Answers, Baseline, Confirmation, Costs, Outcome, Rung, SearchRecord, Status, Trial
-from tests.reports.records import ADAPTER, CREATED, LORA, bare, confirmation, record, trial
+from tests.reports.records import ADAPTER, CREATED, LORA, bare, confirmation, of_a_loss, record, trial
 from tests.storage.drawn import comparable, confirmations, moments, trials
 
 drawing = settings(
@@ -232,6 +232,15 @@ def test_a_summary_counts_all_trials_and_takes_the_best_that_finished(url: str) 
             Summary("endless", CREATED, None, 5, 0.8, "mini"),
             Summary("lost", CREATED, CREATED, 1, None, "mini"),
         )
+
+
+def test_of_a_loss_the_lowest_is_the_best_of_a_summary(url: str) -> None:
+    with Repository(url) as repository:
+        repository.create(of_a_loss())
+        (summary,) = repository.summaries()
+        assert summary.best == pytest.approx(12.56)
+        assert summary.metric == of_a_loss().metric
+        assert repository.load(summary.name) == of_a_loss()
 
 
 def test_a_name_can_be_taken_once(repository: Repository, url: str) -> None:

@@ -1,5 +1,6 @@
 """The migrations and the models are one schema, and every database is brought to it or answered."""
 
+import json
 import shutil
 import sqlite3
 import subprocess
@@ -18,6 +19,7 @@ from sqlalchemy.dialects import mssql, mysql, postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
 from autopeft.errors import AutopeftError
+from autopeft.plan import Budget, Plan
 from autopeft.shipped import shipped
 from autopeft.storage.database import connect, read_url
 from autopeft.storage.models import Base
@@ -117,6 +119,21 @@ def test_a_database_of_the_first_version_keeps_its_trials_and_takes_confirmation
         for each in record().confirmations:
             repository.confirm(before.name, each)
         assert repository.load(before.name) == record()
+
+
+def test_a_limit_on_accuracy_of_before_is_one_on_the_score(url: str, engine: Engine) -> None:
+    plan = Plan("mini", "d.csv", objectives=("score", "flops"), budget=Budget(score=0.85))
+    limited = replace(record(), plan=plan)
+    with Repository(url) as repository:
+        repository.create(limited)
+    migrate(engine, lambda config: command.downgrade(config, "0004"))
+    with engine.connect() as connection:
+        before = json.loads(str(connection.scalar(text("SELECT CAST(plan AS TEXT) FROM searches"))))
+    engine.dispose()
+    assert before["objectives"] == ["accuracy", "flops"]
+    assert before["budget"]["accuracy_at_least"] == 0.85
+    with Repository(url) as repository:
+        assert repository.load(limited.name) == limited
 
 
 def test_a_migration_that_fails_leaves_the_older_database_whole(

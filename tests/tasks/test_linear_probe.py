@@ -90,3 +90,11 @@ def test_a_class_that_no_row_has_is_never_answered():
 
 def head_answers(head: ClassificationHead, features: np.ndarray) -> list[int]:
     return torch.nn.functional.linear(torch.from_numpy(features), head.weight, head.bias).argmax(-1).tolist()
+
+
+def test_where_all_rows_have_one_class_it_is_the_answer_to_everything():
+    features, _ = clusters(3)
+    head = ClassificationHead(features.shape[1], 3)
+    fit_classes(head, features, np.full(len(features), 2))
+    logits = torch.nn.functional.linear(torch.from_numpy(features), head.weight, head.bias)
+    assert set(logits.argmax(1).tolist()) == {2}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autopeft.tasks.tags import Entity, entities, located, mark_entities
+from autopeft.tasks.tags import Entity, entities, located, mark_entities, scheme
 
 WNUT = Path("../shared/data/wnut17/train.jsonl")
 
@@ -84,3 +84,21 @@ def test_real_entities_are_as_many_as_begin():
         pytest.skip("no ../shared/data/wnut17 here")
     rows = [json.loads(line)["tags"] for line in WNUT.read_text(encoding="utf-8").splitlines()]
     assert sum(len(entities(tags)) for tags in rows) == sum(tag[0] == "B" for tags in rows for tag in tags) == 1975
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (["B-PER I-PER O", "B-LOC"], "IOB2"),
+        (["B-PER B-PER O"], "IOB2"),
+        (["I-PER I-PER O", "I-LOC B-LOC"], "IOB1"),
+        (["B-PER I-PER O I-LOC"], "IOB2, but 1 of 2 entities begin with I"),
+        (["B-PER E-PER O S-LOC"], "IOBES, or the same in other letters"),
+        (["B-PER L-PER O U-LOC"], "IOBES, or the same in other letters"),
+        (["person person O"], "types of entities; words in a row that have the same are one entity"),
+        (["DET NOUN VERB"], "a class for each word, judged by the share of right ones"),
+        (["0 3 4"], "numbers without names: a class for each word, judged by the share of right ones"),
+    ],
+)
+def test_how_tags_mark_entities_is_told(rows, said):
+    assert scheme([row.split() for row in rows]) == said

@@ -3,13 +3,13 @@
 The backbone is loaded here once, for its processor and its frozen features, and let go: workers load their own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autopeft.backbone.load import Backbone, load_backbone
 from autopeft.backbone.place import pinned
-from autopeft.data.store import MULTIPLE, open_split
+from autopeft.data.store import MULTIPLE, Dataset, open_split
 from autopeft.plan import Plan
 from autopeft.search.preparing.shared import marked
 from autopeft.search.sameness import as_known, require_same_backbone, require_same_data
@@ -56,7 +56,9 @@ def prepare_dataset(
     max_length, data = _within_positions(plan.max_length, backbone, data)
     say("tokenizing")
     made = marked(lambda: encoded(data, backbone, max_length, folder / "data"), weights)
-    lengths = [_rounded_up(int(open_split(made, name).lengths.max())) for name in ("train", "validation")]
+    splits = {name: open_split(made, name) for name in ("train", "validation")}
+    data = _with_losses(data, splits)
+    lengths = [_rounded_up(int(split.lengths.max())) for split in splits.values()]
     length, longest = min(max_length, lengths[0]), min(max_length, max(lengths))
     return PreparedDataset(data, backbone, pinned(plan.model, backbone.revision), max_length, made, length, longest)
 
@@ -68,6 +70,12 @@ def _within_positions(max_length: int, backbone: Backbone, data: TaskData) -> tu
         return max_length, data
     note = f"texts are cut after {positions:,} tokens, not {max_length:,}: the model has no more positions"
     return positions, replace(data, notes=(*data.notes, note))
+
+
+def _with_losses(data: TaskData, read: Mapping[str, Dataset]) -> TaskData:
+    """The data's notes say what of it the model does not get to read."""
+    told = {name: data.task.lost(data.splits[name], split) for name, split in read.items()}
+    return replace(data, notes=(*data.notes, *(f"{name}: {note}" for name, note in told.items() if note)))
 
 
 def _rounded_up(length: int) -> int:

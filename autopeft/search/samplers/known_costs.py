@@ -11,7 +11,7 @@ Compared with Optuna's samplers in `benchmarks/samplers.py`.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -119,6 +119,7 @@ class KnownCosts:
 
     def choose(self, told: Sequence[Trial], pending: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
         """Known good ones until there are enough results; None where nothing new may be trained."""
+        told = [replace(each, status=Status.FAILED) if _is_no_number(each) else each for each in told]
         trials = [trial for trial in told if trial.curve or trial.status is Status.FAILED]
         tried = {key_of(params) for params in (*(trial.params for trial in told), *pending)}
         if sum(trial.status is not Status.FAILED for trial in trials) < _LEAST:
@@ -130,7 +131,9 @@ class KnownCosts:
             self._point(params, costs) for params in pending if (costs := self._prices.exact(params)) is not None
         ]
         ended = [trial.curve for trial in trials if trial.status is Status.FINISHED]
-        gain = _Scale.of(self._score, self._trivial, [trial.curve[-1].score for trial in trials if trial.curve])
+        gain = _Scale.of(
+            self._score, self._trivial, [trial.curve[-1].score for trial in trials if trial.status is not Status.FAILED]
+        )
         results = [self._result(*both, ended, gain) for both in zip(trials, seen, strict=True)][-_MOST_RESULTS:]
         for params in self._known_good:
             self._prices.exact(params)
@@ -245,6 +248,11 @@ class KnownCosts:
         """Costs that are objectives: (points, costs)."""
         values = np.array([point.costs for point in points]).reshape(len(points), len(self._limits))
         return values[:, self._objectives]
+
+
+def _is_no_number(trial: Trial) -> bool:
+    """Whether a trial is as good as failed: its score cannot be reckoned with."""
+    return bool(trial.curve) and not math.isfinite(trial.curve[-1].score)
 
 
 def _by_rank(trials: Sequence[Trial], points: Sequence[_Point], gain: _Scale) -> list[Mapping[str, Any]]:

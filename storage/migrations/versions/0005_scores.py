@@ -33,17 +33,17 @@ def upgrade() -> None:
     _rename("answers", "right", "values", sa.LargeBinary(), nullable=False)
     rows = {}
     for search in _all("searches", "id", "plan", "baselines", "facts"):
-        known = search["facts"].get("validation_rows") if isinstance(search["facts"], dict) else None
+        facts, baselines = search["facts"], search["baselines"] or {}
+        known = facts.get("validation_rows") if isinstance(facts, dict) else None
         rows[search["id"]] = known if isinstance(known, int) and 0 < known < 2**63 else None
-        plan, baselines = dict(search["plan"]), dict(search["baselines"] or {})
-        plan["objectives"] = ["score" if name == "accuracy" else name for name in plan.get("objectives", ())]
-        plan["budget"] = {
-            ("score" if name == "accuracy_at_least" else name): value for name, value in plan["budget"].items()
-        }
         made = {}
-        for name, score in baselines.items():
-            error = _error(score, rows[search["id"]])
-            made[_BASELINES[name]] = {"score": score, "error": _NOT_A_NUMBER if error is None else error}
+        for name in _BASELINES.keys() & baselines:
+            error = _error(baselines[name], rows[search["id"]])
+            made[_BASELINES[name]] = {
+                "score": baselines[name],
+                "error": _NOT_A_NUMBER if error is None else error,
+            }
+        plan = _called(search["plan"], {"accuracy": "score", "accuracy_at_least": "score"})
         _set("searches", {"id": search["id"]}, plan=plan, baselines=made, task="text-classification", metric=_ACCURACY)
     for rung in _all("curves", *_TRIAL, "position", "score"):
         key = {name: rung[name] for name in (*_TRIAL, "position")}
@@ -52,7 +52,7 @@ def upgrade() -> None:
         table, column = ("trials", "predicted") if costs["kind"] == "predicted" else ("outcomes", "measured")
         plain = {name: value for name, value in costs.items() if name not in (*_TRIAL, "kind")}
         _set(table, {name: costs[name] for name in _TRIAL}, **{column: plain})
-    _convert_answers("values", lambda right, count: np.unpackbits(right, count=count).astype("<f4"))
+    _convert_answers("values", lambda right, count: np.unpackbits(right)[:count].astype("<f4"))
     op.drop_table("costs")
     _require("searches", task=sa.String(100), metric=sa.JSON(), baselines=sa.JSON())
     _require("trials", predicted=sa.JSON())
@@ -83,12 +83,9 @@ def downgrade() -> None:
     with op.batch_alter_table("searches") as searches:
         searches.alter_column("baselines", existing_type=sa.JSON(), nullable=True)
     for search in _all("searches", "id", "plan", "baselines"):
-        plan, names = dict(search["plan"]), {name: old for old, name in _BASELINES.items()}
+        names = {name: old for old, name in _BASELINES.items()}
+        plan = _called(search["plan"], {"score": "accuracy"}, {"score": "accuracy_at_least"})
         plan.pop("metric", None)
-        plan["objectives"] = ["accuracy" if name == "score" else name for name in plan["objectives"]]
-        plan["budget"] = {
-            ("accuracy_at_least" if name == "score" else name): value for name, value in plan["budget"].items()
-        }
         made = {names[name]: each["score"] for name, each in search["baselines"].items() if name in names}
         _set("searches", {"id": search["id"]}, plan=plan, baselines=made if len(made) == len(names) else sa.null())
     _convert_answers("values", lambda values, _: np.packbits(np.frombuffer(values, "<f4") > 0.5))
@@ -105,6 +102,14 @@ def downgrade() -> None:
         with op.batch_alter_table(table) as batch:
             for column in columns:
                 batch.drop_column(column)
+
+
+def _called(plan: Any, names: Mapping[str, str], limits: Mapping[str, str] | None = None) -> Any:
+    """A plan with other names of objectives and limits; what is no plan stays as it is, and is told when it is read."""
+    if not (isinstance(plan, dict) and isinstance(plan.get("budget"), dict)):
+        return plan
+    budget = {(limits or names).get(name, name): limit for name, limit in plan["budget"].items()}
+    return {**plan, "budget": budget, "objectives": [names.get(name, name) for name in plan.get("objectives", ())]}
 
 
 def _error(score: Any, rows: int | None) -> float | None:

@@ -299,6 +299,22 @@ def test_a_loss_is_searched_for_as_an_accuracy_is() -> None:
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("sampler", ["known_costs", "tpe"])
+@pytest.mark.parametrize("metric", [ACCURACY, score_of("loss", "loss", higher_is_better=False, ideal=None)])
+def test_a_score_that_is_no_number_teaches_what_a_failure_teaches(sampler: str, metric: Objective) -> None:
+    """Such as a correlation with answers that are all alike."""
+    mine = Proposer(SPACE, (metric, *OBJECTIVES[1:]), sampler, 1, predict)
+    for kind in SPACE.methods:
+        mine.begin_with(default_params(SPACE, kind))
+    for number in range(1, 11):
+        proposal = mine.propose()
+        done = trial(number, proposal.params, proposal.candidate)
+        if number % 3 == 0:
+            done = replace(done, curve=(replace(done.curve[-1], score=math.nan),))
+        mine.tell(proposal.ticket, done)
+    assert mine.propose().params
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_samplers_of_optuna_are_told_the_direction(sampler: str) -> None:
     loss = score_of("loss", "loss", higher_is_better=False, ideal=None)
