@@ -21,22 +21,13 @@ Namer = Callable[[object], str | None]
 _FLAGS = {"false": False, "true": True}
 
 
-def separated(frame: pd.DataFrame, columns: Sequence[str], separator: str, task: str) -> pd.DataFrame:
-    """The table with lists in place of texts in the column that holds several names, where the split has it.
-
-    Raises AutopeftError where the task has no such column, or one for each name.
-    """
-    if not separator:
-        raise AutopeftError("separator must be what stands between labels, such as ',', not ''.")
-    if len(columns) != 1:
-        have = f"{len(columns)} columns of 0 and 1" if columns else f"a task '{task}' has one label for each row"
-        raise AutopeftError(f"'{separator}' separates several labels in one cell, but there are none: {have}.")
+def separated(frame: pd.DataFrame, column: str, separator: str) -> pd.DataFrame:
+    """The table with lists in place of texts in a column, where it has that."""
 
     def parted(cell: Any) -> Any:
         return _parts(cell, separator) if isinstance(cell, str) and not holds_list(cell) else cell
 
-    held = [column for column in columns if column in frame]
-    return frame.assign(**{column: [parted(cell) for cell in frame[column]] for column in held})
+    return frame.assign(**{column: [parted(cell) for cell in frame[column]]}) if column in frame else frame
 
 
 def names_in_rows(frame: pd.DataFrame, columns: Sequence[str], split: str, name: Namer) -> list[set[str]]:

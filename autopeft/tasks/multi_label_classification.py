@@ -46,16 +46,17 @@ class MultiLabelClassification(TextTask):
     @classmethod
     def fits(cls, frame: pd.DataFrame, given: Columns) -> bool:
         """Whether lists of names stand beside a text, and not beside tokens, whose tags they would be."""
+        if "labels" in given:
+            return given.keys() <= cls.roles.keys()
         if any(str(name).lower() in TOKENS for name in frame.columns):
             return False
         try:
-            columns = guess_columns(frame, cls.roles, given)["labels"]
+            (labels,) = guess_columns(frame, cls.roles, given)["labels"]
         except AutopeftError:
             return False
-        cells = [cell for cell in frame[columns[0]] if not is_missing(cell)]
-        return len(columns) > 1 or (
-            all(map(holds_list, cells)) and any(readable_names([cell], columns, name_of) for cell in cells[:_LOOKED_AT])
-        )
+        cells = [cell for cell in frame[labels] if not is_missing(cell)]
+        some = cells[:_LOOKED_AT]
+        return all(map(holds_list, cells)) and any(readable_names([cell], [labels], name_of) for cell in some)
 
     @classmethod
     def sized(cls, labels: int) -> Self:

@@ -20,7 +20,7 @@ from autopeft.data.splits import split_off
 from autopeft.data.store import FORMAT, Dataset, kept
 from autopeft.errors import AutopeftError
 from autopeft.tasks.base import Task
-from autopeft.tasks.named import guess_task, task_named
+from autopeft.tasks.named import guess_task, task_named, tasks
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def understand(
     kind = kind or guess_task(frames["train"], columns)
     columns = guess_columns(frames["train"], kind.roles, columns)
     if separator is not None:
-        several = [name for role, names in columns.items() if kind.roles[role].kind == CATEGORIES for name in names]
-        frames = {name: separated(frame, several, separator, kind.name) for name, frame in frames.items()}
+        several = _in_one_cell(kind, columns, separator)
+        frames = {name: separated(frame, several, separator) for name, frame in frames.items()}
     learned, notes = kind.understand(frames["train"], columns)
     notes = [*told, *notes]
     splits: dict[str, Rows] = {
@@ -107,6 +107,19 @@ def encoded(data: TaskData, backbone: Backbone, max_length: int, folder: Path) -
         return {name: data.task.encode(rows, backbone, max_length) for name, rows in data.splits.items()}
 
     return kept(folder / f"tokens-{key}", made)
+
+
+def _in_one_cell(kind: type[Task], columns: Columns, separator: str) -> str:
+    """The column whose cells hold several labels. Raises AutopeftError where there is none."""
+    if not separator:
+        raise AutopeftError("separator must be what stands between labels, such as ',', not ''.")
+    several = next((names for role, names in columns.items() if kind.roles[role].kind == CATEGORIES), ())
+    if len(several) != 1:
+        have = f"these are {len(several)} columns of 0 and 1" if several else f"a task '{kind.name}' has no such column"
+        others = [task.name for task in tasks().values() if any(r.kind == CATEGORIES for r in task.roles.values())]
+        advice = "" if several else f"; give --task {' or '.join(others)}"
+        raise AutopeftError(f"'{separator}' separates several labels in one cell, but {have}{advice}.")
+    return several[0]
 
 
 def _with_validation(task: Task, everything: Rows, seed: int) -> tuple[dict[str, Rows], list[str]]:

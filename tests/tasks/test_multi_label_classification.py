@@ -95,9 +95,14 @@ def test_another_separator_is_told(tmp_path):
             ",",
             ("one", "two"),
             "auto",
-            "separates several labels in one cell, but there are none: 2 columns of 0 and 1.",
+            "',' separates several labels in one cell, but these are 2 columns of 0 and 1.",
         ),
-        (",", (), "text-classification", "there are none: a task 'text-classification' has one label for each row."),
+        (
+            ",",
+            (),
+            "text-classification",
+            "a task 'text-classification' has no such column; give --task multi-label-classification.",
+        ),
     ],
 )
 def test_a_separator_without_labels_to_separate_is_answered(tmp_path, separator, labels, task, said):
@@ -148,6 +153,7 @@ def test_lists_of_names_are_meant_for_several_labels(columns, fits):
     frame = pd.DataFrame({"text": [f"a film of {n}" for n in range(40)], **columns}, dtype=object)
     assert (guess_task(frame, {}) is MultiLabelClassification) == fits
     assert not MultiLabelClassification.fits(frame, {"label": ("text",)})
+    assert guess_task(frame, {"labels": ("text",)}) is MultiLabelClassification
 
 
 @pytest.mark.parametrize(

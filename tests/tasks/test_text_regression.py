@@ -92,6 +92,7 @@ def test_pairs_have_numbers_too(tmp_path):
         ({"label": SCORES}, True),
         ({"label": [str(score) for score in SCORES]}, True),
         ({"sureness": SCORES}, True),
+        ({"score": [*SCORES[:-1], ""]}, True),
         ({"label": ["good", "bad"] * 20, "score": SCORES}, False),
         ({"mood": ["good", "bad"] * 20, "score": SCORES}, False),
         ({"score": [0.5, 1.5] * 20}, False),
