@@ -44,7 +44,7 @@ class Metric:
         rows = rows.astype(np.float64)
         sums, score = rows.sum(0), self.of(rows)
         varies = np.flatnonzero(rows.max(0) > rows.min(0))
-        gradient = np.array([self._slope(sums, at, _STEP) for at in varies])
+        gradient = np.array([self._slope(sums, int(at), _STEP) for at in varies])
         moved: Array = (rows[:, varies] - rows[:, varies].mean(0)) @ gradient
         return score + len(rows) * moved
 
