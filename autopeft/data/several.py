@@ -21,6 +21,24 @@ Namer = Callable[[object], str | None]
 _FLAGS = {"false": False, "true": True}
 
 
+def separated(frame: pd.DataFrame, columns: Sequence[str], separator: str, task: str) -> pd.DataFrame:
+    """The table with lists in place of texts in the column that holds several names, where the split has it.
+
+    Raises AutopeftError where the task has no such column, or one for each name.
+    """
+    if not separator:
+        raise AutopeftError("separator must be what stands between labels, such as ',', not ''.")
+    if len(columns) != 1:
+        have = f"{len(columns)} columns of 0 and 1" if columns else f"a task '{task}' has one label for each row"
+        raise AutopeftError(f"'{separator}' separates several labels in one cell, but there are none: {have}.")
+
+    def parted(cell: Any) -> Any:
+        return _parts(cell, separator) if isinstance(cell, str) and not holds_list(cell) else cell
+
+    held = [column for column in columns if column in frame]
+    return frame.assign(**{column: [parted(cell) for cell in frame[column]] for column in held})
+
+
 def names_in_rows(frame: pd.DataFrame, columns: Sequence[str], split: str, name: Namer) -> list[set[str]]:
     """The names of each row. Raises AutopeftError for a row of which they cannot be told."""
     rows = list(zip(*(frame[column] for column in columns), strict=True))
@@ -62,11 +80,15 @@ def _named(cell: Any, name: Namer) -> set[str]:
     if holds_list(cell) or (not isinstance(cell, str) and name(cell) is None):
         items = list_in(cell)
     else:
-        items = [part for part in cell.split(SEPARATOR) if part.strip()] if isinstance(cell, str) else [cell]
+        items = _parts(cell, SEPARATOR) if isinstance(cell, str) else [cell]
     names = [name(item) for item in items]
     if None in names:
         raise AutopeftError(f"{brief(cell)} holds {brief(items[names.index(None)])}, which is no name.")
     return {str(each) for each in names}
+
+
+def _parts(text: str, separator: str) -> list[str]:
+    return [part for part in text.split(separator) if part.strip()]
 
 
 def _flag(cell: Any) -> bool | None:

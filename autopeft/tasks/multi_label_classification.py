@@ -15,7 +15,7 @@ from torch import Tensor
 from autopeft.data.cells import holds_list
 from autopeft.data.columns import CATEGORIES, LABEL_SETS, TOKENS, Columns, Role, guess_columns
 from autopeft.data.rows import Rows, is_missing, short
-from autopeft.data.several import SEPARATOR, names_in_rows, readable_names
+from autopeft.data.several import names_in_rows, readable_names
 from autopeft.data.store import LABELS, Column, Dataset
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
@@ -77,13 +77,13 @@ class MultiLabelClassification(TextTask):
         if len(classes) > max(FEW, len(sets) / 2):
             raise AutopeftError(
                 f"{what}: {len(classes):,} different names in {len(sets):,} rows, such as '{short(classes[0])}', are "
-                f"too many to be classes; names in one cell are separated by '{SEPARATOR}', or stand in a list."
+                "too many to be classes; if they are several in one cell, say what stands between them by --separator."
             )
         notes = [*notes_on(names, classes)]
         if all(len(each) == 1 for each in sets):
             notes.append("every row has one class; --task text-classification answers with one for each")
-        if joined := [name for name in classes if "," in name]:
-            notes.append(f"names are separated by '{SEPARATOR}' alone, so '{short(joined[0])}' is one class")
+        if len(labels) == 1 and (joined := [name for name in classes if "," in name]):
+            notes.append(f"'{short(joined[0])}' is one class; if it is several, give --separator ,")
         if len(labels) > 1 and (unseen := [name for name in classes if name not in {*names}]):
             notes.append(f"classes that no training row has: {', '.join(map(short, unseen))}")
         return cls(columns["text"], tuple(classes)), notes

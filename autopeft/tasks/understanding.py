@@ -12,9 +12,10 @@ from types import MappingProxyType
 import numpy as np
 
 from autopeft.backbone.load import Backbone
-from autopeft.data.columns import Columns, guess_columns
+from autopeft.data.columns import CATEGORIES, Columns, guess_columns
 from autopeft.data.reading import read_splits
 from autopeft.data.rows import Rows, has_columns, overlaps, short
+from autopeft.data.several import separated
 from autopeft.data.splits import split_off
 from autopeft.data.store import FORMAT, Dataset, kept
 from autopeft.errors import AutopeftError
@@ -51,8 +52,16 @@ class TaskData:
         )
 
 
-def understand(data: str, columns: Columns = MappingProxyType({}), task: str = "auto", seed: int = 0) -> TaskData:
+def understand(
+    data: str,
+    columns: Columns = MappingProxyType({}),
+    task: str = "auto",
+    seed: int = 0,
+    separator: str | None = None,
+) -> TaskData:
     """Reads and checks the data; makes a validation split where there is none. Raises AutopeftError.
+
+    `separator` stands between several labels in one cell, where that is another than usual.
 
     Every row of training and validation must be complete. Of a test split the complete rows are kept, so that one
     without labels stops no search.
@@ -62,6 +71,9 @@ def understand(data: str, columns: Columns = MappingProxyType({}), task: str = "
     frames = read_splits(data, told.append, tuple(name for each in columns.values() for name in each))
     kind = kind or guess_task(frames["train"], columns)
     columns = guess_columns(frames["train"], kind.roles, columns)
+    if separator is not None:
+        several = [name for role, names in columns.items() if kind.roles[role].kind == CATEGORIES for name in names]
+        frames = {name: separated(frame, several, separator, kind.name) for name, frame in frames.items()}
     learned, notes = kind.understand(frames["train"], columns)
     notes = [*told, *notes]
     splits: dict[str, Rows] = {

@@ -268,8 +268,8 @@ def test_a_whole_search_learns_numbers_and_its_winner_gives_them_in_their_unit(p
         folder=str(place / "runs"),
     )
     assert search.record.facts["data"][0] == "text-regression: text -> stars"
-    assert search.record.baselines.majority == 0
-    assert search.record.baselines.probe > 0.8
+    assert search.record.baselines["mean"].score == 0
+    assert search.record.baselines["linear probe"].score > 0.8
     finished = [trial for trial in search.trials if trial.status is Status.FINISHED]
     assert finished
     best = search.select()
