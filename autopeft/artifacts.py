@@ -83,7 +83,8 @@ class TrainedModel:
         """The answer to one input, or a list of those to many, as the task gives it: the class of a text, say.
 
         A model of single texts takes a string or a list of strings; a model of pairs a tuple of two strings, which is
-        one pair, or a list of such. Arrays and columns of tables count as lists. Raises AutopeftError for other shapes.
+        one pair, or a list of such; a model of words a text, or a tuple of its words, or a list of such. Arrays and
+        columns of tables count as lists. Raises AutopeftError for other shapes.
 
         >>> model.predict("a stirring, funny film")
         'positive'

@@ -1,5 +1,6 @@
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -150,6 +151,6 @@ def test_what_a_head_has_not_is_not_drawn():
     space = load_space("default")
     without = space.having(("head_learning_rate",))
     assert without.training.keys() == space.training.keys() - {"head_start"}
-    assert without.draw(Drawn(3)).training.head_start == Training.head_start
+    assert without.draw(Drawn(np.random.default_rng(3))).training.head_start == Training.head_start
     assert space.having(OF_HEADS) == space
     assert space.having(()).training.keys() == space.training.keys() - {*OF_HEADS}
