@@ -60,9 +60,10 @@ class TokenClassification(Task):
             columns = guess_columns(frame, cls.roles, given)
         except AutopeftError:
             return False
+        some = frame.head(_SEEN)
+        read = zip(some[columns["tokens"][0]], readable(some, *_served(columns)), strict=True)
         # A text beside an empty list may be anything.
-        found = readable(frame.head(_SEEN), *_served(columns))
-        return any(each is not None and {*each.tags} != {OUTSIDE} for each in found)
+        return any(each is not None and (not isinstance(cell, str) or {*each.tags} != {OUTSIDE}) for cell, each in read)
 
     @classmethod
     def sized(cls, labels: int) -> Self:
