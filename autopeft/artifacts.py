@@ -72,7 +72,7 @@ class TrainedModel:
         self.description = description
         self.backbone = backbone
         self.attached = attached
-        self.model = TaskModel(backbone.model, head, attached).eval()
+        self.model = TaskModel(backbone.model, head, attached, description.task.inputs).eval()
 
     @property
     def task(self) -> Task:
@@ -256,6 +256,11 @@ def _load(
     backbone = _backbone(folder, name, trust_remote_code)
     if description.fingerprint and description.fingerprint != backbone.fingerprint:
         _tell_of_other_weights(folder, description, model or description.backbone, strict)
+    if (task := description.task).on(backbone) != task:
+        raise AutopeftError(
+            f"'{folder}' was trained on {task.noun}s as another processor makes them than that of '{name}': give the "
+            "one that lay beside the backbone then."
+        )
     on = _device(device)
     backbone.model.to(on)  # type: ignore[arg-type]
     attached = None if merged else attach_saved(backbone.model, folder, backbone.sites)
@@ -393,7 +398,7 @@ def _write_merged(to: Path, trained: TrainedModel, candidate: Candidate) -> None
     description = replace(trained.description, backbone=MERGED, fingerprint="", revision=None)
     with quietly():
         plain.save_pretrained(to)  # type: ignore[operator]
-        trained.backbone.tokenizer.save_pretrained(to)
+        trained.backbone.processor.save_pretrained(to)
         _write(to, trained.model.head, description, candidate)
 
 

@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 from autopeft.backbone.claims import require_sane, require_weights, without_kernels
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.fingerprint import fingerprint
-from autopeft.backbone.inputs import named, reads
+from autopeft.backbone.inputs import example, named, reads
 from autopeft.backbone.limits import positions_of, vocabulary_of
 from autopeft.backbone.pixels import Pixels, pixels_of
 from autopeft.backbone.processors import Processor, load_image_processor, load_tokenizer, require_fitting
@@ -50,6 +50,17 @@ class Skeleton:
         """How many tokens the model has embeddings for; None where it does not tell."""
         return vocabulary_of(self.model)
 
+    @property
+    def pixels(self) -> Pixels | None:
+        """How images come to it, of the size that its configuration names; None where it reads none.
+
+        Raises CannotAttach where that names no size.
+        """
+        if reads(self.model) != "pixel_values":
+            return None
+        height, width = example(self.model, 1, 1, "meta")["pixel_values"].shape[2:]
+        return Pixels(height, width)
+
 
 @dataclass(frozen=True)
 class Backbone(Skeleton):
@@ -64,7 +75,7 @@ class Backbone(Skeleton):
     revision: str | None = None
     """Of the hub, the commit that was loaded; None for a folder."""
     pixels: Pixels | None = None
-    """How images come to it; None where it reads no images."""
+    """How its processor makes images come to it; None where it reads none."""
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:

@@ -6,17 +6,14 @@ it may be mirrored and shifted before (`augmented`). A processor that does anyth
 """
 
 import math
-import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from autopeft.errors import AutopeftError
@@ -34,11 +31,11 @@ class Pixels:
 
     height: int
     width: int
-    factor: float
+    factor: float = 1 / 255
     """What the numbers from 0 to 255 are multiplied by first."""
-    mean: tuple[float, float, float]
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     """What is then taken off, by channel."""
-    deviation: tuple[float, float, float]
+    deviation: tuple[float, float, float] = (0.5, 0.5, 0.5)
     """What is then divided by, by channel."""
 
     @property
@@ -46,31 +43,29 @@ class Pixels:
         """Of one image that is kept: height, width, channels."""
         return self.height, self.width, 3
 
-
-def opened(image: str | Path | bytes) -> Image.Image:
-    """An image file, or its bytes, as it is to be seen: upright, in red, green and blue. Raises AutopeftError."""
-    what = "an image" if isinstance(image, bytes) else f"the image {brief(str(image), 200)}"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(BytesIO(image) if isinstance(image, bytes) else image) as found:
-                return _coloured(ImageOps.exif_transpose(found))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise AutopeftError(f"{what} is too large: more than {Image.MAX_IMAGE_PIXELS:,} pixels.") from error
-    except MemoryError as error:
-        raise AutopeftError(f"{what} cannot be read: it does not fit into memory.") from error
-    except Exception as error:
-        # Pillow's readers of some twenty formats raise whatever they meet in a broken file.
-        reason = getattr(error, "strerror", None) or "it is no image that Pillow knows, or it is broken"
-        raise AutopeftError(f"{what} cannot be read: {reason}.") from error
+    @classmethod
+    def from_dict(cls, plain: Any) -> Self:
+        """The same of plain values, which a stranger may have written. Raises ValueError."""
+        if not isinstance(plain, Mapping) or plain.keys() != {each.name for each in fields(cls)}:
+            raise ValueError(f"how images come to the model is expected, not {brief(plain)}")
+        sides, factor = (plain["height"], plain["width"]), plain["factor"]
+        if not all(type(side) is int and 0 < side <= _LONGEST for side in sides):
+            raise ValueError(f"images of {brief(sides)} pixels cannot be read")
+        try:
+            mean, deviation = _of_channels(plain["mean"]), _of_channels(plain["deviation"])
+            if not (math.isfinite(factor) and min(*deviation, factor) > 0):
+                raise ValueError("a factor and deviations are above 0")
+        except TypeError as error:
+            raise ValueError(f"numbers are expected, not {brief(plain)}") from error
+        return cls(*sides, float(factor), mean, deviation)
 
 
 def resized(image: Image.Image | NDArray[np.uint8], processor: Any) -> NDArray[np.uint8]:
     """(height, width, channels): an image resized and cropped as `processor` does it, before any scaling.
 
-    `image` is one of Pillow's, or an array (height, width, channels).
+    `image` is one of Pillow's in RGB, or an array (height, width, 3).
     """
-    seen = _coloured(image if isinstance(image, Image.Image) else Image.fromarray(image))
+    seen = image if isinstance(image, Image.Image) else Image.fromarray(image)
     made = processor(seen, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"][0]
     return np.ascontiguousarray(np.moveaxis(np.asarray(made), 0, -1).round().clip(0, 255), dtype=np.uint8)
 
@@ -139,13 +134,6 @@ def pixels_of(name: str, processor: Any) -> Pixels:
                 "and normalise."
             )
     return facts
-
-
-def _coloured(image: Image.Image) -> Image.Image:
-    """Pillow itself makes white of all but the darkest pixels that have 16 bits."""
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert("RGB")
 
 
 def _chosen(rows: int, side: int, shift: float, generator: torch.Generator | None) -> Tensor:

@@ -9,12 +9,12 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.limits import require_positions
-from autopeft.backbone.load import load_skeleton
+from autopeft.backbone.load import Skeleton, load_skeleton
 from autopeft.costs.look import with_looks
 from autopeft.costs.measure import measure_batch, measure_evaluation, measure_inference, measure_looks
 from autopeft.costs.predict import Predictor
 from autopeft.costs.quantised import COMPUTED_IN, FORMATS
-from autopeft.data.store import LABELS, MASK
+from autopeft.data.store import LABELS, MASK, PIXELS
 from autopeft.errors import unknown
 from autopeft.methods.attached import Wanted, attach, parts_of
 from autopeft.space.candidate import Training
@@ -68,23 +68,24 @@ def measure(
     micro_batch_size: int | None = None,
     gradient_checkpointing: bool = False,
 ) -> Costs:
-    """The same, read off one real training step on random tokens, and off inference on one, on the model's device.
+    """The same, read off one real training step on random inputs, and off inference on one, on the model's device.
 
     The model must have no head, and is as before afterwards. Raises CannotAttach with the reason.
     """
     training = _training(batch_size, micro_batch_size, gradient_checkpointing)
-    learned = task_named(task).sized(labels)
     device = model.device
     sites = find_sites(model)
+    learned = task_named(task).sized(labels).on(Skeleton(type(model).__name__, model, sites))
     parts = tuple(parts_of(method))
     with torch.random.fork_rng():
         examples = partial(_examples, learned, model, length, labels)
         batch = examples(training.at_once)
         one = {name: tensor[-1:].to(device) for name, tensor in batch.items()}
-        bare = measure_inference(TaskModel(model, States()), one)
+        bare = measure_inference(TaskModel(model, States(), inputs=learned.inputs), one)
         with attach(model, parts, sites) as attached:
             require_positions(model, length, attached.prepended)
-            trained = TaskModel(model, learned.new_head(sites.width, training).to(device), attached)
+            head = learned.new_head(sites.width, training).to(device)
+            trained = TaskModel(model, head, attached, learned.inputs)
             costs = measure_batch(trained, batch, training, device)
             left = attached.remaining
             looks = measure_looks(trained, examples, device)
@@ -93,19 +94,20 @@ def measure(
         if left:
             with attach(model, left, sites) as attached:
                 attached.settle()
-                merged = measure_inference(TaskModel(model, States(), attached), one)
+                merged = measure_inference(TaskModel(model, States(), attached, learned.inputs), one)
     return replace(with_looks(costs, looks, evaluation), inference_flops=merged, overhead=merged / bare - 1)
 
 
 def _examples(task: Task, model: PreTrainedModel, length: int, labels: int, rows: int) -> Mapping[str, torch.Tensor]:
     """So many rows at random; one of the first ends in padding, so that attention needs its mask."""
-    most = {MASK: 2, LABELS: labels}
-    words = model.config.get_text_config().vocab_size
+    most = {MASK: 2, LABELS: labels, PIXELS: 256}
+    words = getattr(model.config.get_text_config(), "vocab_size", 0)
     batch = {}
     for name, (dtype, shape) in task.shapes(length).items():
         batch[name] = torch.randint(most.get(name, words), (rows, *shape)).to(dtype)
-    batch[MASK][:] = 1
-    batch[MASK][0, -1] = 0
+    if MASK in batch:
+        batch[MASK][:] = 1
+        batch[MASK][0, -1] = 0
     return batch
 
 
@@ -123,9 +125,10 @@ def predictor_of(
     config = model.config if isinstance(model, PreTrainedModel) else model
     if dtype in FORMATS:
         skeleton = load_skeleton(config, COMPUTED_IN, trust_remote_code=trust_remote_code)
-        return Predictor(skeleton, cards, task, length, quantised=dtype)
+        return Predictor(skeleton, cards, task.on(skeleton), length, quantised=dtype)
     held = model.dtype if dtype is None and isinstance(model, PreTrainedModel) else _DTYPES[dtype or "float32"]
-    return Predictor(load_skeleton(config, held, trust_remote_code=trust_remote_code), cards, task, length)
+    skeleton = load_skeleton(config, held, trust_remote_code=trust_remote_code)
+    return Predictor(skeleton, cards, task.on(skeleton), length)
 
 
 def _training(batch_size: int, micro_batch_size: int | None, gradient_checkpointing: bool) -> Training:

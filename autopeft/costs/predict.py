@@ -251,9 +251,9 @@ class Predictor:
             if parts:
                 with self._attached(skeleton, parts) as attached:
                     attached.settle()
-                    self._inferences[key] = self._forward(TaskModel(skeleton.model, States(), attached))
+                    self._inferences[key] = self._forward(skeleton, attached)
             else:
-                self._inferences[key] = self._forward(TaskModel(skeleton.model, States()))
+                self._inferences[key] = self._forward(skeleton)
         return self._inferences[key]
 
     def _step(self, skeleton: Skeleton, attached: Attached, training: Training) -> Reading:
@@ -285,7 +285,8 @@ class Predictor:
         return self._read(step, (), rows, self._longest)
 
     def _model(self, skeleton: Skeleton, attached: Attached, training: Training) -> TaskModel:
-        return TaskModel(skeleton.model, self._task.new_head(skeleton.sites.width, training), attached)
+        head = self._task.new_head(skeleton.sites.width, training)
+        return TaskModel(skeleton.model, head, attached, self._task.inputs)
 
     def _read(self, step: nn.Module, tensors: Sequence[Tensor], rows: int, length: int | None = None) -> Reading:
         """What a step shows on so many rows, with fake tensors for its own and for those that it is given."""
@@ -299,8 +300,8 @@ class Predictor:
                 raise CannotAttach(f"no training step is possible: {' '.join(str(error).split())}") from error
         return reading
 
-    def _forward(self, features: TaskModel) -> int:
-        features.eval()
+    def _forward(self, skeleton: Skeleton, attached: Attached | None = None) -> int:
+        features = TaskModel(skeleton.model, States(), attached, self._task.inputs).eval()
         with self._faked(features) as (slots, _), torch.no_grad(), Meter(self._device) as meter:
             functional_call(features, slots, (self._batch(1),), tie_weights=False)
         flops: int = meter.flops

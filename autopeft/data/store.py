@@ -23,8 +23,8 @@ from autopeft.files import beside
 
 MULTIPLE = 8
 """Ragged columns are padded to a multiple of this."""
-LABELS, MASK = "labels", "attention_mask"
-"""Names in a batch: what is to be learned, and which places of ragged columns hold something."""
+LABELS, MASK, PIXELS = "labels", "attention_mask", "pixels"
+"""Names in a batch: what is to be learned, which places of ragged columns hold something, and images as bytes."""
 FORMAT = 2
 """Of the files; another one is made anew."""
 _COLUMNS = "columns.json"

@@ -117,10 +117,10 @@ class TrainingWorker:
         )
 
     def _speed(self, pace: Pace, remaining: Sequence[Configured]) -> Mapping[str, float]:
-        """Of training, and of inference on one text of typical length."""
+        """Of training, and of inference on one row of typical length."""
         middle = np.argsort(self._train.lengths, kind="stable")[len(self._train) // 2]
         inputs = {name: tensor.to(self._device) for name, tensor in self._train.batch(np.array([middle])).items()}
-        latency = measure_latency(self._backbone.model, self._backbone.sites, remaining, inputs)
+        latency = measure_latency(self._backbone.model, self._backbone.sites, remaining, self._task.inputs(inputs))
         return {
             "seconds_per_step": pace.seconds / pace.steps,
             "examples_per_second": pace.examples / pace.seconds,
@@ -157,7 +157,7 @@ class TrainingWorker:
                 head = self._task.new_head(self._backbone.sites.width, candidate.training)
                 if candidate.training.head_start == "probe":
                     load_probe(self._job.probes, candidate.training.pooling).start(head)
-                yield TaskModel(self._backbone.model, head.to(self._device), attached)
+                yield TaskModel(self._backbone.model, head.to(self._device), attached, self._task.inputs)
             finally:
                 self._take_off(attached)
 

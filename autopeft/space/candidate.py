@@ -49,6 +49,10 @@ class Training:
     """Recompute activations in the backward pass: less memory, more time."""
     clip: float = 1.0
     """Largest norm of the gradient."""
+    flip: bool = False
+    """Of images, mirror each from left to right by chance."""
+    shift: float = 0.0
+    """Of images, move each by chance, by at most this share of its sides."""
 
     @property
     def at_once(self) -> int:

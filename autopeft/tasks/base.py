@@ -14,7 +14,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from autopeft.backbone.load import Backbone
+from autopeft.backbone.inputs import named, reads
+from autopeft.backbone.load import Backbone, Skeleton
+from autopeft.backbone.pixels import Pixels
 from autopeft.data.columns import Columns, Roles
 from autopeft.data.rows import Rows
 from autopeft.data.store import LABELS, Column, Dataset
@@ -40,6 +42,8 @@ class Task(ABC):
     """What other tools call it."""
     noun: ClassVar[str] = "text"
     """What people call one row."""
+    reads: ClassVar[str] = "input_ids"
+    """The main input of the models that it is learned with."""
     settings: ClassVar[tuple[str, ...]] = OF_HEADS
     """Those of a training's settings that its head has."""
 
@@ -52,6 +56,14 @@ class Task(ABC):
     @abstractmethod
     def sized(cls, labels: int) -> Self:
         """The task with so many things to tell apart, for costs without data."""
+
+    def on(self, backbone: Skeleton) -> Self:
+        """The task as this model reads its rows. Raises AutopeftError for a model that reads something else."""
+        if reads(backbone.model) != self.reads:
+            raise AutopeftError(
+                f"'{backbone.name}' reads {named(backbone.model)}: {self.name} needs a model of {self.noun}s."
+            )
+        return self
 
     @property
     def identity(self) -> str:
@@ -98,6 +110,12 @@ class Task(ABC):
     @abstractmethod
     def shapes(self, length: int) -> Mapping[str, tuple[torch.dtype, tuple[int, ...]]]:
         """The tensors of a batch of one, for costs that are predicted: without the rows, by name."""
+
+    def inputs(self, batch: Batch) -> Batch:
+        """What the model is called with, by the names of its arguments, of a batch on the device; labels go by
+        themselves.
+        """
+        return batch
 
     @abstractmethod
     def new_head(self, width: int, training: Training) -> Head:
@@ -171,5 +189,5 @@ def _number(plain: Any) -> float:
     return float(plain)
 
 
-_READ = {tuple[str, ...]: _words, float: _number}
+_READ = {tuple[str, ...]: _words, float: _number, Pixels: Pixels.from_dict}
 """How a field of a task is read, by its type."""

@@ -2,27 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
-import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
-from torch.nn.functional import one_hot
 
 from autopeft.data.columns import CATEGORY, LABELS, Columns, Role
-from autopeft.data.rows import Rows
-from autopeft.data.store import Column, Dataset
-from autopeft.space.candidate import Training
-from autopeft.tasks.classes import classes_of, indices_of, name_of, names_of, notes_on, shares
-from autopeft.tasks.heads import ClassificationHead, Head
-from autopeft.tasks.linear_probe import fit_classes
+from autopeft.tasks.classes import classes_of, names_of, notes_on
 from autopeft.tasks.metrics import ACCURACY, F1_MACRO, F1_MICRO, F1_WEIGHTED, MATTHEWS
+from autopeft.tasks.one_class import OneClass
 from autopeft.tasks.texts import ROLE, TextTask
 
 
 @dataclass(frozen=True)
-class TextClassification(TextTask):
+class TextClassification(OneClass, TextTask):
     """One of several classes for each text."""
 
     classes: tuple[str, ...]
@@ -32,7 +24,6 @@ class TextClassification(TextTask):
     aliases: ClassVar = ("SEQ_CLS", "single_label_classification")
     roles: ClassVar = {"label": Role(CATEGORY, LABELS), "text": ROLE}
     metrics: ClassVar = (ACCURACY, F1_MACRO, F1_MICRO, F1_WEIGHTED, MATTHEWS)
-    constant: ClassVar = "majority class"
 
     @classmethod
     def understand(cls, frame: pd.DataFrame, columns: Columns) -> tuple[Self, Sequence[str]]:
@@ -44,33 +35,3 @@ class TextClassification(TextTask):
     @classmethod
     def sized(cls, labels: int) -> Self:
         return cls(("text",), tuple(map(str, range(labels))))
-
-    def targets(self, frame: pd.DataFrame, columns: Columns, split: str) -> np.ndarray:
-        return indices_of(names_of(frame, columns["label"][0], split), self.classes, split)
-
-    def known(self, frame: pd.DataFrame, columns: Columns) -> "pd.Series[bool]":
-        return frame[columns["label"][0]].map(name_of).isin(self.classes)
-
-    def described(self, train: Rows) -> Sequence[str]:
-        return (shares(np.bincount(train.targets.values, minlength=len(self.classes)), self.classes),)
-
-    def strata(self, targets: Column) -> np.ndarray:
-        return targets.values
-
-    def new_head(self, width: int, training: Training) -> ClassificationHead:
-        return ClassificationHead(width, len(self.classes), training.pooling)
-
-    def best_constant(self, train: Dataset) -> Tensor:
-        majority = np.bincount(train.targets.values, minlength=len(self.classes)).argmax()
-        return one_hot(torch.tensor(majority), len(self.classes)).float()
-
-    def fit(self, head: Head, features: np.ndarray, targets: np.ndarray) -> None:
-        assert isinstance(head, ClassificationHead)
-        fit_classes(head, features, targets)
-
-    def answers(self, output: Tensor, inputs: Sequence[Any]) -> Sequence[str]:  # noqa: ARG002
-        return [self.classes[each] for each in output.argmax(-1).tolist()]
-
-    def scores(self, output: Tensor) -> Sequence[dict[str, float]]:
-        """The probability of every class."""
-        return [dict(zip(self.classes, each, strict=True)) for each in output.softmax(-1).tolist()]

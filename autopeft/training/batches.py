@@ -1,11 +1,12 @@
-"""Batches of texts of similar length, so that little is padding. Pure and seeded."""
+"""Batches of rows of similar length, so that little is padding. Seeded."""
 
 from collections.abc import Mapping
 
 import numpy as np
 from torch import Tensor
 
-from autopeft.data.store import MULTIPLE
+from autopeft.backbone.pixels import augmented
+from autopeft.data.store import MULTIPLE, PIXELS
 from autopeft.space.candidate import Training
 
 MOST_TOKENS = 16_384
@@ -42,6 +43,15 @@ def evaluated_at_once(training: Training, lengths: np.ndarray) -> int:
     that an evaluation keeps the limit of memory that its training keeps.
     """
     return training.at_once * -(-int(lengths.max()) // MULTIPLE) * MULTIPLE
+
+
+def varied(batch: Mapping[str, Tensor], training: Training) -> Mapping[str, Tensor]:
+    """A batch of the training, its images changed by torch's random numbers as the training asks for; nothing is drawn
+    where there is nothing to change.
+    """
+    if PIXELS not in batch:
+        return batch
+    return {**batch, PIXELS: augmented(batch[PIXELS], flip=training.flip, shift=training.shift)}
 
 
 def cut(batch: Mapping[str, Tensor], size: int | None) -> list[Mapping[str, Tensor]]:

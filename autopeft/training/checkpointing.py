@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from autopeft.backbone.inputs import bare
 from autopeft.errors import CannotAttach
 
 
@@ -19,12 +20,12 @@ def checkpointing(model: nn.Module, wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    bare: Any = getattr(model, "base_model", model)
-    if not bare.supports_gradient_checkpointing:
-        raise CannotAttach(f"{type(bare).__name__} does not support gradient checkpointing.")
-    bare.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    bare.disable_input_require_grads()
+    reader: Any = bare(model)
+    if not reader.supports_gradient_checkpointing:
+        raise CannotAttach(f"{type(reader).__name__} does not support gradient checkpointing.")
+    reader.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    reader.disable_input_require_grads()
     try:
         yield
     finally:
-        bare.activation_checkpointing_disable()
+        reader.activation_checkpointing_disable()

@@ -18,7 +18,7 @@ from autopeft.data.store import Dataset
 from autopeft.space.candidate import Candidate
 from autopeft.tasks.heads import Batch
 from autopeft.tasks.metrics import Metric
-from autopeft.training.batches import batches, cut, evaluated_at_once
+from autopeft.training.batches import batches, cut, evaluated_at_once, varied
 from autopeft.training.checkpointing import checkpointing
 from autopeft.training.evaluation import evaluate
 from autopeft.training.loss import loss_of, mean_loss
@@ -79,7 +79,7 @@ def train(
             factor = learning_rate_factor(step, steps, training.warmup)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
-            total += _step(model, data.batch(rows), training.micro_batch_size, device)
+            total += _step(model, varied(data.batch(rows), training), training.micro_batch_size, device)
             since += 1
             pace.steps += 1
             pace.examples += len(rows)

@@ -1,14 +1,24 @@
 """What is trained: the backbone with its attached methods, and the task's head."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
+from autopeft.backbone.inputs import bare
 from autopeft.backbone.limits import positions_of, types_of
 from autopeft.data.store import LABELS
 from autopeft.methods.attached import Attached
 from autopeft.tasks.heads import Batch, pool
+
+Inputs = Callable[[Batch], Batch]
+"""What a model is called with of a batch: a task's `inputs`."""
+
+
+def as_it_is(batch: Batch) -> Batch:
+    """What texts are called with."""
+    return batch
 
 
 class TaskModel(nn.Module):
@@ -16,19 +26,26 @@ class TaskModel(nn.Module):
     where it has one type only.
     """
 
-    def __init__(self, model: nn.Module, head: nn.Module, attached: Attached | None = None) -> None:
-        """`model` is the bare one; what is `attached` to it says what to call."""
+    def __init__(
+        self,
+        model: nn.Module,
+        head: nn.Module,
+        attached: Attached | None = None,
+        inputs: Inputs = as_it_is,
+    ) -> None:
+        """`model` is the bare one; what is `attached` to it says what to call. `inputs` are the task's."""
         super().__init__()
         self.model = attached.model if attached is not None else model
         self.beside = attached.modules if attached is not None else nn.ModuleList()
         self.head: Any = head
         self.attached = attached
         self.prepended = attached.prepended if attached is not None else 0
-        bare = getattr(self.model, "base_model", self.model)
-        positions = positions_of(bare)
+        self._inputs = inputs
+        reader = bare(self.model)
+        positions = positions_of(reader)
         self._longest = None if positions is None else positions - self.prepended
-        self._without = {LABELS} if types_of(bare) > 1 else {LABELS, "token_type_ids"}
-        self._extra = {"use_cache": False} if "use_cache" in inspect.signature(bare.forward).parameters else {}
+        self._without = {LABELS} if types_of(reader) > 1 else {LABELS, "token_type_ids"}
+        self._extra = {"use_cache": False} if "use_cache" in inspect.signature(reader.forward).parameters else {}
 
     @property
     def methods(self) -> Attached:
@@ -38,7 +55,8 @@ class TaskModel(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """The head's output for a batch that is padded on the right."""
-        inputs = {name: each[:, : self._longest] for name, each in batch.items() if name not in self._without}
+        given = self._inputs(batch).items()
+        inputs = {name: each[:, : self._longest] for name, each in given if name not in self._without}
         states = self.model(**inputs, **self._extra).last_hidden_state[:, self.prepended :]
         output: Tensor = self.head(states, batch)
         return output

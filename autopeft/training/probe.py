@@ -24,7 +24,7 @@ from autopeft.tasks.base import Task
 from autopeft.tasks.heads import Batch, Head
 from autopeft.tasks.metrics import Array
 from autopeft.training.evaluation import outputs
-from autopeft.training.model import TaskModel
+from autopeft.training.model import Inputs, TaskModel, as_it_is
 
 MOST_ROWS = 10_000
 """Training rows that a probe is fitted on, at most: more make it hardly better."""
@@ -68,11 +68,11 @@ def fit_probes(
         # Where a head does not pool, one probe is that of every pooling.
         different = poolings if "pooling" in task.settings else poolings[:1]
         heads = [task.new_head(width, Training(pooling=pooling)) for pooling in different]
-        for head, (features, targets) in zip(heads, features_of(model, heads, train, device), strict=True):
+        for head, (features, targets) in zip(heads, features_of(model, heads, train, device, task.inputs), strict=True):
             task.fit(head, features, targets)
         probes = [
             Probe(head.state_dict(), statistics, time.perf_counter() - began)
-            for head, statistics in zip(heads, _statistics(model, heads, validation, device), strict=True)
+            for head, statistics in zip(heads, _statistics(model, heads, validation, device, task.inputs), strict=True)
         ]
         for number, pooling in enumerate(poolings):
             _write(probes[number % len(probes)], _file(folder, pooling))
@@ -89,7 +89,7 @@ def load_probe(folder: Path, pooling: str) -> Probe:
 
 
 def features_of(
-    model: nn.Module, heads: Sequence[Head], data: Dataset, device: torch.device
+    model: nn.Module, heads: Sequence[Head], data: Dataset, device: torch.device, inputs: Inputs = as_it_is
 ) -> Sequence[tuple[np.ndarray, np.ndarray]]:
     """For each head (items, width) features of the bare model in fp32 and (items, …) their targets, of at most
     `MOST_ROWS` rows and about `MOST_ITEMS` items, in the order of the rows.
@@ -101,7 +101,7 @@ def features_of(
         chosen = np.sort(np.random.default_rng(0).permutation(len(data))[:MOST_ROWS])
     share = MOST_ITEMS / max(1, _items(data.targets, chosen))
     found: list[list[tuple[np.ndarray, ...]]] = [[] for _ in heads]
-    for rows, batch, states in _states(model, data, device, chosen):
+    for rows, batch, states in _states(model, inputs, data, device, chosen):
         for head, of_head in zip(heads, found, strict=True):
             features, targets, places = (each.cpu().numpy() for each in head.features(states, batch))
             some = np.random.default_rng(rows).random(len(places)) < share
@@ -132,12 +132,14 @@ def _require_numbers(features: np.ndarray, rows: np.ndarray, of: int) -> None:
 
 
 @torch.no_grad()
-def _statistics(model: nn.Module, heads: Sequence[Head], data: Dataset, device: torch.device) -> Sequence[Array]:
+def _statistics(
+    model: nn.Module, heads: Sequence[Head], data: Dataset, device: torch.device, inputs: Inputs
+) -> Sequence[Array]:
     """(rows, k) of each head, in the order of the rows."""
     found: list[list[Array]] = [[] for _ in heads]
     order = []
     heads = [head.to(device) for head in heads]
-    for rows, batch, states in _states(model, data, device, np.arange(len(data))):
+    for rows, batch, states in _states(model, inputs, data, device, np.arange(len(data))):
         order.append(rows)
         for head, of_head in zip(heads, found, strict=True):
             of_head.append(head.statistics(head(states, batch), batch))
@@ -146,10 +148,10 @@ def _statistics(model: nn.Module, heads: Sequence[Head], data: Dataset, device: 
 
 
 def _states(
-    model: nn.Module, data: Dataset, device: torch.device, chosen: np.ndarray
+    model: nn.Module, inputs: Inputs, data: Dataset, device: torch.device, chosen: np.ndarray
 ) -> Iterator[tuple[np.ndarray, Batch, Tensor]]:
     """Batch by batch: row numbers, the batch, and the bare model's states in fp32."""
-    return outputs(TaskModel(model, _States()), data, device, chosen)
+    return outputs(TaskModel(model, _States(), inputs=inputs), data, device, chosen)
 
 
 class _States(nn.Module):

@@ -1,6 +1,5 @@
 """Images resized once and normalised by the batch, against what transformers' processors give, and random changes."""
 
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,8 @@ import torch
 import transformers as t
 from PIL import Image
 
-from autopeft.backbone.pixels import Pixels, augmented, normalised, opened, pixels_of, resized
+from autopeft.backbone.pixels import Pixels, augmented, normalised, pixels_of, resized
+from autopeft.data.images import open_image
 from autopeft.errors import AutopeftError
 
 PHOTOGRAPHS = Path(__file__).parents[2].parent / "shared" / "data" / "cifar10" / "validation"
@@ -28,12 +28,6 @@ PROCESSORS = {
 
 def noise(shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-def encoded(image, kind="PNG", **how):
-    file = BytesIO()
-    image.save(file, kind, **how)
-    return file.getvalue()
 
 
 def seeded(seed=0):
@@ -58,39 +52,11 @@ def test_photographs_come_to_dinov2_as_its_own_processor_makes_them():
     facts = pixels_of("dinov2", processor)
     assert facts == Pixels(112, 112, 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     files = sorted(PHOTOGRAPHS.glob("*/*"))[::30]
-    images = [opened(file) for file in files]
+    images = [open_image(file, str(file)) for file in files]
     assert len(images) >= 10
     kept = torch.from_numpy(np.stack([resized(image, processor) for image in images]))
     theirs = processor(images, return_tensors="pt")["pixel_values"]
     assert (normalised(kept, facts) - theirs).abs().max() < 1e-5
-
-
-def test_an_image_is_read_upright_and_in_three_colours_whatever_its_file_holds():
-    wide = Image.fromarray(noise((4, 6, 3)))
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    assert opened(encoded(wide, "PNG", exif=exif)).size == (4, 6)
-    assert np.array_equal(np.asarray(opened(encoded(wide))), noise((4, 6, 3)))
-    for mode in ("L", "LA", "RGBA", "P", "1", "CMYK"):
-        assert opened(encoded(wide.convert(mode), "TIFF" if mode == "CMYK" else "PNG")).mode == "RGB"
-    deep = Image.fromarray((noise((4, 6)).astype(np.uint16) << 8) + 7)
-    assert np.array_equal(np.asarray(opened(encoded(deep)))[..., 0], noise((4, 6)))
-
-
-def test_what_is_no_image_is_answered_with_its_name(tmp_path, monkeypatch):
-    def answer(image):
-        with pytest.raises(AutopeftError) as caught:
-            opened(image)
-        return str(caught.value)
-
-    (tmp_path / "a.png").write_bytes(b"no image")
-    whole = encoded(Image.fromarray(noise((64, 64, 3))))
-    told = "cannot be read: it is no image that Pillow knows, or it is broken."
-    assert answer(tmp_path / "a.png") == f"the image '{tmp_path / 'a.png'}' {told}"
-    assert "cannot be read: No such file" in answer(tmp_path / "b.png")
-    assert answer(whole[: len(whole) // 2]).startswith("an image cannot be read: ")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    assert answer(whole) == "an image is too large: more than 1,000 pixels."
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ def prepare_dataset(
     backbone = load_backbone(as_known(known) if known else plan.model, trust_remote_code=plan.trust_remote_code)
     if known:
         require_same_backbone(known, backbone, say)
+    data = replace(data, task=data.task.on(backbone))
     max_length, data = _within_positions(plan.max_length, backbone, data)
     say("tokenizing")
     made = marked(lambda: encoded(data, backbone, max_length, folder / "data"), weights)
