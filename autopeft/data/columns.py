@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from autopeft.data.cells import holds_list
+from autopeft.data.images import is_image
 from autopeft.data.numbers import number_in
 from autopeft.errors import AutopeftError, unknown
 from autopeft.foreign import brief
@@ -180,7 +181,11 @@ def _lists(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
     return [name for name in names if all(map(holds_list, frame[name]))]
 
 
-_CONTENT = {TEXT: _texts, CATEGORY: _classes, CATEGORIES: _lists, NUMBER: _numbers}
+def _images(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    return [name for name in names if all(map(is_image, frame[name]))]
+
+
+_CONTENT = {TEXT: _texts, CATEGORY: _classes, CATEGORIES: _lists, NUMBER: _numbers, IMAGE: _images}
 
 
 def _is_spoken(frame: pd.DataFrame, name: str) -> bool:

@@ -4,9 +4,11 @@ EXIF's orientation is applied, transparent parts are white, of what moves the fi
 Only formats of images are opened; Pillow reads others too, some by running a program.
 """
 
+import hashlib
 import os
 import warnings
 from contextlib import suppress
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +43,46 @@ class NoImage(str):
         return (NoImage, (str(self), self.reason))
 
 
+@dataclass(frozen=True)
+class Picture:
+    """An image of a row, not opened yet: the same one wherever it lies, if its contents are the same."""
+
+    source: Any = field(compare=False, repr=False)
+    """What `open_image` takes."""
+    what: str = field(compare=False)
+    """Names the row."""
+    digest: str = ""
+    """Of the contents."""
+
+    def __str__(self) -> str:
+        return self.digest
+
+    def opened(self) -> "Image":
+        """Raises AutopeftError that names the row."""
+        return open_image(self.source, self.what)
+
+
+def picture(value: object, what: str) -> Picture:
+    """An image that a table holds or names, with its digest. Raises AutopeftError that names the row."""
+    source = _source(value, what)
+    if isinstance(source, Path):
+        try:
+            with source.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256")
+        except OSError as error:
+            raise AutopeftError(f"the image '{source}' of {what} cannot be read: {_reason(error)}") from error
+    else:
+        digest = hashlib.sha256(source.getbuffer())
+    return Picture(value, what, digest.hexdigest())
+
+
+def is_image(value: object) -> bool:
+    """Whether a cell is an image's bytes, or the name of one that is there; nothing is opened."""
+    if isinstance(value, str):
+        return not isinstance(value, NoImage) and value.lower().endswith(ENDINGS)
+    return isinstance(value, bytes)
+
+
 def open_image(value: object, what: str) -> "Image":
     """An image in RGB: a path, bytes, or an image of Pillow. Raises AutopeftError, in which `what` names the row."""
     try:
@@ -49,17 +91,8 @@ def open_image(value: object, what: str) -> "Image":
         raise AutopeftError("images are read by Pillow, which is not installed: pip install pillow.") from error
     if isinstance(value, Image.Image):
         return _as_rgb(value, what)
-    if isinstance(value, NoImage):
-        raise AutopeftError(f"{what} names the image {brief(str(value), 200)}, {value.reason}")
-    if isinstance(value, str | os.PathLike):
-        source: Any = Path(value)
-        _require_image(source, what)
-        what = f"the image '{source}' of {what}"
-    elif isinstance(value, bytes | bytearray | memoryview):
-        what = f"the image of {what}"
-        source = BytesIO(value)
-    else:
-        raise AutopeftError(f"{what} holds no image, neither as a path nor as bytes, but {brief(value)}.")
+    source = _source(value, what)
+    what = f"the image '{source}' of {what}" if isinstance(source, Path) else f"the image of {what}"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes, which are checked here, and of damaged EXIF
@@ -76,6 +109,18 @@ def open_image(value: object, what: str) -> "Image":
     # Decoders raise anything for what is damaged.
     except Exception as error:
         raise AutopeftError(f"{what} cannot be read: {_reason(error)}") from error
+
+
+def _source(value: object, what: str) -> Path | BytesIO:
+    """The file, or what its bytes read as. Raises AutopeftError for what cannot be an image."""
+    if isinstance(value, NoImage):
+        raise AutopeftError(f"{what} names the image {brief(str(value), 200)}, {value.reason}")
+    if isinstance(value, str | os.PathLike):
+        _require_image(path := Path(value), what)
+        return path
+    if isinstance(value, bytes | bytearray | memoryview):
+        return BytesIO(value)
+    raise AutopeftError(f"{what} holds no image, neither as a path nor as bytes, but {brief(value)}.")
 
 
 def _require_image(path: Path, what: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autopeft.artifacts import Description
+from autopeft.data.store import MASK
 from autopeft.objectives import Objective, score_of
 from autopeft.plan import Plan
 from autopeft.search.preparing.baselines import prepare_baselines
@@ -81,7 +82,7 @@ def _facts(dataset: PreparedDataset, space: Space) -> Mapping[str, Any]:
         "backbone_parameters": backbone.parameters,
         BACKBONE: backbone.fingerprint,
         REVISION: backbone.revision,
-        "batch_length": dataset.length,
+        "batch_length": dataset.length if MASK in data.task.shapes(dataset.length) else None,
         "refused": dict(space.refused),
         "methods": list(space.methods),
         "training": list(space.training),

@@ -90,7 +90,8 @@ def understand(
         if len(complete):
             splits["test"] = learned.rows(complete, columns, "test")
         if left_out := len(frames["test"]) - len(complete):
-            notes.append(f"test rows without a {learned.noun} or a known label, left out: {left_out:,}")
+            a = "an" if learned.noun[0] in "aeiou" else "a"
+            notes.append(f"test rows without {a} {learned.noun} or a known label, left out: {left_out:,}")
     notes += overlaps(splits, learned.noun)
     return TaskData(learned, columns, splits, fingerprint, tuple(notes))
 
