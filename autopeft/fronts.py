@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from operator import le
+from statistics import median
 
 from autopeft.errors import AutopeftError, unknown
 from autopeft.objectives import ACCURACY, COSTS, SCORE, UNITS, Objective, objective_named, show
@@ -93,9 +94,10 @@ def select(trials: Iterable[Trial], budget: Budget, score: Objective = ACCURACY,
             best = f"{score.name} is at {'most' if score.higher_is_better else 'least'} {score.ideal:g}"
             raise AutopeftError(f"{best}: no trial reaches {budget.score:g}; write it like 0.9 or 90%.")
         limits[SCORE] = budget.score
-    kept = [trial for trial in counted if not _excesses(trial, limits, score)]
+    latency = latencies(trials)
+    kept = [trial for trial in counted if not _excesses(trial, limits, score, latency)]
     if not kept:
-        raise AutopeftError(_refusal(counted, limits, score))
+        raise AutopeftError(_refusal(counted, limits, score, latency))
     return min(kept, key=lambda trial: (_point(trial, order), trial.number))
 
 
@@ -169,11 +171,27 @@ def _volume(points: Sequence[Point]) -> float:
     return total
 
 
-def _held(trial: Trial, limited: str) -> float:
+def latencies(trials: Iterable[Trial]) -> Mapping[int, float]:
+    """Seconds for one input of those trials where they were measured, by number.
+
+    A machine is slow at some moments: what counts is by how much a trial was slower than the bare backbone at the same
+    moments, and how fast that is at most of them.
+    """
+    facts = {
+        trial.number: trial.outcome.facts for trial in trials if trial.outcome and "latency" in trial.outcome.facts
+    }
+    bare = [float(each["latency_bare"]) for each in facts.values() if each.get("latency_bare")]
+    usual = median(bare) if bare else 0.0
+    return {
+        number: each["latency"] / each["latency_bare"] * usual if each.get("latency_bare") else float(each["latency"])
+        for number, each in facts.items()
+    }
+
+
+def _held(trial: Trial, limited: str, latency: Mapping[int, float]) -> float:
     """What is held against a limit: the score, the latency, or the larger of the predicted and the measured cost."""
     if limited == "latency":
-        measured = trial.outcome.facts.get("latency") if trial.outcome else None
-        return math.inf if measured is None else float(measured)
+        return latency.get(trial.number, math.inf)
     costs = trial.outcome.measured if trial.outcome else None
     value = trial.value(limited)
     if costs is None or limited == SCORE or getattr(costs, limited) is None:
@@ -181,18 +199,22 @@ def _held(trial: Trial, limited: str) -> float:
     return max(value, costs.value(limited))
 
 
-def _excesses(trial: Trial, limits: Mapping[str, float], score: Objective) -> dict[str, float]:
+def _excesses(
+    trial: Trial, limits: Mapping[str, float], score: Objective, latency: Mapping[int, float]
+) -> dict[str, float]:
     """By how much a trial breaks limits, as a fraction of each; empty when it keeps all."""
-    held = {name: _held(trial, name) for name in limits}
+    held = {name: _held(trial, name, latency) for name in limits}
     broken = excesses({name: value for name, value in held.items() if name != SCORE}, limits)
     if SCORE in held and (short := score.sign * (limits[SCORE] - held[SCORE])) > 0:
         broken[SCORE] = short / (abs(limits[SCORE]) or 1)
     return broken
 
 
-def _refusal(trials: Sequence[Trial], limits: Mapping[str, float], score: Objective) -> str:
+def _refusal(
+    trials: Sequence[Trial], limits: Mapping[str, float], score: Objective, latency: Mapping[int, float]
+) -> str:
     """Why no trial keeps all limits: the fewest that no trial keeps together, and what the nearest trial needs."""
-    excesses = [_excesses(trial, limits, score) for trial in trials]
+    excesses = [_excesses(trial, limits, score, latency) for trial in trials]
     together = next(
         names
         for size in range(1, len(limits) + 1)
@@ -212,7 +234,7 @@ def _refusal(trials: Sequence[Trial], limits: Mapping[str, float], score: Object
     needs = [
         f"reaches {score.name} {_reached(score, nearest.value(SCORE))}"
         if name == SCORE
-        else f"needs {name} {_enough(name, _held(nearest, name))}"
+        else f"needs {name} {_enough(name, _held(nearest, name, latency))}"
         for name in excess
     ]
     return (

@@ -88,6 +88,8 @@ class Plan:
     """The column to predict; guessed when not given."""
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Columns by their role in the task, such as tokens=words,tags=ner; those not given are guessed."""
+    separator: str | None = None
+    """What stands between several labels in one cell, such as ','; ';' when not given."""
     task: str = "auto"
     """The task type; guessed from the data when 'auto'."""
     metric: str = "auto"
@@ -125,7 +127,7 @@ class Plan:
             "metric",
             "space",
             "sampler",
-            *(("label",) if self.label is not None else ()),
+            *(name for name in ("label", "separator") if getattr(self, name) is not None),
         ):
             object.__setattr__(self, name, _text(name, getattr(self, name)))
         for name in ("model", "data"):

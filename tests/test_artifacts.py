@@ -11,8 +11,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer, T5EncoderModel
 
 import autopeft
-from autopeft import artifacts
-from autopeft.artifacts import Description, export, load, read_description
+from autopeft.artifacts import Description, export, load, loading, read_description
 from autopeft.backbone.load import load_backbone, quietly
 from autopeft.errors import AutopeftError, CannotMerge
 from autopeft.methods.attached import attach
@@ -290,11 +289,22 @@ def test_a_folder_that_knows_nothing_of_its_backbones_weights_loads(lora):
     assert torch.equal(load(folder).logits(TEXTS), logits)
 
 
+def test_a_folder_of_the_first_version_loads_as_text_classification(lora):
+    folder, logits = lora
+    plain = json.loads((folder / "autopeft.json").read_text())
+    candidate, task = plain.pop("candidate"), plain.pop("task")
+    assert plain.pop("version") == 2
+    before = {**plain, "task": task["name"], "labels": task["classes"], "text": task["text"]}
+    (folder / "autopeft.json").write_text(json.dumps({"description": before, "candidate": candidate}))
+    assert torch.equal(load(folder).logits(TEXTS), logits)
+    assert load(folder).task == TextClassification(("text",), LABELS)
+
+
 @pytest.mark.parametrize("merge", [False, True])
 def test_an_export_that_answers_otherwise_is_refused_and_nothing_of_it_is_left(merge, lora, tmp_path, monkeypatch):
     """As when what was written is read in another way than it was meant."""
     (tmp_path / "empty").mkdir()
-    read = artifacts.read_tensors
+    read = loading.read_tensors
 
     def otherwise(file):
         found = read(file)
@@ -304,7 +314,7 @@ def test_an_export_that_answers_otherwise_is_refused_and_nothing_of_it_is_left(m
             else found
         )
 
-    monkeypatch.setattr(artifacts, "read_tensors", otherwise)
+    monkeypatch.setattr(loading, "read_tensors", otherwise)
     for target in ("empty", "winner"):
         with pytest.raises(AutopeftError, match="loaded again, its logits differ by"):
             export(lora[0], tmp_path / target, merge)
@@ -320,7 +330,7 @@ def test_a_disk_that_is_full_leaves_nothing_of_an_export(trouble, merge, lora, t
     def full(*_, **__):
         raise trouble
 
-    monkeypatch.setattr("autopeft.artifacts.save_file" if merge else "shutil.copystat", full)
+    monkeypatch.setattr("autopeft.artifacts.saving.save_file" if merge else "shutil.copystat", full)
     for target in ("empty", "winner"):
         with pytest.raises(AutopeftError, match=f"{target}' cannot be written: .*No space left on device"):
             export(lora[0], tmp_path / target, merge)

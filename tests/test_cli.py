@@ -418,3 +418,11 @@ def test_what_was_typed_in_a_wrong_place_is_repeated_without_passwords_and_escap
     assert "s3cr3t" not in result.output
     assert "\x1b" not in result.output
     assert not any(tmp_path.iterdir()), "nothing is made"
+
+
+def test_all_tasks_are_listed_with_their_columns_and_metrics() -> None:
+    shown = run("tasks").stdout
+    for name in ("text-classification", "text-regression", "multi-label-classification", "token-classification"):
+        assert f"{name}: " in shown
+    assert "  reads    label (label, labels, class …); text (text, sentence, premise + hypothesis …)" in shown
+    assert "  metrics  pearson, rmse, mae, r2, spearman" in shown

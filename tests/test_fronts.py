@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
 
 from autopeft.errors import AutopeftError
-from autopeft.fronts import front, hypervolume, knee, select
+from autopeft.fronts import front, hypervolume, knee, latencies, select
 from autopeft.objectives import ACCURACY, COSTS, Objective, objectives_named, score_of
 from autopeft.plan import Budget
 from autopeft.space.candidate import Candidate, Part
@@ -357,6 +357,19 @@ def test_what_the_nearest_trial_needs_is_enough_when_it_is_given(memory, trainab
 )
 def test_without_a_finished_trial_there_is_none_to_select(trials, told):
     assert refused(trials, Budget()) == f"there is no trial to select: none finished with a score ({told})."
+
+
+def test_a_trial_that_was_timed_in_a_slow_moment_is_not_excluded() -> None:
+    """Both were slower than the bare backbone by half; at most moments that takes 10 ms."""
+    timed = [
+        replace(each, outcome=replace(each.outcome, facts={"latency": 1.5 * bare, "latency_bare": bare}))
+        for each, bare in ((trial(1, 0.9), 0.067), (trial(2, 0.8), 0.010), (trial(3, 0.7), 0.010))
+        if each.outcome is not None
+    ]
+    assert latencies(timed) == pytest.approx({1: 0.015, 2: 0.015, 3: 0.015})
+    assert select(timed, Budget(latency="20ms")).number == 1
+    with pytest.raises(AutopeftError, match="needs latency 15 ms"):
+        select(timed, Budget(latency="14ms"))
 
 
 def test_select_keeps_limits_on_latency_and_overhead_and_says_what_is_needed() -> None:

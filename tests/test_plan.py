@@ -283,9 +283,9 @@ def test_a_file_that_holds_no_plan_is_answered_in_one_line(tmp_path, text, said)
 
 
 def test_a_number_in_a_file_may_be_bytes_or_seconds_where_it_is_large_enough(tmp_path):
-    text = "model: m\ndata: d\ntime: 7200\nbudget: {memory: 8589934592, overhead: 0.05, accuracy_at_least: 0.5}\n"
+    text = "model: m\ndata: d\ntime: 7200\nbudget: {memory: 8589934592, overhead: 0.05, score: 0.5}\n"
     plan = Plan.from_yaml(write(tmp_path, text))
-    assert (plan.time, plan.budget) == (7200, Budget("8GiB", overhead=0.05, accuracy_at_least=0.5))
+    assert (plan.time, plan.budget) == (7200, Budget("8GiB", overhead=0.05, score=0.5))
 
 
 def test_a_missing_plan_is_answered(tmp_path):

@@ -6,14 +6,14 @@ printed as one sentence with exit code 2; what ends without a result has exit co
 but for reports, which are safe to print as they are; URLs of databases are `shown`.
 """
 
-from autopeft.cli.catalogue import estimate, methods, spaces
+from autopeft.cli.catalogue import estimate, methods, spaces, tasks
 from autopeft.cli.group import main
 from autopeft.cli.results import delete, export, list_searches, report, select
 from autopeft.cli.searching import confirm, resume, search
 
 for command in (
     *(search, resume, confirm, report, estimate, select, export),
-    *(list_searches, delete, methods, spaces),
+    *(list_searches, delete, methods, spaces, tasks),
 ):
     main.add_command(command)
 

@@ -1,4 +1,4 @@
-"""Commands that need no search: estimate, methods, spaces."""
+"""Commands that need no search: estimate, methods, spaces, tasks."""
 
 import os
 import re
@@ -10,6 +10,8 @@ from autopeft.cli.printing import say, table
 from autopeft.events import IMPORTING
 from autopeft.plan import Plan, field_docs
 
+_SHOWN = 3
+"""Usual names of columns that are listed."""
 _ESTIMATING = 4
 """Processes that share an estimate, at most: each begins with importing libraries, and reading the model's shape."""
 
@@ -111,6 +113,24 @@ def _first_reference(paper: str) -> str:
     """The first arXiv number of a reference, else its beginning."""
     found = re.search(r"arXiv:[\d.]+\d", paper)
     return found[0] if found else paper[:40]
+
+
+@click.command()
+def tasks() -> None:
+    """List all tasks, with the columns that they read and their metrics."""
+    from autopeft.reports.progress import Progress
+
+    with Progress() as progress:
+        progress(IMPORTING)
+        from autopeft.tasks.named import tasks as known
+
+        found = known()
+    for name, task in found.items():
+        say(f"{name}: {(task.__doc__ or '').strip().splitlines()[0]}")
+        roles = "; ".join(f"{role} ({', '.join(each.usual[:_SHOWN])} …)" for role, each in task.roles.items())
+        say(f"  reads    {roles}\n  metrics  {', '.join(metric.name for metric in task.metrics)}\n")
+    say("In brackets stand usual names of columns; those of others are given by --columns ROLE=NAME.")
+    say("The first metric is the default, as a rule; --metric gives another.")
 
 
 @click.command()

@@ -17,6 +17,7 @@ _SIZES = {
     "time": "DURATION",
     "timeout": "DURATION",
     "sampler": "|".join(SAMPLERS),
+    "columns": "ROLE=NAME[,…]",
 }
 """Options that the dataclasses read as text, and how to write them."""
 _RENAMED: Mapping[type, Mapping[str, str]] = {Budget: {"accuracy_at_least": SCORE}}

@@ -132,7 +132,7 @@ def export(name: str, trial: int, to: str, storage: str, folder: str | None, **o
         progress(IMPORTING)
         exported = opened.export(trial, to, **options)
     say(f"Trial {trial} of {name}: {exported.absolute()}\n\nLoad it in Python:\n")
-    say(f'  import autopeft\n\n  model = autopeft.load("{exported}")\n  model.predict(["a text to classify"])')
+    say(f'  import autopeft\n\n  model = autopeft.load("{exported}")\n  model.predict([…])')
 
 
 @click.command("list")

@@ -89,6 +89,11 @@ class Role:
     most: int = 1
     """How many columns may serve it."""
 
+    @property
+    def usual(self) -> tuple[str, ...]:
+        """Usual names, pairs among them as `one + other`."""
+        return (*self.names[:2], *(f"{one} + {other}" for one, other in self.pairs), *self.names[2:])
+
 
 Roles = Mapping[str, Role]
 """What is to be learned comes first."""

@@ -21,6 +21,15 @@ Namer = Callable[[object], str | None]
 _FLAGS = {"false": False, "true": True}
 
 
+def separated(frame: pd.DataFrame, column: str, separator: str) -> pd.DataFrame:
+    """The table with lists in place of texts in a column, where it has that."""
+
+    def parted(cell: Any) -> Any:
+        return _parts(cell, separator) if isinstance(cell, str) and not holds_list(cell) else cell
+
+    return frame.assign(**{column: [parted(cell) for cell in frame[column]]}) if column in frame else frame
+
+
 def names_in_rows(frame: pd.DataFrame, columns: Sequence[str], split: str, name: Namer) -> list[set[str]]:
     """The names of each row. Raises AutopeftError for a row of which they cannot be told."""
     rows = list(zip(*(frame[column] for column in columns), strict=True))
@@ -62,11 +71,15 @@ def _named(cell: Any, name: Namer) -> set[str]:
     if holds_list(cell) or (not isinstance(cell, str) and name(cell) is None):
         items = list_in(cell)
     else:
-        items = [part for part in cell.split(SEPARATOR) if part.strip()] if isinstance(cell, str) else [cell]
+        items = _parts(cell, SEPARATOR) if isinstance(cell, str) else [cell]
     names = [name(item) for item in items]
     if None in names:
         raise AutopeftError(f"{brief(cell)} holds {brief(items[names.index(None)])}, which is no name.")
     return {str(each) for each in names}
+
+
+def _parts(text: str, separator: str) -> list[str]:
+    return [part for part in text.split(separator) if part.strip()]
 
 
 def _flag(cell: Any) -> bool | None:

@@ -85,6 +85,7 @@ def _facts(dataset: PreparedDataset, space: Space) -> Mapping[str, Any]:
         "batch_length": dataset.length if MASK in data.task.shapes(dataset.length) else None,
         "refused": dict(space.refused),
         "methods": list(space.methods),
+        "training": list(space.training),
         "hybrids": list(space.hybrids),
         "pairs": sorted(sorted(pair) for pair in space.pairs or ()),
         "versions": {name: version(name) for name in _VERSIONED},

@@ -31,6 +31,7 @@ def as_searched(record: SearchRecord) -> Space:
         space,
         methods=tuple(name for name in record.facts["methods"] if name in space.methods),
         hybrids={name: space.hybrids[name] for name in record.facts["hybrids"] if name in space.hybrids},
+        training={name: each for name, each in space.training.items() if name in record.facts.get("training", {name})},
         pairs=frozenset(frozenset(pair) for pair in record.facts["pairs"]),
     )
 

@@ -21,6 +21,10 @@ class Part:
     """Decoupled weight decay of this method's tensors; scales, gates, norms and biases are never decayed."""
 
 
+OF_HEADS = ("pooling", "head_start", "head_learning_rate")
+"""Those of a training's settings that are about the task's head; not every head has all of them."""
+
+
 @dataclass(frozen=True)
 class Training:
     """How a candidate is trained; shared by all its parts."""

@@ -22,7 +22,7 @@ from autopeft.data.rows import Rows
 from autopeft.data.store import LABELS, Column, Dataset
 from autopeft.errors import AutopeftError, unknown
 from autopeft.foreign import brief
-from autopeft.space.candidate import Training
+from autopeft.space.candidate import OF_HEADS, Training
 from autopeft.tasks.heads import Batch, Head
 from autopeft.tasks.metrics import Metric
 
@@ -44,7 +44,7 @@ class Task(ABC):
     """What people call one row."""
     reads: ClassVar[str] = "input_ids"
     """The main input of the models that it is learned with."""
-    settings: ClassVar[tuple[str, ...]] = ("pooling", "head_start", "head_learning_rate")
+    settings: ClassVar[tuple[str, ...]] = OF_HEADS
     """Those of a training's settings that its head has."""
 
     @classmethod

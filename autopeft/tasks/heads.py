@@ -145,7 +145,7 @@ class MultiLabelHead(LinearHead):
         return functional.binary_cross_entropy_with_logits(output, batch[LABELS].to(output.dtype), reduction="sum")
 
     def statistics(self, output: Tensor, batch: Batch) -> Array:
-        answers, labels = ((each > 0).double().cpu().numpy() for each in (output, batch[LABELS]))
+        answers, labels = ((each > 0).cpu().double().numpy() for each in (output, batch[LABELS]))
         return np.concatenate([_counted(answers, labels), (answers == labels).all(1, keepdims=True)], axis=1)
 
     def divergence(self, one: Tensor, other: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002
@@ -166,7 +166,7 @@ class RegressionHead(LinearHead):
         return functional.mse_loss(output, batch[LABELS], reduction="sum")
 
     def statistics(self, output: Tensor, batch: Batch) -> Array:
-        answers, truths = (each[:, 0].double().cpu().numpy() * self.scale for each in (output, batch[LABELS]))
+        answers, truths = (each[:, 0].cpu().double().numpy() * self.scale for each in (output, batch[LABELS]))
         wrong = answers - truths
         squares = (answers**2, truths**2, answers * truths, wrong**2)
         return np.stack([np.ones_like(wrong), answers, truths, *squares, np.abs(wrong)], axis=1)

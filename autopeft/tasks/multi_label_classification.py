@@ -15,7 +15,7 @@ from torch import Tensor
 from autopeft.data.cells import holds_list
 from autopeft.data.columns import CATEGORIES, LABEL_SETS, TOKENS, Columns, Role, guess_columns
 from autopeft.data.rows import Rows, is_missing, short
-from autopeft.data.several import SEPARATOR, names_in_rows, readable_names
+from autopeft.data.several import names_in_rows, readable_names
 from autopeft.data.store import LABELS, Column, Dataset
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
@@ -46,16 +46,17 @@ class MultiLabelClassification(TextTask):
     @classmethod
     def fits(cls, frame: pd.DataFrame, given: Columns) -> bool:
         """Whether lists of names stand beside a text, and not beside tokens, whose tags they would be."""
+        if "labels" in given:
+            return given.keys() <= cls.roles.keys()
         if any(str(name).lower() in TOKENS for name in frame.columns):
             return False
         try:
-            columns = guess_columns(frame, cls.roles, given)["labels"]
+            (labels,) = guess_columns(frame, cls.roles, given)["labels"]
         except AutopeftError:
             return False
-        cells = [cell for cell in frame[columns[0]] if not is_missing(cell)]
-        return len(columns) > 1 or (
-            all(map(holds_list, cells)) and any(readable_names([cell], columns, name_of) for cell in cells[:_LOOKED_AT])
-        )
+        cells = [cell for cell in frame[labels] if not is_missing(cell)]
+        some = cells[:_LOOKED_AT]
+        return all(map(holds_list, cells)) and any(readable_names([cell], [labels], name_of) for cell in some)
 
     @classmethod
     def sized(cls, labels: int) -> Self:
@@ -77,13 +78,13 @@ class MultiLabelClassification(TextTask):
         if len(classes) > max(FEW, len(sets) / 2):
             raise AutopeftError(
                 f"{what}: {len(classes):,} different names in {len(sets):,} rows, such as '{short(classes[0])}', are "
-                f"too many to be classes; names in one cell are separated by '{SEPARATOR}', or stand in a list."
+                "too many to be classes; if they are several in one cell, say what stands between them by --separator."
             )
         notes = [*notes_on(names, classes)]
         if all(len(each) == 1 for each in sets):
             notes.append("every row has one class; --task text-classification answers with one for each")
-        if joined := [name for name in classes if "," in name]:
-            notes.append(f"names are separated by '{SEPARATOR}' alone, so '{short(joined[0])}' is one class")
+        if len(labels) == 1 and (joined := [name for name in classes if "," in name]):
+            notes.append(f"'{short(joined[0])}' is one class; if it is several, give --separator ,")
         if len(labels) > 1 and (unseen := [name for name in classes if name not in {*names}]):
             notes.append(f"classes that no training row has: {', '.join(map(short, unseen))}")
         return cls(columns["text"], tuple(classes)), notes

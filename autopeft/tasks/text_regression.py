@@ -59,7 +59,7 @@ class TextRegression(TextTask):
                 (label,) = guess_columns(frame, {**cls.roles, "label": role}, given)["label"]
             except AutopeftError:
                 continue
-            return are_quantities([*{name_of(value) or "" for value in frame[label]}])
+            return are_quantities([name for name in {name_of(value) for value in frame[label]} if name])
         return False
 
     @classmethod

@@ -34,7 +34,7 @@ from autopeft.tasks.texts import IDS, TYPES, key_of, padding_of, require_embeddi
 
 _CHUNK = 1000
 """Texts that are encoded at a time."""
-_SEEN = 50
+_SEEN = 1000
 """Rows by which data for this task is known."""
 
 
@@ -60,7 +60,10 @@ class TokenClassification(Task):
             columns = guess_columns(frame, cls.roles, given)
         except AutopeftError:
             return False
-        return any(readable(frame.head(_SEEN), *_served(columns)))
+        some = frame.head(_SEEN)
+        read = zip(some[columns["tokens"][0]], readable(some, *_served(columns)), strict=True)
+        # A text beside an empty list may be anything.
+        return any(each is not None and (not isinstance(cell, str) or {*each.tags} != {OUTSIDE}) for cell, each in read)
 
     @classmethod
     def sized(cls, labels: int) -> Self:

@@ -12,14 +12,15 @@ from types import MappingProxyType
 import numpy as np
 
 from autopeft.backbone.load import Backbone
-from autopeft.data.columns import Columns, guess_columns
+from autopeft.data.columns import CATEGORIES, Columns, guess_columns
 from autopeft.data.reading import read_splits
 from autopeft.data.rows import Rows, has_columns, overlaps, short
+from autopeft.data.several import separated
 from autopeft.data.splits import split_off
 from autopeft.data.store import FORMAT, Dataset, kept
 from autopeft.errors import AutopeftError
 from autopeft.tasks.base import Task
-from autopeft.tasks.named import guess_task, task_named
+from autopeft.tasks.named import guess_task, task_named, tasks
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,16 @@ class TaskData:
         )
 
 
-def understand(data: str, columns: Columns = MappingProxyType({}), task: str = "auto", seed: int = 0) -> TaskData:
+def understand(
+    data: str,
+    columns: Columns = MappingProxyType({}),
+    task: str = "auto",
+    seed: int = 0,
+    separator: str | None = None,
+) -> TaskData:
     """Reads and checks the data; makes a validation split where there is none. Raises AutopeftError.
+
+    `separator` stands between several labels in one cell, where that is another than usual.
 
     Every row of training and validation must be complete. Of a test split the complete rows are kept, so that one
     without labels stops no search.
@@ -62,6 +71,9 @@ def understand(data: str, columns: Columns = MappingProxyType({}), task: str = "
     frames = read_splits(data, told.append, tuple(name for each in columns.values() for name in each))
     kind = kind or guess_task(frames["train"], columns)
     columns = guess_columns(frames["train"], kind.roles, columns)
+    if separator is not None:
+        several = _in_one_cell(kind, columns, separator)
+        frames = {name: separated(frame, several, separator) for name, frame in frames.items()}
     learned, notes = kind.understand(frames["train"], columns)
     notes = [*told, *notes]
     splits: dict[str, Rows] = {
@@ -96,6 +108,19 @@ def encoded(data: TaskData, backbone: Backbone, max_length: int, folder: Path) -
         return {name: data.task.encode(rows, backbone, max_length) for name, rows in data.splits.items()}
 
     return kept(folder / f"tokens-{key}", made)
+
+
+def _in_one_cell(kind: type[Task], columns: Columns, separator: str) -> str:
+    """The column whose cells hold several labels. Raises AutopeftError where there is none."""
+    if not separator:
+        raise AutopeftError("separator must be what stands between labels, such as ',', not ''.")
+    several = next((names for role, names in columns.items() if kind.roles[role].kind == CATEGORIES), ())
+    if len(several) != 1:
+        have = f"these are {len(several)} columns of 0 and 1" if several else f"a task '{kind.name}' has no such column"
+        others = [task.name for task in tasks().values() if any(r.kind == CATEGORIES for r in task.roles.values())]
+        advice = "" if several else f"; give --task {' or '.join(others)}"
+        raise AutopeftError(f"'{separator}' separates several labels in one cell, but {have}{advice}.")
+    return several[0]
 
 
 def _with_validation(task: Task, everything: Rows, seed: int) -> tuple[dict[str, Rows], list[str]]:

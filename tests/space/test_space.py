@@ -1,11 +1,13 @@
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autopeft.errors import AutopeftError
-from autopeft.space.candidate import Candidate
+from autopeft.search.samplers.parts.drawing import Drawn
+from autopeft.space.candidate import OF_HEADS, Candidate, Training
 from autopeft.space.parameters import Parameter, Recalled, label
 from autopeft.space.space import load_space, named_spaces
 
@@ -143,3 +145,12 @@ def test_a_wrong_card_is_refused_by_file_and_field(tmp_path, line, complaint):
     with pytest.raises(AutopeftError, match=r"mine\.yaml") as caught:
         load_space(str(tmp_path))
     assert complaint in str(caught.value)
+
+
+def test_what_a_head_has_not_is_not_drawn():
+    space = load_space("default")
+    without = space.having(("head_learning_rate",))
+    assert without.training.keys() == space.training.keys() - {"head_start"}
+    assert without.draw(Drawn(np.random.default_rng(3))).training.head_start == Training.head_start
+    assert space.having(OF_HEADS) == space
+    assert space.having(()).training.keys() == space.training.keys() - {*OF_HEADS}

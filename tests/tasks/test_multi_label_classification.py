@@ -77,6 +77,41 @@ def test_sets_may_be_written_into_a_csv(tmp_path, written):
     assert counts.tolist() == [24, 16, 8]
 
 
+def test_another_separator_is_told(tmp_path):
+    saved(tmp_path, [", ".join(each) for each in SETS])
+    saved(tmp_path, ["a,c", ["b"], '["a"]', ""], "test")
+    data = understand(saved(tmp_path, ["b,a", ""], "validation"), task="multi-label-classification", separator=",")
+    assert data.task.classes == ("a", "b", "c")
+    assert data.splits["train"].targets.values[3].tolist() == [0, 1, 1]
+    assert data.splits["test"].targets.values.tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 0], [0, 0, 0]]
+    assert not any("one class" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    ("separator", "labels", "task", "said"),
+    [
+        ("", ("labels",), "multi-label-classification", "separator must be what stands between labels, such as ','"),
+        (
+            ",",
+            ("one", "two"),
+            "auto",
+            "',' separates several labels in one cell, but these are 2 columns of 0 and 1.",
+        ),
+        (
+            ",",
+            (),
+            "text-classification",
+            "a task 'text-classification' has no such column; give --task multi-label-classification.",
+        ),
+    ],
+)
+def test_a_separator_without_labels_to_separate_is_answered(tmp_path, separator, labels, task, said):
+    folder = saved(tmp_path, ["a", "b"] * 20, one=[0, 1] * 20, two=[0] * 40)
+    with pytest.raises(AutopeftError) as caught:
+        understand(folder, {"labels": labels} if labels else {}, task, separator=separator)
+    assert said in str(caught.value)
+
+
 def test_each_class_may_have_a_column_of_its_own(tmp_path):
     one, other = [n % 2 for n in range(40)], [n % 3 == 0 for n in range(40)]
     folder = saved(tmp_path, SETS, toxic=one, rude=other, never=[0.0] * 40)
@@ -118,6 +153,7 @@ def test_lists_of_names_are_meant_for_several_labels(columns, fits):
     frame = pd.DataFrame({"text": [f"a film of {n}" for n in range(40)], **columns}, dtype=object)
     assert (guess_task(frame, {}) is MultiLabelClassification) == fits
     assert not MultiLabelClassification.fits(frame, {"label": ("text",)})
+    assert guess_task(frame, {"labels": ("text",)}) is MultiLabelClassification
 
 
 @pytest.mark.parametrize(
@@ -172,7 +208,7 @@ def test_a_class_that_no_training_row_has_is_answered(tmp_path):
     ("labels", "note"),
     [
         (["a", "b"] * 20, "every row has one class; --task text-classification answers with one for each"),
-        (["a", "a, b"] * 20, "names are separated by ';' alone, so 'a, b' is one class"),
+        (["a", "a, b"] * 20, "'a, b' is one class; if it is several, give --separator ,"),
         (["a;none", "none"] * 20, "'none' is taken for a class, not for a missing label (rows: 40)"),
     ],
 )
@@ -270,7 +306,8 @@ def test_a_whole_search_learns_sets_and_its_winner_gives_them(place):
         folder=str(place / "runs"),
     )
     assert search.record.facts["data"][0] == "multi-label-classification: text -> labels"
-    assert search.record.baselines.probe > 0.9
+    assert search.record.baselines["linear probe"].score > 0.9
+    assert {*search.record.baselines} == {"linear probe", "most frequent set"}
     assert any(trial.status is Status.FINISHED for trial in search.trials)
     search.select().save(place / "winner")
     trained = autopeft.load(place / "winner")

@@ -92,6 +92,7 @@ def test_pairs_have_numbers_too(tmp_path):
         ({"label": SCORES}, True),
         ({"label": [str(score) for score in SCORES]}, True),
         ({"sureness": SCORES}, True),
+        ({"score": [*SCORES[:-1], ""]}, True),
         ({"label": ["good", "bad"] * 20, "score": SCORES}, False),
         ({"mood": ["good", "bad"] * 20, "score": SCORES}, False),
         ({"score": [0.5, 1.5] * 20}, False),
@@ -268,8 +269,8 @@ def test_a_whole_search_learns_numbers_and_its_winner_gives_them_in_their_unit(p
         folder=str(place / "runs"),
     )
     assert search.record.facts["data"][0] == "text-regression: text -> stars"
-    assert search.record.baselines.majority == 0
-    assert search.record.baselines.probe > 0.8
+    assert search.record.baselines["mean"].score == 0
+    assert search.record.baselines["linear probe"].score > 0.8
     finished = [trial for trial in search.trials if trial.status is Status.FINISHED]
     assert finished
     best = search.select()

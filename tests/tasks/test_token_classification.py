@@ -78,6 +78,23 @@ def test_texts_with_spans_and_conll_files_are_known_too(tmp_path: Path) -> None:
     assert understand(str(tmp_path / "some.conll")).task == data.task
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"text": "a film", "label": "good"},
+        {"text": "a film", "labels": ["good", "short"]},
+        {"text": "a film", "labels": []},
+        {"tokens": "a film", "tags": "good"},
+        {"text": "a film", "tags": '["good", "short"]'},
+    ],
+)
+def test_other_data_is_not_taken_for_words_with_tags(row: dict[str, Any]) -> None:
+    some = pd.DataFrame([row] * 5)
+    assert not TokenClassification.fits(some, {})
+    assert TokenClassification.fits(some, {"tags": ("tags",)})
+    assert not TokenClassification.fits(some, {"text": ("text",)})
+
+
 def test_tags_of_words_are_judged_by_accuracy_and_the_most_frequent_is_answered_of_unseen_words(tmp_path: Path) -> None:
     rows = [{"words": ["the", "film", "ends", "well"], "pos_tags": ["DET", "X", "VERB", "X"]}] * 30
     data = understood(tmp_path / "names", train=rows, validation=rows)

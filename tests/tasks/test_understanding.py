@@ -426,7 +426,9 @@ def test_real_data_sets_of_other_tasks_are_refused():
     assert complaint(str(SHARED / "sick-similarity"), task="text-classification").startswith(
         "column 'score' holds 125 different numbers: that is"
     )
-    assert complaint(str(SHARED / "wnut17")).startswith("cannot tell which column is the label")
+    assert complaint(str(SHARED / "wnut17"), task="text-classification").startswith(
+        "cannot tell which column is the label"
+    )
     said = complaint(str(SHARED / "wnut17"), text=("tokens",), label="tags")
     assert said.startswith("column 'tokens' holds no text, but values such as ['@paulwalk', 'It',")
 

@@ -46,7 +46,7 @@ def prepare_dataset(
 ) -> PreparedDataset:
     """Raises AutopeftError; also where data or backbone are not those of the search that is `known` already."""
     say("reading the data")
-    data = understand(plan.data, plan.given, plan.task, plan.seed)
+    data = understand(plan.data, plan.given, plan.task, plan.seed, plan.separator)
     if known:
         require_same_data(known, data.fingerprint)
     say("loading the backbone")

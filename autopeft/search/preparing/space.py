@@ -62,6 +62,7 @@ def prepare_space(
 ) -> PreparedSpace:
     """Raises AutopeftError where nothing fits the budget."""
     limits = plan.budget.resolved(dataset.backbone.parameters).limits()
+    space = space.having(dataset.data.task.settings)
     prepared = PreparedSpace(space, limits, dataset, plan.trust_remote_code)
     if known and _attaches_as_then(known):
         return prepared

@@ -61,11 +61,12 @@ class _Scale:
 
     @classmethod
     def of(cls, score: Objective | None, trivial: float | None, seen: Sequence[float]) -> Self:
-        """Fractions differ in their own units, and 0 is trivial where no baseline is known. Of other metrics the worst
-        score so far is, and a gain of 1 is that of the best so far.
+        """Fractions differ in their own units, from 0: with the majority class there, budgets that nothing fits yet are
+        worth too little, and fewer good fronts are found. Of other metrics the worst score so far is trivial where no
+        baseline is known, and a gain of 1 is that of the best so far.
         """
         if score is None or score.is_fraction:
-            return cls(1 if score is None else score.sign, trivial or 0.0, 1.0)
+            return cls(1 if score is None else score.sign, 0.0, 1.0)
         best, worst = (score.sign * choose(score.sign * each for each in seen) for choose in (max, min))
         trivial = worst if trivial is None else trivial
         return cls(score.sign, trivial, max(score.sign * (best - trivial), 0.0) or abs(best - worst) or 1.0)

@@ -279,14 +279,14 @@ def test_any_objectives_will_do(objectives: tuple[str, ...]) -> None:
 
 
 def test_a_loss_is_searched_for_as_an_accuracy_is() -> None:
-    """What is proposed follows from gains over what is trivial, whatever the scores are called and counted in."""
+    """What is proposed follows from gains, whatever the scores are called and counted in; those of fractions from 0."""
 
     def lossy(trial: Trial) -> Trial:
         return replace(trial, curve=tuple(replace(rung, score=30 - 20 * rung.score) for rung in trial.curve))
 
     loss = score_of("loss", "loss", higher_is_better=False, ideal=None)
     found = []
-    for metric, seen, trivial in ((ACCURACY, lambda each: each, 0.5), (loss, lossy, 20.0)):
+    for metric, seen, trivial in ((ACCURACY, lambda each: each, 0.5), (loss, lossy, 30.0)):
         mine = Proposer(SPACE, (metric, *OBJECTIVES[1:]), "known_costs", 1, predict, {}, trivial)
         for kind in SPACE.methods:
             mine.begin_with(default_params(SPACE, kind))

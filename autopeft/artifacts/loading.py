@@ -1,0 +1,105 @@
+"""From a folder to a trained model.
+
+A folder may come from a stranger: loading it runs no code of his, and ends in a trained model or in an AutopeftError.
+"""
+
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from autopeft.artifacts.description import MERGED, Description, read_description
+from autopeft.artifacts.saving import HEAD
+from autopeft.artifacts.trained import TrainedModel
+from autopeft.backbone.load import Backbone, load_backbone
+from autopeft.backbone.place import pinned
+from autopeft.errors import AutopeftError
+from autopeft.foreign import brief
+from autopeft.methods.attached import attach_saved
+from autopeft.methods.hooked import copy_into, read_tensors
+from autopeft.space.candidate import Candidate
+from autopeft.tasks.base import Task
+
+
+def load(
+    folder: str | Path,
+    model: str | None = None,
+    device: str | torch.device | None = None,
+    *,
+    trust_remote_code: bool = False,
+) -> TrainedModel:
+    """Backbone and trained method from a folder that autopeft wrote; `model` where the backbone lies elsewhere now.
+
+    >>> load("winner/").predict("a stirring, funny film")
+
+    It lies on `device`, as a rule the CPU. A method of your own must be known first: `autopeft.register`. Code that
+    comes with the backbone runs only with `trust_remote_code`. Warns where `model` holds other weights than those that
+    the method was trained on. Raises AutopeftError.
+    """
+    return load_trained(Path(folder), model, device, strict=model is None, trust_remote_code=trust_remote_code)
+
+
+def load_trained(
+    folder: Path, model: str | None, device: str | torch.device | None, strict: bool, trust_remote_code: bool
+) -> TrainedModel:
+    """Where the backbone holds other weights it is refused, or, if not `strict`, told."""
+    description, candidate = read_description(folder)
+    merged = description.backbone == MERGED
+    if merged and model is not None:
+        raise AutopeftError(f"'{folder}' holds the merged model itself; it goes on no other backbone.")
+    if merged and not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
+        raise AutopeftError(f"'{folder}' holds no merged model: model.safetensors is missing.")
+    name = model or (str(folder) if merged else pinned(description.backbone, description.revision))
+    backbone = _backbone(folder, name, trust_remote_code)
+    if description.fingerprint and description.fingerprint != backbone.fingerprint:
+        _tell_of_other_weights(folder, description, model or description.backbone, strict)
+    if (task := description.task).on(backbone) != task:
+        raise AutopeftError(
+            f"'{folder}' was trained on {task.noun}s as another processor makes them than that of '{name}': give the "
+            "one that lay beside the backbone then."
+        )
+    on = _device(device)
+    backbone.model.to(on)  # type: ignore[arg-type]
+    attached = None if merged else attach_saved(backbone.model, folder, backbone.sites)
+    head = _read_head(folder / HEAD, description.task, backbone.sites.width, candidate).to(on)
+    return TrainedModel(backbone, attached, head, description)
+
+
+def _backbone(folder: Path, name: str, trust_remote_code: bool) -> Backbone:
+    try:
+        return load_backbone(name, trust_remote_code=trust_remote_code)
+    except (AutopeftError, OSError) as error:
+        advice = f"If its backbone lies elsewhere now, say where: load('{folder}', model=...)."
+        raise AutopeftError(f"'{folder}' cannot be loaded: {error} {advice}") from error
+
+
+def _tell_of_other_weights(folder: Path, description: Description, model: str, strict: bool) -> None:
+    """A method on other weights answers, but wrongly; who names a backbone himself is only told."""
+    what = f"'{model}' holds other weights than those that '{folder}' was trained on"
+    if not strict:
+        warnings.warn(f"{what}: its answers are others than those that were measured.", stacklevel=4)
+        return
+    then = f" at revision {description.revision}" if description.revision else ""
+    raise AutopeftError(
+        f"{what}{then}: its answers would be others than those that were measured. Say where the right one lies, or "
+        f"that this one is meant: load('{folder}', model='{model}')."
+    )
+
+
+def _device(wanted: str | torch.device | None) -> torch.device:
+    try:
+        return torch.empty(0, device=wanted or "cpu").device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise AutopeftError(f"{brief(wanted)} is no device of this machine: {str(error).splitlines()[0]}.") from error
+
+
+def _read_head(file: Path, task: Task, width: int, candidate: Candidate) -> nn.Module:
+    """The head gets memory only when the file is known to hold one of its shape."""
+    with torch.device("meta"):
+        head: nn.Module = task.new_head(width, candidate.training)
+    values = read_tensors(file)
+    copy_into(head.state_dict(), values, file)
+    head.to_empty(device="cpu")
+    copy_into(head.state_dict(), values, file)
+    return head

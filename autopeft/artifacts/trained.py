@@ -1,0 +1,102 @@
+"""A trained model as users hold it: asked, it answers."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autopeft.artifacts.description import Description
+from autopeft.backbone.load import Backbone
+from autopeft.data.store import Dataset
+from autopeft.errors import AutopeftError
+from autopeft.foreign import brief
+from autopeft.methods.attached import Attached
+from autopeft.tasks.base import Task
+from autopeft.tasks.heads import Batch
+from autopeft.training.model import TaskModel
+from autopeft.training.precision import forward
+
+
+class TrainedModel:
+    """Backbone, method and head together, ready to predict."""
+
+    def __init__(self, backbone: Backbone, attached: Attached | None, head: nn.Module, description: Description):
+        self.description = description
+        self.backbone = backbone
+        self.attached = attached
+        self.model = TaskModel(backbone.model, head, attached, description.task.inputs).eval()
+
+    @property
+    def task(self) -> Task:
+        """What it was trained for."""
+        return self.description.task
+
+    def predict(self, given: Any, batch_size: int = 32) -> Any:
+        """The answer to one input, or a list of those to many, as the task gives it: the class of a text, say.
+
+        A model of single texts takes a string or a list of strings; a model of pairs a tuple of two strings, which is
+        one pair, or a list of such; a model of words a text, or a tuple of its words, or a list of such. Arrays and
+        columns of tables count as lists. Raises AutopeftError for other shapes.
+
+        >>> model.predict("a stirring, funny film")
+        'positive'
+        >>> model.predict(["a stirring, funny film"])
+        ['positive']
+        """
+        return self._answered(given, batch_size, self.task.answers)
+
+    def scores(self, given: Any, batch_size: int = 32) -> Any:
+        """How sure the model is of one input, or of many, as the task gives it: the probability of every class, say.
+
+        Raises AutopeftError where the task gives none.
+        """
+        return self._answered(given, batch_size, lambda output, _: self.task.scores(output))
+
+    @torch.inference_mode()
+    def logits(self, given: Any, batch_size: int = 32) -> Any:
+        """What the head puts out in fp32 for inputs as `predict` takes them: rows first, of one input without; a list
+        where the task has an output of its own length for each.
+
+        Computed in the precision in which the scores of the search were measured, where the device has it.
+        """
+        inputs, single = self.task.asked(given)
+        found = [part for part, _ in self._parts(inputs, batch_size)]
+        if not found:
+            return torch.empty(0, int(self.model.head.out_features))
+        if single:
+            return found[0][0]
+        return torch.cat(found) if isinstance(found[0], Tensor) else [each for part in found for each in part]
+
+    def _answered(self, given: Any, batch_size: int, answer: Callable[[Any, Sequence[Any]], Sequence[Any]]) -> Any:
+        inputs, single = self.task.asked(given)
+        found = [each for part, some in self._parts(inputs, batch_size) for each in answer(part, some)]
+        return found[0] if single else found
+
+    def _parts(self, inputs: Sequence[Any], batch_size: int) -> Iterator[tuple[Any, Sequence[Any]]]:
+        """What of the head's output belongs to each of the inputs, batch by batch, beside them."""
+        for output, batch, some in self._outputs(inputs, batch_size, self.description.precision):
+            yield self.task.parts(output, batch, some), some
+
+    @torch.inference_mode()
+    def _outputs(
+        self, inputs: Sequence[Any], batch_size: int, precision: str
+    ) -> Iterator[tuple[Tensor, Batch, Sequence[Any]]]:
+        """What the head puts out on the CPU, batch by batch, beside what the model read of which inputs."""
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise AutopeftError(f"batch_size must be at least 1, not {brief(batch_size)}.")
+        device = next(self.model.parameters()).device
+        most = min(self.description.max_length, self.backbone.positions or self.description.max_length)
+        for start in range(0, len(inputs), batch_size):
+            some = inputs[start : start + batch_size]
+            data = Dataset(self.task.encoded(some, self.backbone, most), most)
+            batch = data.batch(np.arange(len(some)))
+            there = {name: tensor.to(device) for name, tensor in batch.items()}
+            output = forward(self.model, there, device, precision).cpu()
+            if not torch.isfinite(output).all():
+                raise AutopeftError(
+                    f"the model gives no finite numbers for these {self.task.noun}s: its weights are spoiled, or too "
+                    f"large for {precision}."
+                )
+            yield output, batch, some
