@@ -28,6 +28,8 @@ LABELS, MASK, PIXELS = "labels", "attention_mask", "pixels"
 FORMAT = 2
 """Of the files; another one is made anew."""
 _COLUMNS = "columns.json"
+_PATCH = 16 * 16
+"""Pixels of which most models of images make one state."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,11 @@ class Dataset:
 
     @property
     def lengths(self) -> np.ndarray:
-        """(rows,) entries of the ragged columns; 1 where there are none."""
-        ragged = self._ragged()
-        return np.ones(len(self), dtype=np.int64) if ragged is None else ragged.lengths
+        """(rows,) entries of the ragged columns; of images about as many as a model makes patches of them; else 1."""
+        if (ragged := self._ragged()) is not None:
+            return ragged.lengths
+        patches = self.columns[PIXELS].values[0, ..., 0].size // _PATCH if PIXELS in self.columns and len(self) else 1
+        return np.full(len(self), max(patches, 1), dtype=np.int64)
 
     @property
     def targets(self) -> Column:

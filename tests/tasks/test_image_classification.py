@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,14 +16,18 @@ import autopeft
 from autopeft.artifacts import read_description
 from autopeft.backbone.load import load_backbone, load_skeleton
 from autopeft.backbone.pixels import Pixels
-from autopeft.data.store import Dataset, open_split
+from autopeft.data.store import Column, Dataset, open_split
 from autopeft.errors import AutopeftError
-from autopeft.space.candidate import Candidate, Training
+from autopeft.methods.attached import attach
+from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.space.space import load_space
 from autopeft.tasks.image_classification import ImageClassification
+from autopeft.tasks.metrics import ACCURACY
 from autopeft.tasks.named import read_task, task_named
 from autopeft.tasks.understanding import TaskData, encoded, understand
-from autopeft.training.batches import varied
+from autopeft.training.batches import by_length, varied
+from autopeft.training.loop import train
+from autopeft.training.model import TaskModel
 from tests.pictures import COLOURS, SIDE, image_folder, photograph, tiny_vit
 from tests.tiny import batch
 from tests.user import user_folder
@@ -130,6 +135,35 @@ def test_the_model_reads_what_its_processor_makes(place: Path, tmp_path: Path) -
     images = [data.splits["train"].inputs[row].opened() for row in (0, 7)]
     expected = backbone.processor(images, return_tensors="pt")["pixel_values"]
     assert torch.allclose(task.inputs(found)["pixel_values"], expected, atol=0.01)
+
+
+def test_an_evaluation_takes_fewer_images_at_a_time_if_they_are_large() -> None:
+    large, small = (
+        Dataset({"pixels": Column(np.broadcast_to(np.uint8(0), (500, side, side, 3)))}, 8) for side in (224, 16)
+    )
+    assert [len(each) for each in by_length(large.lengths)][:2] == [81, 81]
+    assert [len(each) for each in by_length(small.lengths)] == [256, 244]
+
+
+def test_trainings_that_flip_and_shift_repeat_exactly(place: Path, tmp_path: Path) -> None:
+    backbone = load_backbone(str(place / "model"))
+    data = understand(str(place / "data"))
+    split, task = read(data, place / "model", tmp_path), data.task.on(backbone)
+    cpu = torch.device("cpu")
+
+    def losses(**changed: Any) -> list[float]:
+        candidate = Candidate("lora", (Part("lora"),), Training(batch_size=20, epochs=1, **changed))
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            with attach(backbone.model, ["lora"], backbone.sites) as attached:
+                model = TaskModel(
+                    backbone.model, task.new_head(backbone.sites.width, Training()), attached, task.inputs
+                )
+                return [rung.loss for rung in train(model, split, split, candidate, ACCURACY, seed=1, device=cpu)]
+
+    both = losses(flip=True, shift=0.1)
+    assert losses(flip=True, shift=0.1) == both
+    assert losses() != both
 
 
 def test_images_are_read_anew_for_another_processor(place: Path, tmp_path: Path) -> None:
