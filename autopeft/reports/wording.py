@@ -47,6 +47,8 @@ def describe_fully(candidate: Candidate) -> str:
         f"warmup {training.warmup:g}",
         f"clip {training.clip:g}",
         *(["gradient checkpointing"] if training.gradient_checkpointing else []),
+        *(["flips"] if training.flip else []),
+        *([f"shifts {training.shift:g}"] if training.shift else []),
     ]
     named = "" if _is_said_by_parts(candidate) else f"{candidate.name}: "
     return f"{named}{parts}; {', '.join(rest)}"

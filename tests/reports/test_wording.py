@@ -30,6 +30,11 @@ def test_a_full_description_has_learning_rates_and_training() -> None:
     )
 
 
+def test_a_full_description_says_how_images_are_changed() -> None:
+    changed = replace(LORA, training=replace(LORA.training, flip=True, shift=0.125))
+    assert describe_fully(changed) == f"{describe_fully(LORA)}, flips, shifts 0.125"
+
+
 @pytest.mark.parametrize(
     ("objective", "value", "said"),
     [
