@@ -5,7 +5,7 @@ Pairs are encoded as the tokenizer does it, or joined by a newline where it puts
 
 import hashlib
 import json
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -52,13 +52,13 @@ class TextTask(Task, ABC):
         targets = self.targets(frame, columns, split)
         return Rows(texts(frame, columns["text"], split), Column(targets))
 
+    @abstractmethod
     def targets(self, frame: pd.DataFrame, columns: Columns, split: str) -> np.ndarray:
         """(rows, …) what is to be learned. Raises AutopeftError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def known(self, frame: pd.DataFrame, columns: Columns) -> "pd.Series[bool]":
         """Which rows have something that can be learned, or held against an answer."""
-        raise NotImplementedError
 
     def complete(self, frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
         return frame[self.known(frame, columns) & with_texts(frame, columns["text"])]
