@@ -385,6 +385,6 @@ def test_a_search_and_a_trial_say_what_they_are_in_one_line(tmp_path: Path) -> N
         repository.create(replace(bare(trial(1, BITFIT, (), status=Status.TRAINING)), name="new"))
     search = autopeft.open("bare", storage=storage)
     assert repr(search) == "<Search 'bare': 2 trials, 1 on the front>"
-    assert repr(search.trial(1)) == "<Trial 1: lora, finished, accuracy 0.800, memory 402 MiB, trainable 73.7k>"
+    assert repr(search.trial(1)) == "<Trial 1: lora, finished, score 0.8, memory 402 MiB, trainable 73.7k>"
     assert repr(search.trial(2)) == "<Trial 2: bitfit, failed, memory 402 MiB, trainable 73.7k>"
     assert repr(autopeft.open("new", storage=storage)) == "<Search 'new': 1 trial, none on the front>"
