@@ -52,6 +52,7 @@ def test_a_folder_that_cannot_be_made_is_answered(tmp_path: Path, place: str, wh
 
 def test_a_search_asks_before_it_loads_anything(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
+    (tmp_path / "none.csv").write_text("")
     place = {"folder": str(tmp_path / "file"), "storage": f"sqlite:///{tmp_path}/searches.db"}
     with pytest.raises(AutopeftError, match="cannot be written"):
-        autopeft.search(model="none", data="none.csv", **place)
+        autopeft.search(model="none", data=str(tmp_path / "none.csv"), **place)

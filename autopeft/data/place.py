@@ -7,7 +7,10 @@ from autopeft.data.files.contents import is_compressed
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 
-ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet")
+ENDINGS = (
+    *(".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet"),
+    *(".conll", ".conllu", ".bio", ".iob", ".iob2"),
+)
 """Of files that can be read; a name of the hub does not end like this."""
 
 

@@ -193,9 +193,13 @@ def _space(name: str, load_cards: Callable[[Path | None], Mapping[str, Card]]) -
     if name in named_spaces():
         cards = load_cards(None)
         return _read_space(name, shipped("search_spaces") / f"{name}.yaml", cards, load_hybrids(cards))
-    if folder.is_file():
+    try:
+        is_file, is_folder = folder.is_file(), folder.is_dir()
+    except (OSError, ValueError):  # What is too long for a path, say.
+        is_file = is_folder = False
+    if is_file:
         raise AutopeftError(f"'{name}' is a file; a space of your own is the folder that holds its space.yaml.")
-    if not folder.is_dir():
+    if not is_folder:
         raise unknown("space", name, named_spaces())
     own = load_cards(folder)
     cards = {**load_cards(None), **own}

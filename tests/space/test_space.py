@@ -154,3 +154,9 @@ def test_what_a_head_has_not_is_not_drawn():
     assert without.draw(Drawn(np.random.default_rng(3))).training.head_start == Training.head_start
     assert space.having(OF_HEADS) == space
     assert space.having(()).training.keys() == space.training.keys() - {*OF_HEADS}
+
+
+@pytest.mark.parametrize("name", ["9" * 400, "a\0b", ""])
+def test_a_name_that_can_be_no_path_is_an_unknown_space(name):
+    with pytest.raises(AutopeftError):
+        load_space(name)
