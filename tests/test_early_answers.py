@@ -8,6 +8,8 @@ import pytest
 
 from autopeft.data.place import ENDINGS
 from autopeft.data.reading import _READERS
+from autopeft.plan import Plan
+from autopeft.search.slips import require_names
 from autopeft.storage.repository import Repository
 from autopeft.tasks.named import tasks
 from autopeft.tasks.names import task_names
@@ -89,7 +91,12 @@ def test_a_slip_is_answered_before_heavy_libraries_are_imported(
     assert (code, imported) == (2, [])
 
 
+@pytest.mark.parametrize("name", ["auto", "token-classification", "TOKEN_CLS", "ner", "SEQ_CLS"])
+def test_a_task_may_be_called_as_other_tools_call_it(name: str) -> None:
+    require_names(Plan("some/model", "data.csv", task=name))
+
+
 def test_tasks_and_kinds_of_files_are_known_without_importing_them() -> None:
     assert task_names()
-    assert sorted(task_names()) == sorted(tasks())
+    assert task_names() == {name: task.aliases for name, task in tasks().items()}
     assert set(ENDINGS) == set(_READERS)

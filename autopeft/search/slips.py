@@ -1,5 +1,7 @@
 """Slips in a plan that can be told before anything is imported that takes seconds: misspelt names, missing files."""
 
+from itertools import chain
+
 from autopeft.backbone.place import require_model
 from autopeft.data.place import require_dataset
 from autopeft.errors import unknown
@@ -17,6 +19,7 @@ def require_places(plan: Plan) -> None:
 
 def require_names(plan: Plan) -> None:
     """Raises AutopeftError for a task or a method that there is not."""
-    if plan.task not in (known := ("auto", *task_names())):
-        raise unknown("task", plan.task, known)
+    names = task_names()
+    if plan.task not in ("auto", *names, *chain(*names.values())):
+        raise unknown("task", plan.task, ("auto", *names))
     declared_space(plan.space).only(plan.methods)

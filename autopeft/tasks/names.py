@@ -1,22 +1,29 @@
 """The names of all tasks, read off their files without importing them, which takes seconds."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 
-def task_names() -> tuple[str, ...]:
-    """Every task of this folder by its name."""
+def task_names() -> Mapping[str, tuple[str, ...]]:
+    """What other tools call each task of this folder, by its name."""
     files = sorted(Path(__file__).parent.glob("*.py"))
-    return tuple(name for file in files for name in _names_in(ast.parse(file.read_text(encoding="utf-8"))))
+    return dict(each for file in files for each in _names_in(ast.parse(file.read_text(encoding="utf-8"))))
 
 
-def _names_in(module: ast.Module) -> Iterator[str]:
-    """What classes of a module are given as their `name`."""
+def _names_in(module: ast.Module) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What classes of a module are given as their `name` and `aliases`."""
     for kind in module.body:
-        for line in kind.body if isinstance(kind, ast.ClassDef) else ():
-            match line:
-                case ast.Assign([ast.Name("name")], ast.Constant(str(name))):
-                    yield name
-                case ast.AnnAssign(ast.Name("name"), _, ast.Constant(str(name))):
-                    yield name
+        given = dict(_given(kind)) if isinstance(kind, ast.ClassDef) else {}
+        if "name" in given:
+            yield given["name"], given.get("aliases", ())
+
+
+def _given(kind: ast.ClassDef) -> Iterator[tuple[str, Any]]:
+    for line in kind.body:
+        match line:
+            case ast.Assign([ast.Name("name" | "aliases" as what)], value):
+                yield what, ast.literal_eval(value)
+            case ast.AnnAssign(ast.Name("name" | "aliases" as what), _, ast.expr() as value):
+                yield what, ast.literal_eval(value)
