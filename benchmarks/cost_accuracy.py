@@ -45,7 +45,7 @@ from transformers.utils import logging
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.load import Skeleton, load_skeleton
 from autopeft.costs.look import with_looks
-from autopeft.costs.measure import measure_batch, measure_looks
+from autopeft.costs.measure import measure_batch, measure_evaluation, measure_looks
 from autopeft.costs.meter import WEIGHTS
 from autopeft.costs.predict import Predictor
 from autopeft.data.demo import demo_model
@@ -61,6 +61,7 @@ from autopeft.training.model import TaskModel
 from autopeft.trial import Costs
 
 CARDS = load_cards()
+TASK = TextClassification.sized(2)
 CPU = torch.device("cpu")
 LAYERS, VOCABULARY = 12, 4000
 SMALL, LARGE = 128, 256
@@ -148,24 +149,27 @@ class Case:
 
 def predicted(case: Case, skeleton: Skeleton) -> Costs:
     with patch.object(precision, "has_bf16", lambda _: case.mode == "bf16"):
-        return Predictor(skeleton, CARDS, 2, case.length, CPU).predict(case.candidate)
+        return Predictor(skeleton, CARDS, TASK, case.length, CPU).predict(case.candidate)
 
 
 def metered(case: Case, model: PreTrainedModel, rows: int, length: int) -> Costs:
-    """One real step, and a batch of each look before it, on texts of which every second one is shorter."""
-    task, sites = TextClassification(("text",), ("no", "yes")), find_sites(model)
+    """One real step, a batch of each look before it and one of the evaluation after it, on texts of which every second
+    one is shorter.
+    """
+    sites = find_sites(model)
 
-    def texts(rows: int) -> tuple[Mapping[str, torch.Tensor], torch.Tensor]:
+    def texts(rows: int) -> Mapping[str, torch.Tensor]:
         ids = torch.randint(2, VOCABULARY, (rows, length))
         mask = torch.ones_like(ids)
         mask[1::2, -length // 4 :] = 0
-        return {"input_ids": ids, "attention_mask": mask}, torch.arange(rows) % 2
+        return {"input_ids": ids, "attention_mask": mask, "labels": torch.arange(rows) % 2}
 
     bf16 = patch.object(precision, "has_bf16", lambda _: case.mode == "bf16")
     with bf16, attach(model, configured_parts(case.candidate.parts, CARDS), sites) as attached:
-        classifier = TaskModel(attached.model, task.new_head(sites.width, Training()), attached)
-        step = measure_batch(classifier, attached, task, *texts(rows), case.candidate.training, CPU)
-        return with_looks(step, measure_looks(classifier, attached, task, texts, CPU))
+        whole = TaskModel(model, TASK.new_head(sites.width, case.candidate.training), attached, TASK.inputs)
+        step = measure_batch(whole, texts(rows), case.candidate.training, CPU)
+        looks, evaluation = measure_looks(whole, texts, CPU), measure_evaluation(whole, texts(rows), CPU)
+        return with_looks(step, looks, evaluation)
 
 
 def real(name: str, width: int) -> tuple[Skeleton, PreTrainedModel]:
@@ -246,7 +250,7 @@ def how_long(console: Console, _: Sequence[str]) -> None:
         "Llama of 24 layers": LlamaConfig(**deep, num_key_value_heads=8),
     }
     for name, config in models.items():
-        predictor, seconds = Predictor(load_skeleton(config), CARDS, 2, 128, CPU), []
+        predictor, seconds = Predictor(load_skeleton(config), CARDS, TASK, 128, CPU), []
         predictor.predict(Candidate("krona_b", (Part("krona_b"),), Training(batch_size=16)))
         for method in METHODS:
             began = time.perf_counter()
@@ -285,7 +289,7 @@ def most_allocated(profiler: Any) -> int:
     """The largest sum of all allocations so far, less what was freed."""
     events = [each for each in profiler.profiler.kineto_results.events() if each.name() == "[memory]"]
     events.sort(key=lambda each: each.start_ns())
-    return max(accumulate(each.nbytes() for each in events))
+    return int(max(accumulate(each.nbytes() for each in events)))
 
 
 def status(field: str) -> int:

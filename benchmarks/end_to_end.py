@@ -143,12 +143,12 @@ def fine_tune(config: dict[str, Any]) -> None:
         ),
     }
     base = AutoModelForSequenceClassification.from_pretrained(config["model"], num_labels=len(classes))
-    model = get_peft_model(base, configs[config["method"]]())
+    model = get_peft_model(base, configs[config["method"]]())  # type: ignore[no-untyped-call]
     trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
     trainable = sum(each.numel() for name, each in trained.items() if "classifier" not in name)
 
     class Reporting(TrainerCallback):
-        def on_evaluate(self, *_: object, metrics: dict[str, float], **__: object) -> None:
+        def on_evaluate(self, *_: Any, metrics: dict[str, float], **__: Any) -> None:  # type: ignore[override]
             tune.report({"accuracy": metrics["eval_accuracy"], "trainable": trainable, "at": time.time()})
 
     Trainer(
@@ -169,7 +169,7 @@ def fine_tune(config: dict[str, Any]) -> None:
         train_dataset=train,
         eval_dataset=validation,
         data_collator=DataCollatorWithPadding(tokenizer),
-        compute_metrics=lambda seen: {"accuracy": float((seen.predictions.argmax(-1) == seen.label_ids).mean())},
+        compute_metrics=lambda seen: {"accuracy": float((np.argmax(seen.predictions, -1) == seen.label_ids).mean())},
         callbacks=[Reporting()],
     ).train()
 
@@ -184,7 +184,7 @@ def theirs(folder: Path, data: Data, seconds: float, seed: int) -> list[Had]:
     had: list[Had] = []
 
     class Noting(tune.Callback):
-        def on_trial_result(self, *, result: dict[str, Any], **_: Any) -> None:
+        def on_trial_result(self, *_: Any, result: dict[str, Any], **__: Any) -> None:  # type: ignore[override]
             if "at" in result:
                 had.append(Had(result["at"] - began, result["accuracy"], result["trainable"]))
 

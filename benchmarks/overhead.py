@@ -124,11 +124,11 @@ def theirs(folder: Path, data: Path, trials: int, validation: int) -> Run:
     """Ray Tune as users run it, one trial at a time."""
     began = time.perf_counter()
     ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    threads = int(ray.cluster_resources()["CPU"])
+    threads = int(ray.cluster_resources()["CPU"])  # type: ignore[no-untyped-call]
     ends: list[float] = []
 
     class Noting(tune.Callback):
-        def on_trial_complete(self, **_: Any) -> None:
+        def on_trial_complete(self, *_: Any, **__: Any) -> None:
             ends.append(time.perf_counter() - began)
 
     config = {"data": str(data), "model": str(demo_model()), "threads": threads, "validation": validation}
@@ -140,7 +140,8 @@ def theirs(folder: Path, data: Path, trials: int, validation: int) -> Run:
     ).fit()
     ray.shutdown()
     assert not results.errors, results.errors
-    return Run(tuple(ends), tuple(result.metrics["seconds"] for result in results))
+    seconds = [(results[at].metrics or {})["seconds"] for at in range(len(results))]
+    return Run(tuple(ends), tuple(seconds))
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ from recording import BASE, VARYING, combinations, costs_beside, recording_space
 
 from autopeft.data.demo import demo_model
 from autopeft.errors import CannotAttach
+from autopeft.objectives import objectives_named
 from autopeft.plan import Plan
 from autopeft.search.confirm.worker import Again, Answered
 from autopeft.search.here import train_here
@@ -160,7 +161,7 @@ def main() -> None:
         str(demo_model()), str(data), space=BASE, methods=tuple(VARYING), max_length=options.max_length, seed=SEED
     )
     prepared = prepare(plan, options.folder.absolute(), options.table.stem, print)
-    proposer = Proposer(recording_space(), plan.objectives, "random", SEED)
+    proposer = Proposer(recording_space(), objectives_named(plan.objectives, prepared.metric), "random", SEED)
     done = recorded(options.table)
     recorder = Recorder(proposer, prepared.predict, options.table, options.count, done)
     probe = prepared.baselines["linear probe"].score

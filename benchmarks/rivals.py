@@ -162,4 +162,5 @@ class _Encoding:
 
 def rival(name: str, surface: Surface, seed: int, objectives: Sequence[Objective]) -> Moasha | Qnehvi:
     """One of `RIVALS`."""
-    return {"moasha": Moasha, "qnehvi": Qnehvi}[name](surface, seed, objectives)
+    kinds: Mapping[str, type[Moasha | Qnehvi]] = {"moasha": Moasha, "qnehvi": Qnehvi}
+    return kinds[name](surface, seed, objectives)

@@ -147,7 +147,8 @@ class Synthetic:
         return final, 3.0 * 10 ** (0.4 * sum(decades) / len(decades))
 
     def _trainable(self, part: Part) -> float:
-        size, _, scaled = SIZES[part.method]
+        least, _, scaled = SIZES[part.method]
+        size: float = least
         card = self.space.cards[part.method]
         for name in scaled:
             size = size * float(str(part.settings[name])) / float(str(card.settings[name].default))
@@ -219,7 +220,8 @@ def _rows(table: Path) -> list[dict[str, str]]:
 
 
 def _costs(row: Mapping[str, str]) -> Costs:
-    return Costs(*(int(row[name]) for name in ("trainable", "memory", "stored", "flops")))
+    trainable, memory, stored, flops = (int(row[name]) for name in ("trainable", "memory", "stored", "flops"))
+    return Costs(trainable, memory, stored, flops)
 
 
 def _flat(candidate: Candidate) -> Mapping[str, Value]:

@@ -45,15 +45,15 @@ from transformers import (
 from transformers.utils import logging
 
 import autopeft
-from autopeft.backbone.load import load_backbone
+from autopeft.backbone.load import Backbone, load_backbone
 from autopeft.data.demo import demo_model
-from autopeft.data.rows import understand
-from autopeft.data.store import open_split, tokenize
+from autopeft.data.store import open_split
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import configured_parts
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.space.cards import load_cards
-from autopeft.tasks.base import task_named
+from autopeft.tasks.base import Task
+from autopeft.tasks.understanding import encoded, understand
 from autopeft.training.batches import batches
 from autopeft.training.loop import train
 from autopeft.training.model import TaskModel
@@ -109,14 +109,14 @@ def make_data(folder: Path, rows: int, mixed: bool) -> Data:
 def ours(method: str, data: Data, folder: Path) -> list[float]:
     """When each step of the loop ended that trials are trained by."""
     backbone = load_backbone(str(demo_model()))
-    tokenized = _tokenized(data, folder)
+    task, tokenized = _encoded(data, backbone, folder)
     card = load_cards()[method]
     settings = {name: parameter.default for name, parameter in card.settings.items()}
     part = Part(method, settings, learning_rate=RATE)
     candidate = Candidate(method, (part,), Training(batch_size=BATCH, epochs=1, head_start="random"))
-    task = task_named("text-classification", tuple(str(label) for label in sorted(set(data.labels))))
     with attach(backbone.model, configured_parts(candidate.parts, load_cards()), backbone.sites) as attached:
-        classifier = TaskModel(attached.model, task.new_head(backbone.sites.width, Training()), attached)
+        head = task.new_head(backbone.sites.width, candidate.training)
+        model = TaskModel(backbone.model, head, attached, task.inputs)
         rows, few = open_split(tokenized, "train"), open_split(tokenized, "validation")
         ends: list[float] = []
         stepped = attached.stepped
@@ -126,7 +126,7 @@ def ours(method: str, data: Data, folder: Path) -> list[float]:
             ends.append(time.process_time())
 
         with patch.object(attached, "stepped", noting):
-            list(train(classifier, attached, task, rows, few, candidate, seed=0, device=CPU, rungs=()))
+            list(train(model, rows, few, candidate, task.default_metric, seed=0, device=CPU, rungs=()))
     return ends
 
 
@@ -179,7 +179,7 @@ class _Clock(TrainerCallback):
 def backbone_alone(_: str, data: Data, folder: Path) -> list[float]:
     """The same of the backbone itself, forward and backward, over our batches."""
     backbone = load_backbone(str(demo_model()))
-    rows = open_split(_tokenized(data, folder), "train")
+    rows = open_split(_encoded(data, backbone, folder)[1], "train")
     steps = batches(rows.lengths, BATCH, np.random.default_rng(0))
     backbone.model.train()
     embeddings = backbone.model.get_input_embeddings()
@@ -199,9 +199,9 @@ def lasting(ends: list[float]) -> np.ndarray:
     return np.diff(ends[WARM - 1 :])
 
 
-def _tokenized(data: Data, folder: Path) -> Path:
-    tokenizer = AutoTokenizer.from_pretrained(demo_model())
-    return tokenize(understand(str(data.folder)), tokenizer, data.length, folder / "tokens")
+def _encoded(data: Data, backbone: Backbone, folder: Path) -> tuple[Task, Path]:
+    understood = understand(str(data.folder))
+    return understood.task, encoded(understood, backbone, data.length, folder / "tokens")
 
 
 def main() -> None:
