@@ -99,6 +99,11 @@ class Objective:
         return f"{self.show_like(value, error)} ± {self.show_like(error, error)}"
 
 
+def plain_score(score: Objective) -> dict[str, Any]:
+    """The facts of a score's metric, which `score_of` reads back."""
+    return {name: getattr(score, name) for name in ("name", "heading", "higher_is_better", "ideal")}
+
+
 def score_of(name: str, heading: str, higher_is_better: bool = True, ideal: float | None = 1.0) -> Objective:
     """The score as an objective, from the plain facts of its metric."""
     unit = TOWARDS_ONE if ideal == 1 else UNBOUNDED

@@ -17,6 +17,7 @@ from autopeft.errors import AutopeftError
 from autopeft.objectives import ACCURACY, SCORE, Objective, objectives_named, show
 from autopeft.plan import Plan
 from autopeft.space.candidate import Candidate
+from autopeft.tasks.metrics import standard_error
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Answers:
     @property
     def error(self) -> float:
         """The score's standard error."""
-        return float(np.std(self.of_rows) / math.sqrt(self.rows))
+        return standard_error(self.of_rows)
 
     @property
     def are_whole(self) -> bool:

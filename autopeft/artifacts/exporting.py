@@ -51,7 +51,7 @@ def export(
     with _appearing(to) as temporary:
         trained = load_trained(artifact, model, None, True, trust_remote_code)
         samples = description.task.samples(trained.backbone)
-        ((expected, _, _),) = trained._outputs(samples, len(samples), FLOAT32)
+        ((expected, _, _),) = trained.outputs(samples, len(samples), FLOAT32)
         with _told_plainly(to):
             if merge:
                 _write_merged(temporary, trained, candidate)
@@ -60,7 +60,7 @@ def export(
                 describe(temporary, replace(description, backbone=model or description.backbone), candidate)
         del trained
         again = load_trained(temporary, None, None, True, trust_remote_code)
-        ((found, _, _),) = again._outputs(samples, len(samples), FLOAT32)
+        ((found, _, _),) = again.outputs(samples, len(samples), FLOAT32)
         apart = (found - expected).abs().max().item()
         if not apart <= (_APART_MERGED if merge else _APART) * max(1.0, expected.abs().max().item()):
             raise AutopeftError(

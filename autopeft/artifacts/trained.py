@@ -76,11 +76,11 @@ class TrainedModel:
 
     def _parts(self, inputs: Sequence[Any], batch_size: int) -> Iterator[tuple[Any, Sequence[Any]]]:
         """What of the head's output belongs to each of the inputs, batch by batch, beside them."""
-        for output, batch, some in self._outputs(inputs, batch_size, self.description.precision):
+        for output, batch, some in self.outputs(inputs, batch_size, self.description.precision):
             yield self.task.parts(output, batch, some), some
 
     @torch.inference_mode()
-    def _outputs(
+    def outputs(
         self, inputs: Sequence[Any], batch_size: int, precision: str
     ) -> Iterator[tuple[Tensor, Batch, Sequence[Any]]]:
         """What the head puts out on the CPU, batch by batch, beside what the model read of which inputs."""

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from autopeft.costs.meter import ACTIVATIONS, WEIGHTS, Meter
-from autopeft.costs.step import BEFORE, Progress, Reading
+from autopeft.costs.step import Progress, Reading, metered
 from autopeft.training.model import TaskModel
 from autopeft.training.precision import forward
 
@@ -28,10 +27,7 @@ class EvaluationStep(nn.Module):
     def forward(self, _: Sequence[Tensor], batch: Mapping[str, Tensor]) -> Reading:
         """Runs the batch, in eval mode and without gradients."""
         self.model.eval()
-        meter = Meter(self._device)
-        meter.enter(BEFORE)
-        meter.register([*self.model.parameters(), *self.model.buffers()], WEIGHTS)
-        meter.register(batch.values(), ACTIVATIONS)
+        meter = metered(self.model, batch, self._device)
         with torch.no_grad(), Progress(meter, self._layers), meter:
             output = forward(self.model, batch, self._device)
             self.model.head.loss(output, batch)

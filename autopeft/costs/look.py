@@ -11,8 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from autopeft.costs.meter import ACTIVATIONS, WEIGHTS, Meter
-from autopeft.costs.step import BEFORE, Progress, Reading
+from autopeft.costs.step import Progress, Reading, metered
 from autopeft.methods.base import Look
 from autopeft.training.loss import mean_loss
 from autopeft.training.model import TaskModel
@@ -35,10 +34,7 @@ class LookStep(nn.Module):
 
         Operations are those of all of its batches.
         """
-        meter = Meter(self._device)
-        meter.enter(BEFORE)
-        meter.register([*self.model.parameters(), *self.model.buffers()], WEIGHTS)
-        meter.register(batch.values(), ACTIVATIONS)
+        meter = metered(self.model, batch, self._device)
         with Progress(meter, self._layers), meter:
             self._look.take(tensors, lambda: iter([partial(mean_loss, self.model, batch, self._device)]))
         return Reading(meter.peak, meter.peak_by_part, meter.flops * self._look.batches, meter.peaks)

@@ -42,6 +42,15 @@ class Reading:
     """The same split at the worst moment of each phase, a `Phase`."""
 
 
+def metered(model: TaskModel, batch: Mapping[str, Tensor], device: torch.device) -> Meter:
+    """A meter that knows what is there before anything is done with a batch."""
+    meter = Meter(device)
+    meter.enter(BEFORE)
+    meter.register([*model.parameters(), *model.buffers()], WEIGHTS)
+    meter.register(batch.values(), ACTIVATIONS)
+    return meter
+
+
 class Step(nn.Module):
     """A training step as a module, so that `functional_call` can run it, backward pass included, on other tensors."""
 
@@ -69,12 +78,9 @@ class Step(nn.Module):
         accumulates = training.at_once < training.batch_size
         if not accumulates:
             optimizer.zero_grad(set_to_none=True)
-        meter = Meter(self._device)
-        meter.enter(BEFORE)
-        meter.register([*self.model.parameters(), *self.model.buffers()], WEIGHTS)
+        meter = metered(self.model, batch, self._device)
         meter.register((value for state in optimizer.state.values() for value in state.values()), OPTIMIZER)
         meter.register((tensor.grad for tensor in trained if tensor.grad is not None), GRADIENTS)
-        meter.register(batch.values(), ACTIVATIONS)
         meter.watch_gradients(trained)
         share = training.at_once / training.batch_size
         self.model.train()

@@ -112,12 +112,18 @@ class Dataset:
         tensors = {}
         if ragged is not None:
             lengths = np.array([len(ragged[row]) for row in rows])
-            width = min(-(-int(lengths.max()) // MULTIPLE) * MULTIPLE, max(self.longest, int(lengths.max())))
+            longest = int(lengths.max())
+            width = min(padded(longest), max(self.longest, longest))
             tensors[MASK] = torch.from_numpy((np.arange(width) < lengths[:, None]).astype(np.int64))
         return {name: column.batch(rows, width) for name, column in self.columns.items()} | tensors
 
     def _ragged(self) -> Column | None:
         return next((column for column in self.columns.values() if column.offsets is not None), None)
+
+
+def padded(length: int) -> int:
+    """As long as a row of this length is in a batch."""
+    return -(-length // MULTIPLE) * MULTIPLE
 
 
 def kept(folder: Path, make: Callable[[], Mapping[str, Dataset]]) -> Path:

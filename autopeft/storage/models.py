@@ -14,7 +14,7 @@ from typing import Any, Self
 from sqlalchemy import BigInteger, Enum, ForeignKey, ForeignKeyConstraint, LargeBinary, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column, relationship
 
-from autopeft.objectives import Objective, score_of
+from autopeft.objectives import Objective, plain_score, score_of
 from autopeft.plan import Plan
 from autopeft.sizes import Share
 from autopeft.space.candidate import Candidate
@@ -63,7 +63,7 @@ class SearchRow(Base):
             ended=record.ended,
             plan=plain_plan(record.plan),
             task=record.task,
-            metric=_plain_metric(record.metric),
+            metric=plain_score(record.metric),
             baselines=plain_baselines(record.baselines),
             facts=dict(record.facts),
             turned_away=dict(record.turned_away),
@@ -315,10 +315,6 @@ def _baseline(plain: Mapping[str, Any]) -> Baseline:
     if answers is not None:
         answers = checked(Answers(**{**answers, "values": b64decode(answers["values"])}))
     return checked(Baseline(**{**plain, "answers": answers}))
-
-
-def _plain_metric(metric: Objective) -> dict[str, Any]:
-    return {name: getattr(metric, name) for name in ("name", "heading", "higher_is_better", "ideal")}
 
 
 def metric_of(plain: Mapping[str, Any]) -> Objective:

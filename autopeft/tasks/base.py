@@ -176,9 +176,8 @@ class Task(ABC):
 
 
 def _words(plain: Any) -> tuple[str, ...]:
-    if not isinstance(plain, list | tuple) or not all(isinstance(each, str) for each in plain):
-        raise ValueError(f"a list of different words is expected, not {brief(plain)}")
-    if not plain or len({*plain}) < len(plain):
+    words = isinstance(plain, list | tuple) and all(isinstance(each, str) for each in plain)
+    if not words or not plain or len({*plain}) < len(plain):
         raise ValueError(f"a list of different words is expected, not {brief(plain)}")
     return tuple(plain)
 

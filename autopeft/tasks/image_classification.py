@@ -23,7 +23,6 @@ from autopeft.data.rows import Rows, require_columns
 from autopeft.data.store import LABELS as TARGETS
 from autopeft.data.store import PIXELS, Column
 from autopeft.errors import AutopeftError
-from autopeft.tasks.classes import classes_of, names_of, notes_on
 from autopeft.tasks.heads import Batch
 from autopeft.tasks.metrics import ACCURACY, F1_MACRO
 from autopeft.tasks.one_class import OneClass
@@ -69,10 +68,8 @@ class ImageClassification(OneClass):
 
     @classmethod
     def understand(cls, frame: pd.DataFrame, columns: Columns) -> tuple[Self, Sequence[str]]:
-        (label,) = columns["label"]
-        names = names_of(frame, label, "train")
-        classes = classes_of(names, label)
-        return cls(classes), notes_on(names, classes)
+        classes, notes = cls.named(frame, columns)
+        return cls(classes), notes
 
     def rows(self, frame: pd.DataFrame, columns: Columns, split: str) -> Rows:
         require_columns(frame, columns, split)

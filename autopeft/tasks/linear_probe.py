@@ -11,6 +11,7 @@ from torch import nn
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
+_Map = tuple[np.ndarray, np.ndarray]
 PROBE_C = (0.0001, 0.001, 0.01, 0.1, 1.0)
 """Inverse regularisations of the probe, on standardised features. The best is found on a fifth of the training rows."""
 
@@ -26,11 +27,9 @@ def fit_classes(head: nn.Linear, features: np.ndarray, labels: np.ndarray) -> No
     if len(seen := np.unique(labels)) < 2:
         _set(head, np.zeros(head.weight.shape), 10.0 * np.isin(np.arange(head.out_features), seen))
         return
-    mean, scale = features.mean(0), feature_scales(features)
-    scaled = (features - mean) / scale
+    scaled, back = _standardised(features)
     probe = _logistic(best_regularisation(scaled, labels), scaled, labels)
-    weight = probe.coef_ / scale
-    bias = probe.intercept_ - weight @ mean
+    weight, bias = back(probe.coef_, probe.intercept_)
     if len(probe.classes_) == 2:
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     if len(probe.classes_) < head.out_features:
@@ -45,8 +44,7 @@ def fit_numbers(head: nn.Linear, features: np.ndarray, targets: np.ndarray) -> N
     """Sets the head to the best ridge regression: (items, width) features, (items, outputs) numbers."""
     from sklearn.linear_model import Ridge
 
-    mean, scale = features.mean(0), feature_scales(features)
-    scaled = (features - mean) / scale
+    scaled, back = _standardised(features)
     strengths = [len(features) * each for each in (10.0, 1.0, 0.1, 0.01, 0.001)]
 
     def fitted(strength: float, rows: Any) -> "Ridge":
@@ -56,14 +54,12 @@ def fit_numbers(head: nn.Linear, features: np.ndarray, targets: np.ndarray) -> N
         return -float(np.square(fitted(strength, train).predict(scaled[held]) - targets[held]).mean())
 
     probe = fitted(_best(strengths, error, len(features)), slice(None))
-    weight = np.atleast_2d(probe.coef_) / scale
-    _set(head, weight, np.atleast_1d(probe.intercept_) - weight @ mean)
+    _set(head, *back(np.atleast_2d(probe.coef_), np.atleast_1d(probe.intercept_)))
 
 
 def fit_each(head: nn.Linear, features: np.ndarray, targets: np.ndarray) -> None:
     """Sets the head to one probe for each of several classes: (items, width) features, (items, classes) 0 or 1."""
-    mean, scale = features.mean(0), feature_scales(features)
-    scaled = (features - mean) / scale
+    scaled, back = _standardised(features)
     weights, biases = [], []
     for labels in targets.T.astype(np.int64):
         if len(np.unique(labels)) < 2:
@@ -71,9 +67,20 @@ def fit_each(head: nn.Linear, features: np.ndarray, targets: np.ndarray) -> None
             biases.append(10.0 if labels.all() else -10.0)
             continue
         probe = _logistic(best_regularisation(scaled, labels), scaled, labels)
-        weights.append(probe.coef_[0] / scale)
-        biases.append(float(probe.intercept_[0] - weights[-1] @ mean))
+        weight, bias = back(probe.coef_, probe.intercept_)
+        weights.append(weight[0])
+        biases.append(float(bias[0]))
     _set(head, np.stack(weights), np.array(biases))
+
+
+def _standardised(features: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray, np.ndarray], _Map]]:
+    """The features in standard units, and what makes a map of these (weight, bias) one of the features."""
+    mean, scale = features.mean(0), feature_scales(features)
+
+    def back(weight: np.ndarray, bias: np.ndarray) -> _Map:
+        return weight / scale, bias - (weight / scale) @ mean
+
+    return (features - mean) / scale, back
 
 
 def feature_scales(features: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from autopeft.data.rows import Rows
 from autopeft.data.store import Column, Dataset
 from autopeft.space.candidate import Training
 from autopeft.tasks.base import Task
-from autopeft.tasks.classes import indices_of, name_of, names_of, shares
+from autopeft.tasks.classes import classes_of, indices_of, name_of, names_of, notes_on, shares
 from autopeft.tasks.heads import ClassificationHead, Head
 from autopeft.tasks.linear_probe import fit_classes
 
@@ -27,6 +27,14 @@ class OneClass(Task, ABC):
     """In the order of the outputs."""
 
     constant: ClassVar = "majority class"
+
+    @staticmethod
+    def named(frame: pd.DataFrame, columns: Columns) -> tuple[tuple[str, ...], Sequence[str]]:
+        """The classes of training data, and notes on them. Raises AutopeftError."""
+        (label,) = columns["label"]
+        names = names_of(frame, label, "train")
+        classes = classes_of(names, label)
+        return classes, notes_on(names, classes)
 
     def targets(self, frame: pd.DataFrame, columns: Columns, split: str) -> np.ndarray:
         """(rows,) the classes' indices. Raises AutopeftError."""

@@ -7,7 +7,6 @@ from typing import ClassVar, Self
 import pandas as pd
 
 from autopeft.data.columns import CATEGORY, LABELS, Columns, Role
-from autopeft.tasks.classes import classes_of, names_of, notes_on
 from autopeft.tasks.metrics import ACCURACY, F1_MACRO, F1_MICRO, F1_WEIGHTED, MATTHEWS
 from autopeft.tasks.one_class import OneClass
 from autopeft.tasks.texts import ROLE, TextTask
@@ -27,10 +26,8 @@ class TextClassification(OneClass, TextTask):
 
     @classmethod
     def understand(cls, frame: pd.DataFrame, columns: Columns) -> tuple[Self, Sequence[str]]:
-        (label,) = columns["label"]
-        names = names_of(frame, label, "train")
-        classes = classes_of(names, label)
-        return cls(columns["text"], classes), notes_on(names, classes)
+        classes, notes = cls.named(frame, columns)
+        return cls(columns["text"], classes), notes
 
     @classmethod
     def sized(cls, labels: int) -> Self:

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from autopeft.backbone.pixels import augmented
-from autopeft.data.store import MULTIPLE, PIXELS
+from autopeft.data.store import PIXELS, padded
 from autopeft.space.candidate import Training
 
 MOST_TOKENS = 16_384
@@ -31,8 +31,7 @@ def by_length(lengths: np.ndarray, tokens: int = MOST_TOKENS, most: int = 256) -
     order = np.argsort(lengths, kind="stable")[::-1]
     cut, start = [], 0
     while start < len(order):
-        padded = -(-max(int(lengths[order[start]]), 1) // MULTIPLE) * MULTIPLE
-        size = int(np.clip(tokens // padded, 1, most))
+        size = int(np.clip(tokens // padded(max(int(lengths[order[start]]), 1)), 1, most))
         cut.append(order[start : start + size])
         start += size
     return cut
@@ -42,7 +41,7 @@ def evaluated_at_once(training: Training, lengths: np.ndarray) -> int:
     """Padded tokens of one batch of an evaluation: those of a micro-batch of the longest of these training rows, so
     that an evaluation keeps the limit of memory that its training keeps.
     """
-    return training.at_once * -(-int(lengths.max()) // MULTIPLE) * MULTIPLE
+    return training.at_once * padded(int(lengths.max()))
 
 
 def varied(batch: Mapping[str, Tensor], training: Training) -> Mapping[str, Tensor]:

@@ -12,10 +12,11 @@ from autopeft.methods.passes import evaluating
 from autopeft.space.candidate import Training
 from autopeft.tasks.base import Task
 from autopeft.tasks.heads import Batch
-from autopeft.tasks.metrics import Array
+from autopeft.tasks.metrics import Array, Metric
 from autopeft.training.batches import MOST_TOKENS, by_length
 from autopeft.training.model import TaskModel
 from autopeft.training.precision import forward
+from autopeft.trial import Answers
 
 _ROWS = 256
 
@@ -45,6 +46,11 @@ def evaluate(model: TaskModel, data: Dataset, device: torch.device, tokens: int 
         order.append(rows)
     statistics = np.concatenate(found)
     return Evaluation(loss / max(count, 1), statistics[np.argsort(np.concatenate(order))])
+
+
+def judged(metric: Metric, statistics: Array) -> Answers:
+    """The score of a split, and what each row is worth, of the rows' (rows, k) statistics."""
+    return Answers.of(metric.of(statistics), metric.values(statistics))
 
 
 def constant_statistics(task: Task, train: Dataset, validation: Dataset, width: int) -> Array:

@@ -20,7 +20,7 @@ from autopeft.tasks.heads import Batch
 from autopeft.tasks.metrics import Metric
 from autopeft.training.batches import batches, cut, evaluated_at_once, varied
 from autopeft.training.checkpointing import checkpointing
-from autopeft.training.evaluation import evaluate
+from autopeft.training.evaluation import evaluate, judged
 from autopeft.training.loss import loss_of, mean_loss
 from autopeft.training.model import TaskModel
 from autopeft.training.optimizer import learning_rate_factor, new_optimizer, parameter_groups
@@ -92,13 +92,13 @@ def train(
                 raise TrainingFailed(_diverged(step + 1, steps, candidate))
             if at_rung:
                 pace.seconds += time.perf_counter() - began
-                judged = evaluate(model, validation, device, evaluated_at_once(training, data.lengths))
-                if not math.isfinite(judged.loss):
+                seen = evaluate(model, validation, device, evaluated_at_once(training, data.lengths))
+                if not math.isfinite(seen.loss):
                     raise TrainingFailed(_diverged(step + 1, steps, candidate))
                 seconds += time.perf_counter() - began
-                pace.answers = Answers.of(metric.of(judged.statistics), metric.values(judged.statistics))
+                pace.answers = judged(metric, seen.statistics)
                 score, error = pace.answers.score, pace.answers.error
-                others = {each.name: each.of(judged.statistics) for each in metrics if each != metric}
+                others = {each.name: each.of(seen.statistics) for each in metrics if each != metric}
                 yield Rung(step + 1, steps, score, error, total.item() / since, seconds, others)
                 began = time.perf_counter()
                 total, since = torch.zeros((), device=device), 0

@@ -84,6 +84,11 @@ def interrupt_when_prepared(event: Event) -> None:
         raise KeyboardInterrupt
 
 
+def interrupt_at_the_second(event: Event) -> None:
+    if isinstance(event, TrialReported) and event.trial.number == 2:
+        raise KeyboardInterrupt
+
+
 def test_searches_of_one_name_in_two_databases_have_weights_of_their_own(place: Path, tmp_path: Path) -> None:
     storages = {method: f"sqlite:///{tmp_path}/{method}.db" for method in ("bitfit", "ia3")}
     for method, storage in storages.items():
@@ -123,10 +128,6 @@ def test_a_folder_that_an_earlier_version_did_not_mark_is_gone_on_with_and_a_mar
 ) -> None:
     settings = options(place, storage=f"sqlite:///{tmp_path}/begun.db", folder=str(tmp_path), name="begun", trials=2)
 
-    def interrupt_at_the_second(event: Event) -> None:
-        if isinstance(event, TrialReported) and event.trial.number == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
         autopeft.search(**settings, on_event=interrupt_at_the_second)
     (folder,) = tmp_path.glob("begun-*")
@@ -143,10 +144,6 @@ def test_a_folder_that_an_earlier_version_did_not_mark_is_gone_on_with_and_a_mar
 def test_weights_of_a_trial_that_is_trained_again_are_gone_before_it_has_new_ones(place: Path, tmp_path: Path) -> None:
     """Its worker wrote them and was killed before anybody knew; this time it may be stopped early."""
     settings = options(place, storage=f"sqlite:///{tmp_path}/begun.db", folder=str(tmp_path), name="begun", trials=2)
-
-    def interrupt_at_the_second(event: Event) -> None:
-        if isinstance(event, TrialReported) and event.trial.number == 2:
-            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         autopeft.search(**settings, on_event=interrupt_at_the_second)
@@ -221,10 +218,6 @@ def test_a_finished_search_goes_on_with_more_trials_in_their_turn(place: Path) -
 
 def test_more_trials_that_are_interrupted_are_remembered_and_confirmed_at_the_end(place: Path) -> None:
     autopeft.search(**options(place, name="further", trials=1, confirm=1))
-
-    def interrupt_at_the_second(event: Event) -> None:
-        if isinstance(event, TrialReported) and event.trial.number == 2:
-            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         autopeft.resume("further", trials=3, **where(place), on_event=interrupt_at_the_second)

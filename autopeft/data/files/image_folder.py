@@ -15,6 +15,7 @@ import pandas as pd
 
 from autopeft.data.files.contents import Request
 from autopeft.data.images import ENDINGS, NoImage
+from autopeft.data.rows import is_missing
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 
@@ -250,9 +251,4 @@ def _is_pair(cell: object) -> bool:
 def _is_missing(cell: object) -> bool:
     if isinstance(cell, dict):
         return _is_pair(cell) and not any(cell.values())
-    return (
-        cell is None
-        or cell is pd.NA
-        or (isinstance(cell, str) and not cell.strip())
-        or (isinstance(cell, float) and cell != cell)
-    )
+    return is_missing(cell) or (isinstance(cell, str) and not cell.strip())

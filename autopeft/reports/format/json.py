@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from autopeft.confirmed import Confirmed, Spread
+from autopeft.objectives import plain_score
 from autopeft.reports.findings import find
 from autopeft.trial import Confirmation, SearchRecord, Trial
 
@@ -30,7 +31,7 @@ def render(record: SearchRecord) -> str:
         "plan": record.plan.to_dict(),
         "facts": record.facts,
         "task": record.task,
-        "metric": {name: getattr(record.metric, name) for name in ("name", "heading", "higher_is_better", "ideal")},
+        "metric": plain_score(record.metric),
         "baselines": {
             name: {"score": each.score, "error": each.error, "seconds": each.seconds}
             for name, each in record.baselines.items()

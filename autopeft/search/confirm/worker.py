@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from autopeft.data.store import Dataset, open_split
 from autopeft.search.worker import Job, TrainingWorker
-from autopeft.training.evaluation import evaluate
+from autopeft.training.evaluation import evaluate, judged
 from autopeft.training.model import TaskModel
 from autopeft.trial import Answers, Outcome, Rung, Status, Trial
 
@@ -61,5 +61,4 @@ class ConfirmingWorker(TrainingWorker):
         )
 
     def _answers(self, model: TaskModel, split: Dataset) -> Answers:
-        statistics = evaluate(model, split, self._device).statistics
-        return Answers.of(self._metric.of(statistics), self._metric.values(statistics))
+        return judged(self._metric, evaluate(model, split, self._device).statistics)

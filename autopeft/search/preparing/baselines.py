@@ -11,9 +11,9 @@ from autopeft.search.preparing.shared import marked
 from autopeft.space.candidate import Training
 from autopeft.space.space import Space
 from autopeft.tasks.metrics import Array, Metric
-from autopeft.training.evaluation import constant_statistics
+from autopeft.training.evaluation import constant_statistics, judged
 from autopeft.training.probe import fit_probes
-from autopeft.trial import Answers, Baseline
+from autopeft.trial import Baseline
 
 
 def prepare_baselines(
@@ -28,14 +28,14 @@ def prepare_baselines(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     backbone.model.to(device)  # type: ignore[arg-type]
     fitted = fit_probes(backbone.model, backbone.sites.width, task, train, validation, _poolings(space), probes)
-    constant = _judged(metric, constant_statistics(task, train, validation, backbone.sites.width))
-    probes_by_score = [_judged(metric, probe.statistics, probe.seconds) for probe in fitted.values()]
+    constant = _baseline(metric, constant_statistics(task, train, validation, backbone.sites.width))
+    probes_by_score = [_baseline(metric, probe.statistics, probe.seconds) for probe in fitted.values()]
     best = max(probes_by_score, key=lambda each: each.score if metric.higher_is_better else -each.score)
     return {task.constant: constant, "linear probe": best}
 
 
-def _judged(metric: Metric, statistics: Array, seconds: float | None = None) -> Baseline:
-    answers = Answers.of(metric.of(statistics), metric.values(statistics))
+def _baseline(metric: Metric, statistics: Array, seconds: float | None = None) -> Baseline:
+    answers = judged(metric, statistics)
     return Baseline(answers.score, answers.error, seconds, answers)
 
 

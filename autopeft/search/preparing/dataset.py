@@ -9,7 +9,7 @@ from pathlib import Path
 
 from autopeft.backbone.load import Backbone, load_backbone
 from autopeft.backbone.place import pinned
-from autopeft.data.store import MULTIPLE, Dataset, open_split
+from autopeft.data.store import Dataset, open_split, padded
 from autopeft.plan import Plan
 from autopeft.search.preparing.shared import marked
 from autopeft.search.sameness import as_known, require_same_backbone, require_same_data
@@ -59,7 +59,7 @@ def prepare_dataset(
     made = marked(lambda: encoded(data, backbone, max_length, folder / "data"), weights)
     splits = {name: open_split(made, name) for name in ("train", "validation")}
     data = _with_losses(data, splits)
-    lengths = [_rounded_up(int(split.lengths.max())) for split in splits.values()]
+    lengths = [padded(int(split.lengths.max())) for split in splits.values()]
     length, longest = min(max_length, lengths[0]), min(max_length, max(lengths))
     return PreparedDataset(data, backbone, pinned(plan.model, backbone.revision), max_length, made, length, longest)
 
@@ -77,7 +77,3 @@ def _with_losses(data: TaskData, read: Mapping[str, Dataset]) -> TaskData:
     """The data's notes say what of it the model does not get to read."""
     told = {name: data.task.lost(data.splits[name], split) for name, split in read.items()}
     return replace(data, notes=(*data.notes, *(f"{name}: {note}" for name, note in told.items() if note)))
-
-
-def _rounded_up(length: int) -> int:
-    return -(-length // MULTIPLE) * MULTIPLE

@@ -6,7 +6,7 @@ attaches methods is another one now.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from importlib.metadata import version
 
 from autopeft.backbone.load import load_skeleton
@@ -32,19 +32,12 @@ class PreparedSpace:
     """Fitted to the backbone."""
     limits: Mapping[str, float]
     """The budget's limits on costs, in numbers."""
-    dataset: PreparedDataset
-    trust_remote_code: bool
+    predictor: Callable[[], Predictor]
+    """Makes it when it is asked first: confirmations never do."""
 
     def predict(self, candidate: Candidate) -> Costs:
         """What a candidate costs. Raises CannotAttach with the reason."""
-        return self.predictor.predict(candidate)
-
-    @cached_property
-    def predictor(self) -> Predictor:
-        """Made when it is asked first: confirmations never do."""
-        dataset = self.dataset
-        skeleton = load_skeleton(dataset.model, trust_remote_code=self.trust_remote_code)
-        return Predictor(skeleton, self.space.cards, dataset.data.task, dataset.length, longest=dataset.longest)
+        return self.predictor().predict(candidate)
 
 
 def drawn_by(plan: Plan, known: SearchRecord | None) -> Space:
@@ -63,17 +56,18 @@ def prepare_space(
     """Raises AutopeftError where nothing fits the budget."""
     limits = plan.budget.resolved(dataset.backbone.parameters).limits()
     space = space.having(dataset.data.task.settings)
-    prepared = PreparedSpace(space, limits, dataset, plan.trust_remote_code)
+
+    @cache
+    def predictor() -> Predictor:
+        skeleton = load_skeleton(dataset.model, trust_remote_code=plan.trust_remote_code)
+        return Predictor(skeleton, space.cards, dataset.data.task, dataset.length, longest=dataset.longest)
+
     if known and _attaches_as_then(known):
-        return prepared
+        return PreparedSpace(space, limits, predictor)
     say("fitting the space to backbone and budget")
-    predictor = prepared.predictor
-    space = space.fitted(predictor.refusal, predictor.unfitness)
-    require_something_fits(space, limits, predictor.predict, predictor.counts, f"the space '{space.name}'")
-    fitted = PreparedSpace(space, limits, dataset, plan.trust_remote_code)
-    # What it has predicted already is remembered.
-    vars(fitted)["predictor"] = predictor
-    return fitted
+    fitted = space.fitted(predictor().refusal, predictor().unfitness)
+    require_something_fits(fitted, limits, predictor().predict, predictor().counts, f"the space '{space.name}'")
+    return PreparedSpace(fitted, limits, predictor)
 
 
 def _attaches_as_then(known: SearchRecord) -> bool:
