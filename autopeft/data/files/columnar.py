@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from autopeft.data.files.contents import Allowance, Request, contents, head, is_compressed, require_data
+from autopeft.data.files.surviving import survives
 from autopeft.errors import AutopeftError
 
 _CELL = 32
@@ -39,9 +40,12 @@ def read_parquet(path: Path, request: Request) -> pd.DataFrame:
         require_data(head(path), path)
         source = str(path)
     with pq.ParquetFile(source) as file:
-        schema, groups = file.schema_arrow, [file.metadata.row_group(at) for at in range(file.num_row_groups)]
-        columns = [file.schema.column(at) for at in range(file.metadata.num_columns)]
-        request.allowance.take(_CELL * file.metadata.num_rows * len(schema.names), path)
+        schema, metadata = file.schema_arrow, file.metadata
+        groups = [metadata.row_group(at) for at in range(file.num_row_groups)]
+        columns = [file.schema.column(at) for at in range(metadata.num_columns)]
+        request.allowance.take(_CELL * metadata.num_rows * len(schema.names), path)
+    if not survives(lambda: [group.column(at) for group in groups for at in range(len(columns))]):
+        raise AutopeftError(f"'{path}' is damaged: what its end tells of its columns contradicts itself.")
     once = []
     rows = _ROWS
     for at, column in enumerate(columns):

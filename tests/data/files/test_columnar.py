@@ -168,3 +168,19 @@ def test_a_damaged_arrow_file_ends(tmp_path_factory, held):
     path.write_bytes(path.read_bytes()[:-8] + held)
     with suppress(AutopeftError, ValueError, OSError):
         require_mapped(path)
+
+
+CONTRADICTION = (
+    "504152311500152c152c2c15041500150615061c3600280179180178111100000002000000040002000000040301000000780100000079"
+    "1504194c35001806736368656d611502003500180174150215064c3c000000350418046c697374150200150c25021807656c656d656e74"
+    "25004c1c0000001604191c191c26001c150c1925060019380174046c69737407656c656d656e74150016041666166626083c3600280179"
+    "180178111100191c150015001502003c1604192604001946000000040000001666160426081666002820706172717565742d6370702d61"
+    "72726f772076657273696f6e2032362e302e31191c1c000000be00000050415231"
+)
+"""A list that may be missing in the levels of its values, and may not in its schema: pyarrow ends the process on it."""
+
+
+def test_a_footer_that_would_end_the_process_is_answered(tmp_path):
+    (tmp_path / "x.parquet").write_bytes(bytes.fromhex(CONTRADICTION))
+    with pytest.raises(AutopeftError, match=r"x\.parquet' is damaged: what its end tells of its columns contradicts"):
+        read_parquet(tmp_path / "x.parquet", Request())
