@@ -21,8 +21,8 @@ class Part:
     """Decoupled weight decay of this method's tensors; scales, gates, norms and biases are never decayed."""
 
 
-OF_HEADS = ("pooling", "head_start", "head_learning_rate")
-"""Those of a training's settings that are about the task's head; not every head has all of them."""
+OF_TASKS = ("pooling", "head_start", "head_learning_rate", "flip", "shift")
+"""Those of a training's settings that are about the task's head and inputs; not every task has all of them."""
 
 
 @dataclass(frozen=True)

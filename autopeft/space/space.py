@@ -4,7 +4,7 @@ The method (or hybrid, or free mixture) is drawn first, then its own parameters,
 training settings. A space holds only what can be attached: `fitted` leaves out what a probe refuses, with the reason.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from autopeft.errors import AutopeftError, unknown
 from autopeft.shipped import shipped
-from autopeft.space.candidate import OF_HEADS, Candidate, Part, Training, Value
+from autopeft.space.candidate import OF_TASKS, Candidate, Part, Training, Value
 from autopeft.space.cards import (
     Card,
     HybridCard,
@@ -55,10 +55,14 @@ class Space:
         mixable = self.mixture_size >= 2 and any(self._partners((name,)) for name in self.methods)
         return (*self.methods, *self.hybrids, *((MIXTURE,) if mixable else ()))
 
-    def having(self, of_head: Sequence[str]) -> "Space":
-        """The space for a head that has these settings of `OF_HEADS`: the others are not drawn."""
-        left = {name: each for name, each in self.training.items() if name not in OF_HEADS or name in of_head}
-        return replace(self, training=left)
+    def having(self, of_task: Mapping[str, Parameter | None]) -> "Space":
+        """The space for a task that has these settings of `OF_TASKS`: the others are not drawn.
+
+        What the task says of a setting holds where the space says nothing of it.
+        """
+        left = {name: each for name, each in self.training.items() if name not in OF_TASKS or name in of_task}
+        own = {name: each for name, each in of_task.items() if each is not None and name not in left}
+        return replace(self, training={**left, **own})
 
     def draw(self, draws: Draws) -> Candidate:
         """One candidate, every value taken from `draws`."""

@@ -22,7 +22,8 @@ from autopeft.data.rows import Rows
 from autopeft.data.store import LABELS, Column, Dataset
 from autopeft.errors import AutopeftError, unknown
 from autopeft.foreign import brief
-from autopeft.space.candidate import OF_HEADS, Training
+from autopeft.space.candidate import Training
+from autopeft.space.parameters import Parameter
 from autopeft.tasks.heads import Batch, Head
 from autopeft.tasks.metrics import Metric
 
@@ -44,8 +45,8 @@ class Task(ABC):
     """What people call one row."""
     reads: ClassVar[str] = "input_ids"
     """The main input of the models that it is learned with."""
-    settings: ClassVar[tuple[str, ...]] = OF_HEADS
-    """Those of a training's settings that its head has."""
+    settings: ClassVar[Mapping[str, Parameter | None]] = dict.fromkeys(("pooling", "head_start", "head_learning_rate"))
+    """Those of a training's settings `OF_TASKS` that it has, and what they may be where a space does not say."""
 
     @classmethod
     def fits(cls, frame: pd.DataFrame, given: Columns) -> bool:  # noqa: ARG003

@@ -23,6 +23,7 @@ from autopeft.data.rows import Rows, require_columns
 from autopeft.data.store import LABELS as TARGETS
 from autopeft.data.store import PIXELS, Column
 from autopeft.errors import AutopeftError
+from autopeft.space.parameters import Parameter
 from autopeft.tasks.heads import Batch
 from autopeft.tasks.metrics import ACCURACY, F1_MACRO
 from autopeft.tasks.one_class import OneClass
@@ -45,6 +46,12 @@ class ImageClassification(OneClass):
     metrics: ClassVar = (ACCURACY, F1_MACRO)
     noun: ClassVar = "image"
     reads: ClassVar = "pixel_values"
+    settings: ClassVar = {
+        **OneClass.settings,
+        "pooling": Parameter("first", ("first", "mean")),
+        "flip": Parameter(True, (False, True)),
+        "shift": Parameter(0.0, (0.0, 0.0625, 0.125)),
+    }
 
     @classmethod
     def fits(cls, frame: pd.DataFrame, given: Columns) -> bool:

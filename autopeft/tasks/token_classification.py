@@ -50,7 +50,7 @@ class TokenClassification(Task):
     roles: ClassVar = {"tags": Role(WORDS, (*TAGS, *SPANS)), "tokens": Role(WORDS, (*TOKENS, *TEXTS))}
     metrics: ClassVar = (ENTITY_F1, ENTITY_PRECISION, ENTITY_RECALL, TOKEN_ACCURACY)
     constant: ClassVar = "most frequent tag"
-    settings: ClassVar = ("head_start", "head_learning_rate")
+    settings: ClassVar = dict.fromkeys(("head_start", "head_learning_rate"))
 
     @classmethod
     def fits(cls, frame: pd.DataFrame, given: Columns) -> bool:

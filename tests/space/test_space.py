@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from autopeft.errors import AutopeftError
 from autopeft.search.samplers.parts.drawing import Drawn
-from autopeft.space.candidate import OF_HEADS, Candidate, Training
+from autopeft.space.candidate import OF_TASKS, Candidate, Training
 from autopeft.space.parameters import Parameter, Recalled, label
 from autopeft.space.space import load_space, named_spaces
 
@@ -149,11 +149,17 @@ def test_a_wrong_card_is_refused_by_file_and_field(tmp_path, line, complaint):
 
 def test_what_a_head_has_not_is_not_drawn():
     space = load_space("default")
-    without = space.having(("head_learning_rate",))
+    without = space.having({"head_learning_rate": None})
     assert without.training.keys() == space.training.keys() - {"head_start"}
     assert without.draw(Drawn(np.random.default_rng(3))).training.head_start == Training.head_start
-    assert space.having(OF_HEADS) == space
-    assert space.having(()).training.keys() == space.training.keys() - {*OF_HEADS}
+    assert space.having(dict.fromkeys(OF_TASKS)) == space
+    assert space.having({}).training.keys() == space.training.keys() - {*OF_TASKS}
+
+
+def test_a_setting_of_the_task_is_drawn_where_the_space_says_nothing_of_it():
+    own = {"pooling": Parameter("first", ("first", "mean")), "head_start": Parameter("random")}
+    space = load_space("default")
+    assert space.having(own).training == {**space.having({"head_start": None}).training, "pooling": own["pooling"]}
 
 
 @pytest.mark.parametrize("name", ["9" * 400, "a\0b", ""])

@@ -224,8 +224,8 @@ def test_flips_and_shifts_change_images_and_nothing_else() -> None:
     assert not torch.equal(changed["pixels"], images["pixels"])
 
 
-def test_candidates_that_were_recorded_before_still_load_and_the_space_of_images_varies_them() -> None:
-    candidate = load_space("images").defaults("lora")
+def test_candidates_that_were_recorded_before_still_load_and_searches_on_images_vary_them() -> None:
+    candidate = load_space("default").having(ImageClassification.settings).defaults("lora")
     assert candidate.training.flip
     plain = candidate.to_dict()
     for name in ("flip", "shift"):
@@ -283,7 +283,6 @@ def test_a_whole_search_finds_a_model_that_knows_colours(place: Path, tmp_path: 
     search = autopeft.search(
         model=str(place / "model"),
         data=str(place / "data"),
-        space="images",
         methods=("lora",),
         trials=2,
         workers=0,

@@ -5,7 +5,7 @@ attaches methods is another one now.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 
@@ -34,10 +34,13 @@ class PreparedSpace:
     """The budget's limits on costs, in numbers."""
     predictor: Callable[[], Predictor]
     """Makes it when it is asked first: confirmations never do."""
+    rows: int
+    """Of the training data: no batch holds more."""
 
     def predict(self, candidate: Candidate) -> Costs:
         """What a candidate costs. Raises CannotAttach with the reason."""
-        return self.predictor().predict(candidate)
+        batch = min(candidate.training.batch_size, self.rows)
+        return self.predictor().predict(replace(candidate, training=replace(candidate.training, batch_size=batch)))
 
 
 def drawn_by(plan: Plan, known: SearchRecord | None) -> Space:
@@ -62,12 +65,13 @@ def prepare_space(
         skeleton = load_skeleton(dataset.model, trust_remote_code=plan.trust_remote_code)
         return Predictor(skeleton, space.cards, dataset.data.task, dataset.length, longest=dataset.longest)
 
+    prepared = PreparedSpace(space, limits, predictor, rows=len(dataset.data.splits["train"]))
     if known and _attaches_as_then(known):
-        return PreparedSpace(space, limits, predictor)
+        return prepared
     say("fitting the space to backbone and budget")
-    fitted = space.fitted(predictor().refusal, predictor().unfitness)
-    require_something_fits(fitted, limits, predictor().predict, predictor().counts, f"the space '{space.name}'")
-    return PreparedSpace(fitted, limits, predictor)
+    prepared = replace(prepared, space=space.fitted(predictor().refusal, predictor().unfitness))
+    require_something_fits(prepared.space, limits, prepared.predict, predictor().counts, f"the space '{space.name}'")
+    return prepared
 
 
 def _attaches_as_then(known: SearchRecord) -> bool:
