@@ -43,11 +43,13 @@ def own_folder() -> Iterator[Path]:
         unnamed.rename(folder / _LOCK)
         # In a session of its own, so that no signal of a terminal reaches it.
         command = [sys.executable, "-I", "-S", __file__, str(folder)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True):
-            try:
-                yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+        waiting = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            # Not by Popen's own context, which waits only a moment after Ctrl-C and leaves the process to nobody.
+            waiting.communicate()
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from autopeft.search.leftovers import own_folder
 from autopeft.search.passing import Passing
 from autopeft.search.running import running_ray
 from autopeft.search.shares import Shares, device_memory_here
+from autopeft.search.signals import insisted
 
 
 def train_on_ray(
@@ -45,7 +46,7 @@ def train_on_ray(
     share GPUs by their predicted memory; `device_memory` is the bytes of every GPU, by default those of the smallest
     GPU of this machine. Raises AutopeftError when workers cannot be had or cannot start.
     """
-    with own_folder() as folder, running_ray(address, folder):
+    with own_folder() as folder, insisted() as insist, running_ray(address, folder):
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         whole = allot(nodes, workers, gpus_per_trial)
         packed = whole.gpus > 0 and workers is None and gpus_per_trial is None
@@ -68,11 +69,12 @@ def train_on_ray(
                 name="trials",
                 verbose=0,
                 stop=_Faulty(passing),
-                callbacks=[_Watching(passing)],
+                callbacks=[_Watching(passing, insist)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
         tuner.fit()
+        insist()
         if passing.fault is not None:
             raise passing.fault
 
@@ -114,12 +116,16 @@ class _Scheduling(FIFOScheduler):
 
 
 class _Watching(tune.Callback):
-    """Sees when workers start, and ends those that are silent although they should have ended themselves."""
+    """Sees when workers start, and ends those that are silent although they should have ended themselves; hears of
+    signals.
+    """
 
-    def __init__(self, passing: Passing) -> None:
+    def __init__(self, passing: Passing, insist: Callable[[], None]) -> None:
         self._passing = passing
+        self._insist = insist
 
     def on_step_begin(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
+        self._insist()
         for trial in trials:
             worker = trial.temporary_state.ray_actor
             if worker is not None and self._passing.overdue(_number(trial)):

@@ -1,9 +1,12 @@
-"""Signals stay whose they were: Ray takes SIGTERM when it is imported, and once more, deeper, when it starts."""
+"""Signals stay whose they were, and none is lost: Ray takes SIGTERM when it is imported, and once more, deeper, when it
+starts; and what a signal raises within a callback of a library may come to nobody.
+"""
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 
 @contextmanager
@@ -24,3 +27,36 @@ def handlers_kept() -> Iterator[None]:
             for each, handler in kept.items():
                 if handler is not None:
                     signal.signal(each, handler)
+
+
+@contextmanager
+def insisted() -> Iterator[Callable[[], None]]:
+    """Gives what raises again whatever a signal raised within the block and is still not heard of."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    unheard: list[BaseException] = []
+    kept = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        handler = kept[signal.Signals(number)]
+        assert callable(handler), "only those are replaced"
+        try:
+            handler(number, frame)
+        except BaseException as raised:
+            unheard.append(raised)
+            raise
+
+    def insist() -> None:
+        if unheard:
+            raise unheard.pop()
+
+    for each, handler in kept.items():
+        if callable(handler):
+            signal.signal(each, hear)
+    try:
+        yield insist
+    finally:
+        for each, handler in kept.items():
+            if callable(handler):
+                signal.signal(each, handler)
