@@ -184,6 +184,11 @@ class Trial:
         """The score's standard error; None where there is no score, or nobody knows."""
         return self.curve[-1].error if self.curve and math.isfinite(self.curve[-1].error) else None
 
+    @property
+    def others(self) -> Mapping[str, float]:
+        """Further metrics at the last rung by name, which nothing is judged by; none before the first."""
+        return self.curve[-1].others if self.curve else {}
+
     def value(self, name: str) -> float:
         """The score, or a cost, by its name in code. Raises KeyError for a trial without score."""
         if name == SCORE:

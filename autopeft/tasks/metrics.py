@@ -9,6 +9,7 @@ correlation of ranks, is a `WholeMetric`.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,9 @@ class Metric:
     higher_is_better: bool = True
     ideal: float | None = 1.0
     """The best score there is; None where there is no best."""
+
+    of_answers: ClassVar[bool] = False
+    """Whether it is no function of the head's statistics, but of what is expected of rows and what is answered."""
 
     def of(self, rows: Array) -> float:
         """The score of a split, from its rows' (rows, k) statistics."""
