@@ -8,7 +8,7 @@ difference of two has the error of a paired bootstrap.
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -29,6 +29,10 @@ DRAWS = 200
 """How often the function is called for an error."""
 MOST_DRAWN = 5_000
 """Rows that it is called with then, at most; the error of more follows from theirs."""
+
+
+_ROUNDING = 1e-9
+"""A direction of draws that is a smaller part of the largest is none."""
 
 
 class NoScore(AutopeftError):
@@ -53,9 +57,7 @@ class OwnMetric(Metric):
         if len(scores) < DRAWS / 2:
             return np.full(len(rows), np.nan)
         error = float(np.std(scores, ddof=1) * np.sqrt(len(draws[0]) / len(rows)))
-        follows = np.zeros(len(rows))
-        for drawn, off in zip(draws, scores - scores.mean(), strict=True):
-            follows += off * np.bincount(drawn, minlength=len(rows))
+        follows = _followed(draws, scores - scores.mean(), len(rows))
         spread = float(np.std(follows))
         follows *= error * np.sqrt(len(rows)) / spread if spread > 0 else 0.0
         values: Array = float(told) + follows - follows.mean()
@@ -142,6 +144,24 @@ def answered(task: Task) -> Callable[[Tensor, Batch], Array]:
         return found
 
     return pairs
+
+
+def _followed(draws: Sequence[np.ndarray], scores: Array, count: int) -> Array:
+    """(rows,) how centred scores follow the times that each row is drawn. The draws are made orthogonal first, so that
+    the products of two models' are those of their scores, whatever functions of the rows these are.
+    """
+    from scipy.sparse import csr_array  # takes long, and other metrics need none
+
+    which = np.repeat(np.arange(len(draws)), [len(each) for each in draws])
+    rows = np.concatenate(draws)
+    times = csr_array((np.ones(len(rows)), (which, rows)), shape=(len(draws), count))
+    products = (times @ times.T).toarray()
+    products += products.mean() - products.mean(0) - products.mean(0)[:, None]
+    sizes, directions = np.linalg.eigh(products)
+    some = sizes > _ROUNDING * sizes.max()
+    weights = directions[:, some] @ ((scores @ directions[:, some]) / np.sqrt(sizes[some]))
+    found: Array = times.T @ weights
+    return found
 
 
 def _columns(rows: Array) -> tuple[Any, Any]:
