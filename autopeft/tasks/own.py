@@ -27,6 +27,8 @@ _ENDING = ".py"
 
 _named: dict[str, Any] = {}
 """What was named in this program, by its references."""
+_held: set[str] = set()
+"""References of what the user holds in his hands; it is not executed again."""
 _texts: dict[str, str] = {}
 """The source of modules that were read from files, by their names."""
 
@@ -101,9 +103,8 @@ def bring(reference: str, what: str) -> Any:
     require_own(reference, what)
     reference = rooted(reference)
     where, _, name = reference.rpartition(":")
-    held = _named.get(reference)
-    if held is not None and held.__module__ not in _texts:
-        return held  # The user holds it: what he typed, or imported himself, is not executed again.
+    if reference in _held and reference in _named:
+        return _named[reference]
     if where.endswith(_ENDING):
         module = _read(Path(where))
     else:
@@ -126,6 +127,7 @@ def remember(thing: Any) -> str:
         references.insert(0, f"{Path(file).absolute()}:{name}")
     for each in references:
         _keep(each, thing)
+    _held.update(references)
     return references[0]
 
 
