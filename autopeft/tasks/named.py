@@ -49,6 +49,10 @@ def task_named(name: str) -> type[Task]:
 
 def own_task(thing: Any) -> type[Task]:
     """A user's class as a task. Raises AutopeftError that says what it lacks."""
+    if isinstance(thing, Task):
+        raise AutopeftError(
+            f"give the class {type(thing).__name__} itself, which understands the data, not values of it."
+        )
     if not (isinstance(thing, type) and issubclass(thing, Task)):
         raise AutopeftError(
             f"{brief(thing)} is no task: a task is a class that inherits from autopeft.tasks.base.Task."

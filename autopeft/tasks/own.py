@@ -63,7 +63,7 @@ class Code:
 
 def is_own(reference: str) -> bool:
     """Whether this is a reference, not the name of a task or metric."""
-    return ":" in reference
+    return ":" in reference or reference.endswith(_ENDING)
 
 
 def name_in(reference: str) -> str:
@@ -221,7 +221,9 @@ def _text_of_module(module: str, name: str, what: str) -> tuple[str, str]:
     try:
         spec = importlib.util.find_spec(module) if all(map(str.isidentifier, module.split("."))) else None
     except (Exception, SystemExit) as error:
-        raise AutopeftError(f"'{module}' cannot be imported: {_said(error, '')}.") from error
+        if not isinstance(error, ModuleNotFoundError) or not f"{module}.".startswith(f"{error.name}."):
+            raise AutopeftError(f"'{module}' cannot be imported: {_said(error, '')}.") from error
+        spec = None
     if spec is None or spec.origin is None or not spec.origin.endswith(_ENDING):
         raise AutopeftError(
             f"Python finds no module {brief(module, 200)}; give the file of your {what}, as in my_{what}.py:{name}."
