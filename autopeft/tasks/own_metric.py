@@ -24,7 +24,9 @@ from autopeft.tasks.heads import Batch
 from autopeft.tasks.metrics import Array, Metric
 
 DIRECTION = "greater_is_better"
-"""The function's attribute that is False where less is better, called as scikit-learn and transformers do."""
+"""The function's attribute that says whether, called as scikit-learn and transformers do."""
+LESS_IS_BETTER = ("_error", "_loss", "_deviance")
+"""What the names of functions end in that are better where they are less, as in scikit-learn, if they do not say it."""
 DRAWS = 200
 """How often the function is called for an error."""
 MOST_DRAWN = 5_000
@@ -128,7 +130,7 @@ def own_metric(function: Any) -> OwnMetric:
         raise AutopeftError(
             f"the metric '{own.shown(function)}' must take two values, what is expected and what is predicted."
         ) from error
-    higher = getattr(function, DIRECTION, True)
+    higher = getattr(function, DIRECTION, not name.endswith(LESS_IS_BETTER))
     if not isinstance(higher, bool):
         raise AutopeftError(f"{name}.{DIRECTION} must be True or False, not {brief(higher)}.")
     return OwnMetric(name, name, function, higher, ideal=None)

@@ -19,7 +19,9 @@ from click.testing import CliRunner, Result
 
 import autopeft
 from autopeft.cli import main
+from autopeft.cli.options import trusting
 from autopeft.errors import AutopeftError
+from autopeft.plan import Plan
 from autopeft.tasks import own
 from autopeft.trial import Status
 from tests.own import METRICS, TASK
@@ -188,6 +190,21 @@ def test_a_trained_model_says_whose_code_it_needs_and_loads_where_that_is_regist
     monkeypatch.setattr(own, "_named", {})
     autopeft.register(held)
     assert autopeft.load(winner).task == model.task
+
+
+def test_a_function_that_gives_no_score_is_told_before_anything_is_trained(place: Path) -> None:
+    paths = ("--model", place / "model", "--data", place / "reviews.csv", "--max-length", 16)
+    metric = ("--metric", f"{place}/my_metric.py:nothing")
+    told = run(place, "search", *paths, "--space", "quick", "--methods", "bitfit", *metric, *here(place))
+    assert told.exit_code == 2
+    assert "the metric 'my_metric.py:nothing' must give a number, or one for each row, not None." in told.stderr
+
+
+def test_after_an_interruption_code_of_ones_own_is_named_once_more() -> None:
+    plan = Plan("model", "data.csv", task="/a/my_task.py:MyTask", metric="my.metrics:far", objectives=("far", "memory"))
+    assert trusting(plan) == {"task": "/a/my_task.py:MyTask", "metric": "my.metrics:far"}
+    assert trusting(Plan("model", "data.csv", task="ner")) == {}
+    assert plan.objectives == ("score", "memory")
 
 
 def test_in_python_a_class_and_a_function_are_given_as_they_are(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

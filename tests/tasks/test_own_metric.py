@@ -13,7 +13,7 @@ from autopeft.space.candidate import Training
 from autopeft.tasks import own_metric as module
 from autopeft.tasks.base import Task
 from autopeft.tasks.metrics import ACCURACY, F1_MACRO, standard_error
-from autopeft.tasks.own import NotNamed, remember
+from autopeft.tasks.own import NotNamed, bring, remember
 from autopeft.tasks.own_metric import OwnMetric, answered, metric_of, own_metric
 from autopeft.tasks.text_classification import TextClassification
 from tests.tasks.test_base import WIDTH, batch, states, task  # noqa: F401 - a fixture
@@ -201,6 +201,13 @@ def test_a_function_of_something_else_is_refused_and_so_are_names_and_directions
     with pytest.raises(AutopeftError, match=r"odd\.greater_is_better must be True or False, not 'no'"):
         own_metric(odd)
     assert not own_metric(middle).higher_is_better
+
+
+def test_functions_of_scikit_learn_are_taken_in_their_direction():
+    kappa = own_metric(bring("sklearn.metrics:cohen_kappa_score", "metric"))
+    assert kappa.higher_is_better
+    assert 0.7 < kappa.of(words(300)) < 0.9
+    assert not own_metric(bring("sklearn.metrics:median_absolute_error", "metric")).higher_is_better
 
 
 def test_every_task_tells_what_is_expected_and_answered_in_the_same_terms(task: Task):  # noqa: F811
