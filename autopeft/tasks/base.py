@@ -1,7 +1,7 @@
 """The contract of a task: what is learned from a dataset, and everything that depends on it.
 
-A task is one file in this folder that defines a frozen dataclass with a `name`; `named.py` finds it there. It is plain
-values (classes, ranges), pickled to workers and written beside trained weights.
+A task is one file that defines a frozen dataclass with a `name`; `named.py` finds it in this folder, or where its user
+says that it is. It is plain values (classes, ranges), pickled to workers and written beside trained weights.
 """
 
 from abc import ABC, abstractmethod

@@ -21,8 +21,8 @@ from typing import Any
 from autopeft.errors import AutopeftError, unknown
 from autopeft.foreign import brief
 
-OWN = "autopeft"
-"""The package whose code is nobody's own."""
+_PACKAGE = __name__.partition(".")[0]
+"""Whose code is nobody's own."""
 _ENDING = ".py"
 
 _named: dict[str, Any] = {}
@@ -80,11 +80,13 @@ def rooted(reference: str) -> str:
 def require_own(reference: str, what: str) -> None:
     """Raises AutopeftError for a reference that leads nowhere; nothing of it is executed, but packages around it."""
     where, _, name = reference.rpartition(":")
+    if reference in _named:
+        return
     if not where or not name.isidentifier():
         raise AutopeftError(
             f"{what} {brief(reference)} names no code: write my_{what}.py:NAME, or package.module:NAME."
         )
-    if reference in _named or where in sys.modules:
+    if where in sys.modules:
         return
     text, file = (_text_of(Path(where)), where) if where.endswith(_ENDING) else _text_of_module(where, name, what)
     try:
@@ -115,6 +117,8 @@ def bring(reference: str, what: str) -> Any:
     if not hasattr(module, name):
         raise unknown(f"{what} in '{where}'", name, (each for each in vars(module) if not each.startswith("_")))
     found = getattr(module, name)
+    if not (inspect.isclass(found) or inspect.isroutine(found)):
+        raise AutopeftError(f"'{name}' in '{where}' is neither a class nor a function, but {brief(found)}.")
     _keep(reference, found)
     return found
 
@@ -149,7 +153,7 @@ def everything() -> Iterator[Any]:
 
 def is_of_user(thing: Any) -> bool:
     """Whether a class or function is a user's own."""
-    return str(thing.__module__).partition(".")[0] != OWN
+    return str(thing.__module__).partition(".")[0] != _PACKAGE
 
 
 def shown(thing: Any) -> str:

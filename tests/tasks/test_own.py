@@ -155,6 +155,23 @@ def test_what_a_task_lacks_is_told(lacking: str, said: str) -> None:
         own_task(_lacking(lacking))
 
 
+def test_a_name_of_something_else_than_code_is_answered(files: Path) -> None:
+    (files / "my_task.py").write_text("TwoNumbers = 5\n")
+    with pytest.raises(AutopeftError, match=r"'TwoNumbers' in .* is neither a class nor a function, but 5"):
+        own.bring("my_task.py:TwoNumbers", "task")
+    assert own.codes() == ()
+
+
+def test_a_class_inside_a_function_is_held_and_needs_no_file() -> None:
+    @dataclass(frozen=True)
+    class Inside(Named):
+        name: ClassVar = "inside"
+
+    reference = own.remember(own_task(Inside))
+    own.require_own(reference, "task")
+    assert own.bring(reference, "task") is Inside
+
+
 @dataclass(frozen=True)
 class Unreadable(TextRegression):
     """It has a field that no file can give back."""
