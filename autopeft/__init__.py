@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autopeft.artifacts import TrainedModel as TrainedModel
     from autopeft.artifacts import load as load
+    from autopeft.artifacts.registering import register as register
     from autopeft.costs.api import measure as measure
     from autopeft.costs.api import predict as predict
     from autopeft.costs.estimate import Estimate as Estimate
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from autopeft.errors import AutopeftError as AutopeftError
     from autopeft.methods.attached import attach as attach
     from autopeft.methods.registry import method as method
-    from autopeft.methods.saved import register as register
     from autopeft.plan import Budget as Budget
     from autopeft.plan import Plan as Plan
     from autopeft.plan import Resources as Resources
@@ -50,7 +50,7 @@ _WHERE = {
     "method": "autopeft.methods.registry:method",
     "open": "autopeft.search.search:open_search",
     "predict": "autopeft.costs.api:predict",
-    "register": "autopeft.methods.saved:register",
+    "register": "autopeft.artifacts.registering:register",
     "resume": "autopeft.search.search:resume",
     "search": "autopeft.search",
 }

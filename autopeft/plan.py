@@ -91,9 +91,9 @@ class Plan:
     separator: str | None = None
     """What stands between several labels in one cell, such as ','; ';' when not given."""
     task: str = "auto"
-    """The task type; guessed from the data when 'auto'."""
+    """The task type; guessed from the data when 'auto'; also your own, such as my_task.py:MyTask."""
     metric: str = "auto"
-    """What scores are: a metric of the task; its usual one when 'auto'."""
+    """What scores are: a metric of the task; its usual one when 'auto'; also your own, such as my_metric.py:score."""
     space: str = "default"
     """A named search space, or a folder of your own cards."""
     methods: tuple[str, ...] = ()
@@ -176,7 +176,7 @@ class Plan:
         """Calls the score `score` where it is called by its metric; who calls it accuracy wants that metric."""
         if self.metric == "auto" and ACCURACY.name in self.objectives:
             object.__setattr__(self, "metric", ACCURACY.name)
-        metric = ACCURACY.name if self.metric == "auto" else self.metric
+        metric = ACCURACY.name if self.metric == "auto" else self.metric.rpartition(":")[2]
         for name in self.objectives:
             if name not in (SCORE, metric, *COSTS):
                 raise unknown("objective", name, (SCORE, metric, *COSTS))

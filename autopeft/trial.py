@@ -17,7 +17,6 @@ from autopeft.errors import AutopeftError
 from autopeft.objectives import ACCURACY, SCORE, Objective, objectives_named, show
 from autopeft.plan import Plan
 from autopeft.space.candidate import Candidate
-from autopeft.tasks.metrics import standard_error
 
 
 @dataclass(frozen=True)
@@ -96,6 +95,11 @@ class Status(StrEnum):
     def came_to_nothing(self) -> bool:
         """Whether what has this status ended without a score: it failed, or was lost with its worker."""
         return self not in (Status.TRAINING, Status.FINISHED, Status.STOPPED)
+
+
+def standard_error(values: NDArray[np.float64]) -> float:
+    """Of a score, from its rows' values: how far it would lie off on as many other rows, as a standard deviation."""
+    return float(np.std(values) / np.sqrt(len(values)))
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,11 @@ class Trial:
     def error(self) -> float | None:
         """The score's standard error; None where there is no score, or nobody knows."""
         return self.curve[-1].error if self.curve and math.isfinite(self.curve[-1].error) else None
+
+    @property
+    def others(self) -> Mapping[str, float]:
+        """Further metrics at the last rung by name, which nothing is judged by; none before the first."""
+        return self.curve[-1].others if self.curve else {}
 
     def value(self, name: str) -> float:
         """The score, or a cost, by its name in code. Raises KeyError for a trial without score."""

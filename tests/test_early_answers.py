@@ -25,6 +25,16 @@ SLIPS = {
     "search --model org/model --data reviews.csv --space folder": "folder' holds no cards",
     "search --model org/model --data reviews.csv --methods lorra": "Did you mean 'lora'?",
     "search --model org/model --data reviews.csv --task text-clasification": "Did you mean 'text-classification'?",
+    "search --model org/model --data reviews.csv --task my_tsk.py:MyTask": "/my_task.py'?",
+    "search --model org/model --data reviews.csv --task my_task.py:MyTsk": "Did you mean 'MyTask'?",
+    "search --model org/model --data reviews.csv --task my_task.py": "names no code: write my_task.py:NAME",
+    "search --model org/model --data reviews.csv --task broken.py:MyTask": "broken.py' is no Python in line 2",
+    "search --model org/model --data reviews.csv --task mine.tasks:MyTask": "Python finds no module 'mine.tasks'",
+    "search --model org/model --data reviews.csv --metric my_task.py:scor": "Did you mean 'score'?",
+    "search --model org/model --data reviews.csv --metric score.py": "names no code: write my_metric.py:NAME",
+    "resume bare --task my_task.py:MyTask": "search 'bare' has the task 'auto'; for another one",
+    "confirm bare --metric my_task.py:score": "search 'bare' has the metric 'auto'; for another one",
+    "export bare 1 --to winner --task my_task.py:MyTask": "search 'bare' has the task 'auto'; for another one",
     "search --model org/model --data reviews.csv --sampler known": "Did you mean 'known_costs'?",
     "search --model org/model --data reviews.csv --objectives acuracy": "Did you mean 'accuracy'?",
     "search --model org/model --data reviews.csv --memory 8": "memory: 8 bytes? Write 8GiB.",
@@ -69,6 +79,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, st
     """Exit code, answer, and the heavy libraries imported so far, by what was typed; all in one process."""
     place = tmp_path_factory.mktemp("place")
     (place / "folder").mkdir()
+    (place / "my_task.py").write_text("import no_module\nclass MyTask: ...\ndef score(expected, predicted): ...\n")
+    (place / "broken.py").write_text("class MyTask:\nnothing\n")
     (place / "reviews.csv").write_text("text,label\nfine,good\n")
     with Repository(f"sqlite:///{place}/autopeft.db") as repository:
         repository.create(bare(trial(1)))

@@ -13,6 +13,7 @@ from autopeft.space.candidate import Candidate
 from autopeft.tasks.base import Task
 from autopeft.tasks.heads import POOLINGS
 from autopeft.tasks.named import read_task
+from autopeft.tasks.own import NotNamed
 from autopeft.training.precision import FLOAT32, PRECISIONS
 
 DESCRIPTION = "autopeft.json"
@@ -35,6 +36,8 @@ class Description:
     """The hub's commit of the backbone; None where there is none."""
     precision: str = FLOAT32
     """What forward passes were computed in when scores were measured: 'bfloat16' or 'float32'."""
+    metric: str = ""
+    """The file and name of what trials were judged by, where that is a function of the user's own; nothing needs it."""
 
 
 def read_description(folder: Path) -> tuple[Description, Candidate]:
@@ -47,6 +50,8 @@ def read_description(folder: Path) -> tuple[Description, Candidate]:
             raise ValueError("a later version of autopeft wrote it")
         candidate = Candidate.from_dict(said.pop("candidate"))
         description = Description(**{**said, "task": read_task(said["task"])})
+    except NotNamed as error:
+        raise NotNamed(f"'{file}': {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, AutopeftError) as error:
         raise AutopeftError(f"'{file}' is damaged: {error}.") from error
     for name, right, value in (
@@ -59,6 +64,7 @@ def read_description(folder: Path) -> tuple[Description, Candidate]:
         ("fingerprint", isinstance(description.fingerprint, str), description.fingerprint),
         ("revision", description.revision is None or _is_name(description.revision), description.revision),
         ("precision", description.precision in PRECISIONS, description.precision),
+        ("metric", isinstance(description.metric, str), description.metric),
         ("pooling", candidate.training.pooling in POOLINGS, candidate.training.pooling),
     ):
         if not right:

@@ -33,9 +33,9 @@ def load(
 
     >>> load("winner/").predict("a stirring, funny film")
 
-    It lies on `device`, as a rule the CPU. A method of your own must be known first: `autopeft.register`. Code that
-    comes with the backbone runs only with `trust_remote_code`. Warns where `model` holds other weights than those that
-    the method was trained on. Raises AutopeftError.
+    It lies on `device`, as a rule the CPU. A method or a task of your own must be known first: `autopeft.register`.
+    Code that comes with the backbone runs only with `trust_remote_code`. Warns where `model` holds other weights than
+    those that the method was trained on. Raises AutopeftError.
     """
     return load_trained(Path(folder), model, device, strict=model is None, trust_remote_code=trust_remote_code)
 

@@ -131,6 +131,7 @@ def tasks() -> None:
         say(f"  reads    {roles}\n  metrics  {', '.join(metric.name for metric in task.metrics)}\n")
     say("In brackets stand usual names of columns; those of others are given by --columns ROLE=NAME.")
     say("The first metric is the default, as a rule; --metric gives another.")
+    say("A task or a metric of your own is given by its file: --task my_task.py:MyTask, --metric my_metric.py:score.")
 
 
 @click.command()

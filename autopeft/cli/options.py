@@ -9,7 +9,9 @@ import click
 
 from autopeft.cli.printing import say
 from autopeft.objectives import SCORE, UNITS
-from autopeft.plan import SAMPLERS, Budget, Resources, field_docs
+from autopeft.plan import SAMPLERS, Budget, Plan, Resources, field_docs
+from autopeft.search.own_code import OWN
+from autopeft.tasks.own import is_own
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _SIZES = {
@@ -35,6 +37,8 @@ MOVED = {
     "model": "Where the model lies now, if elsewhere.",
     "data": "Where the data lies now, if elsewhere.",
     "space": "The folder of your own cards: where it lies now, and that code which they name may run.",
+    "task": "A task of your own once more, as in my_task.py:MyTask: where it lies now, and that it may run.",
+    "metric": "The same of a metric of your own, as in my_metric.py:score.",
 }
 trusting_option = click.option(
     "--trust-remote-code",
@@ -95,6 +99,12 @@ def given_of(options: Mapping[str, Any], kind: type) -> dict[str, Any]:
             say(f"--{old.replace('_', '-')} is called --{new} now.", err=True)
             given.setdefault(new, options[old])
     return given
+
+
+def trusting(plan: Plan) -> dict[str, Any]:
+    """What has to be said once more of the code that a plan names."""
+    own = {name: getattr(plan, name) for name in OWN if is_own(getattr(plan, name))}
+    return own | ({"trust_remote_code": True} if plan.trust_remote_code else {})
 
 
 def moved_options(*names: str) -> Callable[[Command], Command]:

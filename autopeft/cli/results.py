@@ -24,6 +24,7 @@ from autopeft.objectives import COSTS, SCORE, objective_named
 from autopeft.plan import Budget
 from autopeft.reports import DEFAULT, format_of, formats, render, require_format
 from autopeft.storage.urls import shown
+from autopeft.tasks.own import is_own
 
 if TYPE_CHECKING:
     from autopeft.search.search import Search
@@ -107,7 +108,8 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
         say("\nIts weights are gone; if the run folder was moved, say where by --folder.")
         return
     looked_in = ["--folder", folder] if folder else []
-    words = ["autopeft", "export", opened.name, str(chosen.number), "--to", "winner/", *looked_in]
+    task = ["--task", opened.plan.task] if is_own(opened.plan.task) else []
+    words = ["autopeft", "export", opened.name, str(chosen.number), "--to", "winner/", *task, *looked_in]
     say(f"\nExport it:  {shlex.join(words)}")
 
 
@@ -118,7 +120,7 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
 @click.option(
     "--merge", is_flag=True, help="Fold the method into the backbone's weights, where its mathematics allow it."
 )
-@moved_options("model", "space")
+@moved_options("model", "space", "task")
 @trusting_option
 @storage_option
 @folder_option
@@ -132,7 +134,8 @@ def export(name: str, trial: int, to: str, storage: str, folder: str | None, **o
         progress(IMPORTING)
         exported = opened.export(trial, to, **options)
     say(f"Trial {trial} of {name}: {exported.absolute()}\n\nLoad it in Python:\n")
-    say(f'  import autopeft\n\n  model = autopeft.load("{exported}")\n  model.predict([…])')
+    own = f'\n\n  autopeft.register("{opened.plan.task}")' if is_own(opened.plan.task) else ""
+    say(f'  import autopeft{own}\n\n  model = autopeft.load("{exported}")\n  model.predict([…])')
 
 
 @click.command("list")

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autopeft.cli.group import IN_VAIN, INTERRUPTED, TERMINATED
-from autopeft.cli.options import MOVED, given_of, moved_options, name_argument, options_of, trusting_option
+from autopeft.cli.options import (
+    MOVED,
+    given_of,
+    moved_options,
+    name_argument,
+    options_of,
+    trusting,
+    trusting_option,
+)
 from autopeft.cli.printing import say
 from autopeft.cli.results import most_recent, open_named
 from autopeft.plan import Budget, Plan, Resources
@@ -81,7 +89,7 @@ def _demo_paths(folder: str) -> dict[str, str]:
     "--trials", type=int, help="Go on until there are so many trials in all, also where the search had ended."
 )
 @click.option("--time", metavar="DURATION", help="Go on until the search took so long in all, such as 2h; likewise.")
-@moved_options("model", "data", "space")
+@moved_options(*MOVED)
 @trusting_option
 @options_of(Resources)
 def resume(name: str | None, trials: int | None, time: str | None, **options: Any) -> None:
@@ -105,7 +113,7 @@ def resume(name: str | None, trials: int | None, time: str | None, **options: An
 @click.command()
 @name_argument
 @click.option("--seeds", type=int, default=3, show_default=True, help="How many seeds to train each member with.")
-@moved_options("model", "data", "space")
+@moved_options(*MOVED)
 @trusting_option
 @options_of(Resources)
 def confirm(name: str | None, seeds: int, **options: Any) -> None:
@@ -154,8 +162,7 @@ def _watch(
     except KeyboardInterrupt:
         advice = "Nothing was trained yet."
         if begun:
-            trusting = {"trust_remote_code": True} if begun[0].plan.trust_remote_code else {}
-            options = {**more, **resources, **trusting}
+            options = {**more, **resources, **trusting(begun[0].plan)}
             advice = f"Go on with: {_command(again, begun[0].name, options)}{_hint(resources)}"
         say(f"Interrupted. {advice}", err=True)
         click.get_current_context().exit(TERMINATED if terminated else INTERRUPTED)

@@ -65,7 +65,9 @@ def register(what: _Registered) -> _Registered:
     elif isinstance(what, type) and issubclass(what, Method) and is_dataclass(what):
         _classes.add(what)
     else:
-        raise AutopeftError(f"{brief(what)} is neither a method's dataclass nor a folder of cards.")
+        raise AutopeftError(
+            f"{brief(what)} is neither a method's dataclass nor a folder of cards, a task's class or a metric."
+        )
     return what
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from autopeft.objectives import COSTS, SCORE, Objective, show
+from autopeft.reports.wording import beside
 from autopeft.sizes import show_bytes, show_milliseconds, show_seconds
 from autopeft.trial import Trial
 
@@ -40,6 +41,7 @@ def lines(trial: Trial, metric: Objective) -> Sequence[tuple[str, str]]:
     measured = trial.outcome.measured if trial.outcome else None
     facts = trial.outcome.facts if trial.outcome else {}
     said = [(metric.heading, metric.show_with(trial.value(SCORE), trial.error))]
+    said += beside(trial)
     for name, cost in COSTS.items():
         text, own = cost.show(trial.value(name)), getattr(measured, name, None)
         said.append((cost.heading, text if own is None else f"{text} (measured {cost.show(own)})"))

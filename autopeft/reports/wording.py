@@ -1,7 +1,9 @@
 """Candidates, values and moments as people read them; the same words in every report and in the live display."""
 
+import math
 from typing import Any
 
+from autopeft.sizes import show_number
 from autopeft.space.candidate import Candidate, Part
 from autopeft.trial import Trial
 
@@ -52,6 +54,11 @@ def describe_fully(candidate: Candidate) -> str:
     ]
     named = "" if _is_said_by_parts(candidate) else f"{candidate.name}: "
     return f"{named}{parts}; {', '.join(rest)}"
+
+
+def beside(trial: Trial) -> tuple[tuple[str, str], ...]:
+    """Further metrics of a trial, which nothing is judged by, with their values."""
+    return tuple((name, show_number(value)) for name, value in trial.others.items() if math.isfinite(value))
 
 
 def first_line(reason: str) -> str:

@@ -21,6 +21,7 @@ from ray.tune.search import Searcher
 
 from autopeft.search.actor import Actor
 from autopeft.search.allotment import allot, alone
+from autopeft.search.carried import carried
 from autopeft.search.ledger import Ledger, Worker
 from autopeft.search.leftovers import own_folder
 from autopeft.search.passing import Passing
@@ -46,6 +47,7 @@ def train_on_ray(
     share GPUs by their predicted memory; `device_memory` is the bytes of every GPU, by default those of the smallest
     GPU of this machine. Raises AutopeftError when workers cannot be had or cannot start.
     """
+    new_worker = carried(new_worker)
     with own_folder() as folder, insisted() as insist, running_ray(address, folder):
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         whole = allot(nodes, workers, gpus_per_trial)

@@ -17,6 +17,7 @@ from autopeft.search.sameness import BACKBONE, REVISION
 from autopeft.search.worker import Job
 from autopeft.space.candidate import Candidate
 from autopeft.space.space import Space
+from autopeft.tasks.own_metric import OwnMetric, metric_of
 from autopeft.trial import Baseline, Costs, SearchRecord
 
 _VERSIONED = ("autopeft", "torch", "transformers", "peft", "optuna", "ray")
@@ -50,9 +51,17 @@ def prepare(
     dataset = prepare_dataset(plan, folder, weights, say, known)
     fitted = prepare_space(space, plan, dataset, say, known)
     data, backbone = dataset.data, dataset.backbone
-    metric = data.task.metric(plan.metric)
+    metric = metric_of(data.task, plan.metric)
     baselines = prepare_baselines(dataset, fitted.space, metric, weights, say)
-    description = Description(plan.model, data.task, dataset.max_length, backbone.fingerprint, backbone.revision)
+    own = metric if isinstance(metric, OwnMetric) else None
+    description = Description(
+        plan.model,
+        data.task,
+        dataset.max_length,
+        backbone.fingerprint,
+        backbone.revision,
+        metric=own.shown if own else "",
+    )
     job = Job(
         dataset.model,
         description,
@@ -63,6 +72,7 @@ def prepare(
         data.test_fingerprint,
         plan.trust_remote_code,
         metric.name,
+        own,
     )
     facts = _facts(dataset, fitted.space)
     score = score_of(metric.name, metric.heading, metric.higher_is_better, metric.ideal)

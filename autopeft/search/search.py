@@ -21,6 +21,7 @@ from autopeft.objectives import SCORE
 from autopeft.plan import Budget, Plan, Resources
 from autopeft.search.confirm.lacking import outstanding
 from autopeft.search.limits import extended
+from autopeft.search.own_code import execute, named, require_named
 from autopeft.search.sameness import fact, require_trusted
 from autopeft.search.slips import require_names, require_places
 from autopeft.search.whereabouts import (
@@ -104,16 +105,19 @@ class Search:
         merge: bool = False,
         model: str | None = None,
         space: str | None = None,
+        task: Any = None,
         *,
         trust_remote_code: bool = False,
     ) -> Path:
         """Writes a trial's trained weights to a new folder, from where `autopeft.load` and, for peft's methods, peft
         read them. `model` and `space` are for what lies elsewhere now; `space` also trusts the code that your own cards
-        name, and `trust_remote_code` that of the model, each as the plan does.
+        name, `task` a task of your own, and `trust_remote_code` code of the model, each as the plan does.
 
         Raises AutopeftError.
         """
+        own = named({"task": task})
         require_trusted(self._record, trust_remote_code, space)
+        require_named(self._record, own)
         trial, model = self.trial(number), absolute(model or self.plan.model)
         require_there("model", model, self.name)
         require_model(model)
@@ -123,6 +127,7 @@ class Search:
 
             # What is written is loaded again, and a method of one's own is known by the cards of the space.
             trust(load_space(cards).cards)
+        execute(own)
         return trial.save(to, merge, model, trust_remote_code=trust_remote_code)
 
     def has_weights(self, number: int) -> bool:
@@ -137,12 +142,15 @@ class Search:
         model: str | None = None,
         data: str | None = None,
         space: str | None = None,
+        task: Any = None,
+        metric: Any = None,
         trust_remote_code: bool = False,
         **resources: Any,
     ) -> "Search":
         """Trains every member of the front again with further seeds, at full length, and lets each answer the test
         split once; goes on where an earlier call ended. `resources` are the fields of `Resources`; `model`, `data` and
-        `space` are for what lies elsewhere now; `trust_remote_code` says once more what the plan says.
+        `space` are for what lies elsewhere now; `task` and `metric` say once more which code of your own may run, and
+        `trust_remote_code` says of the model's what the plan says.
 
         Raises AutopeftError.
         """
@@ -154,7 +162,9 @@ class Search:
             record = repository.load(self.name)
             require_kept(record)
             require_trusted(record, trust_remote_code, space)
-            moved = {"model": model, "data": data, "space": space}
+            own = named({"task": task, "metric": metric})
+            require_named(record, own)
+            moved = {"model": model, "data": data, "space": space, **own}
             if not front(record.trials, record.objectives):
                 raise AutopeftError(f"search '{record.name}' has no front to confirm: no trial finished.")
             if not outstanding(record, seeds):
@@ -163,6 +173,7 @@ class Search:
             require_places(record.plan)
             tell = on_event or _nobody
             tell(IMPORTING)
+            execute(own)
             from autopeft.search.sitting import confirm
 
             confirm(record, seeds, where, repository, tell)
@@ -203,12 +214,13 @@ def search(
 
     >>> search(model="…", data="train.csv", budget=Budget(memory="8GiB"), trials=60)
 
-    Settings are the fields of `Plan` (unless a plan is given) and of `Resources`. Ctrl-C raises KeyboardInterrupt and
+    Settings are the fields of `Plan` (unless a plan is given) and of `Resources`; `task` may also be a class of your
+    own, and `metric` a function of expected and predicted values. Ctrl-C raises KeyboardInterrupt and
     leaves a search that `resume` goes on with. Raises AutopeftError.
     """
     of_resources = {each.name for each in fields(Resources)}
     resources = Resources(**{key: value for key, value in settings.items() if key in of_resources})
-    of_plan = {key: value for key, value in settings.items() if key not in of_resources}
+    of_plan = named({key: value for key, value in settings.items() if key not in of_resources})
     plan = rooted(Plan.from_dict(of_plan) if plan is None else replace(plan, **of_plan))
     require_names(plan)
     require_places(plan)
@@ -220,6 +232,7 @@ def search(
         record = SearchRecord(begun, plan, datetime.now(UTC), facts=facts)
         tell = on_event or _nobody
         tell(IMPORTING)
+        execute({"task": plan.task, "metric": plan.metric})
         from autopeft.search.sitting import run
 
         name = run(record, resources, repository, tell, new=True, named=name is not None)
@@ -235,6 +248,8 @@ def resume(
     model: str | None = None,
     data: str | None = None,
     space: str | None = None,
+    task: Any = None,
+    metric: Any = None,
     trust_remote_code: bool = False,
     **resources: Any,
 ) -> Search:
@@ -242,7 +257,8 @@ def resume(
 
     With `trials` or `time`, which count from the search's beginning, also with one that had reached its limits: the
     plan has these from now on. `resources` are the fields of `Resources`; `model`, `data` and `space` are for what lies
-    elsewhere now; `trust_remote_code` says once more what the plan says. Raises AutopeftError.
+    elsewhere now; `task` and `metric` say once more which code of your own may run, and `trust_remote_code` says of the
+    model's what the plan says. Raises AutopeftError.
     """
     where = Resources(**resources)
     with Repository(where.storage) as repository:
@@ -250,16 +266,20 @@ def resume(
         record = repository.load(name)
         require_kept(record)
         require_trusted(record, trust_remote_code, space)
+        own = named({"task": task, "metric": metric})
+        require_named(record, own)
         record = extended(record, trials, time)
         if record.ended is not None and not outstanding(record, record.plan.confirm):
             raise AutopeftError(
                 f"search '{name}' reached its limits already; see `autopeft report {name}`, or give it more by "
                 "--trials or --time."
             )
-        record = _sitting(record, {"model": model, "data": data, "space": space}, resources.get("folder"))
+        moved = {"model": model, "data": data, "space": space, **own}
+        record = _sitting(record, moved, resources.get("folder"))
         require_places(record.plan)
         tell = on_event or _nobody
         tell(IMPORTING)
+        execute(own)
         from autopeft.search.sitting import confirm, run
 
         if record.ended is None:

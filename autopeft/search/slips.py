@@ -6,8 +6,10 @@ from autopeft.backbone.place import require_model
 from autopeft.data.place import require_dataset
 from autopeft.errors import unknown
 from autopeft.plan import Plan
+from autopeft.search.own_code import require_code
 from autopeft.space.space import declared_space
 from autopeft.tasks.names import task_names
+from autopeft.tasks.own import is_own
 
 
 def require_places(plan: Plan) -> None:
@@ -18,8 +20,9 @@ def require_places(plan: Plan) -> None:
 
 
 def require_names(plan: Plan) -> None:
-    """Raises AutopeftError for a task or a method that there is not."""
+    """Raises AutopeftError for a task, a metric of one's own or a method that there is not."""
+    require_code(plan)
     names = task_names()
-    if plan.task not in ("auto", *names, *chain(*names.values())):
+    if not is_own(plan.task) and plan.task not in ("auto", *names, *chain(*names.values())):
         raise unknown("task", plan.task, ("auto", *names))
     declared_space(plan.space).only(plan.methods)

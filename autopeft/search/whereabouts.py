@@ -15,6 +15,7 @@ from typing import Any
 
 from autopeft.errors import AutopeftError
 from autopeft.plan import Plan, Resources
+from autopeft.tasks.own import rooted as with_root
 from autopeft.trial import SearchRecord, Trial
 
 DELETING = "deleting"
@@ -112,7 +113,7 @@ def require_there(what: str, place: str, search: str) -> None:
 def rooted(plan: Plan) -> Plan:
     """The plan with local paths made absolute, so that it means the same from anywhere."""
     places: dict[str, Any] = {name: absolute(getattr(plan, name)) for name in _MOVABLE}
-    return replace(plan, **places)
+    return replace(plan, **places, task=with_root(plan.task), metric=with_root(plan.metric))
 
 
 def absolute(place: str) -> str:

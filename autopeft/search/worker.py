@@ -30,6 +30,7 @@ from autopeft.search.device_errors import Fault, fault_of
 from autopeft.search.ledger import OUT_OF_MEMORY
 from autopeft.search.marks import clear_leftovers
 from autopeft.space.cards import Card
+from autopeft.tasks.own_metric import OwnMetric, answered
 from autopeft.training.batches import evaluated_at_once
 from autopeft.training.loop import Pace, TrainingFailed, set_up, train
 from autopeft.training.model import TaskModel
@@ -57,6 +58,8 @@ class Job:
     trust_remote_code: bool = False
     metric: str = "auto"
     """What trials are judged by; the task's default of `auto`."""
+    own_metric: OwnMetric | None = None
+    """The same, where it is none of the task's."""
 
     def __call__(self) -> "TrainingWorker":
         return TrainingWorker(self)
@@ -73,7 +76,8 @@ class TrainingWorker:
         self._train: Dataset = open_split(job.tokenized, "train")
         self._validation: Dataset = open_split(job.tokenized, "validation")
         self._task = job.description.task
-        self._metric = self._task.metric(job.metric)
+        self._metric = job.own_metric or self._task.metric(job.metric)
+        self._answered = answered(self._task) if self._metric.of_answers else None
         self.facts: Mapping[str, Any] = self._facts()
         self.spent = False
 
@@ -143,6 +147,7 @@ class TrainingWorker:
             seed=trial.seed,
             device=self._device,
             pace=pace,
+            answered=self._answered,
         )
 
     @contextmanager

@@ -1,7 +1,7 @@
 """The contract of a task: what is learned from a dataset, and everything that depends on it.
 
-A task is one file in this folder that defines a frozen dataclass with a `name`; `named.py` finds it there. It is plain
-values (classes, ranges), pickled to workers and written beside trained weights.
+A task is one file that defines a frozen dataclass with a `name`; `named.py` finds it in this folder, or where its user
+says that it is. It is plain values (classes, ranges), pickled to workers and written beside trained weights.
 """
 
 from abc import ABC, abstractmethod
@@ -26,6 +26,10 @@ from autopeft.space.candidate import Training
 from autopeft.space.parameters import Parameter
 from autopeft.tasks.heads import Batch, Head
 from autopeft.tasks.metrics import Metric
+from autopeft.tasks.own import is_of_user, shown
+
+CODE = "code"
+"""Under which the plain values of a task of one's own say where its code is."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,12 @@ class Task(ABC):
         """How sure the head is, for each part of its output. Raises AutopeftError where that cannot be told."""
         raise AutopeftError(f"a model of '{self.name}' gives no scores beside its answers.")
 
+    def compared(self, output: Tensor, batch: Batch) -> tuple[Sequence[Any], Sequence[Any]]:  # noqa: ARG002
+        """What is expected of each row, and what is answered, in the same terms: what a metric of one's own is called
+        with. Raises AutopeftError where the task does not tell.
+        """
+        raise AutopeftError(f"a task '{self.name}' does not tell what rows expect, so it takes no metric of one's own.")
+
     @property
     def default_metric(self) -> Metric:
         """The metric that such data asks for."""
@@ -163,8 +173,15 @@ class Task(ABC):
         return found[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; `named.read_task` reads them back."""
-        return {"name": self.name, **asdict(self)}
+        """Plain values; `named.read_task` reads them back. Of a task of one's own they say so."""
+        code = {CODE: shown(type(self))} if is_of_user(type(self)) else {}
+        return {"name": self.name, **code, **asdict(self)}
+
+    @classmethod
+    def unreadable(cls) -> Sequence[str]:
+        """Its fields that `from_dict` cannot read, by their types."""
+        types = get_type_hints(cls)
+        return [each.name for each in fields(cls) if types[each.name] not in _READ]
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
@@ -189,5 +206,30 @@ def _number(plain: Any) -> float:
     return float(plain)
 
 
-_READ = {tuple[str, ...]: _words, float: _number, Pixels: Pixels.from_dict}
+def _numbers(plain: Any) -> tuple[float, ...]:
+    if not isinstance(plain, list | tuple):
+        raise ValueError(f"a list of numbers is expected, not {brief(plain)}")
+    return tuple(map(_number, plain))
+
+
+def _whole(plain: Any) -> int:
+    if isinstance(plain, bool) or not isinstance(plain, int):
+        raise ValueError(f"a whole number is expected, not {brief(plain)}")
+    return plain
+
+
+def _word(plain: Any) -> str:
+    if not isinstance(plain, str):
+        raise ValueError(f"a text is expected, not {brief(plain)}")
+    return plain
+
+
+_READ = {
+    tuple[str, ...]: _words,
+    tuple[float, ...]: _numbers,
+    float: _number,
+    int: _whole,
+    str: _word,
+    Pixels: Pixels.from_dict,
+}
 """How a field of a task is read, by its type."""

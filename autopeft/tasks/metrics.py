@@ -9,9 +9,12 @@ correlation of ranks, is a `WholeMetric`.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from autopeft.trial import standard_error
 
 Array = NDArray[np.float64]
 
@@ -37,6 +40,9 @@ class Metric:
     higher_is_better: bool = True
     ideal: float | None = 1.0
     """The best score there is; None where there is no best."""
+
+    of_answers: ClassVar[bool] = False
+    """Whether it is no function of the head's statistics, but of what is expected of rows and what is answered."""
 
     def of(self, rows: Array) -> float:
         """The score of a split, from its rows' (rows, k) statistics."""
@@ -95,11 +101,6 @@ class WholeMetric(Metric):
         random, rows = np.random.default_rng(0), rows.astype(np.float64)
         drawn = [self.value(rows[random.integers(0, len(rows), len(rows))]) for _ in range(_RESAMPLES)]
         return float(np.std(drawn))
-
-
-def standard_error(values: Array) -> float:
-    """Of a score, from its rows' values: how far it would lie off on as many other rows, as a standard deviation."""
-    return float(np.std(values) / np.sqrt(len(values)))
 
 
 def _parts(sums: Array) -> tuple[float, Array, Array, Array]:

@@ -21,7 +21,7 @@ from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 from autopeft.space.candidate import Training
 from autopeft.tasks.classes import FEW, are_quantities, in_order, indices_of, name_of, notes_on, shares
-from autopeft.tasks.heads import Head, MultiLabelHead
+from autopeft.tasks.heads import Batch, Head, MultiLabelHead
 from autopeft.tasks.linear_probe import fit_each
 from autopeft.tasks.metrics import F1_MACRO_OF_ALL, F1_MICRO, SUBSET_ACCURACY
 from autopeft.tasks.texts import ROLE, TextTask
@@ -134,6 +134,10 @@ class MultiLabelClassification(TextTask):
         return [
             tuple(name for name, has in zip(self.classes, row, strict=True) if has) for row in (output > 0).tolist()
         ]
+
+    def compared(self, output: Tensor, batch: Batch) -> tuple[Sequence[tuple[str, ...]], Sequence[tuple[str, ...]]]:
+        """Tuples of classes."""
+        return self.answers(batch[LABELS], ()), self.answers(output, ())
 
     def scores(self, output: Tensor) -> Sequence[dict[str, float]]:
         """The probability of every class; they do not add up to 1."""

@@ -12,11 +12,11 @@ from torch.nn.functional import one_hot
 
 from autopeft.data.columns import Columns
 from autopeft.data.rows import Rows
-from autopeft.data.store import Column, Dataset
+from autopeft.data.store import LABELS, Column, Dataset
 from autopeft.space.candidate import Training
 from autopeft.tasks.base import Task
 from autopeft.tasks.classes import classes_of, indices_of, name_of, names_of, notes_on, shares
-from autopeft.tasks.heads import ClassificationHead, Head
+from autopeft.tasks.heads import Batch, ClassificationHead, Head
 from autopeft.tasks.linear_probe import fit_classes
 
 
@@ -63,6 +63,10 @@ class OneClass(Task, ABC):
 
     def answers(self, output: Tensor, inputs: Sequence[Any]) -> Sequence[str]:  # noqa: ARG002
         return [self.classes[each] for each in output.argmax(-1).tolist()]
+
+    def compared(self, output: Tensor, batch: Batch) -> tuple[Sequence[str], Sequence[str]]:
+        """Classes."""
+        return [self.classes[each] for each in batch[LABELS].tolist()], self.answers(output, ())
 
     def scores(self, output: Tensor) -> Sequence[dict[str, float]]:
         """The probability of every class."""

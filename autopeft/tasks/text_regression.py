@@ -16,12 +16,13 @@ from torch import Tensor
 from autopeft.data.columns import CATEGORY, LABELS, NUMBER, NUMBERS, Columns, Role, guess_columns
 from autopeft.data.numbers import number_in
 from autopeft.data.rows import Rows, is_missing, some_rows
+from autopeft.data.store import LABELS as TARGETS
 from autopeft.data.store import Dataset
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 from autopeft.space.candidate import Training
 from autopeft.tasks.classes import FEW, are_quantities, name_of
-from autopeft.tasks.heads import Head, RegressionHead
+from autopeft.tasks.heads import Batch, Head, RegressionHead
 from autopeft.tasks.linear_probe import fit_numbers
 from autopeft.tasks.metrics import MAE, PEARSON, R2, RMSE, SPEARMAN
 from autopeft.tasks.texts import ROLE, TextTask
@@ -126,6 +127,10 @@ class TextRegression(TextTask):
     def answers(self, output: Tensor, inputs: Sequence[Any]) -> Sequence[float]:  # noqa: ARG002
         """In the unit of the training data."""
         return [each * self.scale + self.mean for each in output[:, 0].tolist()]
+
+    def compared(self, output: Tensor, batch: Batch) -> tuple[Sequence[float], Sequence[float]]:
+        """Numbers."""
+        return self.answers(batch[TARGETS], ()), self.answers(output, ())
 
 
 def _numbers(frame: pd.DataFrame, column: str, split: str) -> np.ndarray:

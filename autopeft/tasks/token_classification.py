@@ -220,6 +220,16 @@ class TokenClassification(Task):
             for kind, first, last in entities(tags)
         ]
 
+    def compared(self, output: Tensor, batch: Batch) -> tuple[Sequence[list[str]], Sequence[list[str]]]:
+        """Lists of tags, of the words that the model gets to read."""
+        labels, best = batch[LABELS][:, : output.shape[1]].cpu(), output.argmax(-1).cpu()
+        seen = [row != NO_LABEL for row in labels]
+        expected, predicted = (
+            [[self.classes[tag] for tag in row[mask].tolist()] for row, mask in zip(tags, seen, strict=True)]
+            for tags in (labels, best)
+        )
+        return expected, predicted
+
     def scores(self, output: Any) -> Sequence[list[dict[str, float]]]:
         """For each word the probability of every tag."""
         return [[dict(zip(self.classes, word, strict=True)) for word in part.softmax(-1).tolist()] for part in output]

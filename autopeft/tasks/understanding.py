@@ -21,6 +21,7 @@ from autopeft.data.store import FORMAT, Dataset, kept
 from autopeft.errors import AutopeftError
 from autopeft.tasks.base import Task
 from autopeft.tasks.named import guess_task, task_named, tasks
+from autopeft.tasks.own import digest, is_of_user
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,15 @@ def encoded(data: TaskData, backbone: Backbone, max_length: int, folder: Path) -
 
     Raises AutopeftError for what the model cannot read.
     """
-    what = (FORMAT, data.task.name, data.fingerprint, data.test_fingerprint, data.task.key(backbone, max_length))
+    what: tuple[object, ...] = (
+        FORMAT,
+        data.task.name,
+        data.fingerprint,
+        data.test_fingerprint,
+        data.task.key(backbone, max_length),
+    )
+    if is_of_user(type(data.task)):
+        what = (*what, digest(type(data.task)))
     key = hashlib.sha256(" ".join(map(str, what)).encode()).hexdigest()[:24]
 
     def made() -> Mapping[str, Dataset]:

@@ -1,6 +1,6 @@
 """How good a model is on a split. Nothing is kept of a batch but what its rows add to the metrics."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,8 @@ from autopeft.training.model import TaskModel
 from autopeft.training.precision import forward
 from autopeft.trial import Answers
 
+Counted = Callable[[Tensor, Batch], Array]
+"""What a metric needs of each row of an output: rows first."""
 _ROWS = 256
 
 
@@ -29,37 +31,51 @@ class Evaluation:
     """Mean over what is to be learned."""
     statistics: Array
     """(rows, k) in the order of the split; metrics are functions of their sums."""
+    judged: Array
+    """What the metric needs of the rows: their statistics, as a rule."""
 
 
-def evaluate(model: TaskModel, data: Dataset, device: torch.device, tokens: int = MOST_TOKENS) -> Evaluation:
+def evaluate(
+    model: TaskModel,
+    data: Dataset,
+    device: torch.device,
+    tokens: int = MOST_TOKENS,
+    answered: Counted | None = None,
+) -> Evaluation:
     """The task's statistics of every row, and the mean loss; the model's mode is as before afterwards.
 
-    `tokens` is how many padded ones a batch may have.
+    `tokens` is how many padded ones a batch may have; `answered` gives what the metric needs, where that is something
+    else than statistics.
     """
     found: list[Array] = []
+    needed: list[Array] = []
     order: list[np.ndarray] = []
     loss, count = 0.0, 0
     for rows, batch, output in outputs(model, data, device, tokens=tokens):
         loss += float(model.head.loss(output, batch))
         count += int(model.head.count(batch))
         found.append(model.head.statistics(output, batch))
+        needed.append(answered(output, batch) if answered else found[-1])
         order.append(rows)
-    statistics = np.concatenate(found)
-    return Evaluation(loss / max(count, 1), statistics[np.argsort(np.concatenate(order))])
+    back = np.argsort(np.concatenate(order))
+    statistics, judged = (np.concatenate(each)[back] for each in (found, needed))
+    return Evaluation(loss / max(count, 1), statistics, judged)
 
 
-def judged(metric: Metric, statistics: Array) -> Answers:
-    """The score of a split, and what each row is worth, of the rows' (rows, k) statistics."""
-    return Answers.of(metric.of(statistics), metric.values(statistics))
+def judged(metric: Metric, rows: Array) -> Answers:
+    """The score of a split, and what each row is worth, of what the metric needs of the rows."""
+    return Answers.of(metric.of(rows), metric.values(rows))
 
 
-def constant_statistics(task: Task, train: Dataset, validation: Dataset, width: int) -> Array:
-    """(rows, k) of the best answer that is the same for all."""
+def constant_statistics(
+    task: Task, train: Dataset, validation: Dataset, width: int, answered: Counted | None = None
+) -> Array:
+    """What a metric needs of the best answer that is the same for all, row by row."""
     head, best = task.new_head(width, Training()), task.best_constant(train)
     found = []
     for start in range(0, len(validation), _ROWS):
         batch = validation.batch(np.arange(start, min(start + _ROWS, len(validation))))
-        found.append(head.statistics(head.constant(best, batch), batch))
+        found.append((answered or head.statistics)(head.constant(best, batch), batch))
     return np.concatenate(found)
 
 

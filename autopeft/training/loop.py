@@ -20,7 +20,7 @@ from autopeft.tasks.heads import Batch
 from autopeft.tasks.metrics import Metric
 from autopeft.training.batches import batches, cut, evaluated_at_once, varied
 from autopeft.training.checkpointing import checkpointing
-from autopeft.training.evaluation import evaluate, judged
+from autopeft.training.evaluation import Counted, evaluate, judged
 from autopeft.training.loss import loss_of, mean_loss
 from autopeft.training.model import TaskModel
 from autopeft.training.optimizer import learning_rate_factor, new_optimizer, parameter_groups
@@ -58,9 +58,11 @@ def train(
     device: torch.device,
     rungs: Sequence[float] = RUNGS,
     pace: Pace | None = None,
+    answered: Counted | None = None,
 ) -> Iterator[Rung]:
     """Trains to the candidate's end; yields a Rung at each fraction of the steps, and keeps `pace` until then.
-    `metrics` are kept beside the one that is judged.
+    `metrics` are kept beside the one that is judged; `answered` gives what that one needs, where it is something else
+    than statistics.
 
     Raises TrainingFailed.
     """
@@ -92,11 +94,12 @@ def train(
                 raise TrainingFailed(_diverged(step + 1, steps, candidate))
             if at_rung:
                 pace.seconds += time.perf_counter() - began
-                seen = evaluate(model, validation, device, evaluated_at_once(training, data.lengths))
+                tokens = evaluated_at_once(training, data.lengths)
+                seen = evaluate(model, validation, device, tokens, answered)
                 if not math.isfinite(seen.loss):
                     raise TrainingFailed(_diverged(step + 1, steps, candidate))
                 seconds += time.perf_counter() - began
-                pace.answers = judged(metric, seen.statistics)
+                pace.answers = judged(metric, seen.judged)
                 score, error = pace.answers.score, pace.answers.error
                 others = {each.name: each.of(seen.statistics) for each in metrics if each != metric}
                 yield Rung(step + 1, steps, score, error, total.item() / since, seconds, others)

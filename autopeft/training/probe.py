@@ -23,7 +23,7 @@ from autopeft.space.candidate import Training
 from autopeft.tasks.base import Task
 from autopeft.tasks.heads import Batch, Head
 from autopeft.tasks.metrics import Array
-from autopeft.training.evaluation import outputs
+from autopeft.training.evaluation import Counted, outputs
 from autopeft.training.model import Inputs, TaskModel, as_it_is
 
 MOST_ROWS = 10_000
@@ -77,6 +77,16 @@ def fit_probes(
         for number, pooling in enumerate(poolings):
             _write(probes[number % len(probes)], _file(folder, pooling))
     return {pooling: load_probe(folder, pooling) for pooling in poolings}
+
+
+def answered_by(
+    model: nn.Module, width: int, task: Task, validation: Dataset, probes: Mapping[str, Probe], answered: Counted
+) -> Sequence[Array]:
+    """What `answered` gives of each probe's output, row by row, in one more pass of the bare model."""
+    heads = [task.new_head(width, Training(pooling=pooling)) for pooling in probes]
+    for head, probe in zip(heads, probes.values(), strict=True):
+        probe.start(head)
+    return _statistics(model, heads, validation, next(model.parameters()).device, task.inputs, answered)
 
 
 def load_probe(folder: Path, pooling: str) -> Probe:
@@ -133,16 +143,21 @@ def _require_numbers(features: np.ndarray, rows: np.ndarray, of: int) -> None:
 
 @torch.no_grad()
 def _statistics(
-    model: nn.Module, heads: Sequence[Head], data: Dataset, device: torch.device, inputs: Inputs
+    model: nn.Module,
+    heads: Sequence[Head],
+    data: Dataset,
+    device: torch.device,
+    inputs: Inputs,
+    answered: Counted | None = None,
 ) -> Sequence[Array]:
-    """(rows, k) of each head, in the order of the rows."""
+    """(rows, k) of each head, or what `answered` gives of its output, in the order of the rows."""
     found: list[list[Array]] = [[] for _ in heads]
     order = []
     heads = [head.to(device) for head in heads]
     for rows, batch, states in _states(model, inputs, data, device, np.arange(len(data))):
         order.append(rows)
         for head, of_head in zip(heads, found, strict=True):
-            of_head.append(head.statistics(head(states, batch), batch))
+            of_head.append((answered or head.statistics)(head(states, batch), batch))
     back = np.argsort(np.concatenate(order))
     return [np.concatenate(of_head)[back] for of_head in found]
 

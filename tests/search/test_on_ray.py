@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import ray.cloudpickle
 from autopeft.errors import AutopeftError
 from autopeft.search.on_ray import train_on_ray
 from autopeft.search.running import running_ray
+from autopeft.tasks import own
 from autopeft.trial import Status, Trial
 from tests.search import toys
 from tests.search.toys import FaultyLedger, ToyLedger, ToyWorker, broken_worker, trial
@@ -53,6 +55,18 @@ def test_a_lost_worker_loses_one_trial_and_the_search_goes_on(does: str, status:
     assert why in ledger.outcomes[2][0].reason
     assert ledger.outcomes[3][0].reason == "fail"
     assert "\n" not in ledger.outcomes[2][0].reason
+
+
+def test_code_of_a_users_own_goes_to_workers_also_without_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own, "_named", {})
+    (tmp_path / "making.py").write_text("from functools import cache\n\n\n@cache\ndef make(kind):\n    return kind()\n")
+    make = own.bring(f"{tmp_path}/making.py:make", "metric")
+    (tmp_path / "making.py").unlink()
+    ledger = ToyLedger([trial(1)])
+    train_on_ray(ledger, partial(make, ToyWorker), workers=1)
+    assert ledger.statuses() == {1: [Status.FINISHED]}
 
 
 def test_a_trial_that_is_given_again_is_trained_also_when_it_was_the_last() -> None:

@@ -1,7 +1,8 @@
 """One row per trial and one column per objective and hyperparameter, for spreadsheets and data frames.
 
-Hyperparameters are named `method.setting` (`method#2.setting` for a method that a candidate holds twice); a cell is
-empty where a trial has no such value. Texts that a spreadsheet would take for formulas begin with an apostrophe.
+Hyperparameters are named `method.setting` (`method#2.setting` for a method that a candidate holds twice), and metrics
+beside the score `other.metric`; a cell is empty where a trial has no such value. Texts that a spreadsheet would take
+for formulas begin with an apostrophe.
 """
 
 import csv
@@ -17,6 +18,7 @@ from autopeft.reports.wording import first_line
 from autopeft.space.candidate import Candidate
 from autopeft.trial import SearchRecord, Trial
 
+_OTHER = "other."
 _MEASURED = ("set_up_seconds", "seconds_per_step", "examples_per_second", "latency", "latency_bare", "bytes_on_disk")
 """Facts of an outcome that are numbers."""
 _CONFIRMED = (
@@ -54,6 +56,7 @@ def render(record: SearchRecord) -> str:
         *COSTS,
         *(f"measured_{name}" for name in COSTS),
     ]
+    first += sorted({f"{_OTHER}{name}" for trial in record.trials for name in trial.others})
     first += [*_MEASURED, *_CONFIRMED, "seconds", "seed", "started", "finished", "reason"]
     settings = sorted({name for row in rows for name in row} - set(first))
     file = StringIO()
@@ -72,6 +75,7 @@ def _row(trial: Trial) -> dict[str, Any]:
         "method": trial.candidate.name,
         "score": _cell(trial.score),
         "error": _cell(trial.error),
+        **{f"{_OTHER}{name}": value for name, value in trial.others.items()},
         **{name: getattr(trial.predicted, name) for name in COSTS},
         **({f"measured_{name}": getattr(measured, name) for name in COSTS} if measured else {}),
         **({name: outcome.facts[name] for name in _MEASURED if name in outcome.facts} if outcome else {}),

@@ -32,7 +32,7 @@ from autopeft.reports.findings import (
 from autopeft.reports.format.json import plain
 from autopeft.reports.harmless import harmless
 from autopeft.reports.plots import plots
-from autopeft.reports.wording import describe_fully, plural, why
+from autopeft.reports.wording import beside, describe_fully, plural, why
 from autopeft.sizes import show_seconds
 from autopeft.trial import SearchRecord, Trial
 
@@ -119,10 +119,16 @@ def _front_row(found: Findings, trial: Trial, named: str) -> Mapping[str, Any]:
         "number": trial.number,
         "knee": found.knee is not None and trial.number == found.knee.number,
         "short": named,
-        "full": describe_fully(trial.candidate),
+        "full": _in_full(trial),
         "values": found.cells(trial),
         "seconds": show_seconds(trial.outcome.seconds) if trial.outcome else "-",
     }
+
+
+def _in_full(trial: Trial) -> str:
+    """Every setting, and what nothing is judged by."""
+    others = ", ".join(" ".join(each) for each in beside(trial))
+    return describe_fully(trial.candidate) + (f"; {others}" if others else "")
 
 
 def _confirmed(record: SearchRecord, found: Findings) -> Mapping[str, Any] | None:
@@ -152,7 +158,7 @@ def _trial_row(found: Findings, trial: Trial, named: str) -> Mapping[str, Any]:
         "status": trial.status.value,
         "front": any(member.number == trial.number for member in found.front),
         "short": named,
-        "full": describe_fully(trial.candidate),
+        "full": _in_full(trial),
         "cells": cells,
         "reason": why(trial) if outcome and outcome.reason else "",
     }

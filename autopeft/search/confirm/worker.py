@@ -61,4 +61,5 @@ class ConfirmingWorker(TrainingWorker):
         )
 
     def _answers(self, model: TaskModel, split: Dataset) -> Answers:
-        return judged(self._metric, evaluate(model, split, self._device).statistics)
+        seen = evaluate(model, split, self._device, answered=self._answered)
+        return judged(self._metric, seen.judged)

@@ -1,6 +1,7 @@
 """The last of three preparations: what needs no fine-tuning, and where heads may start."""
 
 from collections.abc import Callable, Mapping
+from math import inf, isfinite, nan
 from pathlib import Path
 
 import torch
@@ -11,8 +12,9 @@ from autopeft.search.preparing.shared import marked
 from autopeft.space.candidate import Training
 from autopeft.space.space import Space
 from autopeft.tasks.metrics import Array, Metric
+from autopeft.tasks.own_metric import NoScore, answered
 from autopeft.training.evaluation import constant_statistics, judged
-from autopeft.training.probe import fit_probes
+from autopeft.training.probe import answered_by, fit_probes
 from autopeft.trial import Baseline
 
 
@@ -28,14 +30,24 @@ def prepare_baselines(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     backbone.model.to(device)  # type: ignore[arg-type]
     fitted = fit_probes(backbone.model, backbone.sites.width, task, train, validation, _poolings(space), probes)
-    constant = _baseline(metric, constant_statistics(task, train, validation, backbone.sites.width))
-    probes_by_score = [_baseline(metric, probe.statistics, probe.seconds) for probe in fitted.values()]
-    best = max(probes_by_score, key=lambda each: each.score if metric.higher_is_better else -each.score)
+    needed, width = answered(task) if metric.of_answers else None, backbone.sites.width
+    constant = _baseline(metric, constant_statistics(task, train, validation, width, needed))
+    rows = [probe.statistics for probe in fitted.values()]
+    if needed:
+        rows = [*answered_by(backbone.model, width, task, validation, fitted, needed)]
+    probes_by_score = [
+        _baseline(metric, each, probe.seconds) for each, probe in zip(rows, fitted.values(), strict=True)
+    ]
+    sign = 1 if metric.higher_is_better else -1
+    best = max(probes_by_score, key=lambda each: sign * each.score if isfinite(each.score) else -inf)
     return {task.constant: constant, "linear probe": best}
 
 
-def _baseline(metric: Metric, statistics: Array, seconds: float | None = None) -> Baseline:
-    answers = judged(metric, statistics)
+def _baseline(metric: Metric, rows: Array, seconds: float | None = None) -> Baseline:
+    try:
+        answers = judged(metric, rows)
+    except NoScore:  # As of a correlation with what is the same for all.
+        return Baseline(nan, nan, seconds)
     return Baseline(answers.score, answers.error, seconds, answers)
 
 

@@ -1,0 +1,65 @@
+"""Code of the user's own that a search is made of, its task and its metric: named by him, and then executed.
+
+A database may come from a stranger, so what a record names is known already, or named once more.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from autopeft.errors import AutopeftError
+from autopeft.foreign import brief
+from autopeft.plan import Plan
+from autopeft.tasks.own import bring, is_own, known, name_in, remember, require_own
+from autopeft.trial import SearchRecord
+
+OWN = ("task", "metric")
+"""What of a plan may be code."""
+
+
+def named(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given for a plan, with references in the place of classes and functions. Raises AutopeftError."""
+    return {name: _reference(name, value) if name in OWN else value for name, value in given.items()}
+
+
+def require_code(plan: Plan) -> None:
+    """Raises AutopeftError for a reference that leads nowhere; executes nothing."""
+    for what in OWN:
+        if is_own(reference := getattr(plan, what)):
+            require_own(reference, what)
+
+
+def require_named(record: SearchRecord, given: Mapping[str, str | None]) -> None:
+    """Raises AutopeftError where a record names code that its user does not, and where he names another."""
+    for what, again in given.items():
+        reference = getattr(record.plan, what)
+        if again is None:
+            if is_own(reference):
+                known(reference, what)
+        elif is_own(again) and is_own(reference) and name_in(again) == name_in(reference):
+            require_own(again, what)
+        elif again != reference:
+            raise AutopeftError(
+                f"search '{record.name}' has the {what} {brief(name_in(reference), 100)}; for another one, such as "
+                f"{brief(again, 100)}, begin another search."
+            )
+
+
+def execute(given: Mapping[str, str | None]) -> None:
+    """Executes the code that the user names. Raises AutopeftError for code that fails, or is no task or metric."""
+    from autopeft.tasks.named import own_task
+    from autopeft.tasks.own_metric import own_metric
+
+    for what, check in (("task", own_task), ("metric", own_metric)):
+        if (reference := given.get(what)) is not None and is_own(reference):
+            check(bring(reference, what))
+
+
+def _reference(what: str, value: Any) -> Any:
+    """The reference of a class or function; a text as it is."""
+    if value is None or isinstance(value, str):
+        return value
+    from autopeft.tasks.named import own_task
+    from autopeft.tasks.own_metric import own_metric
+
+    (own_task if what == "task" else own_metric)(value)
+    return remember(value)

@@ -1,0 +1,177 @@
+"""A metric of a user's own: a function of what is expected and what is predicted, for all rows of a split at once.
+
+It returns one number, or one for each row, whose mean is the score. Of one number the error comes by bootstrap, always
+of the same draws, and so does what each row is worth: how the score follows the number of times that the row was drawn
+(B. Efron, JASA 109, 2014), in such units that their spread is the error. As the draws are the same for all models, the
+difference of two has the error of a paired bootstrap.
+"""
+
+import inspect
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from autopeft.errors import AutopeftError
+from autopeft.foreign import brief
+from autopeft.objectives import COSTS
+from autopeft.tasks import own
+from autopeft.tasks.base import Task
+from autopeft.tasks.heads import Batch
+from autopeft.tasks.metrics import Array, Metric
+
+DIRECTION = "greater_is_better"
+"""The function's attribute that says whether, called as scikit-learn and transformers do."""
+LESS_IS_BETTER = ("_error", "_loss", "_deviance")
+"""What the names of functions end in that are better where they are less, as in scikit-learn, if they do not say it."""
+DRAWS = 200
+"""How often the function is called for an error."""
+MOST_DRAWN = 5_000
+"""Rows that it is called with then, at most; the error of more follows from theirs."""
+
+
+_ROUNDING = 1e-9
+"""A direction of draws that is a smaller part of the largest is none."""
+
+
+class NoScore(AutopeftError):
+    """A metric has no value for these answers."""
+
+
+@dataclass(frozen=True)
+class OwnMetric(Metric):
+    """`value` is the user's function."""
+
+    of_answers: ClassVar = True
+
+    def of(self, rows: Array) -> float:
+        return float(np.mean(self._told(*_columns(rows))))
+
+    def values(self, rows: Array) -> Array:
+        expected, predicted = _columns(rows)
+        told = self._told(expected, predicted)
+        if told.ndim:
+            return told
+        draws, scores = self._drawn(expected, predicted)
+        if len(scores) < DRAWS / 2:
+            return np.full(len(rows), np.nan)
+        error = float(np.std(scores, ddof=1) * np.sqrt(len(draws[0]) / len(rows)))
+        follows = _followed(draws, scores - scores.mean(), len(rows))
+        spread = float(np.std(follows))
+        follows *= error * np.sqrt(len(rows)) / spread if spread > 0 else 0.0
+        values: Array = float(told) + follows - follows.mean()
+        return values
+
+    def _drawn(self, expected: Any, predicted: Any) -> tuple[list[np.ndarray], Array]:
+        """The rows of each draw, and (draws,) the scores; without draws that have none."""
+        random, count = np.random.default_rng(0), len(expected)
+        draws, scores = [], []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for _ in range(DRAWS):
+                drawn = random.integers(0, count, min(count, MOST_DRAWN))
+                try:
+                    scores.append(float(self._told(_taken(expected, drawn), _taken(predicted, drawn))))
+                except AutopeftError:  # A class may be missing among these rows, say.
+                    continue
+                draws.append(drawn)
+        return draws, np.array(scores)
+
+    def _told(self, expected: Any, predicted: Any) -> Array:
+        """What the function returns, () or (rows,). Raises AutopeftError for what is no score."""
+        try:
+            told: Any = self.value(expected, predicted)  # type: ignore[call-arg]
+        except Exception as error:
+            said = f"{type(error).__name__}: {brief(str(error), 200)[1:-1]}"
+            raise AutopeftError(f"the metric '{self.shown}' fails: {said}.") from error
+        try:
+            found = np.asarray(told)
+        except Exception:
+            found = np.empty(0, dtype=object)
+        if found.dtype.kind not in "biuf":
+            raise AutopeftError(
+                f"the metric '{self.shown}' must give a number, or one for each row, not {brief(told)}."
+            )
+        if found.shape not in ((), (len(expected),)):
+            raise AutopeftError(
+                f"the metric '{self.shown}' must give one number, or {len(expected):,}, one for each row, not "
+                f"an array of shape {found.shape}."
+            )
+        if not np.isfinite(found).all():
+            raise NoScore(f"the metric '{self.shown}' gives {brief(told)}, which is no score.")
+        return found.astype(np.float64)
+
+    @property
+    def shown(self) -> str:
+        """The name of its file and its own."""
+        return own.shown(self.value)
+
+
+def metric_of(task: Task, name: str) -> Metric:
+    """A task's metric by its name, or the one of one's own of this reference. Raises AutopeftError."""
+    return own_metric(own.known(name, "metric")) if own.is_own(name) else task.metric(name)
+
+
+def own_metric(function: Any) -> OwnMetric:
+    """A user's function as a metric. Raises AutopeftError for what can be none."""
+    name = getattr(function, "__name__", "")
+    if not inspect.isfunction(function) or not name.isidentifier():
+        raise AutopeftError(
+            f"a metric is a function with a name, of expected and predicted values, not {brief(function)}."
+        )
+    if name in COSTS:
+        raise AutopeftError(f"a metric cannot be called '{name}', which is a cost; give it another name.")
+    try:
+        inspect.signature(function).bind((), ())
+    except TypeError as error:
+        raise AutopeftError(
+            f"the metric '{own.shown(function)}' must take two values, what is expected and what is predicted."
+        ) from error
+    higher = getattr(function, DIRECTION, not name.endswith(LESS_IS_BETTER))
+    if not isinstance(higher, bool):
+        raise AutopeftError(f"{name}.{DIRECTION} must be True or False, not {brief(higher)}.")
+    return OwnMetric(name, name, function, higher, ideal=None)
+
+
+def answered(task: Task) -> Callable[[Tensor, Batch], Array]:
+    """Gives (rows, 2) of an output: what is expected of each row and what is answered, whatever they are."""
+
+    def pairs(output: Tensor, batch: Batch) -> Array:
+        found = np.empty((len(output), 2), dtype=object)
+        for row, both in enumerate(zip(*task.compared(output, batch), strict=True)):
+            found[row, 0], found[row, 1] = both
+        return found
+
+    return pairs
+
+
+def _followed(draws: Sequence[np.ndarray], scores: Array, count: int) -> Array:
+    """(rows,) how centred scores follow the times that each row is drawn. The draws are made orthogonal first, so that
+    the products of two models' are those of their scores, whatever functions of the rows these are.
+    """
+    from scipy.sparse import csr_array  # takes long, and other metrics need none
+
+    which = np.repeat(np.arange(len(draws)), [len(each) for each in draws])
+    rows = np.concatenate(draws)
+    times = csr_array((np.ones(len(rows)), (which, rows)), shape=(len(draws), count))
+    products = (times @ times.T).toarray()
+    products += products.mean() - products.mean(0) - products.mean(0)[:, None]
+    sizes, directions = np.linalg.eigh(products)
+    some = sizes > _ROUNDING * sizes.max()
+    weights = directions[:, some] @ ((scores @ directions[:, some]) / np.sqrt(sizes[some]))
+    found: Array = times.T @ weights
+    return found
+
+
+def _columns(rows: Array) -> tuple[Any, Any]:
+    """Expected and predicted: arrays of numbers or of words, lists of what holds several."""
+    expected, predicted = (column.tolist() for column in rows.T)
+    single = all(isinstance(each, str | int | float) for each in (*expected, *predicted))
+    return (np.array(expected), np.array(predicted)) if single else (expected, predicted)
+
+
+def _taken(values: Any, rows: np.ndarray) -> Any:
+    return values[rows] if isinstance(values, np.ndarray) else [values[row] for row in rows]
