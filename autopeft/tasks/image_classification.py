@@ -45,6 +45,8 @@ class ImageClassification(OneClass):
     metrics: ClassVar = (ACCURACY, F1_MACRO)
     noun: ClassVar = "image"
     reads: ClassVar = "pixel_values"
+    pipeline: ClassVar = name
+    auto_class: ClassVar = "AutoModelForImageClassification"
 
     @classmethod
     def fits(cls, frame: pd.DataFrame, given: Columns) -> bool:
@@ -65,6 +67,10 @@ class ImageClassification(OneClass):
         super().on(backbone)
         assert backbone.pixels is not None, "it reads images"
         return replace(self, pixels=backbone.pixels)
+
+    @property
+    def asks(self) -> tuple[str, str]:
+        return '"photo.jpg"', '"photo.jpg"'
 
     @classmethod
     def understand(cls, frame: pd.DataFrame, columns: Columns) -> tuple[Self, Sequence[str]]:
