@@ -29,6 +29,8 @@ _LONGEST = 80
 """Characters of what others named."""
 _MOST = 50
 """Classes that are listed."""
+_UNTOLD = (None, False, 0)
+"""Settings of a training that leave something out of play."""
 _TAG = re.compile(r"[A-Za-z0-9][\w.-]{0,60}")
 _HUB = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 _ESCAPED = re.compile("([{}])".format(re.escape("".join({*string.punctuation} - {*",-'()/%+= "}))))
@@ -54,7 +56,7 @@ def card(facts: Facts) -> str:
     parts = [
         f"---\n{yaml.safe_dump(_front_matter(facts), sort_keys=False, allow_unicode=True, width=1000)}---",
         f"# {_text(facts.candidate.name)} on {_text(backbone)}: {task.name}",
-        f"{_code(backbone)}, fine-tuned by {_code(facts.candidate.name)} for {task.name} with autopeft.",
+        f"Made of {_code(backbone)} by {_code(facts.candidate.name)} for {task.name}, with autopeft.",
         "## How to load it",
         *usage(facts.form, task, facts.kind, json.dumps(_loadable(_backbone(facts)), ensure_ascii=False)),
         *_section("Scores", _scores(facts.trial)),
@@ -144,7 +146,8 @@ def _settings(candidate: Candidate) -> Iterator[str]:
             yield f"  - {_code(name)}: {_code(_shown(value))}"
     yield "- training:"
     for each in fields(candidate.training):
-        yield f"  - {each.name.replace('_', ' ')}: {_code(_shown(getattr(candidate.training, each.name)))}"
+        if (value := getattr(candidate.training, each.name)) not in _UNTOLD:
+            yield f"  - {each.name.replace('_', ' ')}: {_code(_shown(value))}"
 
 
 def _costs(trial: Trial | None) -> Iterator[str]:

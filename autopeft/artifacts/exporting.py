@@ -76,7 +76,7 @@ def export(
         with _told_plainly(to):
             if onnx:
                 again = _write_onnx(temporary, trained, trial)
-            elif merge:
+            elif merge or description.backbone == MERGED:
                 facts = _write_merged(temporary, trained, facts)
             else:
                 facts = _write_method(artifact, temporary, trained, facts)
@@ -175,7 +175,7 @@ def _write_merged(to: Path, trained: TrainedModel, facts: Facts) -> Facts:
 
 def _write_onnx(to: Path, trained: TrainedModel, trial: Trial | None) -> TrainedModel:
     """What the file answers like."""
-    if trained.attached is not None and not trained.attached.remaining:
+    if trained.attached is None or not trained.attached.remaining:
         trained = _merged(trained)
     plan = trial.search.plan if trial and trial.search else None
     write_onnx(to, trained, (validation_inputs(plan) if plan else ()) or trained.task.samples(trained.backbone))
@@ -187,7 +187,8 @@ def _write_onnx(to: Path, trained: TrainedModel, trial: Trial | None) -> Trained
 
 def _merged(trained: TrainedModel) -> TrainedModel:
     """The same with the method in the backbone's weights. Raises CannotMerge."""
-    assert trained.attached is not None
+    if trained.attached is None:
+        return trained
     trained.attached.merge()
     description = replace(trained.description, backbone=MERGED, fingerprint="", revision=None)
     return TrainedModel(trained.backbone, None, trained.model.head, description)

@@ -17,14 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.export import Dim
 
 from autopeft.artifacts.trained import TrainedModel
 from autopeft.artifacts.whole import answers_of
 from autopeft.backbone.load import quietly
 from autopeft.data.store import MASK
 from autopeft.errors import AutopeftError
-from autopeft.foreign import brief
 from autopeft.plan import Plan
 from autopeft.tasks.understanding import understand
 from autopeft.training.model import TaskModel, as_it_is
@@ -36,6 +34,10 @@ _NEEDED = ("onnx", "onnxruntime", "onnxscript")
 _OPSET = 18
 _APART = 1e-3
 """By how much logits may differ, as a fraction of the largest of them, or of 1: other kernels round elsewhere."""
+_SHOWN = 200
+"""Characters of a reason that is not ours."""
+_MOST_BYTES = 1_900_000_000
+"""Of weights in one file, which cannot be larger than 2 GiB; more lie in another one beside it."""
 _MOST, _ROWS = 256, 16
 """Inputs by which answers are compared, at most, and at a time."""
 
@@ -63,7 +65,8 @@ def write_onnx(folder: Path, trained: TrainedModel, inputs: Sequence[Any]) -> No
         except OSError:
             raise
         except Exception as error:
-            reasons.append(brief(" ".join(str(error).split()) or type(error).__name__, 200).rstrip("."))
+            cause = error.__cause__ or error
+            reasons.append((" ".join(str(cause).split()) or type(cause).__name__)[:_SHOWN].rstrip("."))
             for each in folder.glob(f"{FILE}*"):
                 each.unlink()
     raise AutopeftError(f"this model cannot be written as ONNX: {reasons[0]}; by the earlier exporter: {reasons[1]}.")
@@ -102,19 +105,21 @@ class _Answering(nn.Module):
 
 
 def _export(file: Path, model: _Answering, given: tuple[Tensor, ...], newer: bool) -> None:
-    """Axes that are alike in all inputs of one dimension: rows, and for texts tokens."""
-    names = (LOGITS, PROBABILITIES)[: len(model(*given))]
+    """By torch's exporter, or by its earlier one. Inputs of two dimensions are texts."""
+    put_out = model(*given)
+    names = (LOGITS, PROBABILITIES)[: len(put_out)]
     axes = [{0: "batch", **({1: "sequence"} if each.ndim == 2 else {})} for each in given]
-    shapes = tuple(dict.fromkeys(each, Dim.DYNAMIC) for each in axes)
-    ways: Mapping[str, Any] = {"dynamo": True, "dynamic_shapes": (shapes,), "external_data": True, "report": False}
-    if not newer:
-        every = {0: "batch", **({1: "sequence"} if model(*given)[0].ndim == 3 else {})}
-        named = {**dict(zip(model.names, axes, strict=True)), **dict.fromkeys(names, every)}
-        ways = {"dynamo": False, "dynamic_axes": named}
+    if newer:
+        large = sum(each.numel() * each.element_size() for each in model.parameters()) > _MOST_BYTES
+        ways: dict[str, Any] = {"dynamic_shapes": (tuple(axes),), "external_data": large, "report": False}
+    else:
+        every = {0: "batch", **({1: "sequence"} if put_out[0].ndim == 3 else {})}
+        ways = {"dynamic_axes": {**dict(zip(model.names, axes, strict=True)), **dict.fromkeys(names, every)}}
     torch.onnx.export(
         model,
         given,
         str(file),
+        dynamo=newer,
         input_names=model.names,
         output_names=names,
         opset_version=_OPSET,

@@ -31,11 +31,7 @@ def usage(form: Form, task: Task, kind: str, base: str) -> Sequence[str]:
         return _onnx(task)
     ours, theirs = task.asks
     autopeft = _block("import autopeft", "", f'model = autopeft.load("{HERE}")', f"model.predict({ours})")
-    at = (
-        f"; where the backbone ({base}) lies elsewhere now, `model=` says so"
-        if form in (Form.METHOD, Form.PEFT)
-        else ""
-    )
+    at = "; where the backbone lies elsewhere now, `model=` says so" if form in (Form.METHOD, Form.PEFT) else ""
     said = [f"In autopeft, which gives answers{at}:", autopeft]
     if form is Form.WHOLE:
         options = ', aggregation_strategy="first"' if task.pipeline == "token-classification" else ""
@@ -68,9 +64,11 @@ def _onnx(task: Task) -> Sequence[str]:
     kind, name = ("AutoImageProcessor", "processor") if images else ("AutoTokenizer", "tokenizer")
     asked = 'Image.open("photo.jpg").convert("RGB")' if images else '["…"], padding=True, truncation=True'
     several = '["…"], ["…"], padding=True, truncation=True' if task.asks[0].startswith("(") else asked
-    outputs = "logits, probabilities" if task.output_names else "logits,"
+    outputs, said = "logits, probabilities", "`config.json` names the outputs (`id2label`)"
+    if not task.output_names:
+        outputs, said = "answers,", "its output `logits` is the number itself"
     return [
-        "In onnxruntime; `config.json` names the outputs (`id2label`):",
+        f"In onnxruntime; {said}:",
         _block(
             "import onnxruntime",
             *(["from PIL import Image"] if images else []),

@@ -50,7 +50,9 @@ def whole(trained: TrainedModel) -> Any:
     if getattr(model.config, "pad_token_id", None) is None and padding is not None:
         model.config.pad_token_id = padding  # By which decoders find the last token.
     pooler = getattr(own, "pooler", None)
-    adopted = pooler is not None and getattr(plain, "pooler", pooler) is None and not any(True for _ in pooler.parameters())
+    adopted = (
+        pooler is not None and getattr(plain, "pooler", pooler) is None and not any(True for _ in pooler.parameters())
+    )
     setattr(model, prefix, plain)
     if adopted:
         plain.pooler = pooler
