@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from autopeft.errors import AutopeftError
+from autopeft.errors import AutopeftError, require_extra
 from autopeft.objectives import ACCURACY, SCORE, Objective, objectives_named, show
 from autopeft.plan import Plan
 from autopeft.space.candidate import Candidate
@@ -218,6 +218,8 @@ class Trial:
                 f"the weights of trial {self.number} are gone: there is no folder '{folder}'; if the run folder lies "
                 "elsewhere now, say where by --folder."
             )
+        if onnx:
+            require_extra("onnx")
         from autopeft.artifacts import export, read_description
 
         _, candidate = read_description(folder)

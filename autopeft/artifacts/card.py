@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from autopeft.artifacts.description import Description
+from autopeft.artifacts.description import MERGED, Description
 from autopeft.artifacts.usage import Form, usage
 from autopeft.confirmed import Member, confirmed
 from autopeft.foreign import printable
@@ -194,7 +194,7 @@ def _record(trial: Trial | None) -> SearchRecord | None:
 def _backbone(facts: Facts) -> str:
     """Folder or hub name of the backbone; of what is merged already as the search knows it."""
     record, name = _record(facts.trial), facts.description.backbone
-    return name if name != "." or record is None else record.plan.model
+    return name if name != MERGED else record.plan.model if record else "model"
 
 
 def _on_hub(place: str) -> str:

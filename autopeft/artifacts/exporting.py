@@ -15,13 +15,13 @@ from torch import Tensor
 from autopeft.artifacts.card import CARD, Facts, card
 from autopeft.artifacts.description import MERGED, describe, read_description
 from autopeft.artifacts.loading import load_trained
-from autopeft.artifacts.onnx import require_onnx, validation_inputs, write_onnx
+from autopeft.artifacts.onnx import validation_inputs, write_onnx
 from autopeft.artifacts.saving import write_head
 from autopeft.artifacts.trained import TrainedModel
 from autopeft.artifacts.usage import Form
 from autopeft.artifacts.whole import compared, labelled, random_parts, read_whole, whole
 from autopeft.backbone.load import quietly
-from autopeft.errors import AutopeftError
+from autopeft.errors import AutopeftError, require_extra
 from autopeft.files import beside
 from autopeft.methods.saved import read_json
 from autopeft.training.precision import FLOAT32
@@ -56,10 +56,10 @@ def export(
     method's mathematics do not allow it.
     """
     artifact, to = Path(artifact), Path(to)
+    if onnx and merge:
+        raise AutopeftError("give merge or onnx, not both: in an ONNX file all is merged that merges.")
     if onnx:
-        if merge:
-            raise AutopeftError("give merge or onnx, not both: in an ONNX file all is merged that merges.")
-        require_onnx()
+        require_extra("onnx")
     if to.exists() and (not to.is_dir() or {each.name for each in to.iterdir()} - {_WRITING}):
         raise AutopeftError(f"'{to}' exists and is not an empty folder; give another one.")
     description, candidate = read_description(artifact)
@@ -83,15 +83,17 @@ def export(
             (temporary / CARD).write_text(card(facts), encoding="utf-8")
         del trained
         again = again or load_trained(temporary, None, None, True, trust_remote_code)
-        apart, least = [(_logits(again) - expected).abs().max().item()], max(1.0, expected.abs().max().item())
+        pairs = [(_logits(again), expected)]
         if facts.form is Form.WHOLE:
-            others = compared(read_whole(temporary, again), again, len(expected))
-            apart += [(found - output).abs().max().item() for found, output in others]
-        if not max(apart) <= least * (_APART if facts.form in (Form.METHOD, Form.PEFT) else _APART_MERGED):
-            raise AutopeftError(
-                f"'{artifact}' cannot be exported{' merged' * merge}: loaded again, its logits differ by "
-                f"{max(apart):.2g} from those of the trained method."
-            )
+            pairs += compared(read_whole(temporary, again), again, len(expected))
+        most = _APART if facts.form in (Form.METHOD, Form.PEFT) else _APART_MERGED
+        for found, right in pairs:
+            apart = (found - right).abs().max().item()
+            if not apart <= most * max(1.0, right.abs().max().item()):
+                raise AutopeftError(
+                    f"'{artifact}' cannot be exported{' merged' * merge}: loaded again, its logits differ by "
+                    f"{apart:.2g} from those of the trained method."
+                )
     return to
 
 

@@ -10,7 +10,6 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,6 @@ from autopeft.training.precision import FLOAT32
 
 FILE = "model.onnx"
 LOGITS, PROBABILITIES = "logits", "probabilities"
-_NEEDED = ("onnx", "onnxruntime", "onnxscript")
 _OPSET = 18
 _APART = 1e-3
 """By how much logits may differ, as a fraction of the largest of them, or of 1: other kernels round elsewhere."""
@@ -40,12 +38,6 @@ _MOST_BYTES = 1_900_000_000
 """Of weights in one file, which cannot be larger than 2 GiB; more lie in another one beside it."""
 _MOST, _ROWS = 256, 16
 """Inputs by which answers are compared, at most, and at a time."""
-
-
-def require_onnx() -> None:
-    """Raises AutopeftError where a library is missing."""
-    if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        raise AutopeftError(f"ONNX needs {' and '.join(missing)}: pip install 'autopeft[onnx]'.")
 
 
 def write_onnx(folder: Path, trained: TrainedModel, inputs: Sequence[Any]) -> None:

@@ -150,7 +150,7 @@ def _one(plain: nn.Module, width: int) -> Tensor | None:
     last: Any = norms[-1] if norms else None
     if last is None or last.bias is None:
         return None
-    back = 1 / last.weight.detach().double()
+    back: Tensor = 1 / last.weight.detach().double()
     return (back / (back * last.bias.detach().double()).sum()).float()
 
 

@@ -127,7 +127,7 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
 @storage_option
 @folder_option
 def export(name: str, trial: int, to: str, storage: str, folder: str | None, **options: Any) -> None:
-    """Write a trial's trained weights to a folder, with a model card that says how to load them."""
+    """Write a trial's trained weights to a folder, with a model card."""
     from autopeft.reports.progress import Progress
 
     opened = open_named(name, storage, folder)

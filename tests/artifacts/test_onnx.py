@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 
+from autopeft import errors
 from autopeft.artifacts import export, load, onnx
 from autopeft.errors import AutopeftError
 from autopeft.tasks.image_classification import ImageClassification
@@ -136,8 +137,7 @@ def test_the_earlier_exporter_is_asked_where_the_newer_one_fails_and_both_reason
 def test_what_cannot_be_had_is_answered_before_anything_is_loaded(tmp_path, monkeypatch):
     with pytest.raises(AutopeftError, match="give merge or onnx, not both"):
         export(tmp_path, tmp_path / "onnx", merge=True, onnx=True)
-    monkeypatch.setattr(
-        onnx, "find_spec", lambda name: None if name == "onnxscript" else importlib.util.find_spec(name)
-    )
-    with pytest.raises(AutopeftError, match=r"ONNX needs onnxscript: pip install 'autopeft\[onnx\]'\."):
+    known = importlib.util.find_spec
+    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == "onnxscript" else known(name))
+    with pytest.raises(AutopeftError, match=r"this needs onnxscript: pip install 'autopeft\[onnx\]'\."):
         export(tmp_path, tmp_path / "onnx", onnx=True)
