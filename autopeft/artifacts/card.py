@@ -55,8 +55,8 @@ def card(facts: Facts) -> str:
     backbone = _short(_backbone(facts))
     parts = [
         f"---\n{yaml.safe_dump(_front_matter(facts), sort_keys=False, allow_unicode=True, width=1000)}---",
-        f"# {_text(facts.candidate.name)} on {_text(backbone)}: {task.name}",
-        f"Made of {_code(backbone)} by {_code(facts.candidate.name)} for {task.name}, with autopeft.",
+        f"# {_text(facts.candidate.name)} on {_text(backbone)}: {_text(task.name)}",
+        f"Made of {_code(backbone)} by {_code(facts.candidate.name)} for {_text(task.name)}, with autopeft.",
         "## How to load it",
         *usage(facts.form, task, facts.kind, json.dumps(_loadable(_backbone(facts)), ensure_ascii=False)),
         *_section("Scores", _scores(facts.trial)),

@@ -135,7 +135,7 @@ def export(name: str, trial: int, to: str, storage: str, folder: str | None, **o
     with Progress() as progress:
         progress(IMPORTING)
         exported = opened.export(trial, to, **options)
-    say(f"Trial {trial} of {name}: {exported.absolute()}\n\n")
+    say(f"Trial {trial} of {name}: {exported.absolute()}\n")
     if options["onnx"]:
         say("How to ask it by onnxruntime stands in its README.md.")
         return

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime
@@ -12,6 +13,7 @@ import transformers
 from autopeft import errors
 from autopeft.artifacts import export, load, onnx
 from autopeft.errors import AutopeftError
+from autopeft.plan import Plan
 from autopeft.tasks.image_classification import ImageClassification
 from autopeft.tasks.text_classification import TextClassification
 from autopeft.tasks.text_regression import TextRegression
@@ -132,6 +134,15 @@ def test_the_earlier_exporter_is_asked_where_the_newer_one_fails_and_both_reason
         export(artifact, tmp_path / "onnx", onnx=True)
     assert [newer for _, _, newer in quick] == [True, False]
     assert not (tmp_path / "onnx").exists()
+
+
+def test_answers_are_compared_on_the_rows_that_the_search_judged_by(tmp_path):
+    for split, word in (("train", "seen"), ("validation", "held")):
+        rows = "".join(f"{word} {number},{'yes' if number % 2 else 'no'}\n" for number in range(6))
+        (tmp_path / f"{split}.csv").write_text(f"text,label\n{rows}")
+    plan = Plan("model", str(tmp_path))
+    assert onnx.validation_inputs(plan)[:2] == (("held 0",), ("held 1",))
+    assert onnx.validation_inputs(replace(plan, data=str(tmp_path / "gone"))) == ()
 
 
 def test_what_cannot_be_had_is_answered_before_anything_is_loaded(tmp_path, monkeypatch):
