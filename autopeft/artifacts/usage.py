@@ -37,7 +37,8 @@ def usage(form: Form, task: Task, kind: str, base: str) -> Sequence[str]:
         options = ', aggregation_strategy="first"' if task.pipeline == "token-classification" else ""
         every = ", top_k=None" if task.problem_type == "multi_label_classification" else ""
         called = [f'ask = pipeline("{task.pipeline}", model="{HERE}"{options}{every})', f"ask({theirs})"]
-        return [f"In transformers, as {kind}:", _block("from transformers import pipeline", "", *called), *said]
+        asking = _block("from transformers import pipeline", "", *called)
+        return [f"In transformers, as {kind}:", asking, *_on_pairs(task), *said]
     if form is Form.BACKBONE:
         plain = f'backbone = AutoModel.from_pretrained("{HERE}")'
         without = f" as {task.auto_class}" if task.auto_class else ""
@@ -79,7 +80,15 @@ def _onnx(task: Task) -> Sequence[str]:
             f'made = {name}({several}, return_tensors="np")',
             f"{outputs} = session.run(None, {{each.name: made[each.name] for each in session.get_inputs()}})",
         ),
+        *_on_pairs(task),
     ]
+
+
+def _on_pairs(task: Task) -> Sequence[str]:
+    """As `tasks.texts` encodes them."""
+    if not task.asks[0].startswith("("):
+        return ()
+    return ("If its tokenizer puts nothing between two texts, as GPT-2's, give them as one, joined by a line break.",)
 
 
 def _block(*lines: str) -> str:

@@ -150,8 +150,9 @@ def _one(plain: nn.Module, width: int) -> Tensor | None:
     last: Any = norms[-1] if norms else None
     if last is None or last.bias is None:
         return None
-    back: Tensor = 1 / last.weight.detach().double()
-    return (back / (back * last.bias.detach().double()).sum()).float()
+    back = 1 / last.weight.detach().double()
+    one: Tensor = (back / (back * last.bias.detach().double()).sum()).float()
+    return one
 
 
 def _places(trained: TrainedModel) -> int:
