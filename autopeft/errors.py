@@ -5,9 +5,12 @@ The command line prints them as one sentence with exit code 2; anything else tha
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 
 from autopeft.foreign import brief, printable
 
+EXTRAS = {"onnx": ("onnx", "onnxruntime", "onnxscript")}
+"""Libraries that only some requests need, by the name that pip installs them by."""
 _MOST = 1500
 """Characters of an answer; whatever a stranger's file makes longer than this is cut in the middle."""
 
@@ -37,3 +40,9 @@ def unknown(kind: str, value: str, known: Iterable[str]) -> AutopeftError:
     hint = f" Did you mean '{folded[close[0]]}'?" if close else ""
     shown = value if isinstance(value, str) and len(value) <= 200 else brief(value, 200)
     return AutopeftError(f"unknown {kind} '{shown}'.{hint} Known: {', '.join(names) or 'none'}.")
+
+
+def require_extra(name: str) -> None:
+    """Raises AutopeftError where libraries of an extra are missing; imports none of them."""
+    if missing := [library for library in EXTRAS[name] if find_spec(library) is None]:
+        raise AutopeftError(f"this needs {', '.join(missing)}: pip install 'autopeft[{name}]'.")

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from autopeft.errors import AutopeftError
+from autopeft.errors import AutopeftError, require_extra
 from autopeft.objectives import ACCURACY, SCORE, Objective, objectives_named, show
 from autopeft.plan import Plan
 from autopeft.space.candidate import Candidate
@@ -172,6 +172,8 @@ class Trial:
     finished: datetime | None = None
     alone: bool = False
     """It is to have a whole device to itself. Whoever gives it knows why; it is not remembered with the trial."""
+    search: "SearchRecord | None" = field(default=None, repr=False, compare=False)
+    """What is remembered of its search, for the model card. Whoever asks a search for a trial gets it, too."""
 
     def __repr__(self) -> str:
         costs = ", ".join(f"{name} {show(name, self.predicted.value(name))}" for name in ("memory", "trainable"))
@@ -202,12 +204,20 @@ class Trial:
         return self.predicted.value(name)
 
     def save(
-        self, to: str | Path, merge: bool = False, model: str | None = None, *, trust_remote_code: bool = False
+        self,
+        to: str | Path,
+        merge: bool = False,
+        model: str | None = None,
+        *,
+        onnx: bool = False,
+        trust_remote_code: bool = False,
     ) -> Path:
-        """Writes the trained weights to a new folder; `merge` folds the method into the backbone's weights; `model` is
+        """Writes the trained weights to a new folder, with a model card; `merge` folds the method into the backbone's
+        weights, as a class of transformers where one computes the same; `onnx` writes one ONNX file instead; `model` is
         where the backbone lies now, if elsewhere; `trust_remote_code` runs code that comes with the backbone.
 
-        `autopeft.load` reads it, and `peft.PeftModel.from_pretrained` where the method is peft's. Raises AutopeftError.
+        `autopeft.load` reads it (but for ONNX), and `peft.PeftModel.from_pretrained` where the method is peft's. Raises
+        AutopeftError.
         """
         if self.outcome is None or not self.outcome.artifact:
             raise AutopeftError(f"trial {self.number} has no trained weights: it is {self.status.value}.")
@@ -217,6 +227,8 @@ class Trial:
                 f"the weights of trial {self.number} are gone: there is no folder '{folder}'; if the run folder lies "
                 "elsewhere now, say where by --folder."
             )
+        if onnx:
+            require_extra("onnx")
         from autopeft.artifacts import export, read_description
 
         _, candidate = read_description(folder)
@@ -225,7 +237,7 @@ class Trial:
                 f"the weights in '{folder}' are not those of trial {self.number} ({self.candidate.name}): another "
                 "search wrote there since."
             )
-        return export(folder, to, merge, model, trust_remote_code=trust_remote_code)
+        return export(folder, to, merge, model, onnx=onnx, trial=self, trust_remote_code=trust_remote_code)
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,10 @@ def test_the_selected_trial_can_be_exported_and_loaded(place: Path) -> None:
 
     exported = run("export", "reviews", number, "--to", place / "winner", *where(place))
     assert f'model = autopeft.load("{place / "winner"}")' in exported.stdout
+    assert (
+        f"on validation data ({opened.record.facts['validation_rows']:,} rows)"
+        in (place / "winner" / "README.md").read_text()
+    )
     model = autopeft.load(place / "winner")
     assert set(model.predict(["the film was good", "the book was awful"])) <= {"positive", "negative"}
 
@@ -164,6 +168,7 @@ def test_limits_that_exclude_every_trial_are_answered(place: Path) -> None:
         (["resume", "reviews"], "reached its limits"),
         (["report", "review"], "reviews"),
         (["export", "reviews", "99", "--to", "nowhere"], "has no trial 99"),
+        (["export", "reviews", "1", "--to", "nowhere", "--merge", "--onnx"], "give merge or onnx, not both"),
         (["report", "--to", "no/such/folder/report.html"], "cannot write 'no/such/folder/report.html'"),
         (["report", "--to", "."], "'.' is a directory"),
         (["select", "--prefer", "sored"], "unknown objective 'sored'. Did you mean 'stored'?"),

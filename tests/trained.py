@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from autopeft.artifacts import Description, save_artifact
 from autopeft.backbone.load import load_backbone
 from autopeft.methods.attached import attach
 from autopeft.space.candidate import Candidate, Part, Training
+from autopeft.tasks.base import Task
 from autopeft.tasks.text_classification import TextClassification
 
 TEXTS = ["w7 w8 w9", "w20", "w30 w31 w32 w33 w34 w35 w36", "w50 w51"]
@@ -34,6 +36,24 @@ def artifact(folder: Path, backbone: Path, what: Sequence[str], pooling: str = "
         logits, pairs = trained.logits(TEXTS), of_pairs(trained).logits(PAIRS)
         save_artifact(folder, attached, head, description, candidate)
     return logits, pairs
+
+
+def of_task(
+    folder: Path, backbone: Path, task: Task, what: Sequence[str] = ("lora",), pooling: str = "mean", bias: bool = True
+) -> Path:
+    """The folder of a method and a head for any task, with values that training could have given."""
+    living = load_backbone(str(backbone))
+    generator = torch.Generator().manual_seed(4)
+    task = task.on(living)
+    candidate = Candidate("+".join(what), tuple(Part(each) for each in what), Training(pooling=pooling))
+    head: Any = task.new_head(living.sites.width, candidate.training)
+    with attach(living.model, what, living.sites) as attached, torch.no_grad():
+        for tensor in (*attached.parameters(), *head.parameters()):
+            tensor.add_(0.3 * torch.randn(tensor.shape, generator=generator))
+        head.bias.mul_(bias)
+        return save_artifact(
+            folder, attached, head, Description(str(backbone), task, 16, living.fingerprint), candidate
+        )
 
 
 def of_pairs(trained: autopeft.TrainedModel) -> autopeft.TrainedModel:

@@ -1,20 +1,31 @@
 """Trained methods to give away: copied, or merged into the backbone; loaded again and compared before they appear."""
 
+import copy
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import torch
+from torch import Tensor
+
+from autopeft.artifacts.card import CARD, Facts, card
 from autopeft.artifacts.description import MERGED, describe, read_description
 from autopeft.artifacts.loading import load_trained
+from autopeft.artifacts.onnx import validation_inputs, write_onnx
 from autopeft.artifacts.saving import write_head
 from autopeft.artifacts.trained import TrainedModel
+from autopeft.artifacts.usage import Form
+from autopeft.artifacts.whole import compared, labelled, random_parts, read_whole, whole
 from autopeft.backbone.load import quietly
-from autopeft.errors import AutopeftError
+from autopeft.errors import AutopeftError, require_extra
 from autopeft.files import beside
-from autopeft.space.candidate import Candidate
+from autopeft.methods.saved import read_json
 from autopeft.training.precision import FLOAT32
+from autopeft.trial import Trial
 
 _WRITING = ".autopeft.writing"
 _APART, _APART_MERGED = 1e-4, 1e-3
@@ -29,18 +40,26 @@ def export(
     merge: bool = False,
     model: str | None = None,
     *,
+    onnx: bool = False,
+    trial: Trial | None = None,
     trust_remote_code: bool = False,
 ) -> Path:
-    """Copies a trained method to a new folder; with `merge` the backbone with the method folded into its weights.
+    """Copies a trained method to a new folder; with `merge` the backbone with the method folded into its weights; with
+    `onnx` one ONNX file. Each comes with a model card, which tells of `trial`, too.
 
-    `model` is where the backbone lies now, if elsewhere: the new folder knows it there. transformers' `AutoModel` loads
-    a merged folder too. What was written is loaded again, and its logits of some texts are compared with those of the
+    `model` is where the backbone lies now, if elsewhere: the new folder knows it there. Where a class of transformers
+    computes what merged backbone and head do, a merged folder is of that class; else transformers' `AutoModel` loads
+    it, and no class with a head. What was written is loaded again, and its logits are compared with those of the
     trained method; the folder appears whole or not at all.
 
     Raises AutopeftError when the target holds something, cannot be written, or answers otherwise, CannotMerge when the
     method's mathematics do not allow it.
     """
     artifact, to = Path(artifact), Path(to)
+    if onnx and merge:
+        raise AutopeftError("give merge or onnx, not both: in an ONNX file all is merged that merges.")
+    if onnx:
+        require_extra("onnx")
     if to.exists() and (not to.is_dir() or {each.name for each in to.iterdir()} - {_WRITING}):
         raise AutopeftError(f"'{to}' exists and is not an empty folder; give another one.")
     description, candidate = read_description(artifact)
@@ -50,23 +69,31 @@ def export(
         model = None
     with _appearing(to) as temporary:
         trained = load_trained(artifact, model, None, True, trust_remote_code)
-        samples = description.task.samples(trained.backbone)
-        ((expected, _, _),) = trained.outputs(samples, len(samples), FLOAT32)
+        expected = _logits(trained)
+        description = replace(description, backbone=model or description.backbone)
+        again: TrainedModel | None = None
+        facts = Facts(description, candidate, Form.ONNX if onnx else Form.METHOD, trial=trial)
         with _told_plainly(to):
-            if merge:
-                _write_merged(temporary, trained, candidate)
+            if onnx:
+                again = _write_onnx(temporary, trained, trial)
+            elif merge or description.backbone == MERGED:
+                facts = _write_merged(temporary, trained, facts)
             else:
-                _copy(artifact, temporary)
-                describe(temporary, replace(description, backbone=model or description.backbone), candidate)
+                facts = _write_method(artifact, temporary, trained, facts)
+            (temporary / CARD).write_text(card(facts), encoding="utf-8")
         del trained
-        again = load_trained(temporary, None, None, True, trust_remote_code)
-        ((found, _, _),) = again.outputs(samples, len(samples), FLOAT32)
-        apart = (found - expected).abs().max().item()
-        if not apart <= (_APART_MERGED if merge else _APART) * max(1.0, expected.abs().max().item()):
-            raise AutopeftError(
-                f"'{artifact}' cannot be exported{' merged' * merge}: loaded again, its logits differ by {apart:.2g} "
-                "from those of the trained method."
-            )
+        again = again or load_trained(temporary, None, None, True, trust_remote_code)
+        pairs = [(_logits(again), expected)]
+        if facts.form is Form.WHOLE:
+            pairs += compared(read_whole(temporary, again), again, len(expected))
+        most = _APART if facts.form in (Form.METHOD, Form.PEFT) else _APART_MERGED
+        for found, right in pairs:
+            apart = (found - right).abs().max().item()
+            if not apart <= most * max(1.0, right.abs().max().item()):
+                raise AutopeftError(
+                    f"'{artifact}' cannot be exported{' merged' * merge}: loaded again, its logits differ by "
+                    f"{apart:.2g} from those of the trained method."
+                )
     return to
 
 
@@ -115,11 +142,77 @@ def _copy(artifact: Path, to: Path) -> None:
     shutil.copytree(artifact, to, dirs_exist_ok=True)
 
 
-def _write_merged(to: Path, trained: TrainedModel, candidate: Candidate) -> None:
-    assert trained.attached is not None
-    plain = trained.attached.merge()
-    description = replace(trained.description, backbone=MERGED, fingerprint="", revision=None)
+def _write_method(artifact: Path, to: Path, trained: TrainedModel, facts: Facts) -> Facts:
+    _copy(artifact, to)
+    describe(to, facts.description, facts.candidate)
+    # transformers, which would put a method of peft's on a model with a head of random values, looks for a model here.
+    _save_config(to, trained.backbone.model.config, trained)
+    config = to / "adapter_config.json"
+    if not config.is_file():
+        return facts
+    plain = read_json(config, f"'{artifact}' is damaged")
+    # By which peft's own classes with heads refuse it, too.
+    config.write_text(json.dumps({**plain, "task_type": "FEATURE_EXTRACTION"}, indent=2) + "\n", encoding="utf-8")
+    return replace(facts, form=Form.PEFT)
+
+
+def _write_merged(to: Path, trained: TrainedModel, facts: Facts) -> Facts:
+    merged = _merged(trained)
+    plain, task = merged.backbone.model, merged.task
+    model = whole(merged)
     with quietly():
-        plain.save_pretrained(to)  # type: ignore[operator]
-        trained.backbone.processor.save_pretrained(to)
-        write_head(to, trained.model.head, description, candidate)
+        if model is not None:
+            model.save_pretrained(to)
+        else:
+            # What transformers would make up is there, of no shape that any class has: it says so instead.
+            made_up = {name: torch.zeros(0) for name in random_parts(task, plain.config)}
+            plain.config = labelled(plain.config, task)
+            plain.save_pretrained(to, state_dict={**plain.state_dict(), **made_up})
+        _processor(merged).save_pretrained(to)
+        write_head(to, merged.model.head, merged.description, facts.candidate)
+    if model is None:
+        return replace(facts, form=Form.BACKBONE)
+    return replace(facts, form=Form.WHOLE, kind=type(model).__name__)
+
+
+def _write_onnx(to: Path, trained: TrainedModel, trial: Trial | None) -> TrainedModel:
+    """What the file answers like."""
+    if trained.attached is None or not trained.attached.remaining:
+        trained = _merged(trained)
+    plan = trial.search.plan if trial and trial.search else None
+    write_onnx(to, trained, (validation_inputs(plan) if plan else ()) or trained.task.samples(trained.backbone))
+    _save_config(to, trained.backbone.model.config, trained)
+    with quietly():
+        _processor(trained).save_pretrained(to)
+    return trained
+
+
+def _merged(trained: TrainedModel) -> TrainedModel:
+    """The same with the method in the backbone's weights. Raises CannotMerge."""
+    if trained.attached is None:
+        return trained
+    trained.attached.merge()
+    description = replace(trained.description, backbone=MERGED, fingerprint="", revision=None)
+    return TrainedModel(trained.backbone, None, trained.model.head, description)
+
+
+def _save_config(to: Path, config: Any, trained: TrainedModel) -> None:
+    named = labelled(config, trained.task)
+    named.architectures = [type(trained.backbone.model).__name__]
+    named.save_pretrained(to)
+
+
+def _processor(trained: TrainedModel) -> Any:
+    """The processor as others are to use it: it cuts and pads texts as they were cut and padded in training."""
+    processor: Any = copy.deepcopy(trained.backbone.processor)
+    if trained.task.reads == "input_ids":
+        processor.model_max_length = trained.longest
+        processor.padding_side = "right"
+    return processor
+
+
+def _logits(trained: TrainedModel) -> Tensor:
+    """Of some inputs, always the same."""
+    samples = trained.task.samples(trained.backbone)
+    ((output, _, _),) = trained.outputs(samples, len(samples), FLOAT32)
+    return output

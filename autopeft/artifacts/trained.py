@@ -54,6 +54,11 @@ class TrainedModel:
         """
         return self._answered(given, batch_size, lambda output, _: self.task.scores(output))
 
+    @property
+    def longest(self) -> int:
+        """Tokens that it reads of a text at most."""
+        return min(self.description.max_length, self.backbone.positions or self.description.max_length)
+
     @torch.inference_mode()
     def logits(self, given: Any, batch_size: int = 32) -> Any:
         """What the head puts out in fp32 for inputs as `predict` takes them: rows first, of one input without; a list
@@ -87,10 +92,9 @@ class TrainedModel:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise AutopeftError(f"batch_size must be at least 1, not {brief(batch_size)}.")
         device = next(self.model.parameters()).device
-        most = min(self.description.max_length, self.backbone.positions or self.description.max_length)
         for start in range(0, len(inputs), batch_size):
             some = inputs[start : start + batch_size]
-            data = Dataset(self.task.encoded(some, self.backbone, most), most)
+            data = Dataset(self.task.encoded(some, self.backbone, self.longest), self.longest)
             batch = data.batch(np.arange(len(some)))
             there = {name: tensor.to(device) for name, tensor in batch.items()}
             output = forward(self.model, there, device, precision).cpu()

@@ -118,14 +118,18 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
 @click.argument("trial", type=int)
 @click.option("--to", required=True, metavar="FOLDER", help="A new folder, or an empty one.")
 @click.option(
-    "--merge", is_flag=True, help="Fold the method into the backbone's weights, where its mathematics allow it."
+    "--merge",
+    is_flag=True,
+    help="Fold the method into the backbone's weights, where its mathematics allow it; with the head as a class of "
+    "transformers, ready for `pipeline`, where one computes the same.",
 )
+@click.option("--onnx", is_flag=True, help="Write one ONNX file with method, pooling and head instead.")
 @moved_options("model", "space", "task")
 @trusting_option
 @storage_option
 @folder_option
 def export(name: str, trial: int, to: str, storage: str, folder: str | None, **options: Any) -> None:
-    """Write a trial's trained weights to a folder."""
+    """Write a trial's trained weights to a folder, with a model card."""
     from autopeft.reports.progress import Progress
 
     opened = open_named(name, storage, folder)
@@ -133,7 +137,11 @@ def export(name: str, trial: int, to: str, storage: str, folder: str | None, **o
     with Progress() as progress:
         progress(IMPORTING)
         exported = opened.export(trial, to, **options)
-    say(f"Trial {trial} of {name}: {exported.absolute()}\n\nLoad it in Python:\n")
+    say(f"Trial {trial} of {name}: {exported.absolute()}\n")
+    if options["onnx"]:
+        say("How to ask it by onnxruntime stands in its README.md.")
+        return
+    say("Load it in Python:\n")
     own = f'\n\n  autopeft.register("{opened.plan.task}")' if is_own(opened.plan.task) else ""
     say(f'  import autopeft{own}\n\n  model = autopeft.load("{exported}")\n  model.predict([…])')
 

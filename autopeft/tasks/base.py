@@ -51,6 +51,12 @@ class Task(ABC):
     """The main input of the models that it is learned with."""
     settings: ClassVar[Mapping[str, Parameter | None]] = dict.fromkeys(("pooling", "head_start", "head_learning_rate"))
     """Those of a training's settings `OF_TASKS` that it has, and what they may be where a space does not say."""
+    pipeline: ClassVar[str] = ""
+    """The hub's tag and transformers' pipeline for it; empty where they have none."""
+    auto_class: ClassVar[str] = ""
+    """transformers' class of models with a head for it; empty where there is none."""
+    problem_type: ClassVar[str | None] = None
+    """What such a class calls it, where it has several losses."""
 
     @classmethod
     def fits(cls, frame: pd.DataFrame, given: Columns) -> bool:  # noqa: ARG003
@@ -74,6 +80,21 @@ class Task(ABC):
     def identity(self) -> str:
         """Tells what is learned from what else might be of the same rows; part of their hash."""
         return "\0".join(getattr(self, "classes", (self.name,)))
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What the outputs are called, in their order; empty where they have no names."""
+        return tuple(getattr(self, "classes", ()))
+
+    @property
+    def unit(self) -> tuple[float, float]:
+        """Scale and offset that turn the head's output into answers, where these are numbers."""
+        return 1.0, 0.0
+
+    @property
+    def asks(self) -> tuple[str, str]:
+        """One input in Python, as `asked` takes it, and as transformers' pipeline does."""
+        return '"…"', '"…"'
 
     @classmethod
     @abstractmethod
@@ -149,6 +170,10 @@ class Task(ABC):
     @abstractmethod
     def answers(self, output: Any, inputs: Sequence[Any]) -> Sequence[Any]:
         """What a person is told, for each of the inputs, of its part of the output."""
+
+    def probabilities(self, output: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Of what each output stands for; None where outputs are no logits."""
+        return None
 
     def scores(self, output: Any) -> Sequence[Any]:  # noqa: ARG002
         """How sure the head is, for each part of its output. Raises AutopeftError where that cannot be told."""

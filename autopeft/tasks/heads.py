@@ -199,7 +199,7 @@ def pool(states: Tensor, mask: Tensor | None, pooling: str) -> Tensor:
     if pooling == "mean":
         real = mask.unsqueeze(-1) != 0
         return states.masked_fill(~real, 0.0).sum(1) / real.sum(1).clamp(min=1)
-    rows = torch.arange(len(mask), device=mask.device)
+    rows = torch.arange(mask.shape[0], device=mask.device)
     if pooling == "first":
         return states[rows, mask.int().argmax(1)]
     return states[rows, mask.shape[1] - 1 - mask.flip(1).int().argmax(1)]

@@ -52,6 +52,8 @@ class ImageClassification(OneClass):
         "flip": Parameter(True, (False, True)),
         "shift": Parameter(0.0, (0.0, 0.0625, 0.125)),
     }
+    pipeline: ClassVar = name
+    auto_class: ClassVar = "AutoModelForImageClassification"
 
     @classmethod
     def fits(cls, frame: pd.DataFrame, given: Columns) -> bool:
@@ -72,6 +74,10 @@ class ImageClassification(OneClass):
         super().on(backbone)
         assert backbone.pixels is not None, "it reads images"
         return replace(self, pixels=backbone.pixels)
+
+    @property
+    def asks(self) -> tuple[str, str]:
+        return '"photo.jpg"', '"photo.jpg"'
 
     @classmethod
     def understand(cls, frame: pd.DataFrame, columns: Columns) -> tuple[Self, Sequence[str]]:

@@ -42,6 +42,7 @@ class MultiLabelClassification(TextTask):
     roles: ClassVar = {"labels": Role(CATEGORIES, LABEL_SETS, most=1000), "text": ROLE}
     metrics: ClassVar = (F1_MICRO, F1_MACRO_OF_ALL, SUBSET_ACCURACY)
     constant: ClassVar = "most frequent set"
+    problem_type: ClassVar = "multi_label_classification"
 
     @classmethod
     def fits(cls, frame: pd.DataFrame, given: Columns) -> bool:
@@ -141,4 +142,7 @@ class MultiLabelClassification(TextTask):
 
     def scores(self, output: Tensor) -> Sequence[dict[str, float]]:
         """The probability of every class; they do not add up to 1."""
-        return [dict(zip(self.classes, each, strict=True)) for each in output.sigmoid().tolist()]
+        return [dict(zip(self.classes, each, strict=True)) for each in self.probabilities(output).tolist()]
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        return output.sigmoid()

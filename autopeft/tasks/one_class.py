@@ -27,6 +27,7 @@ class OneClass(Task, ABC):
     """In the order of the outputs."""
 
     constant: ClassVar = "majority class"
+    problem_type: ClassVar = "single_label_classification"
 
     @staticmethod
     def named(frame: pd.DataFrame, columns: Columns) -> tuple[tuple[str, ...], Sequence[str]]:
@@ -70,4 +71,7 @@ class OneClass(Task, ABC):
 
     def scores(self, output: Tensor) -> Sequence[dict[str, float]]:
         """The probability of every class."""
-        return [dict(zip(self.classes, each, strict=True)) for each in output.softmax(-1).tolist()]
+        return [dict(zip(self.classes, each, strict=True)) for each in self.probabilities(output).tolist()]
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        return output.softmax(-1)

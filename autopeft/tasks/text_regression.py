@@ -45,6 +45,7 @@ class TextRegression(TextTask):
     roles: ClassVar = {"label": Role(NUMBER, NUMBERS), "text": ROLE}
     metrics: ClassVar = (PEARSON, RMSE, MAE, R2, SPEARMAN)
     constant: ClassVar = "mean"
+    problem_type: ClassVar = "regression"
     label_shape: ClassVar = (torch.float32, (1,))
 
     def __post_init__(self) -> None:
@@ -66,6 +67,10 @@ class TextRegression(TextTask):
     @classmethod
     def sized(cls, labels: int) -> Self:  # noqa: ARG003
         return cls(("text",), 0.0, 1.0)
+
+    @property
+    def unit(self) -> tuple[float, float]:
+        return self.scale, self.mean
 
     @property
     def identity(self) -> str:

@@ -40,6 +40,8 @@ class TextTask(Task, ABC):
     text: tuple[str, ...]
     """Their columns in the training data."""
 
+    pipeline: ClassVar = "text-classification"
+    auto_class: ClassVar = "AutoModelForSequenceClassification"
     label_shape: ClassVar[tuple[torch.dtype, tuple[int, ...]]] = (torch.long, ())
     """Of what is to be learned of one text."""
 
@@ -51,6 +53,10 @@ class TextTask(Task, ABC):
         require_columns(frame, columns, split)
         targets = self.targets(frame, columns, split)
         return Rows(texts(frame, columns["text"], split), Column(targets))
+
+    @property
+    def asks(self) -> tuple[str, str]:
+        return super().asks if len(self.text) < 2 else ('("…", "…")', '{"text": "…", "text_pair": "…"}')
 
     @abstractmethod
     def targets(self, frame: pd.DataFrame, columns: Columns, split: str) -> np.ndarray:

@@ -51,6 +51,8 @@ class TokenClassification(Task):
     metrics: ClassVar = (ENTITY_F1, ENTITY_PRECISION, ENTITY_RECALL, TOKEN_ACCURACY)
     constant: ClassVar = "most frequent tag"
     settings: ClassVar = dict.fromkeys(("head_start", "head_learning_rate"))
+    pipeline: ClassVar = name
+    auto_class: ClassVar = "AutoModelForTokenClassification"
 
     @classmethod
     def fits(cls, frame: pd.DataFrame, given: Columns) -> bool:
@@ -200,7 +202,7 @@ class TokenClassification(Task):
         (the mean probability of its tags) and, where a text was given, first character (`start`) and the one after
         the last (`end`). Where tags mark no entities, the tag of each word.
         """
-        return [self._answer(part.softmax(-1), each) for part, each in zip(output, inputs, strict=True)]
+        return [self._answer(self.probabilities(part), each) for part, each in zip(output, inputs, strict=True)]
 
     def _answer(self, probabilities: Tensor, asked: Asked) -> Any:
         scores, best = probabilities.max(-1)
@@ -232,7 +234,13 @@ class TokenClassification(Task):
 
     def scores(self, output: Any) -> Sequence[list[dict[str, float]]]:
         """For each word the probability of every tag."""
-        return [[dict(zip(self.classes, word, strict=True)) for word in part.softmax(-1).tolist()] for part in output]
+        return [
+            [dict(zip(self.classes, word, strict=True)) for word in self.probabilities(part).tolist()]
+            for part in output
+        ]
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        return output.softmax(-1)
 
 
 def _served(columns: Columns) -> tuple[str, str]:

@@ -53,11 +53,14 @@ class TaskModel(nn.Module):
         assert self.attached is not None, "a bare model is not trained"
         return self.attached
 
+    def read(self, batch: Batch) -> dict[str, Any]:
+        """What the model is called with of a batch that is padded on the right."""
+        given = self._inputs(batch).items()
+        return {name: each[:, : self._longest] for name, each in given if name not in self._without} | self._extra
+
     def forward(self, batch: Batch) -> Tensor:
         """The head's output for a batch that is padded on the right."""
-        given = self._inputs(batch).items()
-        inputs = {name: each[:, : self._longest] for name, each in given if name not in self._without}
-        states = self.model(**inputs, **self._extra).last_hidden_state[:, self.prepended :]
+        states = self.model(**self.read(batch)).last_hidden_state[:, self.prepended :]
         output: Tensor = self.head(states, batch)
         return output
 

@@ -86,6 +86,10 @@ def test_the_best_trial_under_limits_is_saved_and_loaded(
     best = search.select(trainable="10%", memory="1GiB")
     best.save(tmp_path / "winner")
     search.export(best.number, tmp_path / "again")
+    card = (tmp_path / "winner" / "README.md").read_text(encoding="utf-8")
+    assert "- accuracy on validation data (" in card
+    assert search.record.metric.show_with(best.score, best.error) in card
+    assert card == (tmp_path / "again" / "README.md").read_text(encoding="utf-8")
     texts = ["the film was good", "the book was awful"]
     winner, again = autopeft.load(tmp_path / "winner"), autopeft.load(tmp_path / "again")
     assert winner.logits(texts).equal(again.logits(texts))
