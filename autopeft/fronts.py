@@ -35,6 +35,30 @@ def front(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[Tri
     return tuple(sorted((earliest[point] for point in _undominated(earliest)), key=lambda trial: trial.number))
 
 
+def beaten(trials: Iterable[Trial], objectives: Sequence[Objective], score: Objective = ACCURACY) -> Mapping[int, int]:
+    """The numbers of the trials that nobody is ever recommended, each with that of one that is no worse in anything.
+
+    They are not on the front, and another one is no worse in the score and in all costs, predicted and measured: so
+    `select` prefers that, whatever the limits on these. More trials change nothing for one that is beaten.
+    """
+    trials = sorted(trials, key=lambda trial: trial.number)
+    points = {
+        trial.number: (*_point(trial, (score, *COSTS.values())), *(_held(trial, cost, {}) for cost in COSTS))
+        for trial in trials
+        if _counts(trial, (score,))
+    }
+    earliest: dict[Point, int] = {}
+    for number, point in points.items():
+        earliest.setdefault(point, number)
+    best = [(point, earliest[point]) for point in _undominated(earliest)]
+    kept = {number for _, number in best} | {trial.number for trial in front(trials, objectives)}
+    return {
+        number: next(better for other, better in best if all(map(le, other, point)))
+        for number, point in points.items()
+        if number not in kept
+    }
+
+
 def knee(trials: Iterable[Trial], objectives: Sequence[Objective]) -> Trial | None:
     """The best trade-off on the front of these trials; None when it is empty.
 

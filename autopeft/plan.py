@@ -26,6 +26,8 @@ from autopeft.sizes import Share, parse_wait
 
 SAMPLERS = found_in(Path(__file__).parent / "search" / "samplers")
 """Every sampler by name: the files of that folder, none of which is imported here."""
+KEPT = ("front", "all")
+"""Whose trained weights a search may keep."""
 _MOST = 1_000_000_000
 """Of whatever is counted; more is a slip, and some libraries cannot hold it."""
 
@@ -116,6 +118,8 @@ class Plan:
     """Seeds to train the front again with after the search, at full length; nothing else uses the test split."""
     warm_start: bool = False
     """Begin with what was best in past searches of this database on the same backbone, whatever their data."""
+    keep: str = "front"
+    """Which trained weights to keep: front, of trials that no other one beats in the score and in all costs, or all."""
     trust_remote_code: bool = False
     """Run program code that comes with the model, where transformers needs it; it may do anything on your machine."""
 
@@ -127,6 +131,7 @@ class Plan:
             "metric",
             "space",
             "sampler",
+            "keep",
             *(name for name in ("label", "separator") if getattr(self, name) is not None),
         ):
             object.__setattr__(self, name, _text(name, getattr(self, name)))
@@ -160,6 +165,8 @@ class Plan:
             raise AutopeftError(f"at most two text columns can be used, not {len(self.text)}: {', '.join(self.text)}.")
         if self.sampler not in SAMPLERS:
             raise unknown("sampler", self.sampler, SAMPLERS)
+        if self.keep not in KEPT:
+            raise AutopeftError(f"keep must be {' or '.join(KEPT)}, not '{_said(self.keep)}'.")
         self._name_objectives()
         if len(set(self.objectives)) != len(self.objectives) or not self.objectives:
             raise AutopeftError(f"objectives must be distinct and at least one, not '{','.join(self.objectives)}'.")

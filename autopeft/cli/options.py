@@ -9,7 +9,7 @@ import click
 
 from autopeft.cli.printing import say
 from autopeft.objectives import SCORE, UNITS
-from autopeft.plan import SAMPLERS, Budget, Resources, field_docs
+from autopeft.plan import KEPT, SAMPLERS, Budget, Resources, field_docs
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _SIZES = {
@@ -17,6 +17,7 @@ _SIZES = {
     "time": "DURATION",
     "timeout": "DURATION",
     "sampler": "|".join(SAMPLERS),
+    "keep": "|".join(KEPT),
     "columns": "ROLE=NAME[,…]",
 }
 """Options that the dataclasses read as text, and how to write them."""

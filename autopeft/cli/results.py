@@ -87,7 +87,7 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
     """Select the best trial of a search under limits. NAME is the most recent search when not given."""
     from autopeft.reports.costs import lines
     from autopeft.reports.findings import no_gain
-    from autopeft.reports.wording import describe_fully
+    from autopeft.reports.wording import capital, describe_fully
 
     opened = open_named(name, storage, folder)
     given = given_of(limits, Budget)
@@ -104,7 +104,8 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
     if said := no_gain(opened.record, chosen):
         say(f"\n{said}")
     if not opened.has_weights(chosen.number):
-        say("\nIts weights are gone; if the run folder was moved, say where by --folder.")
+        why = opened.why_deleted(chosen.number)
+        say(f"\n{capital(why) or 'Its weights are gone; if the run folder was moved, say where by --folder.'}")
         return
     looked_in = ["--folder", folder] if folder else []
     words = ["autopeft", "export", opened.name, str(chosen.number), "--to", "winner/", *looked_in]

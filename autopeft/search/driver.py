@@ -7,7 +7,7 @@ the `Ledger` protocol, from one thread.
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -40,8 +40,11 @@ class Driver:
         repository: Repository,
         tell: Callable[[Event], None],
         tickets: Mapping[int, int],
+        take_away_beaten: Callable[[Iterable[Trial]], None] = lambda _: None,
     ) -> None:
-        """`tickets` are the proposer's for the trials of `record` that are unfinished, by their numbers."""
+        """`tickets` are the proposer's for the trials of `record` that are unfinished, by their numbers;
+        `take_away_beaten` hears of all trials when one has finished, and removes weights that are not kept.
+        """
         self._name = record.name
         self._plan: Plan = record.plan
         self._objectives = record.objectives
@@ -54,6 +57,7 @@ class Driver:
         self._turned_away = Counter(record.turned_away)
         self._trials = {trial.number: trial for trial in record.trials if trial.outcome is not None}
         self._tickets = dict(tickets)
+        self._take_away_beaten = take_away_beaten
         self._unfinished = deque(trial for trial in record.trials if trial.outcome is None)
         self._next_number = 1 + max((trial.number for trial in record.trials), default=0)
         self._given = len(record.trials) - len(self._unfinished)
@@ -106,6 +110,8 @@ class Driver:
             allowed = min(budget or math.inf, _allowed(outcome.facts, predicted))
             self._correct(corrected(self._correction, predicted, allowed))
         self._repository.update(self._name, facts=self._facts)
+        if trial.status is Status.FINISHED:
+            self._take_away_beaten(self._trials.values())
         self._finder.tell(self._tickets.pop(number), trial)
         self._tell(TrialEnded(trial))
 

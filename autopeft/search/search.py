@@ -20,7 +20,8 @@ from autopeft.fronts import front, select
 from autopeft.objectives import SCORE
 from autopeft.plan import Budget, Plan, Resources
 from autopeft.search.confirm.lacking import outstanding
-from autopeft.search.limits import extended
+from autopeft.search.keeping import why_deleted
+from autopeft.search.limits import extended, require_once_more
 from autopeft.search.sameness import fact, require_trusted
 from autopeft.search.slips import require_names, require_places
 from autopeft.search.whereabouts import (
@@ -115,6 +116,8 @@ class Search:
         """
         require_trusted(self._record, trust_remote_code, space)
         trial, model = self.trial(number), absolute(model or self.plan.model)
+        if why := self.why_deleted(number):
+            raise AutopeftError(why)
         require_there("model", model, self.name)
         require_model(model)
         if Path(cards := space or self.plan.space).is_dir():
@@ -128,6 +131,10 @@ class Search:
     def has_weights(self, number: int) -> bool:
         """Whether the trained weights of a trial are there. Raises AutopeftError."""
         return has_weights(self.trial(number))
+
+    def why_deleted(self, number: int) -> str:
+        """Why a search deleted the weights of a trial, and what to do; empty where it did not. Raises AutopeftError."""
+        return why_deleted(self._record, self.trial(number))
 
     def confirm(
         self,
@@ -231,6 +238,7 @@ def resume(
     *,
     trials: int | None = None,
     time: str | float | None = None,
+    once_more: int | None = None,
     on_event: Callable[[Event], None] | None = None,
     model: str | None = None,
     data: str | None = None,
@@ -241,8 +249,10 @@ def resume(
     """Goes on with an interrupted search: finished trials are kept, unfinished ones are trained again.
 
     With `trials` or `time`, which count from the search's beginning, also with one that had reached its limits: the
-    plan has these from now on. `resources` are the fields of `Resources`; `model`, `data` and `space` are for what lies
-    elsewhere now; `trust_remote_code` says once more what the plan says. Raises AutopeftError.
+    plan has these from now on. With `once_more`, the number of a finished trial whose weights are gone, that one alone
+    is trained again, as it was, and its weights are kept. `resources` are the fields of `Resources`; `model`, `data`
+    and `space` are for what lies elsewhere now; `trust_remote_code` says once more what the plan says. Raises
+    AutopeftError.
     """
     where = Resources(**resources)
     with Repository(where.storage) as repository:
@@ -250,8 +260,10 @@ def resume(
         record = repository.load(name)
         require_kept(record)
         require_trusted(record, trust_remote_code, space)
+        if once_more is not None:
+            require_once_more(located(record, resources.get("folder")), once_more, trials, time)
         record = extended(record, trials, time)
-        if record.ended is not None and not outstanding(record, record.plan.confirm):
+        if once_more is None and record.ended is not None and not outstanding(record, record.plan.confirm):
             raise AutopeftError(
                 f"search '{name}' reached its limits already; see `autopeft report {name}`, or give it more by "
                 "--trials or --time."
@@ -260,9 +272,11 @@ def resume(
         require_places(record.plan)
         tell = on_event or _nobody
         tell(IMPORTING)
-        from autopeft.search.sitting import confirm, run
+        from autopeft.search.sitting import confirm, run, train_once_more
 
-        if record.ended is None:
+        if once_more is not None:
+            train_once_more(record, once_more, where, repository, tell)
+        elif record.ended is None:
             run(record, where, repository, tell, new=False)
         else:
             confirm(record, record.plan.confirm, where, repository, tell)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from autopeft.events import BaselinesKnown, Begun, Doing, Ended, Event
@@ -17,9 +18,11 @@ from autopeft.search.confirm.worker import Again
 from autopeft.search.driver import Driver
 from autopeft.search.finder import Finder, Predict
 from autopeft.search.here import train_here
+from autopeft.search.keeping import keeping, take_away_beaten
 from autopeft.search.ledger import Ledger, Worker
 from autopeft.search.leftovers import clear
 from autopeft.search.marks import mark, require_own
+from autopeft.search.once_more import OnceMore
 from autopeft.search.portfolio import portfolio
 from autopeft.search.preparation import Prepared, prepare
 from autopeft.search.proposer import Proposer
@@ -65,6 +68,7 @@ def run(
         before, record = record, teach(proposer, record, say)
         _remember(record, before, repository)
     mark(record, prepared.job.artifacts)
+    take_away_beaten(record, record.trials, prepared.job.artifacts)
     tickets = {trial.number: proposer.take_up(trial) for trial in record.trials if trial.outcome is None}
     tell(Begun(record))
     tell(BaselinesKnown(prepared.baselines))
@@ -76,7 +80,8 @@ def run(
 
     tell(Doing("predicting what known good candidates cost, and starting workers"))
     finder = Finder(proposer, prepared.predict, prepared.limits, ahead=resources.workers != 0)
-    driver = Driver(record, finder, repository, tell, tickets)
+    taking_away = partial(take_away_beaten, record, folder=prepared.job.artifacts)
+    driver = Driver(record, finder, repository, tell, tickets, taking_away)
     try:
         with closing(finder):
             finder.begin(known_good, least=len(past), tried=[trial.params for trial in record.trials])
@@ -147,6 +152,27 @@ def confirm(
     tell(Doing("starting workers"))
     try:
         _train(Confirmer(record, seeds, repository, tell), Again(prepared.job), resources)
+    except KeyboardInterrupt:
+        tell(Ended(repository.load(record.name), interrupted=True))
+        raise
+    tell(Ended(repository.load(record.name)))
+
+
+def train_once_more(
+    record: SearchRecord, number: int, resources: Resources, repository: Repository, tell: Callable[[Event], None]
+) -> None:
+    """Trains a finished trial again, whose weights are kept from now on."""
+    folder, *_ = run_folders(record, None)
+    require_own(record, folder / weights_folder(record))
+    prepared = prepare(record.plan, folder, weights_folder(record), _saying(tell), record)
+    mark(record, prepared.job.artifacts)
+    record = keeping(record, number)
+    _remember(record, record, repository)
+    tell(Begun(record))
+    tell(Doing("starting workers"))
+    (trial,) = (each for each in record.trials if each.number == number)
+    try:
+        _train(OnceMore(record.name, trial, repository, tell), prepared.job, resources)
     except KeyboardInterrupt:
         tell(Ended(repository.load(record.name), interrupted=True))
         raise

@@ -23,6 +23,7 @@ _FACTS: Mapping[str, Any] = {
     **dict.fromkeys(("backbone", "data_fingerprint"), str),
     **dict.fromkeys(("refused", "versions"), Mapping[str, str] | None),
     "seconds": float,
+    "kept": list[int],
     "pairs": list[list[str]],
     "warm_start": list[dict[str, Any]],
     "memory_correction": Mapping[str, float],

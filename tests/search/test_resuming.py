@@ -71,8 +71,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def options(place: Path, **more: object) -> dict[str, Any]:
     """Settings of a very small search."""
-    paths = {"model": str(place / "model"), "data": str(place / "reviews.csv")}
-    return {**paths, **where(place), "space": "quick", "methods": "bitfit", "max_length": 16, "trials": 1, **more}
+    paths = {"model": str(place / "model"), "data": str(place / "reviews.csv"), **where(place)}
+    plan = {"space": "quick", "methods": "bitfit", "max_length": 16, "trials": 1, "keep": "all"}
+    return {**paths, **plan, **more}
 
 
 def where(place: Path) -> dict[str, Any]:
