@@ -110,19 +110,21 @@ def select(trials: Iterable[Trial], budget: Budget, score: Objective = ACCURACY,
     if not counted:
         those = ", ".join(f"{count} {status}" for status, count in Counter(trial.status for trial in trials).items())
         raise AutopeftError(f"there is no trial to select: none finished with a score ({those or 'none began'}).")
-    limits = budget.limits()
-    if budget.latency is not None:
-        limits["latency"] = budget.latency
+    limits = {**budget.limits(), **budget.after_training()}
     if budget.score is not None:
-        if score.ideal is not None and score.sign * (budget.score - score.ideal) > 0:
-            best = f"{score.name} is at {'most' if score.higher_is_better else 'least'} {score.ideal:g}"
-            raise AutopeftError(f"{best}: no trial reaches {budget.score:g}; write it like 0.9 or 90%.")
-        limits[SCORE] = budget.score
+        require_reachable(budget.score, score)
     latency = latencies(trials)
     kept = [trial for trial in counted if not _excesses(trial, limits, score, latency)]
     if not kept:
         raise AutopeftError(_refusal(counted, limits, score, latency))
     return min(kept, key=lambda trial: (_point(trial, order), trial.number))
+
+
+def require_reachable(limit: float, score: Objective) -> None:
+    """Raises AutopeftError for a limit on the score that lies beyond the best value there is."""
+    if score.ideal is not None and score.sign * (limit - score.ideal) > 0:
+        best = f"{score.name} is at {'most' if score.higher_is_better else 'least'} {score.ideal:g}"
+        raise AutopeftError(f"{best}: no trial reaches {limit:g}; write it like 0.9 or 90%.")
 
 
 def _counts(trial: Trial, objectives: Sequence[Objective]) -> bool:

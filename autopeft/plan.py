@@ -46,7 +46,7 @@ class Budget(Limits):
     def __post_init__(self, accuracy_at_least: float | None) -> None:
         if accuracy_at_least is not None:
             warnings.warn("a budget's 'accuracy_at_least' is called 'score' now.", FutureWarning, stacklevel=3)
-            object.__setattr__(self, SCORE, accuracy_at_least)
+            object.__setattr__(self, SCORE, accuracy_at_least if self.score is None else self.score)
         for name, unit in UNITS.items():
             value = getattr(self, name)
             if value is not None:
@@ -59,6 +59,16 @@ class Budget(Limits):
                 if name == "latency" and parsed == 0:
                     raise AutopeftError("budget latency must be more than 0 seconds.")
                 object.__setattr__(self, name, parsed)
+
+    def after_training(self) -> dict[str, float]:
+        """Limits on what is known after training only, by name."""
+        named = {name: getattr(self, name) for name in ("latency", SCORE)}
+        return {name: limit for name, limit in named.items() if limit is not None}
+
+    def or_else(self, other: "Budget") -> "Budget":
+        """The same budget with the limits of another one on what is known after training only, where it has none."""
+        both: dict[str, Any] = {**other.after_training(), **self.after_training()}
+        return replace(self, **both)
 
     def resolved(self, backbone_parameters: int) -> "Budget":
         """The same budget with shares turned into numbers."""

@@ -20,7 +20,7 @@ from autopeft.cli.printing import say, table
 from autopeft.errors import AutopeftError
 from autopeft.events import IMPORTING
 from autopeft.foreign import printable
-from autopeft.objectives import COSTS, SCORE, objective_named
+from autopeft.objectives import COSTS, SCORE, UNITS, objective_named
 from autopeft.plan import Budget
 from autopeft.reports import DEFAULT, format_of, formats, render, require_format
 from autopeft.storage.urls import shown
@@ -95,8 +95,9 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
     metric = opened.record.metric
     preferred = objective_named(prefer, metric)
     most = "highest" if preferred.higher_is_better else "lowest"
-    among = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in given.items())
-    kept = f"of the finished trials that keep {among}" if given else "of all finished trials"
+    planned = {name: UNITS[name].show(limit) for name, limit in opened.plan.budget.after_training().items()}
+    among = ", ".join(f"{name} {limit}" for name, limit in {**planned, **given}.items())
+    kept = f"of the finished trials that keep {among}" if among else "of all finished trials"
     say(f"Trial {chosen.number} of {opened.name}: the {most} {preferred.heading} {kept}.\n")
     say(click.wrap_text(describe_fully(chosen.candidate), 100, "  ", "  ") + "\n")
     for what, value in lines(chosen, metric):

@@ -90,12 +90,12 @@ class Search:
         raise AutopeftError(f"search '{self.name}' has no trial {number}; it has {len(self.trials)}, numbered from 1.")
 
     def select(self, *, prefer: str = SCORE, **limits: Any) -> Trial:
-        """The best trial under limits such as `memory="6GiB", trainable=500_000, score=0.8`. The score may be
-        called by its metric.
+        """The best trial under limits such as `memory="6GiB", trainable=500_000, score=0.8`, and those of the plan on
+        latency and score where none are given. What is to be preferred may be called by its metric.
 
         Raises AutopeftError that says which limit excludes all, and what the nearest trial needs.
         """
-        budget = Budget(**limits).resolved(int(fact(self._record, "backbone_parameters")))
+        budget = Budget(**limits).or_else(self.plan.budget).resolved(int(fact(self._record, "backbone_parameters")))
         return select(self.trials, budget, self._record.metric, prefer=prefer)
 
     def export(

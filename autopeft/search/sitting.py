@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from autopeft.events import BaselinesKnown, Begun, Doing, Ended, Event
+from autopeft.fronts import require_reachable
 from autopeft.plan import Resources
 from autopeft.search.confirm.lacking import outstanding, require_same_test
 from autopeft.search.confirm.ledger import Confirmer
@@ -49,6 +50,8 @@ def run(
     require_own(record, folder / weights_folder(record))
     prepared = prepare(plan, folder, weights_folder(record), say, None if new else record)
     if new:
+        if plan.budget.score is not None:
+            require_reachable(plan.budget.score, prepared.metric)
         record = replace(
             record,
             facts={**prepared.facts, **record.facts},
