@@ -39,11 +39,10 @@ class Driver:
         finder: Finder,
         repository: Repository,
         tell: Callable[[Event], None],
-        tickets: Mapping[int, int],
         take_away_beaten: Callable[[Iterable[Trial]], None] = lambda _: None,
     ) -> None:
-        """`tickets` are the proposer's for the trials of `record` that are unfinished, by their numbers;
-        `take_away_beaten` hears of all trials when one has finished, and removes weights that are not kept.
+        """The finder awaits the trials of `record` that are unfinished. `take_away_beaten` hears of all trials when one
+        has finished, and removes weights that are not kept.
         """
         self._name = record.name
         self._plan: Plan = record.plan
@@ -56,7 +55,6 @@ class Driver:
         self._facts = dict(record.facts)
         self._turned_away = Counter(record.turned_away)
         self._trials = {trial.number: trial for trial in record.trials if trial.outcome is not None}
-        self._tickets = dict(tickets)
         self._take_away_beaten = take_away_beaten
         self._unfinished = deque(trial for trial in record.trials if trial.outcome is None)
         self._next_number = 1 + max((trial.number for trial in record.trials), default=0)
@@ -92,7 +90,7 @@ class Driver:
         self._trials[number] = trial = replace(trial, curve=(*trial.curve, rung))
         self._repository.record(self._name, trial)
         self.remember_time()
-        self._finder.reach(self._tickets[number], trial)
+        self._finder.reach(trial)
         self._tell(TrialReported(trial))
         return goes_on(trial, self._trials.values(), self._objectives)
 
@@ -112,7 +110,7 @@ class Driver:
         self._repository.update(self._name, facts=self._facts)
         if trial.status is Status.FINISHED:
             self._take_away_beaten(self._trials.values())
-        self._finder.tell(self._tickets.pop(number), trial)
+        self._finder.tell(trial)
         self._tell(TrialEnded(trial))
 
     def remember_time(self) -> None:
@@ -145,7 +143,7 @@ class Driver:
         self._repository.update(self._name, facts=self._facts)
         self._unfinished.appendleft(trial)
         self._given -= 1
-        self._finder.reach(self._tickets[number], trial)
+        self._finder.reach(trial)
         self._tell(GivenAgain(trial, reason))
 
     def _correct(self, correction: Correction) -> None:
@@ -159,7 +157,6 @@ class Driver:
             if seen.costs is not None and not seen.excess:
                 number = self._next_number
                 self._next_number += 1
-                self._tickets[number] = seen.proposal.ticket
                 seed = self._plan.seed * 100_003 + number
                 proposal = seen.proposal
                 return Trial(number, proposal.candidate, seen.costs, proposal.params, seed, started=datetime.now(UTC))

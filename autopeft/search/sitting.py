@@ -72,7 +72,9 @@ def run(
         _remember(record, before, repository)
     mark(record, prepared.job.artifacts)
     take_away_beaten(record, record.trials, prepared.job.artifacts)
-    tickets = {trial.number: proposer.take_up(trial) for trial in record.trials if trial.outcome is None}
+    for trial in record.trials:
+        if trial.outcome is None:
+            proposer.take_up(trial)
     tell(Begun(record))
     tell(BaselinesKnown(prepared.baselines))
     past = record.facts.get("warm_start", [])
@@ -84,7 +86,7 @@ def run(
     tell(Doing("predicting what known good candidates cost, and starting workers"))
     finder = Finder(proposer, prepared.predict, prepared.limits, ahead=resources.workers != 0)
     taking_away = partial(take_away_beaten, record, folder=prepared.job.artifacts)
-    driver = Driver(record, finder, repository, tell, tickets, taking_away)
+    driver = Driver(record, finder, repository, tell, taking_away)
     try:
         with closing(finder):
             finder.begin(known_good, least=len(past), tried=[trial.params for trial in record.trials])
