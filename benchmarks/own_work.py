@@ -37,13 +37,13 @@ MOST = 5.0
 """Seconds without Ray."""
 
 
-def where(folder: Path) -> dict[str, str]:
+def where(folder: Path) -> dict[str, Any]:
     return {"storage": f"sqlite:///{folder}/searches.db", "folder": str(folder / "runs")}
 
 
 def search(folder: Path, space: str) -> None:
     """Makes two searches: `ended`, and `begun`, which is interrupted."""
-    paths = {"model": str(demo_model()), "data": str(demo_data(folder / "demo")), **where(folder)}
+    paths: dict[str, Any] = {"model": str(demo_model()), "data": str(demo_data(folder / "demo")), **where(folder)}
     settings: dict[str, Any] = {"space": space, "max_length": 32, "trials": 3, "workers": 0, **SPACES[space]}
 
     def interrupt(event: Event) -> None:
