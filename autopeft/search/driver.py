@@ -113,6 +113,10 @@ class Driver:
         self._finder.tell(trial)
         self._tell(TrialEnded(trial))
 
+    def remember(self, fact: str, value: Any) -> None:
+        """A fact of the search, from any thread; it is written with what is written next."""
+        self._facts[fact] = value
+
     def remember_time(self) -> None:
         """A sitting that is interrupted or killed before a trial ends takes time, too."""
         self._facts["seconds"] = self.seconds

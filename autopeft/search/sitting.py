@@ -35,6 +35,9 @@ from autopeft.search.whereabouts import free_name, run_folders, weights_folder
 from autopeft.storage.repository import NameTaken, Repository
 from autopeft.trial import SearchRecord
 
+KNOWN_GOOD = "known_good"
+"""The name of a fact: draws of candidates to begin with, found once by many predictions."""
+
 
 def run(
     record: SearchRecord,
@@ -77,11 +80,15 @@ def run(
             proposer.take_up(trial)
     tell(Begun(record))
     tell(BaselinesKnown(prepared.baselines))
-    past = record.facts.get("warm_start", [])
+    past, remembered = record.facts.get("warm_start", []), record.facts.get(KNOWN_GOOD)
 
     def known_good(predict: Predict) -> list[Mapping[str, Any]]:
+        if remembered is not None and prepared.as_known:
+            return [*remembered]
         known = portfolio(prepared.space, predict, objectives, prepared.limits)
-        return [*past, *(each for each in known if each not in past)]
+        found = [*past, *(each for each in known if each not in past)]
+        driver.remember(KNOWN_GOOD, [dict(each) for each in found])
+        return found
 
     tell(Doing("predicting what known good candidates cost, and starting workers"))
     finder = Finder(proposer, prepared.predict, prepared.limits, ahead=resources.workers != 0)

@@ -25,7 +25,7 @@ _FACTS: Mapping[str, Any] = {
     "seconds": float,
     "kept": list[int],
     "pairs": list[list[str]],
-    "warm_start": list[dict[str, Any]],
+    **dict.fromkeys(("warm_start", "known_good"), list[dict[str, Any]]),
     "memory_correction": Mapping[str, float],
 }
 """What the facts of a search hold where something is reckoned with them; others are only shown, and may be anything."""

@@ -155,6 +155,23 @@ def test_weights_of_a_trial_that_is_trained_again_are_gone_before_it_has_new_one
     assert {path.name for path in folder.iterdir()} == {".autopeft-search", "0001"}
 
 
+def test_what_is_known_to_be_good_is_found_once(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = f"sqlite:///{tmp_path}/begun.db"
+    settings = options(place, methods="bitfit,ia3", storage=storage, folder=str(tmp_path), name="begun", trials=3)
+    with pytest.raises(KeyboardInterrupt):
+        autopeft.search(**settings, on_event=interrupt_at_the_second)
+    known = autopeft.open("begun", storage=storage).record.facts["known_good"]
+    assert {each["method"] for each in known} == {"ia3", "bitfit"}
+
+    def again(*_: object) -> None:
+        raise AssertionError("predicted again")
+
+    monkeypatch.setattr("autopeft.search.sitting.portfolio", again)
+    done = autopeft.resume("begun", **{name: settings[name] for name in where(place)})
+    assert [dict(trial.params) for trial in done.trials[:2]] == known
+    assert done.record.facts["known_good"] == known
+
+
 def test_names_that_are_found_for_two_searches_at_once_differ(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autopeft.search.search._stem", lambda _: "reviews-now")
     inner: list[autopeft.Search] = []
