@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopeft.fronts import front
-from autopeft.objectives import Objective, costs_of
+from autopeft.objectives import Objective, cost_names
 from autopeft.trial import Answers, Confirmation, SearchRecord, Status, Trial
 
 Array = NDArray[np.float64]
@@ -200,7 +200,7 @@ def _of_seeds(values: Sequence[Array], rng: np.random.Generator) -> Array:
 
 def probabilities_on_front(drawn: Array, trials: Sequence[Trial], objectives: Sequence[Objective]) -> Array:
     """(members,) how often no other member that costs no more is as good; costs are known exactly."""
-    costs = [[trial.value(name) for name in costs_of(objectives)] for trial in trials]
+    costs = [[trial.value(name) for name in cost_names(objectives)] for trial in trials]
     beaten = np.zeros(drawn.shape, dtype=bool)
     if any(each.is_score for each in objectives):
         for i, mine in enumerate(costs):

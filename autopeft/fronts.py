@@ -35,6 +35,30 @@ def front(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[Tri
     return tuple(sorted((earliest[point] for point in _undominated(earliest)), key=lambda trial: trial.number))
 
 
+def beaten(trials: Iterable[Trial], objectives: Sequence[Objective], score: Objective = ACCURACY) -> Mapping[int, int]:
+    """The numbers of the trials that nobody is ever recommended, each with that of one that is no worse in anything.
+
+    They are not on the front, and another one is no worse in the score and in all costs, predicted and measured: so
+    `select` prefers that, whatever the limits on these. More trials change nothing for one that is beaten.
+    """
+    trials = sorted(trials, key=lambda trial: trial.number)
+    points = {
+        trial.number: (*_point(trial, (score, *COSTS.values())), *(_held(trial, cost, {}) for cost in COSTS))
+        for trial in trials
+        if _counts(trial, (score,))
+    }
+    earliest: dict[Point, int] = {}
+    for number, point in points.items():
+        earliest.setdefault(point, number)
+    best = [(point, earliest[point]) for point in _undominated(earliest)]
+    kept = {number for _, number in best} | {trial.number for trial in front(trials, objectives)}
+    return {
+        number: next(better for other, better in best if all(map(le, other, point)))
+        for number, point in points.items()
+        if number not in kept
+    }
+
+
 def knee(trials: Iterable[Trial], objectives: Sequence[Objective]) -> Trial | None:
     """The best trade-off on the front of these trials; None when it is empty.
 
@@ -86,19 +110,21 @@ def select(trials: Iterable[Trial], budget: Budget, score: Objective = ACCURACY,
     if not counted:
         those = ", ".join(f"{count} {status}" for status, count in Counter(trial.status for trial in trials).items())
         raise AutopeftError(f"there is no trial to select: none finished with a score ({those or 'none began'}).")
-    limits = budget.limits()
-    if budget.latency is not None:
-        limits["latency"] = budget.latency
+    limits = {**budget.limits(), **budget.after_training()}
     if budget.score is not None:
-        if score.ideal is not None and score.sign * (budget.score - score.ideal) > 0:
-            best = f"{score.name} is at {'most' if score.higher_is_better else 'least'} {score.ideal:g}"
-            raise AutopeftError(f"{best}: no trial reaches {budget.score:g}; write it like 0.9 or 90%.")
-        limits[SCORE] = budget.score
+        require_reachable(budget.score, score)
     latency = latencies(trials)
     kept = [trial for trial in counted if not _excesses(trial, limits, score, latency)]
     if not kept:
         raise AutopeftError(_refusal(counted, limits, score, latency))
     return min(kept, key=lambda trial: (_point(trial, order), trial.number))
+
+
+def require_reachable(limit: float, score: Objective) -> None:
+    """Raises AutopeftError for a limit on the score that lies beyond the best value there is."""
+    if score.ideal is not None and score.sign * (limit - score.ideal) > 0:
+        best = f"{score.name} is at {'most' if score.higher_is_better else 'least'} {score.ideal:g}"
+        raise AutopeftError(f"{best}: no trial reaches {limit:g}; write it like 0.9 or 90%.")
 
 
 def _counts(trial: Trial, objectives: Sequence[Objective]) -> bool:

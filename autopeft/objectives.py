@@ -165,6 +165,6 @@ def show(name: str, value: float | None) -> str:
     return "-" if value is None or not math.isfinite(value) else UNITS[name].show(value)
 
 
-def costs_of(objectives: Iterable[Objective]) -> tuple[str, ...]:
+def cost_names(objectives: Iterable[Objective]) -> tuple[str, ...]:
     """The names of those that are costs."""
     return tuple(each.name for each in objectives if not each.is_score)

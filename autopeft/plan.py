@@ -26,6 +26,8 @@ from autopeft.sizes import Share, parse_wait
 
 SAMPLERS = found_in(Path(__file__).parent / "search" / "samplers")
 """Every sampler by name: the files of that folder, none of which is imported here."""
+KEPT = ("front", "all")
+"""Whose trained weights a search may keep."""
 _MOST = 1_000_000_000
 """Of whatever is counted; more is a slip, and some libraries cannot hold it."""
 
@@ -44,7 +46,7 @@ class Budget(Limits):
     def __post_init__(self, accuracy_at_least: float | None) -> None:
         if accuracy_at_least is not None:
             warnings.warn("a budget's 'accuracy_at_least' is called 'score' now.", FutureWarning, stacklevel=3)
-            object.__setattr__(self, SCORE, accuracy_at_least)
+            object.__setattr__(self, SCORE, accuracy_at_least if self.score is None else self.score)
         for name, unit in UNITS.items():
             value = getattr(self, name)
             if value is not None:
@@ -57,6 +59,16 @@ class Budget(Limits):
                 if name == "latency" and parsed == 0:
                     raise AutopeftError("budget latency must be more than 0 seconds.")
                 object.__setattr__(self, name, parsed)
+
+    def after_training(self) -> dict[str, float]:
+        """Limits on what is known after training only, by name."""
+        named = {name: getattr(self, name) for name in ("latency", SCORE)}
+        return {name: limit for name, limit in named.items() if limit is not None}
+
+    def or_else(self, other: "Budget") -> "Budget":
+        """The same budget with the limits of another one on what is known after training only, where it has none."""
+        both: dict[str, Any] = {**other.after_training(), **self.after_training()}
+        return replace(self, **both)
 
     def resolved(self, backbone_parameters: int) -> "Budget":
         """The same budget with shares turned into numbers."""
@@ -116,6 +128,8 @@ class Plan:
     """Seeds to train the front again with after the search, at full length; nothing else uses the test split."""
     warm_start: bool = False
     """Begin with what was best in past searches of this database on the same backbone, whatever their data."""
+    keep: str = "front"
+    """Which trained weights to keep: front, of trials that no other one beats in the score and in all costs, or all."""
     trust_remote_code: bool = False
     """Run program code that comes with the model, where transformers needs it; it may do anything on your machine."""
 
@@ -127,6 +141,7 @@ class Plan:
             "metric",
             "space",
             "sampler",
+            "keep",
             *(name for name in ("label", "separator") if getattr(self, name) is not None),
         ):
             object.__setattr__(self, name, _text(name, getattr(self, name)))
@@ -160,6 +175,8 @@ class Plan:
             raise AutopeftError(f"at most two text columns can be used, not {len(self.text)}: {', '.join(self.text)}.")
         if self.sampler not in SAMPLERS:
             raise unknown("sampler", self.sampler, SAMPLERS)
+        if self.keep not in KEPT:
+            raise AutopeftError(f"keep must be {' or '.join(KEPT)}, not '{_said(self.keep)}'.")
         self._name_objectives()
         if len(set(self.objectives)) != len(self.objectives) or not self.objectives:
             raise AutopeftError(f"objectives must be distinct and at least one, not '{','.join(self.objectives)}'.")

@@ -225,7 +225,8 @@ class Trial:
         if not folder.is_dir():
             raise AutopeftError(
                 f"the weights of trial {self.number} are gone: there is no folder '{folder}'; if the run folder lies "
-                "elsewhere now, say where by --folder."
+                "elsewhere now, say where by --folder. Those of beaten trials a search deletes, unless it is told to "
+                "keep all."
             )
         if onnx:
             require_extra("onnx")

@@ -44,8 +44,8 @@ from transformers.utils import logging
 
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.load import Skeleton, load_skeleton
-from autopeft.costs.look import with_looks
-from autopeft.costs.measure import measure_batch, measure_evaluation, measure_looks
+from autopeft.costs.calibration import costs_of_training
+from autopeft.costs.measure import measure_batch, measure_calibrations, measure_evaluation
 from autopeft.costs.meter import WEIGHTS
 from autopeft.costs.predict import Predictor
 from autopeft.data.demo import demo_model
@@ -153,8 +153,8 @@ def predicted(case: Case, skeleton: Skeleton) -> Costs:
 
 
 def metered(case: Case, model: PreTrainedModel, rows: int, length: int) -> Costs:
-    """One real step, a batch of each look before it and one of the evaluation after it, on texts of which every second
-    one is shorter.
+    """One real step, a batch of each calibration before it and one of the evaluation after it, on texts of which every
+    second one is shorter.
     """
     sites = find_sites(model)
 
@@ -168,8 +168,8 @@ def metered(case: Case, model: PreTrainedModel, rows: int, length: int) -> Costs
     with bf16, attach(model, configured_parts(case.candidate.parts, CARDS), sites) as attached:
         whole = TaskModel(model, TASK.new_head(sites.width, case.candidate.training), attached, TASK.inputs)
         step = measure_batch(whole, texts(rows), case.candidate.training, CPU)
-        looks, evaluation = measure_looks(whole, texts, CPU), measure_evaluation(whole, texts(rows), CPU)
-        return with_looks(step, looks, evaluation)
+        calibrations, evaluation = measure_calibrations(whole, texts, CPU), measure_evaluation(whole, texts(rows), CPU)
+        return costs_of_training(step, calibrations, evaluation)
 
 
 def real(name: str, width: int) -> tuple[Skeleton, PreTrainedModel]:

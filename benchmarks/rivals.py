@@ -40,14 +40,12 @@ class Random:
     def __init__(self, surface: Surface, seed: int) -> None:
         self._space = surface.space
         self._rng = np.random.default_rng(seed)
-        self._tickets = 0
 
     def propose(self) -> Proposal:
-        self._tickets += 1
         source = Drawn(self._rng)
-        return Proposal(self._tickets, self._space.draw(source), source.drawn)
+        return Proposal(self._space.draw(source), source.drawn)
 
-    def tell(self, ticket: int, trial: Trial) -> None:
+    def tell(self, trial: Trial) -> None:
         """Nothing is learned."""
 
 
@@ -91,7 +89,7 @@ class Qnehvi(Random):
         sample = [surface.space.draw(Drawn(np.random.default_rng(number))) for number in range(_SAMPLE)]
         self._encoding = _Encoding([describe(each, self._cards) for each in sample])
 
-    def tell(self, ticket: int, trial: Trial) -> None:  # noqa: ARG002
+    def tell(self, trial: Trial) -> None:
         if trial.status is Status.FINISHED:
             values = [self._goodness(each, trial.value(each.key)) for each in self._objectives]
             self._seen.append((describe(trial.candidate, self._cards), values))

@@ -80,7 +80,6 @@ class Replayed:
             if knows:
                 self._proposer.begin(portfolio(surface.space, surface.costs, OBJECTIVES, {}))
         self._trials: dict[int, Trial] = {}
-        self._tickets: dict[int, int] = {}
         self._reaching: list[tuple[float, int]] = []
         self._found = Found()
 
@@ -101,7 +100,6 @@ class Replayed:
         number = len(self._trials) + 1
         costs = self._surface.costs(proposal.candidate)
         self._trials[number] = Trial(number, proposal.candidate, costs, proposal.params, seed=number)
-        self._tickets[number] = proposal.ticket
         self._train_on(number, now)
 
     def _train_on(self, number: int, now: float) -> None:
@@ -121,11 +119,11 @@ class Replayed:
             status = Status.STOPPED
         else:
             if isinstance(self._proposer, Proposer):
-                self._proposer.reach(self._tickets[number], trial)
+                self._proposer.reach(trial)
             self._train_on(number, now)
             return False
         self._trials[number] = trial = replace(trial, status=status, outcome=Outcome(status))
-        self._proposer.tell(self._tickets.pop(number), trial)
+        self._proposer.tell(trial)
         self._found.trials.append(trial)
         self._found.clock.append(now)
         return True

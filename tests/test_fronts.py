@@ -1,5 +1,6 @@
 import math
 import random
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
 
 from autopeft.errors import AutopeftError
-from autopeft.fronts import front, hypervolume, knee, latencies, select
+from autopeft.fronts import beaten, front, hypervolume, knee, latencies, select
 from autopeft.objectives import ACCURACY, COSTS, Objective, objectives_named, score_of
 from autopeft.plan import Budget
 from autopeft.space.candidate import Candidate, Part
@@ -299,6 +300,26 @@ def test_the_selected_trial_keeps_all_limits_and_no_trial_that_does_is_better(tr
     assert chosen in kept
     assert all(no_worse(chosen, each, (preferred,)) for each in kept)
     assert chosen in front(kept, ALL) or chosen.predicted.overhead is None
+
+
+@given(trials=searches(), budget=limited, preferred=st.sampled_from(ALL), wanted=st.sampled_from([ALL[:2], ALL[:3]]))
+def test_who_is_beaten_is_neither_on_the_front_nor_selected_and_stays_beaten(trials, budget, preferred, wanted):
+    for count in range(len(trials) + 1):
+        gone = beaten(trials[:count], wanted)
+        assert gone.keys() <= beaten(trials, wanted).keys()
+    finished = {each.number: each for each in trials if counts(each, (ACCURACY,))}
+    assert gone.keys() <= finished.keys()
+    assert all(no_worse(finished[better], finished[number], ALL) for number, better in gone.items())
+    assert not gone.keys() & {*gone.values()}
+    assert not gone.keys() & {each.number for each in front(trials, wanted)}
+    with suppress(AutopeftError):
+        assert select(trials, budget, prefer=preferred.key).number not in gone
+
+
+def test_one_that_was_measured_to_need_less_is_not_beaten():
+    trials = [trial(1, 0.8, measured=400), trial(2, 0.9, measured=402), trial(3, 0.8, measured=403)]
+    assert beaten(trials, ALL[:2]) == {3: 2}
+    assert select(trials, Budget(memory=401)).number == 1
 
 
 def refused(trials: list[Trial], budget: Budget) -> str:

@@ -42,6 +42,12 @@ def test_limits_of_an_unresolved_share_are_never_left_out_in_silence():
         Budget(trainable="1%").limits()
 
 
+def test_limits_on_what_is_known_after_training_may_come_from_another_budget():
+    plans = Budget(memory="8GiB", latency="20ms", score=0.8)
+    assert Budget(trainable=5).or_else(plans) == Budget(trainable=5, latency=0.02, score=0.8)
+    assert Budget(score="90%").or_else(plans) == Budget(latency=0.02, score=0.9)
+
+
 def test_every_limit_on_costs_is_an_objective():
     assert {field.name for field in fields(Budget)} - {"score", "latency"} == set(COSTS)
     assert set(COSTS) < {field.name for field in fields(Costs)}
@@ -50,6 +56,8 @@ def test_every_limit_on_costs_is_an_objective():
 def test_the_old_name_of_the_limit_on_scores_goes_on_working_with_a_warning(tmp_path):
     with pytest.warns(FutureWarning, match="'accuracy_at_least' is called 'score' now"):
         assert Budget(accuracy_at_least=0.8) == Budget(score=0.8)
+    with pytest.warns(FutureWarning, match="called 'score' now"):
+        assert Budget(score=0.9, accuracy_at_least=0.8) == Budget(score=0.9)
     path = write(tmp_path, "model: mini\ndata: train.csv\nbudget: {accuracy_at_least: 80%}\n")
     with pytest.warns(FutureWarning, match="called 'score' now"):
         assert Plan.from_yaml(path).budget.score == 0.8

@@ -9,7 +9,7 @@ import click
 
 from autopeft.cli.printing import say
 from autopeft.objectives import SCORE, UNITS
-from autopeft.plan import SAMPLERS, Budget, Plan, Resources, field_docs
+from autopeft.plan import KEPT, SAMPLERS, Budget, Plan, Resources, field_docs
 from autopeft.search.own_code import OWN
 from autopeft.tasks.own import is_own
 
@@ -19,6 +19,7 @@ _SIZES = {
     "time": "DURATION",
     "timeout": "DURATION",
     "sampler": "|".join(SAMPLERS),
+    "keep": "|".join(KEPT),
     "columns": "ROLE=NAME[,…]",
 }
 """Options that the dataclasses read as text, and how to write them."""

@@ -20,7 +20,7 @@ from autopeft.cli.printing import say, table
 from autopeft.errors import AutopeftError
 from autopeft.events import IMPORTING
 from autopeft.foreign import printable
-from autopeft.objectives import COSTS, SCORE, objective_named
+from autopeft.objectives import COSTS, SCORE, UNITS, objective_named
 from autopeft.plan import Budget
 from autopeft.reports import DEFAULT, format_of, formats, render, require_format
 from autopeft.storage.urls import shown
@@ -88,7 +88,7 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
     """Select the best trial of a search under limits. NAME is the most recent search when not given."""
     from autopeft.reports.costs import lines
     from autopeft.reports.findings import no_gain
-    from autopeft.reports.wording import describe_fully
+    from autopeft.reports.wording import capital, describe_fully
 
     opened = open_named(name, storage, folder)
     given = given_of(limits, Budget)
@@ -96,8 +96,9 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
     metric = opened.record.metric
     preferred = objective_named(prefer, metric)
     most = "highest" if preferred.higher_is_better else "lowest"
-    among = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in given.items())
-    kept = f"of the finished trials that keep {among}" if given else "of all finished trials"
+    planned = {name: UNITS[name].show(limit) for name, limit in opened.plan.budget.after_training().items()}
+    among = ", ".join(f"{name} {limit}" for name, limit in {**planned, **given}.items())
+    kept = f"of the finished trials that keep {among}" if among else "of all finished trials"
     say(f"Trial {chosen.number} of {opened.name}: the {most} {preferred.heading} {kept}.\n")
     say(click.wrap_text(describe_fully(chosen.candidate), 100, "  ", "  ") + "\n")
     for what, value in lines(chosen, metric):
@@ -105,7 +106,8 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
     if said := no_gain(opened.record, chosen):
         say(f"\n{said}")
     if not opened.has_weights(chosen.number):
-        say("\nIts weights are gone; if the run folder was moved, say where by --folder.")
+        why = opened.why_deleted(chosen.number)
+        say(f"\n{capital(why) or 'Its weights are gone; if the run folder was moved, say where by --folder.'}")
         return
     looked_in = ["--folder", folder] if folder else []
     task = ["--task", opened.plan.task] if is_own(opened.plan.task) else []

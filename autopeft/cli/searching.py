@@ -89,10 +89,13 @@ def _demo_paths(folder: str) -> dict[str, str]:
     "--trials", type=int, help="Go on until there are so many trials in all, also where the search had ended."
 )
 @click.option("--time", metavar="DURATION", help="Go on until the search took so long in all, such as 2h; likewise.")
+@click.option(
+    "--once-more", type=int, metavar="TRIAL", help="Only train this trial again, whose weights were not kept."
+)
 @moved_options(*MOVED)
 @trusting_option
 @options_of(Resources)
-def resume(name: str | None, trials: int | None, time: str | None, **options: Any) -> None:
+def resume(name: str | None, trials: int | None, time: str | None, once_more: int | None, **options: Any) -> None:
     """Go on with an interrupted search, or give a finished one more trials or time.
 
     Finished trials are kept. NAME is the most recent search when not given.
@@ -104,10 +107,16 @@ def resume(name: str | None, trials: int | None, time: str | None, **options: An
         from autopeft.search.search import resume as resume_search
 
         return resume_search(
-            searched, trials=trials, time=time, on_event=on_event, **_about_files(options), **resources
+            searched,
+            trials=trials,
+            time=time,
+            once_more=once_more,
+            on_event=on_event,
+            **_about_files(options),
+            **resources,
         )
 
-    _watch(run, resources)
+    _watch(run, resources, more={} if once_more is None else {"once_more": once_more})
 
 
 @click.command()

@@ -10,8 +10,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.limits import require_positions
 from autopeft.backbone.load import Skeleton, load_skeleton
-from autopeft.costs.look import with_looks
-from autopeft.costs.measure import measure_batch, measure_evaluation, measure_inference, measure_looks
+from autopeft.costs.calibration import costs_of_training
+from autopeft.costs.measure import measure_batch, measure_calibrations, measure_evaluation, measure_inference
 from autopeft.costs.predict import Predictor
 from autopeft.costs.quantised import COMPUTED_IN, FORMATS
 from autopeft.data.store import LABELS, MASK, PIXELS
@@ -88,14 +88,16 @@ def measure(
             trained = TaskModel(model, head, attached, learned.inputs)
             costs = measure_batch(trained, batch, training, device)
             left = attached.remaining
-            looks = measure_looks(trained, examples, device)
+            calibrations = measure_calibrations(trained, examples, device)
             evaluation = measure_evaluation(trained, batch, device)
         merged = bare
         if left:
             with attach(model, left, sites) as attached:
                 attached.settle()
                 merged = measure_inference(TaskModel(model, States(), attached, learned.inputs), one)
-    return replace(with_looks(costs, looks, evaluation), inference_flops=merged, overhead=merged / bare - 1)
+    return replace(
+        costs_of_training(costs, calibrations, evaluation), inference_flops=merged, overhead=merged / bare - 1
+    )
 
 
 def _examples(task: Task, model: PreTrainedModel, length: int, labels: int, rows: int) -> Mapping[str, torch.Tensor]:

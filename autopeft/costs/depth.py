@@ -33,7 +33,7 @@ FIRST, MIDDLE, LAST = 0, 1, 2
 
 @dataclass(frozen=True)
 class Profile:
-    """What one step, the looks at data before it and one inference showed."""
+    """What one step, the calibrations before it and one inference showed."""
 
     phases: Mapping[Any, Mapping[str, int]]
     """By phase, the bytes alive at its worst moment, by what they were used for."""
@@ -226,7 +226,7 @@ def _placed(profile: Profile, runs: Sequence[Run], longer: Run | None) -> Profil
     return Profile(phases, profile.totals)
 
 
-def plan_of(kinds: Sequence[Hashable]) -> tuple[tuple[Run, ...], Mapping[Run | None, tuple[int, ...]]] | None:
+def shallow_models(kinds: Sequence[Hashable]) -> tuple[tuple[Run, ...], Mapping[Run | None, tuple[int, ...]]] | None:
     """The runs, and the layers kept by each shallow model: None -> two blocks of every long run, a run -> three of
     that.
 

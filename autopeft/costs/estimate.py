@@ -172,7 +172,7 @@ def _of_size(
 
 
 def _is_possible(predictor: Predictor, parts: Sequence[Configured], number: int, size: str, value: int) -> bool:
-    return predictor.goes_on(_sized(parts, number, size, value))
+    return predictor.can_attach(_sized(parts, number, size, value))
 
 
 def _always(_: int) -> bool:

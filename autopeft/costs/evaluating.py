@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from autopeft.costs.step import Progress, Reading, metered
+from autopeft.costs.step import Progress, Spent, metered
 from autopeft.training.model import TaskModel
 from autopeft.training.precision import forward
 
@@ -18,17 +18,17 @@ class EvaluationStep(nn.Module):
     """A batch of an evaluation as a module, so that `functional_call` can run it on other tensors."""
 
     def __init__(self, model: TaskModel, device: torch.device, layers: Sequence[nn.Module] = ()) -> None:
-        """`layers` are modules of the backbone whose work the reading is to tell apart."""
+        """`layers` are modules of the backbone whose work is to be told apart."""
         super().__init__()
         self.model = model
         self._device = device
         self._layers = tuple(layers)
 
-    def forward(self, _: Sequence[Tensor], batch: Mapping[str, Tensor]) -> Reading:
+    def forward(self, _: Sequence[Tensor], batch: Mapping[str, Tensor]) -> Spent:
         """Runs the batch, in eval mode and without gradients."""
         self.model.eval()
         meter = metered(self.model, batch, self._device)
         with torch.no_grad(), Progress(meter, self._layers), meter:
             output = forward(self.model, batch, self._device)
             self.model.head.loss(output, batch)
-        return Reading(meter.peak, meter.peak_by_part, meter.flops, meter.peaks)
+        return Spent(meter.peak, meter.peak_by_part, meter.flops, meter.peaks)

@@ -1,5 +1,5 @@
-"""What a candidate costs, read off one real training step that leaves everything as it was, and off what its methods
-look at before.
+"""What a candidate costs, read off one real training step that leaves everything as it was, and off the
+calibrations before it.
 
 On a CPU the meter says how many bytes were alive; on CUDA the allocator says it, and the meter only how they were used.
 Not covered: other batches than that of the longest rows, which is the most expensive one.
@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from autopeft.costs.calibration import CalibrationStep
 from autopeft.costs.evaluating import EvaluationStep
-from autopeft.costs.look import LookStep
 from autopeft.costs.meter import TEMPORARY, Meter
-from autopeft.costs.step import Reading, Step
+from autopeft.costs.step import Spent, Step
 from autopeft.data.store import Dataset
 from autopeft.methods.passes import evaluating
 from autopeft.space.candidate import Candidate, Training
@@ -39,23 +39,23 @@ def longest(data: Dataset) -> Examples:
     return lambda rows: data.batch(order[:rows])
 
 
-def measure_looks(model: TaskModel, examples: Examples, device: torch.device) -> tuple[Reading, ...]:
-    """What methods look at before they are trained, one after the other, each read off one batch.
+def measure_calibrations(model: TaskModel, examples: Examples, device: torch.device) -> tuple[Spent, ...]:
+    """The calibrations of methods, one after the other, each read off one batch.
 
     Modes and random state are as before. Methods must be set up afterwards, also where they have been before.
     """
-    readings = []
+    all_spent = []
     with evaluating(model), torch.random.fork_rng():
         model.train()
         for part in model.methods.parts:
-            with part.looking() as look:
-                if look is not None:
-                    step = LookStep(model, look, device)
-                    readings.append(_read(step, look.tensors, examples(look.batch_size), device))
-    return tuple(readings)
+            with part.calibrating() as calibration:
+                if calibration is not None:
+                    step = CalibrationStep(model, calibration, device)
+                    all_spent.append(_read(step, calibration.tensors, examples(calibration.batch_size), device))
+    return tuple(all_spent)
 
 
-def measure_evaluation(model: TaskModel, batch: Mapping[str, Tensor], device: torch.device) -> Reading:
+def measure_evaluation(model: TaskModel, batch: Mapping[str, Tensor], device: torch.device) -> Spent:
     """What an evaluation shows on this batch; modes are as before."""
     with evaluating(model):
         return _read(EvaluationStep(model, device), (), batch, device)
@@ -72,8 +72,8 @@ def measure_batch(model: TaskModel, batch: Mapping[str, Tensor], training: Train
     step = Step(model, training, device)
     trained = [*attached.parameters(), *model.head.parameters()]
     with _undone(step, trained), torch.random.fork_rng():
-        reading = _read(step, trained, batch, device)
-    return Costs(attached.count, reading.memory, attached.stored, reading.flops, reading.by_part)
+        spent = _read(step, trained, batch, device)
+    return Costs(attached.count, spent.memory, attached.stored, spent.flops, spent.by_part)
 
 
 def measure_inference(model: TaskModel, batch: Mapping[str, Tensor]) -> int:
@@ -84,21 +84,21 @@ def measure_inference(model: TaskModel, batch: Mapping[str, Tensor]) -> int:
     return flops
 
 
-def _read(step: nn.Module, tensors: Sequence[Tensor], batch: Mapping[str, Tensor], device: torch.device) -> Reading:
+def _read(step: nn.Module, tensors: Sequence[Tensor], batch: Mapping[str, Tensor], device: torch.device) -> Spent:
     on_device = {name: tensor.to(device) for name, tensor in batch.items()}
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    reading: Reading = step(tensors, on_device)
+    spent: Spent = step(tensors, on_device)
     if device.type == "cuda":
-        reading = _of_allocator(reading, torch.cuda.max_memory_allocated(device))
-    return reading
+        spent = _of_allocator(spent, torch.cuda.max_memory_allocated(device))
+    return spent
 
 
-def _of_allocator(reading: Reading, peak: int) -> Reading:
+def _of_allocator(spent: Spent, peak: int) -> Spent:
     """The allocator's peak; what the meter does not know of it is temporary."""
-    by_part = dict(reading.by_part)
-    by_part[TEMPORARY] += peak - reading.memory
-    return replace(reading, memory=peak, by_part=by_part)
+    by_part = dict(spent.by_part)
+    by_part[TEMPORARY] += peak - spent.memory
+    return replace(spent, memory=peak, by_part=by_part)
 
 
 @contextmanager

@@ -20,12 +20,12 @@ from torch.func import functional_call
 from autopeft.backbone.fakes import GroupedProducts
 from autopeft.backbone.limits import require_positions
 from autopeft.backbone.load import Skeleton
-from autopeft.costs.depth import Profile, Shallow, extended, kinds_of_layers, plan_of
+from autopeft.costs.calibration import CalibrationStep
+from autopeft.costs.depth import Profile, Shallow, extended, kinds_of_layers, shallow_models
 from autopeft.costs.evaluating import EvaluationStep
-from autopeft.costs.look import LookStep
 from autopeft.costs.meter import Meter
 from autopeft.costs.quantised import packing_of, require_trainable
-from autopeft.costs.step import Reading, Step
+from autopeft.costs.step import Spent, Step
 from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.methods.attached import Attached, attach
 from autopeft.methods.registry import Configured, configured_parts
@@ -65,8 +65,8 @@ class Predictor:
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._known: dict[object, Profile] = {}
         self._inferences: dict[Hashable, int] = {}
-        self._looked: dict[Hashable, Sequence[Reading]] = {}
-        self._last_look: tuple[Hashable, tuple[Hashable, ...], Mapping[str, int]] | None = None
+        self._calibrated: dict[Hashable, Sequence[Spent]] = {}
+        self._last_kinds: tuple[Hashable, tuple[Hashable, ...], Mapping[str, int]] | None = None
         self._small: dict[Hashable, bool] = {}
 
     @property
@@ -103,10 +103,10 @@ class Predictor:
         with self._attached(self._skeleton, configured_parts(candidate.parts, self._cards)) as attached:
             return {name: value for name, value in _counted(attached).items() if name != "weights"}
 
-    def goes_on(self, parts: Sequence[Configured]) -> bool:
-        """Whether methods that are configured already go on this backbone; nothing is simulated."""
+    def can_attach(self, parts: Sequence[Configured]) -> bool:
+        """Whether methods that are configured already can be attached to this backbone; nothing is simulated."""
         try:
-            self._looked_at(parts)
+            self._kinds_with(parts)
         except AutopeftError:
             return False
         return True
@@ -158,13 +158,13 @@ class Predictor:
 
     def _from_shallow(self, parts: Sequence[Configured], training: Training) -> Profile | None:
         """The profile as shallow models tell it; None where they do not, or where that is more work."""
-        if plan_of(self._shallow.kinds) is None:
+        if shallow_models(self._shallow.kinds) is None:
             return None
-        kinds, counted = self._looked_at(parts)
-        plan = plan_of(kinds)
-        if plan is None:
+        kinds, counted = self._kinds_with(parts)
+        models = shallow_models(kinds)
+        if models is None:
             return None
-        runs, kept = plan
+        runs, kept = models
         profiles = {run: self._of_shallow(kinds, numbers, parts, training) for run, numbers in kept.items()}
         few = profiles.pop(None)
         more = {run: profile for run, profile in profiles.items() if run is not None and profile is not None}
@@ -175,16 +175,16 @@ class Predictor:
             return None
         return Profile(whole.phases, {**whole.totals, **counted})
 
-    def _looked_at(self, parts: Sequence[Configured]) -> tuple[tuple[Hashable, ...], Mapping[str, int]]:
-        """The kinds of the whole model's layers with these methods, and what is counted; the last look is remembered,
+    def _kinds_with(self, parts: Sequence[Configured]) -> tuple[tuple[Hashable, ...], Mapping[str, int]]:
+        """The kinds of the whole model's layers with these methods, and what is counted; the last ones are remembered,
         for training settings that vary.
         """
         key = _key(parts)
-        if self._last_look is None or self._last_look[0] != key:
+        if self._last_kinds is None or self._last_kinds[0] != key:
             with self._attached(self._skeleton, parts) as attached:
                 kinds = kinds_of_layers(self._skeleton.model, self._skeleton.sites, parts)
-                self._last_look = key, kinds, _counted(attached)
-        return self._last_look[1:]
+                self._last_kinds = key, kinds, _counted(attached)
+        return self._last_kinds[1:]
 
     def _of_shallow(
         self, kinds: Sequence[Hashable], kept: Sequence[int], parts: Sequence[Configured], training: Training
@@ -225,24 +225,24 @@ class Predictor:
         with self._attached(skeleton, parts) as attached:
             if kinds is not None and kinds_of_layers(skeleton.model, skeleton.sites, parts) != tuple(kinds):
                 return None
-            reading = self._step(skeleton, attached, training)
+            spent = self._step(skeleton, attached, training)
             counted = _counted(attached)
             left = attached.remaining
-            looks = self._looks(skeleton, attached, parts, training)
+            calibrations = self._calibrations(skeleton, attached, parts, training)
             evaluation = self._evaluation(skeleton, attached, training)
         totals = {
             **counted,
-            "flops": reading.flops,
-            "set_up_flops": sum(look.flops for look in looks),
+            "flops": spent.flops,
+            "set_up_flops": sum(each.flops for each in calibrations),
             "inference_flops": self._inference(skeleton, left),
             "bare_flops": self._inference(skeleton, ()),
         }
-        of_looks = {
+        of_calibrations = {
             (what, (number, number_of_pass), layer): parts
-            for number, look in enumerate((*looks, evaluation))
-            for (what, number_of_pass, layer), parts in look.phases.items()
+            for number, each in enumerate((*calibrations, evaluation))
+            for (what, number_of_pass, layer), parts in each.phases.items()
         }
-        return Profile({**reading.phases, **of_looks}, totals)
+        return Profile({**spent.phases, **of_calibrations}, totals)
 
     def _inference(self, skeleton: Skeleton, parts: Sequence[Configured]) -> int:
         """Floating-point operations on one text, with what of the methods does not serve training only."""
@@ -256,29 +256,29 @@ class Predictor:
                 self._inferences[key] = self._forward(skeleton)
         return self._inferences[key]
 
-    def _step(self, skeleton: Skeleton, attached: Attached, training: Training) -> Reading:
+    def _step(self, skeleton: Skeleton, attached: Attached, training: Training) -> Spent:
         model = self._model(skeleton, attached, training)
         step = Step(model, training, self._device, _layers(skeleton))
         trained = [*attached.parameters(), *model.head.parameters()]
         return self._read(step, trained, training.at_once)
 
-    def _looks(
+    def _calibrations(
         self, skeleton: Skeleton, attached: Attached, parts: Sequence[Configured], training: Training
-    ) -> Sequence[Reading]:
-        """What methods look at before they are trained, whatever the batch then; they are not trained afterwards."""
+    ) -> Sequence[Spent]:
+        """The methods' calibrations, whatever the batch of the training; they are not trained afterwards."""
         key = (skeleton.model, _key(parts), training.pooling)
-        if key not in self._looked:
+        if key not in self._calibrated:
             model = self._model(skeleton, attached, training).train()
-            readings = []
+            all_spent = []
             for part in attached.parts:
-                with part.looking() as look:
-                    if look is not None:
-                        step = LookStep(model, look, self._device, _layers(skeleton))
-                        readings.append(self._read(step, look.tensors, look.batch_size))
-            self._looked[key] = readings
-        return self._looked[key]
+                with part.calibrating() as calibration:
+                    if calibration is not None:
+                        step = CalibrationStep(model, calibration, self._device, _layers(skeleton))
+                        all_spent.append(self._read(step, calibration.tensors, calibration.batch_size))
+            self._calibrated[key] = all_spent
+        return self._calibrated[key]
 
-    def _evaluation(self, skeleton: Skeleton, attached: Attached, training: Training) -> Reading:
+    def _evaluation(self, skeleton: Skeleton, attached: Attached, training: Training) -> Spent:
         """What the evaluation at a rung shows, whose rows may be longer than those of the training."""
         step = EvaluationStep(self._model(skeleton, attached, training), self._device, _layers(skeleton))
         rows = max(1, training.at_once * self._batch_length // self._longest)
@@ -288,17 +288,17 @@ class Predictor:
         head = self._task.new_head(skeleton.sites.width, training)
         return TaskModel(skeleton.model, head, attached, self._task.inputs)
 
-    def _read(self, step: nn.Module, tensors: Sequence[Tensor], rows: int, length: int | None = None) -> Reading:
+    def _read(self, step: nn.Module, tensors: Sequence[Tensor], rows: int, length: int | None = None) -> Spent:
         """What a step shows on so many rows, with fake tensors for its own and for those that it is given."""
         with self._faked(step) as (slots, fakes):
             given = [fakes[tensor] for tensor in tensors]
             try:
-                reading: Reading = functional_call(step, slots, (given, self._batch(rows, length)), tie_weights=False)
+                spent: Spent = functional_call(step, slots, (given, self._batch(rows, length)), tie_weights=False)
             except (AutopeftError, Warning):
                 raise
             except Exception as error:
                 raise CannotAttach(f"no training step is possible: {' '.join(str(error).split())}") from error
-        return reading
+        return spent
 
     def _forward(self, skeleton: Skeleton, attached: Attached | None = None) -> int:
         features = TaskModel(skeleton.model, States(), attached, self._task.inputs).eval()

@@ -72,8 +72,8 @@ def require_trainable(attached: Attached, name: str) -> None:
     """Raises CannotAttach where a method needs gradients of matrices that would be packed."""
     packed = {id(weight) for weight in _matrices(attached.model)}
     for chosen, part in zip(attached.chosen, attached.parts, strict=True):
-        with part.looking() as look:
-            needed = [*part.selects(), *(look.tensors if look else ())]
+        with part.calibrating() as calibration:
+            needed = [*part.selects(), *(calibration.tensors if calibration else ())]
         if any(id(parameter) in packed for parameter in needed):
             raise CannotAttach(
                 f"'{chosen.name}' needs gradients of the backbone's matrices, which {name} would quantise."

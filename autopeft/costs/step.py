@@ -30,7 +30,7 @@ FORWARD, BACKWARD = IN_LAYERS = ("forward", "backward")
 
 
 @dataclass(frozen=True)
-class Reading:
+class Spent:
     """What the meter said of a step."""
 
     memory: int
@@ -61,14 +61,14 @@ class Step(nn.Module):
         device: torch.device,
         layers: Sequence[nn.Module] = (),
     ) -> None:
-        """`layers` are modules of the backbone whose work the reading is to tell apart."""
+        """`layers` are modules of the backbone whose work is to be told apart."""
         super().__init__()
         self.model = model
         self._training = training
         self._device = device
         self._layers = tuple(layers)
 
-    def forward(self, trained: Sequence[Tensor], batch: Mapping[str, Tensor]) -> Reading:
+    def forward(self, trained: Sequence[Tensor], batch: Mapping[str, Tensor]) -> Spent:
         """Trains `trained` once on a micro-batch; their gradients are None afterwards."""
         training = self._training
         optimizer = new_optimizer([{"params": list(trained), "lr": 0.0, "weight_decay": 0.0}])
@@ -94,7 +94,7 @@ class Step(nn.Module):
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         flops = round(meter.flops / share)
-        return Reading(meter.peak, meter.peak_by_part, flops, meter.peaks)
+        return Spent(meter.peak, meter.peak_by_part, flops, meter.peaks)
 
 
 class Progress:

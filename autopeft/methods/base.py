@@ -29,8 +29,8 @@ Batches = Callable[[], Iterator[Callable[[], Tensor]]]
 
 
 @dataclass(frozen=True)
-class Look:
-    """A look at training data before training begins: what a method does with it, and what it makes of it."""
+class Calibration:
+    """A method's own pass over training data before training begins: what it does with it, and what it makes of it."""
 
     examples: int
     """Training examples, at most, that it is taken at."""
@@ -109,18 +109,21 @@ class Attachment(ABC):
         return frozenset(name for name, t in self.trainable().items() if t.numel() == max(t.shape, default=1))
 
     @contextmanager
-    def looking(self) -> Iterator[Look | None]:
-        """While it lasts, the method is ready for its look at training data; None where it needs none."""
+    def calibrating(self) -> Iterator[Calibration | None]:
+        """While it lasts, the method is ready for its calibration; None where it needs none."""
         yield None
 
     def set_up(self, losses: Losses) -> None:
-        """Looks at training data before training begins, at a cost that the method's settings bound.
+        """Calibrates on training data before training begins, at a cost that the method's settings bound.
 
         Leaves no gradients, and changes no values but those of `trainable`.
         """
-        with self.looking() as look:
-            if look is not None:
-                look.use(look.take(look.tensors, partial(losses, look.examples, look.batch_size)))
+        with self.calibrating() as calibration:
+            if calibration is not None:
+                seen = calibration.take(
+                    calibration.tensors, partial(losses, calibration.examples, calibration.batch_size)
+                )
+                calibration.use(seen)
 
     def extra_loss(self, output: Tensor, again: Callable[[], Tensor], divergence: Divergence) -> Tensor | None:
         """A term to add to the mean loss of the forward pass that gave `output` (rows, …), or None.

@@ -27,7 +27,7 @@ from transformers.pytorch_utils import Conv1D
 
 from autopeft.backbone.sites import Layers, Sites
 from autopeft.errors import AutopeftError, CannotAttach, unknown
-from autopeft.methods.base import Attachment, Batches, Look, Method
+from autopeft.methods.base import Attachment, Batches, Calibration, Method
 from autopeft.methods.hooked import WEIGHTS, Hooked, copy_into, read_tensors, undone_on_error
 from autopeft.methods.in_place import kept, unadapted_parameters
 from autopeft.methods.passes import use_gradients
@@ -190,7 +190,7 @@ class Reconfigured(Hooked):
         self._before.clear()
 
     @contextmanager
-    def looking(self) -> Iterator[Look]:
+    def calibrating(self) -> Iterator[Calibration]:
         """At how far priming moves the rows: by that learners are chosen anew. Afterwards all values are back."""
         self._put_back()
         whole = {path: _by_row(linear) for path, linear in self._linears.items()}
@@ -207,7 +207,7 @@ class Reconfigured(Hooked):
 
         self._priming = True
         try:
-            yield Look(self._settings.samples, _BATCH, self.selects(), _fine_tune, choose)
+            yield Calibration(self._settings.samples, _BATCH, self.selects(), _fine_tune, choose)
         finally:
             self._priming = False
             for path, own in whole.items():

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from autopeft.backbone.sites import Sites
 from autopeft.errors import AutopeftError, CannotAttach
-from autopeft.methods.base import Attachment, Batches, Look, Method
+from autopeft.methods.base import Attachment, Batches, Calibration, Method
 from autopeft.methods.entries import POSITIONS, Entries, checked, highest, shares
 from autopeft.methods.hooked import WEIGHTS, Hooked, read_tensors, undone_on_error
 from autopeft.methods.in_place import kept, unadapted_parameters
@@ -143,11 +143,11 @@ class Masked(Hooked):
         self._handles.append(module.register_forward_hook(after, prepend=True, always_call=True))
 
     @contextmanager
-    def looking(self) -> Iterator[Look]:
+    def calibrating(self) -> Iterator[Calibration]:
         """At the Fisher information of all entries on training data, with dropout off: by that they are selected."""
         self._select({})
         with evaluating(self.model):
-            yield Look(self._samples, 1, tuple(self._tensors.values()), _fisher, self._select_highest)
+            yield Calibration(self._samples, 1, tuple(self._tensors.values()), _fisher, self._select_highest)
 
     def _select_highest(self, fisher: Tensor) -> None:
         chosen = highest(fisher, list(self._sizes.values()), self._count)

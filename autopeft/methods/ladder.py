@@ -26,7 +26,7 @@ from transformers import Cache
 from autopeft.backbone.inputs import bare
 from autopeft.backbone.sites import Layers, Sites, layer_numbers
 from autopeft.errors import AutopeftError, CannotAttach, unknown
-from autopeft.methods.base import Attachment, Batches, Look, Method
+from autopeft.methods.base import Attachment, Batches, Calibration, Method
 from autopeft.methods.hooked import WEIGHTS, Hooked, copy_into, host, read_tensors, undone_on_error
 from autopeft.methods.observed import Call, Observed, are_rotary, is_by_head, observed
 from autopeft.methods.passes import evaluating, use_gradients
@@ -69,11 +69,11 @@ class Ladder(Method):
         narrowing = Narrowing(model, sites, numbers, self.reduction, seen.rotary)
         with undone_on_error(LadderAttachment(model, sites, narrowing, seen, self)) as attached:
             assert isinstance(attached, LadderAttachment)
-            _try(attached.rung(numbers[-1]), seen.calls[sites.layers[numbers[-1]]], sites.architecture)
+            _try(attached.side_layer(numbers[-1]), seen.calls[sites.layers[numbers[-1]]], sites.architecture)
         return attached
 
 
-class Rung(nn.Module):
+class SideLayer(nn.Module):
     """One step of the side network, beside one layer of the backbone."""
 
     heads: Tensor | None
@@ -116,13 +116,13 @@ class SideNetwork(nn.Module):
     """All that a ladder trains."""
 
     def __init__(
-        self, width: int, last: int, rungs: Mapping[str, Rung], norm: nn.Module | None, dropout: float
+        self, width: int, last: int, layers: Mapping[str, SideLayer], norm: nn.Module | None, dropout: float
     ) -> None:
         super().__init__()
-        narrow = next(iter(rungs.values())).down.out_features
+        narrow = next(iter(layers.values())).down.out_features
         self.dropout = nn.Dropout(dropout)
         self.first = nn.Linear(width, narrow)
-        self.rungs = nn.ModuleDict(rungs)
+        self.rungs = nn.ModuleDict(layers)  # As saved tensors have been named from the first.
         self.norm = norm
         self.up = nn.Linear(narrow, last)
 
@@ -157,11 +157,11 @@ class LadderAttachment(Hooked):
         self._z: Tensor | None = None
         self._hook(bare(model), sites, seen.end)
 
-    def rung(self, number: int) -> Rung:
+    def side_layer(self, number: int) -> SideLayer:
         """The step beside a layer."""
-        rung = self.module.rungs[str(number)]
-        assert isinstance(rung, Rung)
-        return rung
+        side = self.module.rungs[str(number)]
+        assert isinstance(side, SideLayer)
+        return side
 
     def _side_network(self, model: nn.Module, sites: Sites, kept: Mapping[int, Kept], seen: Observed) -> SideNetwork:
         first = model.get_submodule(sites.layers[0])
@@ -170,11 +170,11 @@ class LadderAttachment(Hooked):
         norm = self._narrowing.part(self._norm) if self._norm else None
         width = self._narrowing.full.states
         with torch.device(device):
-            rungs = {
-                str(number): Rung(width, self._narrowing.part(path), kept[number], self._narrowing, seen.biased)
+            layers = {
+                str(number): SideLayer(width, self._narrowing.part(path), kept[number], self._narrowing, seen.biased)
                 for number, path in self._paths.items()
             }
-            network = SideNetwork(width, sites.width, rungs, norm, dropout)
+            network = SideNetwork(width, sites.width, layers, norm, dropout)
         if self._settings.residual:
             nn.init.zeros_(network.up.weight)
             nn.init.zeros_(network.up.bias)
@@ -185,7 +185,7 @@ class LadderAttachment(Hooked):
         self._handles.append(backbone.register_forward_pre_hook(self._begins))
         self._handles.append(layers[0].register_forward_pre_hook(self._starts, with_kwargs=True))
         for number in self._paths:
-            climbs = partial(self._climbs, self.rung(number))
+            climbs = partial(self._climbs, self.side_layer(number))
             self._handles.append(layers[number].register_forward_hook(climbs, with_kwargs=True))
         self._handles.append(end.register_forward_hook(self._gives))
         self._handles.append(backbone.register_forward_hook(self._ends, always_call=True))
@@ -202,17 +202,19 @@ class LadderAttachment(Hooked):
             with torch.set_grad_enabled(self._with_graph):
                 self._z = self.module.begin(Call.of(inputs, named).states)
 
-    def _climbs(self, rung: Rung, layer: Any, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Any) -> None:
+    def _climbs(
+        self, side: SideLayer, layer: Any, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Any
+    ) -> None:
         """A layer that recomputes its activations in the backward pass would have its counterpart do so too."""
         if self._bare or self._z is None:
             return
-        block: Any = rung.block
+        block: Any = side.block
         block.gradient_checkpointing = getattr(layer, "gradient_checkpointing", False)
         block._gradient_checkpointing_func = getattr(layer, "_gradient_checkpointing_func", None)
         states = output[0] if isinstance(output, tuple) else output
         call = Call.of(inputs, named)
         with torch.set_grad_enabled(self._with_graph):
-            self._z = rung(self._z, states, call.inputs, call.named)
+            self._z = side(self._z, states, call.inputs, call.named)
 
     def _gives(self, _: nn.Module, __: Any, output: Any) -> Any:
         if self._bare or self._z is None:
@@ -229,7 +231,7 @@ class LadderAttachment(Hooked):
         self._z = None
 
     @contextmanager
-    def looking(self) -> Iterator[Look | None]:
+    def calibrating(self) -> Iterator[Calibration | None]:
         """At the Fisher information for the bare backbone's loss, with dropout off: by that weights are selected."""
         if self._settings.score != "fisher":
             yield None
@@ -238,7 +240,7 @@ class LadderAttachment(Hooked):
         weights = [linear.weight for linear in linears]
         self._bare = True
         try:
-            yield Look(self._settings.samples, 1, weights, partial(_fisher, linears), self._select)
+            yield Calibration(self._settings.samples, 1, weights, partial(_fisher, linears), self._select)
         finally:
             self._bare = False
 
@@ -250,9 +252,9 @@ class LadderAttachment(Hooked):
     def _prune(self, kept: Mapping[int, Kept]) -> None:
         """Fills the narrow layers, and their norm, with these features' weights of the backbone's."""
         for number, own in kept.items():
-            rung = self.rung(number)
-            _fill(rung.block, self._narrowing.layer(number, own))
-            for buffer, value in ((rung.heads, own.heads), (rung.turned, own.turned)):
+            side = self.side_layer(number)
+            _fill(side.block, self._narrowing.layer(number, own))
+            for buffer, value in ((side.heads, own.heads), (side.turned, own.turned)):
                 if buffer is not None:
                     buffer.copy_(value)
         if self._norm and self.module.norm is not None:
@@ -288,17 +290,17 @@ def _fill(module: nn.Module, values: Mapping[str, Tensor]) -> None:
     module.load_state_dict(values, assign=any(each.is_meta for each in module.parameters()))
 
 
-def _try(rung: Rung, call: Call, architecture: str) -> None:
+def _try(side: SideLayer, call: Call, architecture: str) -> None:
     """One step of the side network. Raises CannotAttach where the narrow layer does not run like its counterpart."""
-    own = {**dict(rung.named_parameters()), **dict(rung.named_buffers())}
+    own = {**dict(side.named_parameters()), **dict(side.named_buffers())}
     tensors = {
         name: call.states.new_empty(tensor.shape, dtype=tensor.dtype) if tensor.is_meta else tensor
         for name, tensor in own.items()
     }
-    z = call.states.new_zeros(*call.states.shape[:2], rung.down.out_features)
+    z = call.states.new_zeros(*call.states.shape[:2], side.down.out_features)
     try:
-        with evaluating(rung), torch.no_grad(), torch.device(call.states.device):
-            functional_call(rung, tensors, (z, call.states, call.inputs, call.named))
+        with evaluating(side), torch.no_grad(), torch.device(call.states.device):
+            functional_call(side, tensors, (z, call.states, call.inputs, call.named))
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise CannotAttach(f"a narrow layer of {architecture} does not run beside its own: {reason}") from error

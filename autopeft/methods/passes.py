@@ -1,4 +1,4 @@
-"""What methods share that look at training data before they train: gradients used one by one, and dropout off."""
+"""What methods share that calibrate on training data: gradients used one by one, and dropout off."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

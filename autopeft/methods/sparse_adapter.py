@@ -34,7 +34,7 @@ from torch.nn.functional import linear
 from autopeft.backbone.sites import Sites
 from autopeft.errors import AutopeftError, unknown
 from autopeft.methods.adapter import Adapter, Bottleneck
-from autopeft.methods.base import Attachment, Batches, Look
+from autopeft.methods.base import Attachment, Batches, Calibration
 from autopeft.methods.entries import POSITIONS, Entries, checked, highest, shares
 from autopeft.methods.hooked import WEIGHTS, Hooked, copy_into, host, read_tensors, undone_on_error
 from autopeft.methods.passes import evaluating
@@ -138,7 +138,7 @@ SCORES: Mapping[str, Score] = {
     "synflow": _synflow,
 }
 _ON_DATA = ("snip", "grasp")
-"""Scores that look at training data."""
+"""Scores that need a calibration."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class SparseAdapter(Adapter):
     score: str = "snip"
     """By what they are pruned: random, magnitude, snip, grasp or synflow."""
     samples: int = 128
-    """Training examples, at most, that snip and grasp look at."""
+    """Training examples, at most, that snip and grasp calibrate on."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -206,7 +206,7 @@ class Pruned(Hooked):
             each.draw(share)
 
     @contextmanager
-    def looking(self) -> Iterator[Look]:
+    def calibrating(self) -> Iterator[Calibration]:
         """At how much each weight matters, all of them drawn anew, with dropout off: those that score best are left."""
         matrices = list(self._matrices.values())
         for each, size in zip(matrices, self._sizes, strict=True):
@@ -214,7 +214,7 @@ class Pruned(Hooked):
         score = SCORES[self._settings.score]
         examples = self._settings.samples if self._settings.score in _ON_DATA else 0
         with evaluating(self.model):
-            yield Look(
+            yield Calibration(
                 examples,
                 _BATCH,
                 [each.values for each in matrices],

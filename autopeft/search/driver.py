@@ -7,7 +7,7 @@ the `Ledger` protocol, from one thread.
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -39,9 +39,11 @@ class Driver:
         finder: Finder,
         repository: Repository,
         tell: Callable[[Event], None],
-        tickets: Mapping[int, int],
+        take_away_beaten: Callable[[Iterable[Trial]], None] = lambda _: None,
     ) -> None:
-        """`tickets` are the proposer's for the trials of `record` that are unfinished, by their numbers."""
+        """The finder awaits the trials of `record` that are unfinished. `take_away_beaten` hears of all trials when one
+        has finished, and removes weights that are not kept.
+        """
         self._name = record.name
         self._plan: Plan = record.plan
         self._objectives = record.objectives
@@ -53,7 +55,7 @@ class Driver:
         self._facts = dict(record.facts)
         self._turned_away = Counter(record.turned_away)
         self._trials = {trial.number: trial for trial in record.trials if trial.outcome is not None}
-        self._tickets = dict(tickets)
+        self._take_away_beaten = take_away_beaten
         self._unfinished = deque(trial for trial in record.trials if trial.outcome is None)
         self._next_number = 1 + max((trial.number for trial in record.trials), default=0)
         self._given = len(record.trials) - len(self._unfinished)
@@ -88,7 +90,7 @@ class Driver:
         self._trials[number] = trial = replace(trial, curve=(*trial.curve, rung))
         self._repository.record(self._name, trial)
         self.remember_time()
-        self._finder.reach(self._tickets[number], trial)
+        self._finder.reach(trial)
         self._tell(TrialReported(trial))
         return goes_on(trial, self._trials.values(), self._objectives)
 
@@ -106,8 +108,14 @@ class Driver:
             allowed = min(budget or math.inf, _allowed(outcome.facts, predicted))
             self._correct(corrected(self._correction, predicted, allowed))
         self._repository.update(self._name, facts=self._facts)
-        self._finder.tell(self._tickets.pop(number), trial)
+        if trial.status is Status.FINISHED:
+            self._take_away_beaten(self._trials.values())
+        self._finder.tell(trial)
         self._tell(TrialEnded(trial))
+
+    def remember(self, fact: str, value: Any) -> None:
+        """A fact of the search, from any thread; it is written with what is written next."""
+        self._facts[fact] = value
 
     def remember_time(self) -> None:
         """A sitting that is interrupted or killed before a trial ends takes time, too."""
@@ -139,7 +147,7 @@ class Driver:
         self._repository.update(self._name, facts=self._facts)
         self._unfinished.appendleft(trial)
         self._given -= 1
-        self._finder.reach(self._tickets[number], trial)
+        self._finder.reach(trial)
         self._tell(GivenAgain(trial, reason))
 
     def _correct(self, correction: Correction) -> None:
@@ -153,7 +161,6 @@ class Driver:
             if seen.costs is not None and not seen.excess:
                 number = self._next_number
                 self._next_number += 1
-                self._tickets[number] = seen.proposal.ticket
                 seed = self._plan.seed * 100_003 + number
                 proposal = seen.proposal
                 return Trial(number, proposal.candidate, seen.costs, proposal.params, seed, started=datetime.now(UTC))

@@ -76,13 +76,13 @@ class Finder:
             self._seeking = True
             self._thread.submit(self._seek)
 
-    def reach(self, ticket: int, trial: Trial) -> None:
+    def reach(self, trial: Trial) -> None:
         """What training a proposal has shown so far."""
-        self._learn(partial(self._proposer.reach, ticket, trial))
+        self._learn(partial(self._proposer.reach, trial))
 
-    def tell(self, ticket: int, trial: Trial) -> None:
+    def tell(self, trial: Trial) -> None:
         """What became of a proposal."""
-        self._learn(partial(self._proposer.tell, ticket, trial))
+        self._learn(partial(self._proposer.tell, trial))
 
     def tighten(self, limits: Mapping[str, float]) -> None:
         """Limits that hold from now on, also for what was found ahead; those of other names stay."""
@@ -106,7 +106,7 @@ class Finder:
         """Under the limits of now; what was found ahead may break those that were tightened since."""
         if seen.costs is None or seen.excess or not (excess := seen.costs.excesses(self._limits)):
             return seen
-        self._learn(partial(self._proposer.turn_away, seen.proposal.ticket, excess))
+        self._learn(partial(self._proposer.turn_away, seen.proposal, excess))
         return replace(seen, excess=excess)
 
     def _predict_unless_closed(self, candidate: Candidate) -> Costs:
@@ -132,7 +132,7 @@ class Finder:
             except CannotAttach:
                 costs, excess = None, {"cannot attach": 1.0}
             if excess:
-                self._proposer.turn_away(proposal.ticket, excess)
+                self._proposer.turn_away(proposal, excess)
             yield Considered(proposal, costs, excess)
             if not excess:
                 return

@@ -1,10 +1,13 @@
-"""The limits of a search that is gone on with: those that it had, or others that are not reached yet. Pure."""
+"""What a search that is gone on with is to do: its limits, those that it had or others that are not reached yet; or one
+trial once more.
+"""
 
 from dataclasses import replace
 
 from autopeft.errors import AutopeftError
+from autopeft.search.whereabouts import has_weights
 from autopeft.sizes import show_seconds
-from autopeft.trial import SearchRecord
+from autopeft.trial import SearchRecord, Status
 
 
 def extended(record: SearchRecord, trials: int | None, time: str | float | None) -> SearchRecord:
@@ -31,3 +34,21 @@ def extended(record: SearchRecord, trials: int | None, time: str | float | None)
     if time is None and plan.time is not None and (record.ended_by_time or plan.time <= seconds):
         plan = replace(plan, time=None)
     return replace(record, plan=plan, ended=None)
+
+
+def require_once_more(record: SearchRecord, number: int, trials: int | None, time: str | float | None) -> None:
+    """Raises AutopeftError where a trial of a located record is not trained once more, because it did not finish or its
+    weights are there, and where more than that is asked for.
+    """
+    if trials is not None or time is not None:
+        raise AutopeftError("--once-more trains one trial and no others: give it without --trials and --time.")
+    trial = next((trial for trial in record.trials if trial.number == number), None)
+    if trial is None or trial.status is not Status.FINISHED:
+        stands = "is not there" if trial is None else f"is {trial.status.value}"
+        raise AutopeftError(
+            f"trial {number} of search '{record.name}' {stands}; only a finished one is trained once more."
+        )
+    if has_weights(trial):
+        raise AutopeftError(
+            f"the weights of trial {number} of search '{record.name}' are there: see `autopeft export`."
+        )

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopeft.errors import CannotAttach
-from autopeft.objectives import COSTS, Objective, costs_of
+from autopeft.objectives import COSTS, Objective, cost_names
 from autopeft.search.proposer import default_params
 from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Recalled
@@ -67,7 +67,7 @@ def in_order(
     """
     if not costs:
         return ()
-    values: Array = np.array([[each.value(name) for name in costs_of(objectives)] for each in costs])
+    values: Array = np.array([[each.value(name) for name in cost_names(objectives)] for each in costs])
     budgets = _budgets(values)
     serves: Array = np.all(values[:, None] <= budgets[None], axis=2).astype(float)
     if expected is None:

@@ -38,6 +38,8 @@ class Prepared:
     """For the record: versions, data as understood, sizes."""
     metric: Objective
     """What scores are."""
+    as_known: bool
+    """Whether the space is the one that the search had in earlier sittings."""
 
 
 def prepare(
@@ -75,8 +77,10 @@ def prepare(
         own,
     )
     facts = _facts(dataset, fitted.space)
+    drawn = ("methods", "hybrids", "pairs", "training", "versions")
+    as_known = known is not None and all(known.facts.get(name) == facts[name] for name in drawn)
     score = score_of(metric.name, metric.heading, metric.higher_is_better, metric.ideal)
-    return Prepared(fitted.space, fitted.limits, fitted.predict, baselines, job, facts, score)
+    return Prepared(fitted.space, fitted.limits, fitted.predict, baselines, job, facts, score, as_known)
 
 
 def _facts(dataset: PreparedDataset, space: Space) -> Mapping[str, Any]:

@@ -32,8 +32,6 @@ _MAXIMIZE, _MINIMIZE = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
 class Proposal:
     """A candidate to consider, not yet a trial."""
 
-    ticket: int
-    """Optuna's number; the answer to the proposal must carry it."""
     candidate: Candidate
     params: Mapping[str, Any]
     """The draws that made it."""
@@ -65,7 +63,7 @@ class Proposer:
         self._sampler = sampler_named(sampler, Ground(space, objectives, predict, limits, seed, trivial))
         directions = [_MAXIMIZE if each.higher_is_better else _MINIMIZE for each in objectives]
         self.study = optuna.create_study(directions=directions, sampler=self._sampler.optuna)
-        self._asked: dict[int, optuna.trial.Trial] = {}
+        self._awaited: list[tuple[Mapping[str, Any], optuna.trial.Trial]] = []
         self._told: list[Trial] = []
         self._under_way: dict[int, Trial] = {}
         self._first = 0
@@ -89,27 +87,29 @@ class Proposer:
         self._first += 1
         self.study.enqueue_trial(dict(params))
 
-    def take_up(self, trial: Trial) -> int:
-        """Awaits a trial that an earlier sitting left unfinished, like a proposal of this one; gives its ticket."""
+    def take_up(self, trial: Trial) -> None:
+        """Awaits a trial that an earlier sitting left unfinished, like a proposal of this one."""
         self.begin_with(trial.params)
-        return self.propose().ticket
+        self.propose()
+        # Its own draws may be more than those that the space still makes.
+        self._awaited[-1] = (trial.params, self._awaited[-1][1])
 
     def propose(self) -> Proposal:
-        """The next candidate; answer it by `turn_away` or `tell`."""
+        """The next candidate; answer it by `turn_away`, or by `tell` of the trial that it became."""
         if self._first:
             self._first -= 1
         elif chosen := self._sampler.choose(
-            [*self._told, *self._under_way.values()], [asked.params for asked in self._asked.values()]
+            [*self._told, *self._under_way.values()], [asked.params for _, asked in self._awaited]
         ):
             self.study.enqueue_trial(dict(chosen))
         asked = self.study.ask()
-        self._asked[asked.number] = asked
         source = _Asked(asked)
-        return Proposal(asked.number, self._space.draw(source), source.drawn)
+        self._awaited.append((source.drawn, asked))
+        return Proposal(self._space.draw(source), source.drawn)
 
-    def turn_away(self, ticket: int, excess: Mapping[str, float]) -> None:
+    def turn_away(self, proposal: Proposal, excess: Mapping[str, float]) -> None:
         """A proposal breaks limits, each by this fraction of it (greater than 0)."""
-        asked = self._asked.pop(ticket)
+        asked = self._answered(proposal.params)
         for limit, violation in excess.items():
             asked.set_constraint(limit, violation)
         self.study.tell(asked, state=TrialState.PRUNED)
@@ -118,14 +118,14 @@ class Proposer:
         """All limits that hold from now on."""
         self._sampler.keep(limits)
 
-    def reach(self, ticket: int, trial: Trial) -> None:
+    def reach(self, trial: Trial) -> None:
         """A proposal is being trained and has reached a rung."""
-        self._under_way[ticket] = trial
+        self._under_way[trial.number] = trial
 
-    def tell(self, ticket: int, trial: Trial) -> None:
+    def tell(self, trial: Trial) -> None:
         """What became of a proposal."""
-        asked = self._asked.pop(ticket)
-        self._under_way.pop(ticket, None)
+        asked = self._answered(trial.params)
+        self._under_way.pop(trial.number, None)
         self._remember(trial)
         values = self._values(trial)
         self.study.tell(asked, values, state=TrialState.FAIL if values is None else TrialState.COMPLETE)
@@ -152,6 +152,11 @@ class Proposer:
             )
         )
         return True
+
+    def _answered(self, params: Mapping[str, Any]) -> optuna.trial.Trial:
+        """What was asked for these draws, no longer awaited; of several that were drawn alike the first."""
+        at = next(at for at, (drawn, _) in enumerate(self._awaited) if drawn == params)
+        return self._awaited.pop(at)[1]
 
     def _drawn_again(self, trial: Trial) -> "_Remembered | None":
         """The draws of a trial, by the space of now; None where they are not its draws any more."""

@@ -20,7 +20,8 @@ from autopeft.fronts import front, select
 from autopeft.objectives import SCORE
 from autopeft.plan import Budget, Plan, Resources
 from autopeft.search.confirm.lacking import outstanding
-from autopeft.search.limits import extended
+from autopeft.search.keeping import why_deleted
+from autopeft.search.limits import extended, require_once_more
 from autopeft.search.own_code import execute, named, require_named
 from autopeft.search.sameness import fact, require_trusted
 from autopeft.search.slips import require_names, require_places
@@ -90,12 +91,12 @@ class Search:
         raise AutopeftError(f"search '{self.name}' has no trial {number}; it has {len(self.trials)}, numbered from 1.")
 
     def select(self, *, prefer: str = SCORE, **limits: Any) -> Trial:
-        """The best trial under limits such as `memory="6GiB", trainable=500_000, score=0.8`. The score may be
-        called by its metric.
+        """The best trial under limits such as `memory="6GiB", trainable=500_000, score=0.8`, and those of the plan on
+        latency and score where none are given. What is to be preferred may be called by its metric.
 
         Raises AutopeftError that says which limit excludes all, and what the nearest trial needs.
         """
-        budget = Budget(**limits).resolved(int(fact(self._record, "backbone_parameters")))
+        budget = Budget(**limits).or_else(self.plan.budget).resolved(int(fact(self._record, "backbone_parameters")))
         return select(self.trials, budget, self._record.metric, prefer=prefer)
 
     def export(
@@ -121,6 +122,8 @@ class Search:
         require_trusted(self._record, trust_remote_code, space)
         require_named(self._record, own)
         trial, model = self.trial(number), absolute(model or self.plan.model)
+        if why := self.why_deleted(number):
+            raise AutopeftError(why)
         require_there("model", model, self.name)
         require_model(model)
         if Path(cards := space or self.plan.space).is_dir():
@@ -135,6 +138,10 @@ class Search:
     def has_weights(self, number: int) -> bool:
         """Whether the trained weights of a trial are there. Raises AutopeftError."""
         return has_weights(self.trial(number))
+
+    def why_deleted(self, number: int) -> str:
+        """Why a search deleted the weights of a trial, and what to do; empty where it did not. Raises AutopeftError."""
+        return why_deleted(self._record, self.trial(number))
 
     def confirm(
         self,
@@ -246,6 +253,7 @@ def resume(
     *,
     trials: int | None = None,
     time: str | float | None = None,
+    once_more: int | None = None,
     on_event: Callable[[Event], None] | None = None,
     model: str | None = None,
     data: str | None = None,
@@ -258,9 +266,10 @@ def resume(
     """Goes on with an interrupted search: finished trials are kept, unfinished ones are trained again.
 
     With `trials` or `time`, which count from the search's beginning, also with one that had reached its limits: the
-    plan has these from now on. `resources` are the fields of `Resources`; `model`, `data` and `space` are for what lies
-    elsewhere now; `task` and `metric` say once more which code of your own may run, and `trust_remote_code` says of the
-    model's what the plan says. Raises AutopeftError.
+    plan has these from now on. With `once_more`, the number of a finished trial whose weights are gone, that one alone
+    is trained again, as it was, and its weights are kept. `resources` are the fields of `Resources`; `model`, `data`
+    and `space` are for what lies elsewhere now; `task` and `metric` say once more which code of your own may run, and
+    `trust_remote_code` says of the model's what the plan says. Raises AutopeftError.
     """
     where = Resources(**resources)
     with Repository(where.storage) as repository:
@@ -270,8 +279,10 @@ def resume(
         require_trusted(record, trust_remote_code, space)
         own = named({"task": task, "metric": metric})
         require_named(record, own)
+        if once_more is not None:
+            require_once_more(located(record, resources.get("folder")), once_more, trials, time)
         record = extended(record, trials, time)
-        if record.ended is not None and not outstanding(record, record.plan.confirm):
+        if once_more is None and record.ended is not None and not outstanding(record, record.plan.confirm):
             raise AutopeftError(
                 f"search '{name}' reached its limits already; see `autopeft report {name}`, or give it more by "
                 "--trials or --time."
@@ -282,9 +293,11 @@ def resume(
         tell = on_event or _nobody
         tell(IMPORTING)
         execute(own)
-        from autopeft.search.sitting import confirm, run
+        from autopeft.search.sitting import confirm, run, train_once_more
 
-        if record.ended is None:
+        if once_more is not None:
+            train_once_more(record, once_more, where, repository, tell)
+        elif record.ended is None:
             run(record, where, repository, tell, new=False)
         else:
             confirm(record, record.plan.confirm, where, repository, tell)

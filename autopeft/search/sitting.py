@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from autopeft.events import BaselinesKnown, Begun, Doing, Ended, Event
+from autopeft.fronts import require_reachable
 from autopeft.plan import Resources
 from autopeft.search.confirm.lacking import outstanding, require_same_test
 from autopeft.search.confirm.ledger import Confirmer
@@ -17,9 +19,11 @@ from autopeft.search.confirm.worker import Again
 from autopeft.search.driver import Driver
 from autopeft.search.finder import Finder, Predict
 from autopeft.search.here import train_here
+from autopeft.search.keeping import keeping, take_away_beaten
 from autopeft.search.ledger import Ledger, Worker
 from autopeft.search.leftovers import clear
 from autopeft.search.marks import mark, require_own
+from autopeft.search.once_more import OnceMore
 from autopeft.search.portfolio import portfolio
 from autopeft.search.preparation import Prepared, prepare
 from autopeft.search.proposer import Proposer
@@ -30,6 +34,9 @@ from autopeft.search.warm_start import on_other_weights, past_searches, warm_sta
 from autopeft.search.whereabouts import free_name, run_folders, weights_folder
 from autopeft.storage.repository import NameTaken, Repository
 from autopeft.trial import SearchRecord
+
+KNOWN_GOOD = "known_good"
+"""The name of a fact: draws of candidates to begin with, found once by many predictions."""
 
 
 def run(
@@ -46,6 +53,8 @@ def run(
     require_own(record, folder / weights_folder(record))
     prepared = prepare(plan, folder, weights_folder(record), say, None if new else record)
     if new:
+        if plan.budget.score is not None:
+            require_reachable(plan.budget.score, prepared.metric)
         record = replace(
             record,
             facts={**prepared.facts, **record.facts},
@@ -65,18 +74,26 @@ def run(
         before, record = record, teach(proposer, record, say)
         _remember(record, before, repository)
     mark(record, prepared.job.artifacts)
-    tickets = {trial.number: proposer.take_up(trial) for trial in record.trials if trial.outcome is None}
+    take_away_beaten(record, record.trials, prepared.job.artifacts)
+    for trial in record.trials:
+        if trial.outcome is None:
+            proposer.take_up(trial)
     tell(Begun(record))
     tell(BaselinesKnown(prepared.baselines))
-    past = record.facts.get("warm_start", [])
+    past, remembered = record.facts.get("warm_start", []), record.facts.get(KNOWN_GOOD)
 
     def known_good(predict: Predict) -> list[Mapping[str, Any]]:
+        if remembered is not None and prepared.as_known:
+            return [*remembered]
         known = portfolio(prepared.space, predict, objectives, prepared.limits)
-        return [*past, *(each for each in known if each not in past)]
+        found = [*past, *(each for each in known if each not in past)]
+        driver.remember(KNOWN_GOOD, [dict(each) for each in found])
+        return found
 
     tell(Doing("predicting what known good candidates cost, and starting workers"))
     finder = Finder(proposer, prepared.predict, prepared.limits, ahead=resources.workers != 0)
-    driver = Driver(record, finder, repository, tell, tickets)
+    taking_away = partial(take_away_beaten, record, folder=prepared.job.artifacts)
+    driver = Driver(record, finder, repository, tell, taking_away)
     try:
         with closing(finder):
             finder.begin(known_good, least=len(past), tried=[trial.params for trial in record.trials])
@@ -147,6 +164,27 @@ def confirm(
     tell(Doing("starting workers"))
     try:
         _train(Confirmer(record, seeds, repository, tell), Again(prepared.job), resources)
+    except KeyboardInterrupt:
+        tell(Ended(repository.load(record.name), interrupted=True))
+        raise
+    tell(Ended(repository.load(record.name)))
+
+
+def train_once_more(
+    record: SearchRecord, number: int, resources: Resources, repository: Repository, tell: Callable[[Event], None]
+) -> None:
+    """Trains a finished trial again, whose weights are kept from now on."""
+    folder, *_ = run_folders(record, None)
+    require_own(record, folder / weights_folder(record))
+    prepared = prepare(record.plan, folder, weights_folder(record), _saying(tell), record)
+    mark(record, prepared.job.artifacts)
+    record = keeping(record, number)
+    _remember(record, record, repository)
+    tell(Begun(record))
+    tell(Doing("starting workers"))
+    (trial,) = (each for each in record.trials if each.number == number)
+    try:
+        _train(OnceMore(record.name, trial, repository, tell), prepared.job, resources)
     except KeyboardInterrupt:
         tell(Ended(repository.load(record.name), interrupted=True))
         raise

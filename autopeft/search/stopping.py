@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from autopeft.objectives import Objective, costs_of
+from autopeft.objectives import Objective, cost_names
 from autopeft.search.extrapolation import ends
 from autopeft.trial import Status, Trial
 
@@ -41,4 +41,4 @@ def goes_on(trial: Trial, others: Iterable[Trial], objectives: Sequence[Objectiv
 
 
 def _costs_no_more(one: Trial, other: Trial, objectives: Sequence[Objective]) -> bool:
-    return all(one.value(name) <= other.value(name) for name in costs_of(objectives))
+    return all(one.value(name) <= other.value(name) for name in cost_names(objectives))

@@ -18,9 +18,9 @@ import torch
 
 from autopeft.artifacts import Description, save_artifact
 from autopeft.backbone.load import Backbone, load_backbone
+from autopeft.costs.calibration import costs_of_training
 from autopeft.costs.latency import measure_latency
-from autopeft.costs.look import with_looks
-from autopeft.costs.measure import longest, longest_evaluated, measure, measure_evaluation, measure_looks
+from autopeft.costs.measure import longest, longest_evaluated, measure, measure_calibrations, measure_evaluation
 from autopeft.data.store import Dataset, open_split
 from autopeft.errors import AutopeftError
 from autopeft.files import bytes_in
@@ -95,7 +95,7 @@ class TrainingWorker:
         pace = Pace()
         clear_leftovers(folder.parent, folder.name)
         with self._attached(trial) as model:
-            looks = measure_looks(model, longest(self._train), self._device)
+            calibrations = measure_calibrations(model, longest(self._train), self._device)
             set_up_began = time.perf_counter()
             self._set_up(trial, model)
             set_up_seconds = time.perf_counter() - set_up_began
@@ -109,7 +109,7 @@ class TrainingWorker:
         yield Outcome(
             Status.FINISHED,
             seconds=time.perf_counter() - began,
-            measured=with_looks(step, looks, evaluation),
+            measured=costs_of_training(step, calibrations, evaluation),
             answers=pace.answers,
             artifact=f"{folder.parent.name}/{folder.name}",
             facts={
@@ -133,7 +133,7 @@ class TrainingWorker:
         }
 
     def _set_up(self, trial: Trial, model: TaskModel) -> None:
-        """Lets the attached methods look at training data."""
+        """Lets the attached methods calibrate."""
         set_up(model, self._train, seed=trial.seed, device=self._device)
 
     def _rungs(self, trial: Trial, model: TaskModel, pace: Pace | None = None) -> Iterator[Rung]:

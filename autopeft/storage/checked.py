@@ -23,8 +23,9 @@ _FACTS: Mapping[str, Any] = {
     **dict.fromkeys(("backbone", "data_fingerprint"), str),
     **dict.fromkeys(("refused", "versions"), Mapping[str, str] | None),
     "seconds": float,
+    "kept": list[int],
     "pairs": list[list[str]],
-    "warm_start": list[dict[str, Any]],
+    **dict.fromkeys(("warm_start", "known_good"), list[dict[str, Any]]),
     "memory_correction": Mapping[str, float],
 }
 """What the facts of a search hold where something is reckoned with them; others are only shown, and may be anything."""

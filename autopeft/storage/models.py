@@ -331,10 +331,11 @@ def plain_plan(plan: Plan) -> dict[str, Any]:
 
 
 def _plan(plain: dict[str, Any]) -> Plan:
+    """Searches that do not say which weights they keep were made when all were kept."""
     budget = dict(plain["budget"])
     if isinstance(budget["trainable"], dict):
         budget["trainable"] = Share(budget["trainable"]["share"])
-    return Plan.from_dict({**plain, "budget": budget})
+    return Plan.from_dict({"keep": "all", **plain, "budget": budget})
 
 
 def _storable(text: str) -> str:

@@ -95,7 +95,9 @@ class Repository:
         if not self._has_tables():
             return ()
         with self._reading() as session:
-            return tuple(session.scalars(select(SearchRow.name).order_by(SearchRow.id)))
+            known = session.scalars(select(SearchRow.name).order_by(SearchRow.id))
+            # Whoever changed the database by hand may have written something else there.
+            return tuple(name for name in known if isinstance(name, str))
 
     def summaries(self) -> tuple[Summary, ...]:
         """All searches, in the order in which they were created."""

@@ -42,10 +42,10 @@ def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
         before, previous = mark, kind
         mark, kind = _parts(tag)
         outside = mark == OUTSIDE
-        goes_on = not outside and mark not in "BS" and kind == previous and before in "BI"
-        if before != OUTSIDE and not goes_on:
+        continues = not outside and mark not in "BS" and kind == previous and before in "BI"
+        if before != OUTSIDE and not continues:
             found.append((previous, first, at - 1))
-        if not outside and not goes_on:
+        if not outside and not continues:
             first = at
     return found
 

@@ -122,7 +122,7 @@ def _step(model: TaskModel, batch: Batch, micro: int | None, device: torch.devic
 
 
 def set_up(model: TaskModel, data: Dataset, *, seed: int, device: torch.device) -> None:
-    """Lets the attached methods look at training data before they are trained; no gradients are left behind."""
+    """Lets the attached methods calibrate on training data; no gradients are left behind."""
 
     def of_batches(examples: int, batch_size: int) -> Iterator[Callable[[], torch.Tensor]]:
         chosen = np.random.default_rng(seed).permutation(len(data))[:examples]

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from autopeft.backbone.load import load_skeleton
-from autopeft.costs.depth import Profile, Run, extended, kinds_of_layers, plan_of, runs_of
+from autopeft.costs.depth import Profile, Run, extended, kinds_of_layers, runs_of, shallow_models
 from autopeft.costs.predict import Predictor
 from autopeft.methods.registry import configured_parts
 from autopeft.space.candidate import Part, Training
@@ -40,7 +40,7 @@ METHODS: Mapping[str, tuple[tuple[Part, ...], Training]] = {
     "full": ((Part("full"),), Training(batch_size=1)),
     "two passes": ((Part("adamix"),), Training(batch_size=2)),
     "prompts": ((Part("prompt_tuning"),), Training(batch_size=2)),
-    "look": ((Part("far", {"keep": 0.125}),), Training(batch_size=1)),
+    "calibration": ((Part("far", {"keep": 0.125}),), Training(batch_size=1)),
     "hybrid": ((Part("lora"), Part("prefix_tuning", {"hidden": 16})), Training(batch_size=2)),
 }
 
@@ -104,7 +104,7 @@ def test_layers_of_several_kinds_are_simulated_whole_where_no_run_is_long() -> N
     skeleton = load_skeleton(gemma(12))
     kinds = kinds_of_layers(skeleton.model, skeleton.sites)
     longest = max(len(list(equal)) for _, equal in groupby(kinds))
-    assert (shallow is None) == (plan_of(kinds) is None)
+    assert (shallow is None) == (shallow_models(kinds) is None)
     assert longest < len(kinds)
 
 
@@ -130,11 +130,11 @@ def test_long_runs_are_shortened_where_that_saves_work(
     kinds: str, runs: tuple[tuple[int, int, int], ...] | None, shallow: tuple[tuple[int, ...], ...] | None
 ) -> None:
     assert sum(run.period * run.count for run in runs_of(kinds)) == len(kinds)
-    plan = plan_of(kinds)
-    assert (plan is None) == (runs is None)
-    if plan is not None:
-        assert plan[0] == tuple(Run(*run) for run in runs or ())
-        assert tuple(plan[1].values()) == shallow
+    models = shallow_models(kinds)
+    assert (models is None) == (runs is None)
+    if models is not None:
+        assert models[0] == tuple(Run(*run) for run in runs or ())
+        assert tuple(models[1].values()) == shallow
 
 
 def test_each_phase_grows_by_itself() -> None:

@@ -12,8 +12,8 @@ from transformers import AutoModel, BertConfig, DistilBertConfig, ElectraConfig,
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.load import Skeleton, load_skeleton
 from autopeft.costs.api import predict
-from autopeft.costs.look import with_looks
-from autopeft.costs.measure import measure_batch, measure_evaluation, measure_looks
+from autopeft.costs.calibration import costs_of_training
+from autopeft.costs.measure import measure_batch, measure_calibrations, measure_evaluation
 from autopeft.costs.predict import Predictor
 from autopeft.errors import CannotAttach
 from autopeft.methods.attached import attach
@@ -86,8 +86,8 @@ def measured(model: PreTrainedModel, wanted: Candidate) -> Costs:
         classifier = TaskModel(attached.model, task.new_head(sites.width, wanted.training), attached)
         rows = wanted.training.micro_batch_size or wanted.training.batch_size
         step = measure_batch(classifier, texts(rows), wanted.training, torch.device("cpu"))
-        looks = measure_looks(classifier, texts, torch.device("cpu"))
-        return with_looks(step, looks, measure_evaluation(classifier, texts(rows), torch.device("cpu")))
+        calibrations = measure_calibrations(classifier, texts, torch.device("cpu"))
+        return costs_of_training(step, calibrations, measure_evaluation(classifier, texts(rows), torch.device("cpu")))
 
 
 def texts(rows: int) -> dict[str, torch.Tensor]:

@@ -378,7 +378,7 @@ def test_norms_and_biases_are_not_decayed_but_entries_of_matrices_are():
 
 
 def measured_step(attached, *, batch_size, length, gradient_checkpointing=False):
-    """The costs of a step, without the look at data before it."""
+    """The costs of a step, without the calibration before it."""
     task = TextClassification(("text",), ("no", "yes"))
     training = Training(batch_size=batch_size, gradient_checkpointing=gradient_checkpointing)
     ids = torch.ones((batch_size, length), dtype=torch.long)

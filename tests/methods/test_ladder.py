@@ -73,10 +73,10 @@ def test_on_bert_it_computes_its_formula(layers, residual):
         mask = inputs["attention_mask"][:, None, None, :].bool()
         z = h[0] @ network.first.weight.T + network.first.bias
         for number in (0, 1) if layers == "all" else layers:
-            rung = network.rungs[str(number)]
-            opened = 1 / (1 + torch.exp(-rung.gate / 0.1))
-            z = opened * z + (1 - opened) * (h[number + 1] @ rung.down.weight.T + rung.down.bias)
-            z = rung.block(z, mask)
+            side = network.rungs[str(number)]
+            opened = 1 / (1 + torch.exp(-side.gate / 0.1))
+            z = opened * z + (1 - opened) * (h[number + 1] @ side.down.weight.T + side.down.bias)
+            z = side.block(z, mask)
         expected = z @ network.up.weight.T + network.up.bias + (h[-1] if residual else 0)
     assert torch.allclose(found, expected, atol=1e-5)
 
@@ -92,8 +92,8 @@ def test_undivided_with_all_gates_open_it_computes_what_the_backbone_does(archit
         for linear in (network.first, network.up):
             linear.weight.copy_(torch.eye(48))
             linear.bias.zero_()
-        for rung in network.rungs.values():
-            rung.gate.fill_(10.0)
+        for side in network.rungs.values():
+            side.gate.fill_(10.0)
         assert torch.allclose(states(attached, inputs), bare(**inputs).last_hidden_state, atol=1e-5)
         network.up.bias.fill_(1.0)
         assert not torch.allclose(states(attached, inputs), bare(**inputs).last_hidden_state, atol=0.5)
@@ -109,12 +109,12 @@ def test_with_the_backbone_s_last_states_added_nothing_is_changed_at_first(archi
 
 
 def test_gates_are_half_open_at_first():
-    rung = attach(tiny("bert"), "ladder").parts[0].rung(1)
-    rung.block.forward = lambda z, *_, **__: z
+    side = attach(tiny("bert"), "ladder").parts[0].side_layer(1)
+    side.block.forward = lambda z, *_, **__: z
     z, h = torch.ones(1, 2, 6), torch.zeros(1, 2, 48)
     with torch.no_grad():
-        rung.down.bias.fill_(3.0)
-        assert torch.equal(rung(z, h, (), {}), torch.full_like(z, 2.0))
+        side.down.bias.fill_(3.0)
+        assert torch.equal(side(z, h, (), {}), torch.full_like(z, 2.0))
 
 
 def test_layers_passed_by_have_neither_weights_nor_gates():
@@ -236,7 +236,7 @@ def test_set_up_selects_by_the_squared_gradients_of_single_examples():
     attached.set_up(losses_of(attached))
     into = [f"encoder.layer.{n}.{name}output.dense.weight" for n in (0, 1) for name in ("attention.", "")]
     kept = sum(fisher[name].double().sum(1) for name in into).topk(24).indices.sort().values
-    own, layer = attached.parts[0].rung(1).block, model.encoder.layer[1]
+    own, layer = attached.parts[0].side_layer(1).block, model.encoder.layer[1]
     wide = fisher["encoder.layer.1.intermediate.dense.weight"].sum(1).topk(48).indices.sort().values
     assert torch.equal(own.intermediate.dense.weight, layer.intermediate.dense.weight[wide][:, kept])
     assert torch.equal(own.attention.output.LayerNorm.weight, layer.attention.output.LayerNorm.weight[kept])

@@ -1,5 +1,5 @@
 """Faults done to whole searches on a tiny model. Whatever happens: no finished trial is lost or changed, none is there
-twice, all weights can be read, no process is left over, and the search ends.
+twice, all weights that a search keeps can be read and no others are there, no process is left over, and it ends.
 
 `test_faults.py` does a few of each; this does many, and prints a table:
 

@@ -129,11 +129,15 @@ class Place:
         shutil.rmtree(self.temporary)
 
     def read_back(self, name: str) -> int:
-        """Loads the weights of every finished trial, each of which must be there, finite, and answer. Returns how many.
-        No other folder of weights is there.
+        """Loads the weights of every finished trial that no other one beats in all that is compared, each of which must
+        be there, finite, and answer. Returns how many. No other folder of weights is there.
         """
         finished = [trial for trial in self.trials(name) if trial.status is Status.FINISHED]
-        folders = [Path(trial.outcome.artifact) for trial in finished if trial.outcome is not None]
+        folders = [
+            Path(trial.outcome.artifact)
+            for trial in finished
+            if trial.outcome is not None and not any(_beats(other, trial) for other in finished)
+        ]
         for folder in folders:
             tensors = [each for file in folder.rglob("*.safetensors") for each in load_file(file).values()]
             assert tensors, folder
@@ -143,6 +147,23 @@ class Place:
             there = {each for each in folders[0].parent.iterdir() if each.is_dir()}
             assert there == {*folders}, sorted(there ^ {*folders})
         return len(folders)
+
+
+def _beats(one: Trial, other: Trial) -> bool:
+    """Whether one trial is worth more than another, whatever is asked for; of equal ones the earlier is."""
+    mine, its = _compared(one), _compared(other)
+    return all(a <= b for a, b in zip(mine, its, strict=True)) and (mine != its or one.number < other.number)
+
+
+def _compared(trial: Trial) -> list[float]:
+    assert trial.outcome is not None
+    assert trial.outcome.measured is not None
+    predicted, measured = trial.predicted, trial.outcome.measured
+    costs = ("memory", "trainable", "stored", "flops", "overhead")
+    real = [getattr(measured, name) for name in costs]
+    known = [predicted.value(name) for name in costs]
+    held = [value if seen is None else max(value, seen) for value, seen in zip(known, real, strict=True)]
+    return [-trial.value("score"), *known, *held]
 
 
 def ended(trials: tuple[Trial, ...]) -> dict[int, Trial]:

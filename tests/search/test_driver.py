@@ -55,8 +55,10 @@ class Sitting:
         self.events: list[Event] = []
         self.proposer = Proposer(SPACE, record.objectives, "random", seed=len(record.trials))
         finder = Finder(self.proposer, predict, limits or {}, ahead=False)
-        tickets = {trial.number: self.proposer.take_up(trial) for trial in record.trials if trial.outcome is None}
-        self.driver = Driver(record, finder, repository, self.events.append, tickets)
+        for trial in record.trials:
+            if trial.outcome is None:
+                self.proposer.take_up(trial)
+        self.driver = Driver(record, finder, repository, self.events.append)
 
     def finish(self, number: int, accuracy: float = 0.5) -> None:
         assert self.driver.rung(number, Rung(1, 1, accuracy, 0.02, 0.1, 1.0))
@@ -349,9 +351,9 @@ def test_rungs_and_ends_teach_the_proposer_also_of_trials_that_an_earlier_sittin
     assert begun is not None
     with patch.object(sitting.proposer, "reach", wraps=sitting.proposer.reach) as reach:
         sitting.driver.rung(begun.number, rung)
-    ((ticket, seen), _) = reach.call_args
-    assert (seen.params, seen.curve) == (begun.params, (rung,))
-    assert sitting.proposer.study.trials[ticket].state.name == "RUNNING"
+    ((seen,), _) = reach.call_args
+    assert (seen.number, seen.params, seen.curve) == (begun.number, begun.params, (rung,))
+    assert [each.state.name for each in sitting.proposer.study.trials] == ["RUNNING"]
     sitting.driver.ended(begun.number, Outcome(Status.FINISHED, seconds=1.0))
     (taught,) = sitting.proposer.study.trials
-    assert (taught.number, taught.state.name, taught.params) == (ticket, "COMPLETE", dict(begun.params))
+    assert (taught.state.name, taught.params) == ("COMPLETE", dict(begun.params))

@@ -48,7 +48,6 @@ def test_finding_ends_with_the_first_that_keeps_the_limits_and_tells_of_all_befo
         assert considered[-1].costs.trainable <= 4
         assert all(each.excess for each in considered[:-1])
     everything = [each for considered in rounds for each in considered]
-    assert [each.proposal.ticket for each in everything] == list(range(len(everything)))
     assert {name for each in everything for name in each.excess} == {"trainable", "cannot attach"}
 
 
@@ -133,8 +132,7 @@ def test_what_was_found_ahead_and_breaks_a_tightened_limit_is_turned_away() -> N
         finder.tighten({"memory": 8})
         away, kept = finder.find()
     assert (away.excess, kept.excess) == ({"memory": 1 / 8}, {})
-    assert proposer.study.trials[away.proposal.ticket].state is TrialState.PRUNED
-    assert proposer.study.trials[kept.proposal.ticket].state is TrialState.RUNNING
+    assert [each.state for each in proposer.study.trials] == [TrialState.PRUNED, TrialState.RUNNING]
 
 
 def test_a_fault_of_the_prediction_reaches_the_caller() -> None:
@@ -158,10 +156,8 @@ def test_outcomes_are_learned_before_the_next_proposal() -> None:
         (*_, first) = finder.find()
         assert first.costs is not None
         trial = Trial(1, first.proposal.candidate, first.costs, first.proposal.params, seed=0)
-        finder.tell(
-            first.proposal.ticket, replace(trial, status=Status.FINISHED, curve=(Rung(1, 1, 0.5, 0.02, 0.1, 1.0),))
-        )
+        finder.tell(replace(trial, status=Status.FINISHED, curve=(Rung(1, 1, 0.5, 0.02, 0.1, 1.0),)))
         list(finder.find())
-    told = proposer.study.trials[first.proposal.ticket]
+    told, *_ = proposer.study.trials
     assert told.state is TrialState.COMPLETE
     assert told.values[0] == 0.5

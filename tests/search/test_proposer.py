@@ -48,11 +48,11 @@ def test_every_sampler_proposes_candidates_of_the_space_and_learns_of_each_end(s
             assert space.draw(Recalled(proposal.params)) == proposal.candidate
             trial = finished(number, proposal, accuracy=number / 30)
             if number % 3 == 0:
-                mine.turn_away(proposal.ticket, {"memory": 0.5})
+                mine.turn_away(proposal, {"memory": 0.5})
             elif number % 3 == 1:
-                mine.tell(proposal.ticket, replace(trial, status=Status.FAILED, outcome=Outcome(Status.FAILED, "x")))
+                mine.tell(replace(trial, status=Status.FAILED, outcome=Outcome(Status.FAILED, "x")))
             else:
-                mine.tell(proposal.ticket, trial)
+                mine.tell(trial)
     states = [trial.state.name for trial in mine.study.trials]
     assert (states.count("PRUNED"), states.count("FAIL"), states.count("COMPLETE")) == (8, 8, 8)
 
@@ -67,8 +67,8 @@ def test_a_lost_trial_teaches_no_sampler_and_may_be_proposed_again(sampler: str,
         mine = proposer(sampler)
         mine.recall(lost)
     else:
-        mine.reach(proposal.ticket, lost)
-        mine.tell(proposal.ticket, lost)
+        mine.reach(lost)
+        mine.tell(lost)
     assert [trial.state.name for trial in mine.study.trials] == ["FAIL"], "Optuna's samplers look at no such trial"
     with patch.object(type(mine._sampler), "choose", return_value=None) as choose:
         mine.propose()
@@ -91,7 +91,7 @@ def test_a_recalled_trial_teaches_what_the_told_one_taught() -> None:
     for number in range(5):
         proposal = told.propose()
         trials.append(finished(number, proposal, number / 10))
-        told.tell(proposal.ticket, trials[-1])
+        told.tell(trials[-1])
     for trial in trials:
         recalled.recall(trial)
     for one, other in zip(told.study.trials, recalled.study.trials, strict=True):
@@ -103,10 +103,10 @@ def test_what_is_taken_up_again_is_awaited_like_any_proposal_and_then_told() -> 
     mine, again = proposer(), proposer()
     begun = mine.propose()
     trial = finished(1, begun)
-    ticket = again.take_up(replace(trial, status=Status.TRAINING, outcome=None))
+    again.take_up(replace(trial, status=Status.TRAINING, outcome=None))
     assert [each.state.name for each in again.study.trials] == ["RUNNING"]
-    again.tell(ticket, trial)
-    mine.tell(begun.ticket, trial)
+    again.tell(trial)
+    mine.tell(trial)
     for one, other in zip(mine.study.trials, again.study.trials, strict=True):
         assert (one.state, one.values, one.params, one.distributions) == (
             *(other.state, other.values, other.params, other.distributions),
@@ -125,7 +125,19 @@ def test_a_sampler_learns_where_the_budget_ends() -> None:
         proposal = mine.propose()
         kept.append(excess(proposal) <= 0)
         if kept[-1]:
-            mine.tell(proposal.ticket, finished(number, proposal))
+            mine.tell(finished(number, proposal))
         else:
-            mine.turn_away(proposal.ticket, {"memory": excess(proposal)})
+            mine.turn_away(proposal, {"memory": excess(proposal)})
     assert sum(kept[30:]) > sum(kept[:30])
+
+
+def test_of_several_that_were_drawn_alike_each_is_answered_once() -> None:
+    mine = proposer(space=SPACE.only(("bitfit",)))
+    for _ in range(3):
+        mine.begin_with(default_params(SPACE, "bitfit"))
+    proposals = [mine.propose() for _ in range(3)]
+    mine.tell(finished(2, proposals[1], 0.7))
+    mine.turn_away(proposals[2], {"memory": 0.5})
+    assert [each.state.name for each in mine.study.trials] == ["COMPLETE", "PRUNED", "RUNNING"]
+    mine.tell(finished(1, proposals[0], 0.6))
+    assert [each.values and each.values[0] for each in mine.study.trials] == [0.7, None, 0.6]

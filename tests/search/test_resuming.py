@@ -71,8 +71,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def options(place: Path, **more: object) -> dict[str, Any]:
     """Settings of a very small search."""
-    paths = {"model": str(place / "model"), "data": str(place / "reviews.csv")}
-    return {**paths, **where(place), "space": "quick", "methods": "bitfit", "max_length": 16, "trials": 1, **more}
+    paths = {"model": str(place / "model"), "data": str(place / "reviews.csv"), **where(place)}
+    plan = {"space": "quick", "methods": "bitfit", "max_length": 16, "trials": 1, "keep": "all"}
+    return {**paths, **plan, **more}
 
 
 def where(place: Path) -> dict[str, Any]:
@@ -152,6 +153,23 @@ def test_weights_of_a_trial_that_is_trained_again_are_gone_before_it_has_new_one
     with pytest.raises(KeyboardInterrupt):
         autopeft.resume("begun", **{name: settings[name] for name in where(place)}, on_event=interrupt_at_the_second)
     assert {path.name for path in folder.iterdir()} == {".autopeft-search", "0001"}
+
+
+def test_what_is_known_to_be_good_is_found_once(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = f"sqlite:///{tmp_path}/begun.db"
+    settings = options(place, methods="bitfit,ia3", storage=storage, folder=str(tmp_path), name="begun", trials=3)
+    with pytest.raises(KeyboardInterrupt):
+        autopeft.search(**settings, on_event=interrupt_at_the_second)
+    known = autopeft.open("begun", storage=storage).record.facts["known_good"]
+    assert {each["method"] for each in known} == {"ia3", "bitfit"}
+
+    def again(*_: object) -> None:
+        raise AssertionError("predicted again")
+
+    monkeypatch.setattr("autopeft.search.sitting.portfolio", again)
+    done = autopeft.resume("begun", **{name: settings[name] for name in where(place)})
+    assert [dict(trial.params) for trial in done.trials[:2]] == known
+    assert done.record.facts["known_good"] == known
 
 
 def test_names_that_are_found_for_two_searches_at_once_differ(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

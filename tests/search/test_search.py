@@ -18,8 +18,11 @@ from autopeft.plan import Budget, Plan
 from autopeft.search.preparation import prepare
 from autopeft.search.samplers.parts.drawing import Drawn
 from autopeft.space.space import load_space
+from autopeft.storage.repository import Repository
 from autopeft.trial import Status, Trial
+from tests.reports import records
 from tests.search.place import Place
+from tests.test_cli import run
 from tests.user import user_folder
 
 
@@ -65,7 +68,7 @@ def test_a_search_begins_with_known_good_candidates_and_measures_what_it_predict
         assert trial.outcome.measured is not None
         assert trial.outcome.measured.trainable == trial.predicted.trainable
         assert trial.outcome.measured.memory == pytest.approx(trial.predicted.memory, rel=0.03)
-        assert Path(trial.outcome.artifact).is_dir()
+    assert all(search.has_weights(trial.number) for trial in search.front)
 
 
 def test_a_search_tells_what_happens_and_measures_its_baselines(searched: tuple[autopeft.Search, list[Event]]) -> None:
@@ -96,6 +99,24 @@ def test_the_best_trial_under_limits_is_saved_and_loaded(
     assert set(winner.predict(texts)) <= {"positive", "negative"}
     with pytest.raises(AutopeftError, match=r"has no trial 99; it has 8, numbered from 1"):
         search.export(99, tmp_path / "none")
+
+
+def test_a_selection_keeps_the_plans_limits_on_the_score_and_others_where_they_are_given(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path}/searches.db"
+    trials = (records.trial(1, accuracies=(0.9,)), records.trial(2, accuracies=(0.7,), memory=1000))
+    known = replace(records.bare(*trials), facts={"backbone_parameters": 10**6})
+    known = replace(known, plan=replace(known.plan, budget=Budget(score="80%")))
+    with Repository(storage) as repository:
+        repository.create(known)
+    search = autopeft.open("bare", storage=storage)
+    assert search.select(prefer="memory").number == 1
+    assert search.select(prefer="memory", score=0.5).number == 2
+    with pytest.warns(FutureWarning, match="called 'score' now"):
+        assert search.select(prefer="memory", accuracy_at_least="60%").number == 2
+    with pytest.raises(AutopeftError, match=r"keeps memory at most 1000 B and accuracy at least 0\.8 together"):
+        search.select(memory=1000)
+    told = run("select", "bare", "--prefer", "memory", "--storage", storage).stdout
+    assert told.startswith("Trial 1 of bare: the lowest peak memory of the finished trials that keep score 0.800.")
 
 
 def test_an_optuna_study_holds_the_trials(searched: tuple[autopeft.Search, list[Event]]) -> None:
@@ -182,6 +203,7 @@ def test_every_trial_says_where_and_with_what_it_was_trained(searched: tuple[aut
         ({"model": "no/such/folder"}, "there is no model folder 'no/such/folder'"),
         ({"sampler": "tp"}, "Did you mean 'tpe'?"),
         ({"budget": Budget(trainable=3)}, r"nothing in the space 'quick' fits the budget \(trainable 3\)"),
+        ({"budget": Budget(score=90)}, "accuracy is at most 1: no trial reaches 90; write it like 0.9 or 90%"),
         ({"label": "opinon"}, "Did you mean 'opinion'?"),
     ],
 )

@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 from optuna.samplers import BaseSampler, RandomSampler
 
-from autopeft.objectives import Objective, costs_of
+from autopeft.objectives import Objective, cost_names
 from autopeft.search.extrapolation import ends
 from autopeft.search.samplers.parts.drawing import Drawn
 from autopeft.search.samplers.parts.features import Array, Described, describe
@@ -97,7 +97,7 @@ class KnownCosts:
         self._seed = seed
         self._score = next((each for each in objectives if each.is_score), None)
         self._trivial = trivial
-        self._costs = costs_of(objectives)
+        self._costs = cost_names(objectives)
         self._prices = Prices(space, self._priced(limits), predict)
         self._known_good: Sequence[Mapping[str, Any]] = ()
         self.keep(limits)

@@ -67,7 +67,7 @@ def searched(mine: Proposer, trials: int, first: int = 1) -> list[Trial]:
         proposal = mine.propose()
         status = (Status.FINISHED, Status.FINISHED, Status.STOPPED, Status.FAILED)[number % 4]
         done.append(trial(number, proposal.params, proposal.candidate, status))
-        mine.tell(proposal.ticket, done[-1])
+        mine.tell(done[-1])
     return done
 
 
@@ -183,7 +183,7 @@ def test_rungs_of_trials_under_way_teach_it() -> None:
     for number, proposal in enumerate(begun, 4):
         accuracy = 0.99 if proposal.candidate.name == "prompt_tuning" else 0.6
         costs, curve = predict(proposal.candidate), (Rung(3, 9, accuracy, 0.02, 1.0, 3.0),)
-        mine.reach(proposal.ticket, Trial(number, proposal.candidate, costs, proposal.params, 0, curve=curve))
+        mine.reach(Trial(number, proposal.candidate, costs, proposal.params, 0, curve=curve))
     names = [mine.propose().candidate.name for _ in range(8)]
     assert names.count("prompt_tuning") >= 6
 
@@ -205,7 +205,6 @@ def test_what_is_stopped_early_again_and_again_is_given_up() -> None:
         shown = curve[:1] if stopped else curve
         names.append(name)
         mine.tell(
-            proposal.ticket,
             Trial(number, proposal.candidate, costs, proposal.params, 0, status, shown, Outcome(status)),
         )
     assert names[20:].count("lora") <= 5
@@ -219,7 +218,7 @@ def test_where_trials_failed_it_proposes_less() -> None:
             names.append(proposal.candidate.name)
             failed = fail and names[-1] in ("lora", "lora_parallel")
             status = Status.FAILED if failed else Status.FINISHED
-            mine.tell(proposal.ticket, trial(number, proposal.params, proposal.candidate, status))
+            mine.tell(trial(number, proposal.params, proposal.candidate, status))
         return sum(name in ("lora", "lora_parallel") for name in names)
 
     assert loras(fail=True) <= 5
@@ -257,7 +256,7 @@ def test_a_method_that_always_fails_is_left_alone_however_cheap_it_is() -> None:
         names.append(proposal.candidate.name)
         status = Status.FAILED if names[-1] == "prompt_tuning" else Status.FINISHED
         done = trial(number, proposal.params, proposal.candidate, status)
-        mine.tell(proposal.ticket, replace(done, predicted=cheap(proposal.candidate)))
+        mine.tell(replace(done, predicted=cheap(proposal.candidate)))
     assert names.count("prompt_tuning") <= 10
 
 
@@ -294,7 +293,7 @@ def test_a_loss_is_searched_for_as_an_accuracy_is() -> None:
         for number in range(1, 13):
             proposal = mine.propose()
             done.append(trial(number, proposal.params, proposal.candidate))
-            mine.tell(proposal.ticket, seen(done[-1]))
+            mine.tell(seen(done[-1]))
         found.append([each.params for each in done])
     assert found[0] == found[1]
 
@@ -311,7 +310,7 @@ def test_a_score_that_is_no_number_teaches_what_a_failure_teaches(sampler: str, 
         done = trial(number, proposal.params, proposal.candidate)
         if number % 3 == 0:
             done = replace(done, curve=(replace(done.curve[-1], score=math.nan),))
-        mine.tell(proposal.ticket, done)
+        mine.tell(done)
     assert mine.propose().params
 
 

@@ -1,13 +1,13 @@
-"""What methods look at before they are trained: predicted as measured, and part of what a candidate costs."""
+"""Calibrations: predicted as measured, and part of what a candidate costs."""
 
 import pytest
 import torch
 
 from autopeft.costs.api import measure, predict
-from autopeft.costs.look import with_looks
-from autopeft.costs.measure import measure_looks
+from autopeft.costs.calibration import costs_of_training
+from autopeft.costs.measure import measure_calibrations
 from autopeft.costs.meter import ACTIVATIONS, Meter
-from autopeft.costs.step import Reading
+from autopeft.costs.step import Spent
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import method
 from autopeft.space.candidate import Training
@@ -17,7 +17,7 @@ from autopeft.trial import Costs
 from tests.tiny import CONFIGS, batch, tiny
 
 CPU = torch.device("cpu")
-LOOKING = {
+CALIBRATED = {
     "fishmask": method("fishmask"),
     "far": method("far"),
     "far from base": method("far", resume_from="base", train_non_ffn=True),
@@ -36,12 +36,12 @@ def bare(architecture):
     return model
 
 
-@pytest.mark.parametrize("name", LOOKING)
+@pytest.mark.parametrize("name", CALIBRATED)
 @pytest.mark.parametrize("architecture", CONFIGS)
 def test_a_look_is_predicted_as_it_is_measured(architecture, name):
     given = {"batch_size": 4, "length": 16}
-    predicted = predict(bare(architecture), LOOKING[name], **given)
-    measured = measure(bare(architecture), LOOKING[name], **given)
+    predicted = predict(bare(architecture), CALIBRATED[name], **given)
+    measured = measure(bare(architecture), CALIBRATED[name], **given)
     assert predicted.set_up_flops == measured.set_up_flops > 0
     assert predicted.memory == pytest.approx(measured.memory, rel=0.002)
     assert predicted.flops == measured.flops
@@ -72,26 +72,26 @@ def test_a_look_that_needs_more_memory_than_a_step_is_what_counts():
 
 def test_the_larger_memory_counts_and_all_operations():
     step = Costs(trainable=1, memory=10, stored=4, flops=7, memory_by_part={"weights": 10})
-    small, large = (Reading(size, {"weights": size}, size, {}) for size in (5, 20))
-    assert with_looks(step, [small]) == Costs(1, 10, 4, 7, {"weights": 10}, set_up_flops=5)
-    assert with_looks(step, [small, large]) == Costs(1, 20, 4, 7, {"weights": 20}, set_up_flops=25)
-    assert with_looks(step, []).set_up_flops == 0
+    small, large = (Spent(size, {"weights": size}, size, {}) for size in (5, 20))
+    assert costs_of_training(step, [small]) == Costs(1, 10, 4, 7, {"weights": 10}, set_up_flops=5)
+    assert costs_of_training(step, [small, large]) == Costs(1, 20, 4, 7, {"weights": 20}, set_up_flops=25)
+    assert costs_of_training(step, []).set_up_flops == 0
 
 
-@pytest.mark.parametrize("name", LOOKING)
+@pytest.mark.parametrize("name", CALIBRATED)
 def test_measuring_a_look_leaves_backbone_modes_and_random_state_as_they_were(name):
     model = bare("bert")
     before = {key: value.clone() for key, value in model.state_dict().items()}
     task = TextClassification(("text",), ("no", "yes"))
-    with attach(model, LOOKING[name]) as attached:
+    with attach(model, CALIBRATED[name]) as attached:
         classifier = TaskModel(attached.model, task.new_head(48, Training()), attached)
         modes = [module.training for module in classifier.modules()]
         required = [parameter.requires_grad for parameter in model.parameters()]
         random = torch.get_rng_state()
-        readings = measure_looks(
+        all_spent = measure_calibrations(
             classifier, lambda rows: {**batch(rows), "labels": torch.zeros(rows, dtype=torch.long)}, CPU
         )
-        assert len(readings) == 1
+        assert len(all_spent) == 1
         assert torch.equal(torch.get_rng_state(), random)
         assert [module.training for module in classifier.modules()] == modes
         assert [parameter.requires_grad for parameter in model.parameters()] == required

@@ -1,0 +1,61 @@
+"""Which trained weights a search keeps: of trials that may be recommended, and of those that were confirmed.
+
+Those of beaten trials are taken away while the search goes on. Who is beaten follows from the record alone, and stays
+beaten: so nothing has to be remembered of it, and what a killed driver did not take away the next one does.
+"""
+
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from autopeft.fronts import beaten
+from autopeft.search.marks import is_marked
+from autopeft.search.whereabouts import has_weights
+from autopeft.trial import SearchRecord, Trial
+
+_KEPT = "kept"
+"""The name of a fact: numbers of trials whose weights are kept, whatever beats them."""
+_GOING = "beaten"
+"""How names of folders end that are on their way out, so that nobody takes half of one for weights."""
+
+
+def take_away_beaten(record: SearchRecord, trials: Iterable[Trial], folder: Path) -> None:
+    """Removes the weights that the plan of a search does not keep, `trials` being those of now; only in a folder that
+    carries its mark. What cannot be removed stays until the next call.
+    """
+    if record.plan.keep == "all" or not is_marked(record, folder):
+        return
+    for number in _given_up(record, trials):
+        with suppress(OSError):
+            (folder / f"{number:04d}").rename(folder / f"{number:04d}.{_GOING}")
+    for left in folder.glob(f"[0-9]*.{_GOING}"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def why_deleted(record: SearchRecord, trial: Trial) -> str:
+    """Why the search did not keep the trained weights of a trial, and what to do; empty where they are there, or gone
+    for another reason.
+    """
+    if has_weights(trial) or record.plan.keep == "all":
+        return ""
+    if (better := _given_up(record, record.trials).get(trial.number)) is None:
+        return ""
+    return (
+        f"the weights of trial {trial.number} were deleted, because trial {better} beats it: it is no worse in the "
+        f"{record.metric.heading} and in every cost. Take trial {better}, or train this one once more: "
+        f"autopeft resume {record.name} --once-more {trial.number}"
+    )
+
+
+def keeping(record: SearchRecord, number: int) -> SearchRecord:
+    """The record of a search that keeps the weights of a trial, whatever beats it."""
+    return replace(record, facts={**record.facts, _KEPT: sorted({*record.facts.get(_KEPT, ()), number})})
+
+
+def _given_up(record: SearchRecord, trials: Iterable[Trial]) -> dict[int, int]:
+    """The numbers of trials whose weights are not kept, each with that of one that beats it."""
+    wanted = {*(each.number for each in record.confirmations), *record.facts.get(_KEPT, ())}
+    numbers = beaten(trials, record.objectives, record.metric)
+    return {number: better for number, better in numbers.items() if number not in wanted}
