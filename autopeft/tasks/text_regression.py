@@ -44,6 +44,7 @@ class TextRegression(TextTask):
     roles: ClassVar = {"label": Role(NUMBER, NUMBERS), "text": ROLE}
     metrics: ClassVar = (PEARSON, RMSE, MAE, R2, SPEARMAN)
     constant: ClassVar = "mean"
+    target: ClassVar = "number"
     label_shape: ClassVar = (torch.float32, (1,))
 
     def __post_init__(self) -> None:

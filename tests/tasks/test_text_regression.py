@@ -69,6 +69,13 @@ def test_numbers_are_understood_and_described(tmp_path):
     )
 
 
+def test_a_text_in_two_splits_is_told_with_whether_its_number_is_another(tmp_path):
+    saved(tmp_path, SCORES)
+    data = understand(saved(tmp_path, [SCORES[0], SCORES[1] + 1], "validation"))
+    (note,) = [note for note in data.notes if "both in" in note]
+    assert note == "texts both in training and in validation: 2, of which 1 with another number"
+
+
 def test_validation_is_in_the_units_of_training_and_may_be_split_off(tmp_path):
     data = understand(saved(tmp_path, SCORES))
     assert len(data.splits["validation"]) == 13
