@@ -18,13 +18,13 @@ from tests.pictures import COLOURS, SIDE, photograph
 
 LAYERS = 6
 """As few as the hybrid S4 can be had on."""
-_SIZES: Mapping[str, Any] = {"hidden_size": 32, "num_hidden_layers": LAYERS, "num_attention_heads": 4}
+_SIZES: Mapping[str, Any] = {"hidden_size": 32, "num_attention_heads": 4}
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _WORDS = ("film", "good", "fair", "bad", "long", "##er", "##est", *(f"w{number}" for number in range(20)))
 NAMES = ("bad", "fair", "good")
 
 
-def model_of_texts(folder: Path) -> None:
+def model_of_texts(folder: Path, layers: int = LAYERS) -> None:
     """A BERT that tells two types of tokens apart; its tokenizer cuts some words into pieces, and frames a text."""
     vocabulary = {word: number for number, word in enumerate((*_SPECIAL, *_WORDS))}
     backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
@@ -32,13 +32,15 @@ def model_of_texts(folder: Path) -> None:
     backend.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     named = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     t.PreTrainedTokenizerFast(tokenizer_object=backend, **named).save_pretrained(folder)
-    config = t.BertConfig(**_SIZES, vocab_size=len(vocabulary), intermediate_size=64, max_position_embeddings=64)
+    shape = {**_SIZES, "num_hidden_layers": layers, "intermediate_size": 64, "max_position_embeddings": 64}
+    config = t.BertConfig(**shape, vocab_size=len(vocabulary))
     _save(t.BertModel(config, add_pooling_layer=False), folder)
 
 
-def model_of_images(folder: Path) -> None:
+def model_of_images(folder: Path, layers: int = LAYERS) -> None:
     """A DINOv2, which has a mask token that nothing of a trained task depends on."""
-    config = t.Dinov2Config(**_SIZES, mlp_ratio=2, image_size=SIDE, patch_size=8, layerscale_value=0.5)
+    shape = {**_SIZES, "num_hidden_layers": layers, "mlp_ratio": 2, "image_size": SIDE, "patch_size": 8}
+    config = t.Dinov2Config(**shape, layerscale_value=0.5)
     t.ViTImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
     _save(t.Dinov2Model(config), folder)
 
@@ -53,7 +55,7 @@ def _save(model: t.PreTrainedModel, folder: Path) -> None:
         model.save_pretrained(folder)
 
 
-MODELS: Mapping[str, Callable[[Path], None]] = {"input_ids": model_of_texts, "pixel_values": model_of_images}
+MODELS: Mapping[str, Callable[..., None]] = {"input_ids": model_of_texts, "pixel_values": model_of_images}
 """By the main input of the models that a task is learned with."""
 
 
