@@ -181,6 +181,17 @@ def test_an_empty_or_a_broken_cell_is_answered_with_its_row_or_can_be_learned(
         assert len(answer(lambda frame=frame: kind.understand(frame, columns)) or "") < 400
 
 
+def test_whatever_a_trained_model_is_asked_it_answers_or_says_why_not(ready: Ready) -> None:
+    head = ready.task.new_head(ready.backbone.sites.width, Training())
+    model = TrainedModel(ready.backbone, None, head, ready.description)
+    for given in ODD.values():
+        for asked, many in ((given, False), ([given], True), ((given,), False), ([given, given], True)):
+            said = answer(lambda asked=asked: model.predict(asked))
+            assert said is None or len(said) < 1200
+            if said is None and many and isinstance(given, str):
+                assert len(model.predict(asked)) == len(asked)
+
+
 @pytest.mark.parametrize("rows", [0, 1, 2])
 def test_too_few_rows_are_answered(kind: type[Task], rows: int, ready: Ready, tmp_path: Path) -> None:
     lines = [json.dumps(row_of(kind, number, ready.folder / "data")) + "\n" for number in range(rows)]
