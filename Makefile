@@ -16,9 +16,10 @@ demo: $(VENV)/.runtime  ## Searches on a packaged model and data set, without a 
 test: $(VENV)/.development  ## Runs the tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-long: $(VENV)/.development  ## Does faults to whole searches, and tries many broken artifacts; at most 40 minutes
+long: $(VENV)/.development  ## Does faults to whole searches, tries many broken artifacts, every method on every task; at most an hour
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.search.faults --kills 20 --workers 2
 	HF_HUB_OFFLINE=1 AUTOPEFT_EXAMPLES=1000 $(BIN)/python -m pytest tests/test_hostile_artifacts.py
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m long --numprocesses auto
 
 check: lint types wheel test  ## Runs everything that CI runs
 

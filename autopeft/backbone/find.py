@@ -20,6 +20,7 @@ from torch.func import functional_call
 from transformers.pytorch_utils import Conv1D
 
 from autopeft.backbone.fakes import GroupedProducts
+from autopeft.backbone.idle import idle_parameters
 from autopeft.backbone.inputs import bare, example, named, reads
 from autopeft.backbone.sites import SITES, Place, Sites
 from autopeft.errors import CannotAttach, unknown
@@ -60,14 +61,19 @@ class _Trace:
     """Path of a layer -> number of calls until its first call ended, and its output."""
     width: int = 0
     """Features of the model's last states."""
+    idle: frozenset[str] = frozenset()
+    """Parameters that the output does not depend on."""
 
 
-def find_sites(model: nn.Module, mapping: Mapping[str, str] | None = None) -> Sites:
+def find_sites(model: nn.Module, mapping: Mapping[str, str] | None = None, *, states_only: bool = False) -> Sites:
     """The sites of a transformers model, with paths relative to it.
 
     `mapping` says by hand where sites are: site -> module path with `*` for the layer's number, such as
     `{"layer": "blocks.*", "q": "blocks.*.attn.wq", "v": "blocks.*.attn.wv"}`; a path without `*` is a place outside the
     layers. `attention` follows from `o` and `q`, `ffn` from `ffn.down` and `ffn.up`; the layers count as pre-norm.
+
+    `states_only` says that nothing but the last states will be read of the model, no pooled one either: what serves
+    those is idle then.
 
     Raises CannotAttach for an architecture that is not understood, with what was found.
     """
@@ -79,7 +85,7 @@ def find_sites(model: nn.Module, mapping: Mapping[str, str] | None = None) -> Si
             f"{type(model).__name__} has an encoder and a decoder; attach to its encoder (`model.get_encoder()`)."
         )
     layers = _layers(model)
-    trace = _traced(model, layers)
+    trace = _traced(model, layers, states_only)
     places: dict[str, list[Place]] = {}
     for number, layer in enumerate(layers):
         for site, place in _places_of_layer(model, config, trace, number, layer):
@@ -87,9 +93,10 @@ def find_sites(model: nn.Module, mapping: Mapping[str, str] | None = None) -> Si
     missing = {"q", "v"} - places.keys()
     if missing:
         raise CannotAttach(_not_understood(model, layers, f"no {', '.join(sorted(missing))}"))
-    places["norm"] = list(_norms(model, layers))
+    places["norm"] = list(_norms(model, layers, trace.idle))
     places["embedding"] = list(_embedding(model, {call.path for call in trace.calls}))
-    return Sites(type(model).__name__, trace.width, layers, {site: tuple(found) for site, found in places.items()})
+    found = {site: tuple(each) for site, each in places.items()}
+    return Sites(type(model).__name__, trace.width, layers, found, trace.idle)
 
 
 def _layers(model: nn.Module) -> tuple[str, ...]:
@@ -107,10 +114,11 @@ def _layers(model: nn.Module) -> tuple[str, ...]:
     return best
 
 
-def _traced(model: nn.Module, layers: tuple[str, ...]) -> _Trace:
+def _traced(model: nn.Module, layers: tuple[str, ...], states_only: bool) -> _Trace:
     trace = _Trace()
     handles = []
     modes = {module: module.training for module in model.modules()}
+    trained = {parameter: parameter.requires_grad for parameter in model.parameters()}
 
     def leaf(path: str) -> Any:
         def hook(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -131,8 +139,13 @@ def _traced(model: nn.Module, layers: tuple[str, ...]) -> _Trace:
             elif not any(True for _ in module.children()):
                 handles.append(module.register_forward_hook(leaf(path)))
         model.eval()
-        with torch.no_grad():
-            trace.width = forward_once(bare(model))[0].shape[-1]
+        for parameter in trained:
+            parameter.requires_grad_(parameter.is_floating_point())
+        with torch.enable_grad():
+            output, used = _forward_once(bare(model))
+        trace.width = output[0].shape[-1]
+        inside = [layer.removeprefix(_path_of(bare(model), model)) for layer in layers]
+        trace.idle = idle_parameters(inside, used, output, states_only)
     except CannotAttach:
         raise
     except Exception as error:
@@ -143,6 +156,8 @@ def _traced(model: nn.Module, layers: tuple[str, ...]) -> _Trace:
             handle.remove()
         for module, training in modes.items():
             module.training = training
+        for parameter, flag in trained.items():
+            parameter.requires_grad_(flag)
     return trace
 
 
@@ -151,15 +166,23 @@ def forward_once(model: nn.Module) -> Any:
 
     A text is a few tokens; how large an image is, the model says, and a large model may say a large one.
     """
+    return _forward_once(model)[0]
+
+
+def _forward_once(model: nn.Module) -> tuple[Any, Mapping[str, Tensor]]:
+    """The same, and what stood in the place of each parameter and buffer."""
     device = next(model.parameters()).device
     accepted = inspect.signature(model.forward).parameters
     extra: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
     if device.type != "meta" and reads(model) != "pixel_values":
-        return model(**example(model, 1, _TOKENS, device), **extra)
+        return model(**example(model, 1, _TOKENS, device), **extra), dict(model.named_parameters())
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cpu"), GroupedProducts():  # type: ignore[no-untyped-call]
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        fake = {name: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu") for name, tensor in tensors.items()}
-        return functional_call(model, fake, kwargs={**example(model, 1, _TOKENS), **extra})
+        fake = {
+            name: torch.empty(each.shape, dtype=each.dtype, device="cpu").requires_grad_(each.requires_grad)
+            for name, each in tensors.items()
+        }
+        return functional_call(model, fake, kwargs={**example(model, 1, _TOKENS), **extra}), fake
 
 
 def _places_of_layer(
@@ -235,9 +258,11 @@ def _next_norm(model: nn.Module, calls: list[_Call], path: str) -> str:
     return next((each for each in later if _is_norm(model.get_submodule(each))), "")
 
 
-def _norms(model: nn.Module, layers: tuple[str, ...]) -> Iterator[Place]:
+def _norms(model: nn.Module, layers: tuple[str, ...], idle: Collection[str] = ()) -> Iterator[Place]:
+    before = _path_of(bare(model), model)
     for path, module in model.named_modules():
-        if _is_norm(module) and any(True for _ in module.parameters(recurse=False)):
+        own = {f"{path}.{name}".removeprefix(before) for name, _ in module.named_parameters(recurse=False)}
+        if _is_norm(module) and own.difference(idle):
             yield Place(path, _layer_of(path, layers))
 
 
@@ -253,6 +278,11 @@ def _embedding(model: nn.Module, called: Collection[str] = ()) -> Iterator[Place
     ]
     if paths:
         yield Place(next((path for path in paths if path in called), paths[0]), -1)
+
+
+def _path_of(part: nn.Module, model: nn.Module) -> str:
+    """What names inside a part of a model begin with; empty for all of it."""
+    return next(f"{path}." if path else "" for path, module in model.named_modules() if module is part)
 
 
 def _layer_of(path: str, layers: tuple[str, ...]) -> int:

@@ -116,7 +116,7 @@ def load_backbone(name: str, *, trust_remote_code: bool = False) -> Backbone:
     if pixels is not None:
         require_fitting(name, model, pixels)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    sites = find_sites(model)
+    sites = find_sites(model, states_only=True)
     return Backbone(name, model, sites, processor, parameters, fingerprint(model), source.commit, pixels)
 
 
@@ -149,7 +149,7 @@ def _skeleton(name: str, kind: Any, config: PretrainedConfig, dtype: torch.dtype
         raise AutopeftError(f"no {kind.__name__} can be made of the configuration of '{name}': {reason}.") from error
     model = without_pooler(model).requires_grad_(False)
     model.eval()  # type: ignore[no-untyped-call]
-    return Skeleton(name, model, find_sites(model))
+    return Skeleton(name, model, find_sites(model, states_only=True))
 
 
 def _require_whole(name: str, info: Mapping[str, Any]) -> None:

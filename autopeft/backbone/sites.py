@@ -48,6 +48,8 @@ class Sites:
     layers: tuple[str, ...]
     """Module path of every layer, in order."""
     places: Mapping[str, tuple[Place, ...]] = field(repr=False)
+    idle: frozenset[str] = frozenset()
+    """Parameters that the output does not depend on, by their names in the part of the model that reads its input."""
 
     def at(self, site: str, layers: Layers = "all") -> tuple[Place, ...]:
         """The places of `site` in the chosen layers; places outside the layers come with 'all' only.

@@ -74,7 +74,7 @@ def measure(
     """
     training = _training(batch_size, micro_batch_size, gradient_checkpointing)
     device = model.device
-    sites = find_sites(model)
+    sites = find_sites(model, states_only=True)
     learned = task_named(task).sized(labels).on(Skeleton(type(model).__name__, model, sites))
     parts = tuple(parts_of(method))
     with torch.random.fork_rng():

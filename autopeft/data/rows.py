@@ -109,8 +109,10 @@ def cut(name: str) -> str:
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
-def overlaps(splits: Mapping[str, Rows], noun: str) -> list[str]:
-    """Notes on rows that stand in two splits, which makes a score of the later one too good, or cannot be learned."""
+def overlaps(splits: Mapping[str, Rows], noun: str, target: str) -> list[str]:
+    """Notes on rows that stand in two splits, which makes a score of the later one too good, or cannot be learned;
+    `noun` and `target` are what people call a row, and what is to be learned of it.
+    """
     notes = []
     targets = {
         name: dict(zip(split.inputs, (_plain(split.targets[row]) for row in range(len(split))), strict=True))
@@ -119,7 +121,7 @@ def overlaps(splits: Mapping[str, Rows], noun: str) -> list[str]:
     for first, second in combinations(targets, 2):
         if shared := targets[first].keys() & targets[second].keys():
             other = sum(targets[first][each] != targets[second][each] for each in shared)
-            contrary = f", of which {other:,} with another label" if other else ""
+            contrary = f", of which {other:,} with another {target}" if other else ""
             names = (name.replace("train", "training") for name in (first, second))
             notes.append(f"{noun}s both in {' and in '.join(names)}: {len(shared):,}{contrary}")
     return notes

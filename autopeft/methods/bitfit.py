@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from autopeft.backbone.inputs import bare
 from autopeft.backbone.sites import Layers, Sites, layer_numbers
 from autopeft.errors import CannotAttach
 from autopeft.methods.base import Attachment, Method
-from autopeft.methods.in_place import TrainedInPlace
+from autopeft.methods.in_place import TrainedInPlace, used_parameters
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,7 @@ class BitFit(Method):
         roots = [sites.layers[number] for number in layer_numbers(self.layers, len(sites.layers))]
         if self.biases != "all":
             roots = [place.path for name in _names(self.biases) for place in sites.at(name, self.layers)]
-        backbone = bare(model)
-        inside = {id(parameter) for parameter in backbone.parameters()}
+        inside = used_parameters(model, sites)
         for name, parameter in model.named_parameters():
             path, _, leaf = name.rpartition(".")
             path = path.replace(".base_layer", "")

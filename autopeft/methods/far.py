@@ -63,7 +63,7 @@ class FAR(Method):
             raise unknown("start of FAR's learners", self.resume_from, get_args(Start))
 
     def attach(self, model: nn.Module, sites: Sites) -> Attachment:
-        others = unadapted_parameters(model)
+        others = unadapted_parameters(model, sites)
         found = {path: model.get_submodule(path) for path in self._paths(sites) if f"{path}.weight" in others}
         linears = {path: module for path, module in found.items() if isinstance(module, nn.Linear | Conv1D)}
         if not linears:

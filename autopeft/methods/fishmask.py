@@ -44,7 +44,7 @@ class FishMask(Method):
             raise AutopeftError(f"samples must be at least 1, not {self.samples}.")
 
     def attach(self, model: nn.Module, sites: Sites) -> Attachment:
-        tensors = unadapted_parameters(model)
+        tensors = unadapted_parameters(model, sites)
         if not tensors:
             raise CannotAttach(f"FishMask finds no weights to train in {sites.architecture}.")
         with undone_on_error(Masked(model, tensors, self)) as attached:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from autopeft.backbone.inputs import bare
+from autopeft.backbone.sites import Sites
 from autopeft.methods.hooked import Hooked
 
 
@@ -41,12 +42,19 @@ def kept(tensor: Tensor) -> Tensor:
     return tensor.detach().to("meta" if tensor.is_meta else "cpu", copy=True)
 
 
-def own_parameters(model: nn.Module, *paths: str) -> dict[str, nn.Parameter]:
+def used_parameters(model: nn.Module, sites: Sites) -> set[int]:
+    """Ids of the backbone's own parameters that its output depends on, whatever peft put around them."""
+    named = bare(model).named_parameters()
+    return {id(parameter) for name, parameter in named if name.replace(".base_layer", "") not in sites.idle}
+
+
+def own_parameters(model: nn.Module, sites: Sites, *paths: str) -> dict[str, nn.Parameter]:
     """The backbone's own parameters in the modules at `paths`, each once, by the names they have without peft's layers.
 
-    Nothing that other methods added, and nothing of a task head, is among them.
+    Nothing that other methods added, nothing of a task head, and nothing that the output does not depend on, is among
+    them.
     """
-    left = {id(parameter) for parameter in bare(model).parameters()}
+    left = used_parameters(model, sites)
     found = {}
     for path in paths:
         for name, parameter in _parameters(model.get_submodule(path), path):
@@ -56,10 +64,11 @@ def own_parameters(model: nn.Module, *paths: str) -> dict[str, nn.Parameter]:
     return found
 
 
-def unadapted_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+def unadapted_parameters(model: nn.Module, sites: Sites) -> dict[str, nn.Parameter]:
     """All of the backbone's own parameters but those in layers that one of peft's methods adapts."""
     adapted = [f"{path}." for path, module in model.named_modules() if hasattr(module, "base_layer")]
-    return {name: each for name, each in own_parameters(model, "").items() if not name.startswith(tuple(adapted))}
+    own = own_parameters(model, sites, "")
+    return {name: each for name, each in own.items() if not name.startswith(tuple(adapted))}
 
 
 def _parameters(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Parameter]]:

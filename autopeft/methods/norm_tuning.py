@@ -23,7 +23,7 @@ class NormTuning(Method):
     """Layers whose norms are trained."""
 
     def attach(self, model: nn.Module, sites: Sites) -> Attachment:
-        chosen = own_parameters(model, *(place.path for place in sites.at("norm", self.layers)))
+        chosen = own_parameters(model, sites, *(place.path for place in sites.at("norm", self.layers)))
         if not chosen:
             raise CannotAttach(f"norm tuning finds no norms to train in {sites.architecture}.")
         return TrainedInPlace(model, chosen)

@@ -15,14 +15,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
 from peft.tuners.lycoris_utils import LycorisLayer
-from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.tuners.vblora.layer import VBLoRALayer
 from peft.utils import SAFETENSORS_WEIGHTS_NAME, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
@@ -34,6 +32,13 @@ from autopeft.backbone.source import unasked
 from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
 from autopeft.methods.base import Attachment, Divergence, Method, Stage
 from autopeft.methods.hooked import read_tensors, require_finite
+from autopeft.methods.peft_layers import (
+    activate_all,
+    adapters,
+    require_different_names,
+    require_that_covered_layers_run,
+    tuner_layers,
+)
 from autopeft.methods.peft_values import stand_ins, taken_by
 from autopeft.methods.quiet import quiet
 
@@ -120,7 +125,7 @@ class PeftAttachment(Attachment):
         own = {id(parameter) for parameter in model.parameters()}
         hooks_before = dict(_hooks_on_input(model))
         self._input_hooks: set[int] = set()
-        self._name = f"autopeft{len({name for each in _tuner_layers(model) for name in _adapters(each)})}"
+        self._name = f"autopeft{len({name for each in tuner_layers(model) for name in adapters(each)})}"
         self._taken = taken_by(config, model)
         try:
             config.inference_mode = False
@@ -129,9 +134,9 @@ class PeftAttachment(Attachment):
             self._input_hooks = _hooks_on_input(model).keys() - hooks_before.keys()
             if self._taken:
                 self._taken.began(self._name)
-            _require_different_names(model)
-            _activate_all(model)
-            self._require_that_covered_layers_run()
+            require_different_names(model)
+            activate_all(model)
+            require_that_covered_layers_run(self._layers())
             self._allocates = hasattr(config, "total_step")
             if self._allocates and not config.target_r < config.init_r:
                 raise CannotAttach(f"a rank of {config.target_r} is to remain of {config.init_r}: begin with more.")
@@ -270,7 +275,7 @@ class PeftAttachment(Attachment):
         self._restore()
 
     def _layers(self) -> Iterable[Any]:
-        return [layer for layer in _tuner_layers(self._bare) if self._name in _adapters(layer)]
+        return [layer for layer in tuner_layers(self._bare) if self._name in adapters(layer)]
 
     def _merges(self, layer: Any) -> bool:
         """Tried on a copy; what fails on a model without values for want of them is no refusal."""
@@ -293,24 +298,6 @@ class PeftAttachment(Attachment):
                 if rank > most:
                     shape = f"{layer.out_features} x {layer.in_features}"
                     raise CannotAttach(f"a change of a weight of {shape} has a rank of {most} at most, not {rank}.")
-
-    def _require_that_covered_layers_run(self) -> None:
-        """A layer around another method's must call it: one that computes with the bare weight would silence it."""
-        for layer in self._layers():
-            if not isinstance(layer.base_layer, BaseTunerLayer):
-                continue
-            covered: Any = layer.base_layer
-            weight = layer.get_base_layer().weight
-            calls: list[nn.Module] = []
-            handle = covered.register_forward_hook(lambda module, *_, calls=calls: calls.append(module))
-            try:
-                with torch.no_grad(), fork_rng(devices=[]):
-                    layer(torch.zeros(1, 1, layer.in_features, dtype=weight.dtype, device=weight.device))
-            finally:
-                handle.remove()
-            if not calls:
-                outer, inner = _kind(layer), _kind(covered)
-                raise CannotAttach(f"peft's {outer} does not go around its {inner}: it would leave that out.")
 
     def _spare_looking(self, config: Any) -> None:
         """Spares layers in training a look at a number that says nothing: a simulated step has none to show."""
@@ -349,42 +336,6 @@ def _hooks_on_input(model: Any) -> dict[int, Any]:
     """Hooks on a model's embeddings: peft adds one where a model checkpoints its activations."""
     hooks: dict[int, Any] = getattr(getattr(model, "get_input_embeddings", lambda: None)(), "_forward_hooks", {})
     return hooks
-
-
-def _tuner_layers(model: nn.Module) -> list[Any]:
-    return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
-
-
-def _adapters(layer: Any) -> Iterable[str]:
-    """Names of the methods that a tuner's layer belongs to."""
-    names: list[str] = layer._all_available_adapter_names()
-    return names
-
-
-def _kind(layer: Any) -> str:
-    """What peft calls the tuner of a layer, by its folder."""
-    return type(layer).__module__.split(".")[-2]
-
-
-def _require_different_names(model: nn.Module) -> None:
-    """Two kinds of tuners that call weights alike (AdaLoRA, LoRA) take each other's for their own."""
-    kinds = {frozenset(type(layer).adapter_layer_names): _kind(layer) for layer in _tuner_layers(model)}
-    for one, other in combinations(kinds, 2):
-        if one & other:
-            both = " and ".join(sorted((kinds[one], kinds[other])))
-            raise CannotAttach(f"peft's {both} call their weights alike: only one of them goes on a model.")
-
-
-def _activate_all(model: nn.Module) -> None:
-    """Lets every peft method on the model take part: peft itself would silence an earlier one of the same kind."""
-    for path, module in model.named_modules():
-        if isinstance(module, BaseTunerLayer):
-            names = list(_adapters(module))
-            if len(names) > 1:
-                raise CannotAttach(f"two methods of the same kind cannot share {path}: give one of them other sites.")
-            module.set_adapter(names)
-    for layer in _tuner_layers(model):
-        layer.train(model.training)
 
 
 def _fit_prompt(config: peft.PromptLearningConfig, model: Any, sites: Sites) -> None:

@@ -52,7 +52,7 @@ class Said(Method):
 
     def attach(self, model: nn.Module, sites: Sites) -> Attachment:
         backbone = bare(model)
-        chosen = own_parameters(backbone, "")
+        chosen = own_parameters(backbone, sites, "")
         groups = self._groups(chosen, [model.get_submodule(path) for path in sites.layers])
         scales = max(groups) + 1 if self.groups != "none" else 0
         if scales >= self.dimensions:

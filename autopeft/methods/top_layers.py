@@ -28,4 +28,4 @@ class TopLayers(Method):
     def attach(self, model: nn.Module, sites: Sites) -> Attachment:
         if self.count > len(sites.layers):
             raise CannotAttach(f"the top {self.count} layers are wanted; {sites.architecture} has {len(sites.layers)}.")
-        return TrainedInPlace(model, own_parameters(model, *sites.layers[-self.count :]))
+        return TrainedInPlace(model, own_parameters(model, sites, *sites.layers[-self.count :]))

@@ -47,6 +47,8 @@ class Task(ABC):
     """What other tools call it."""
     noun: ClassVar[str] = "text"
     """What people call one row."""
+    target: ClassVar[str] = "label"
+    """What people call what is to be learned of it."""
     reads: ClassVar[str] = "input_ids"
     """The main input of the models that it is learned with."""
     settings: ClassVar[Mapping[str, Parameter | None]] = dict.fromkeys(("pooling", "head_start", "head_learning_rate"))

@@ -42,6 +42,7 @@ class MultiLabelClassification(TextTask):
     roles: ClassVar = {"labels": Role(CATEGORIES, LABEL_SETS, most=1000), "text": ROLE}
     metrics: ClassVar = (F1_MICRO, F1_MACRO_OF_ALL, SUBSET_ACCURACY)
     constant: ClassVar = "most frequent set"
+    target: ClassVar = "set of labels"
     problem_type: ClassVar = "multi_label_classification"
 
     @classmethod

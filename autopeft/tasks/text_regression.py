@@ -45,6 +45,7 @@ class TextRegression(TextTask):
     roles: ClassVar = {"label": Role(NUMBER, NUMBERS), "text": ROLE}
     metrics: ClassVar = (PEARSON, RMSE, MAE, R2, SPEARMAN)
     constant: ClassVar = "mean"
+    target: ClassVar = "number"
     problem_type: ClassVar = "regression"
     label_shape: ClassVar = (torch.float32, (1,))
 
@@ -153,7 +154,7 @@ def _numbers(frame: pd.DataFrame, column: str, split: str) -> np.ndarray:
     if None in found:
         row = found.index(None)
         advice = "numbers are finite, and written as in 1234.5, without units or separators of thousands"
-        if not any(map(str.isdigit, str(cells[row]))) and not any(number is not None for number in found):
+        if not any(map(str.isdigit, brief(cells[row]))) and not any(number is not None for number in found):
             advice = "give --task text-classification where these are classes"
         raise AutopeftError(
             f"column '{column}' holds no number: row {row + 1} of the {split} split has {brief(cells[row])}; {advice}."

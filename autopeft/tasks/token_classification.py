@@ -47,6 +47,7 @@ class TokenClassification(Task):
 
     name: ClassVar = "token-classification"
     aliases: ClassVar = ("TOKEN_CLS", "ner")
+    target: ClassVar = "row of tags"
     roles: ClassVar = {"tags": Role(WORDS, (*TAGS, *SPANS)), "tokens": Role(WORDS, (*TOKENS, *TEXTS))}
     metrics: ClassVar = (ENTITY_F1, ENTITY_PRECISION, ENTITY_RECALL, TOKEN_ACCURACY)
     constant: ClassVar = "most frequent tag"

@@ -92,8 +92,8 @@ def understand(
             splits["test"] = learned.rows(complete, columns, "test")
         if left_out := len(frames["test"]) - len(complete):
             a = "an" if learned.noun[0] in "aeiou" else "a"
-            notes.append(f"test rows without {a} {learned.noun} or a known label, left out: {left_out:,}")
-    notes += overlaps(splits, learned.noun)
+            notes.append(f"test rows without {a} {learned.noun} or a known {learned.target}, left out: {left_out:,}")
+    notes += overlaps(splits, learned.noun, learned.target)
     return TaskData(learned, columns, splits, fingerprint, tuple(notes))
 
 

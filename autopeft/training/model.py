@@ -23,7 +23,7 @@ def as_it_is(batch: Batch) -> Batch:
 
 class TaskModel(nn.Module):
     """A batch in, the head's output out. What the model has no positions for is cut off, and so are types of tokens
-    where it has one type only.
+    where it has one type only, or where prompts stand before them.
     """
 
     def __init__(
@@ -44,7 +44,9 @@ class TaskModel(nn.Module):
         reader = bare(self.model)
         positions = positions_of(reader)
         self._longest = None if positions is None else positions - self.prepended
-        self._without = {LABELS} if types_of(reader) > 1 else {LABELS, "token_type_ids"}
+        # peft calls a model without types of tokens where prompts stand before these, and would say so every time.
+        typed = types_of(reader) > 1 and not self.prepended
+        self._without = {LABELS} if typed else {LABELS, "token_type_ids"}
         self._extra = {"use_cache": False} if "use_cache" in inspect.signature(reader.forward).parameters else {}
 
     @property

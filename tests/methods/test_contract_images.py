@@ -68,8 +68,7 @@ def test_it_begins_as_promised_learns_and_comes_off_bit_for_bit(name, architectu
     trained(attached, architecture)
     changed = sum(int((p != others[id(p)]).sum()) for p in model.parameters() if id(p) in others)
     assert changed <= (attached.count if name in WRITTEN_INTO_THE_MODEL else 0)
-    silent = {each.name for each in attached.tensors() if each.tensor.grad is None}
-    assert silent <= {"embeddings.mask_token"}
+    assert all(each.tensor.grad is not None for each in attached.tensors())
     with torch.no_grad():
         assert not torch.allclose(states(attached, architecture), bare, atol=1e-4)
     attached.detach()

@@ -5,7 +5,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -18,7 +17,6 @@ from autopeft.data.store import Dataset, open_split
 from autopeft.errors import AutopeftError
 from autopeft.space.candidate import Training
 from autopeft.tasks.heads import NO_LABEL
-from autopeft.tasks.metrics import standard_error
 from autopeft.tasks.tags import OUTSIDE
 from autopeft.tasks.token_classification import TokenClassification
 from autopeft.tasks.understanding import TaskData, encoded, understand
@@ -266,16 +264,6 @@ def test_scores_are_those_of_seqeval(expected: list[str], answered: list[str], s
             output[row, at, tags.index(answer)] = 1
     statistics = task.new_head(8, Training()).statistics(output, batch)
     assert tuple(round(metric.of(statistics), 4) for metric in task.metrics) == scores
-
-
-@pytest.mark.parametrize("metric", TokenClassification.metrics, ids=lambda metric: metric.name)
-def test_standard_errors_are_the_spread_over_other_rows(metric: Any) -> None:
-    random = np.random.default_rng(0)
-    entities = random.poisson(1.2, 800)
-    right, tokens = random.binomial(entities, 0.7), random.integers(5, 30, 800)
-    rows = np.stack([right, random.poisson(0.4, 800), entities - right, tokens, random.binomial(tokens, 0.93)], 1)
-    drawn = [metric.of(rows[random.integers(0, 800, 800)]) for _ in range(1000)]
-    assert standard_error(metric.values(rows)) == pytest.approx(np.std(drawn), rel=0.1)
 
 
 @pytest.fixture(scope="module")

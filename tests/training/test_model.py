@@ -84,6 +84,15 @@ def test_types_of_tokens_are_left_out_where_the_model_has_one_only(types, kept):
     assert torch.equal(typed, classifier(inputs)) != kept
 
 
+def test_types_of_tokens_are_left_out_where_prompts_stand_before_them():
+    """peft leaves them out too, and says so in a warning, which no user can do anything about."""
+    model, inputs = tiny("bert"), batch()
+    with attach(model, method("prompt_tuning", length=3)) as attached:
+        classifier = TaskModel(model, States(), attached).eval()
+        typed = classifier({**inputs, "token_type_ids": torch.ones_like(inputs["input_ids"])})
+        assert torch.equal(typed, classifier(inputs))
+
+
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_positions_that_a_method_prepends_are_no_tokens(pooling):
     class Prepending(nn.Module):

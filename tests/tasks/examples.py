@@ -1,0 +1,117 @@
+"""For every task a tiny model in a folder, and rows as a user has them. A new task is taken in by itself: its rows are
+made of its roles, its model is by what it reads. Only a new kind of column, or of model, needs an entry here.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers as t
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from autopeft.backbone.load import quietly
+from autopeft.data import columns
+from autopeft.tasks.base import Task
+from tests.pictures import COLOURS, SIDE, photograph
+
+LAYERS = 6
+"""As few as the hybrid S4 can be had on."""
+_SIZES: Mapping[str, Any] = {"hidden_size": 32, "num_attention_heads": 4}
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+_WORDS = ("film", "good", "fair", "bad", "long", "##er", "##est", *(f"w{number}" for number in range(20)))
+NAMES = ("bad", "fair", "good")
+
+
+def model_of_texts(folder: Path, layers: int = LAYERS) -> None:
+    """A BERT that tells two types of tokens apart; its tokenizer cuts some words into pieces, and frames a text."""
+    vocabulary = {word: number for number, word in enumerate((*_SPECIAL, *_WORDS))}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    named = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    t.PreTrainedTokenizerFast(tokenizer_object=backend, **named).save_pretrained(folder)
+    shape = {**_SIZES, "num_hidden_layers": layers, "intermediate_size": 64, "max_position_embeddings": 64}
+    config = t.BertConfig(**shape, vocab_size=len(vocabulary))
+    _save(t.BertModel(config, add_pooling_layer=False), folder)
+
+
+def model_of_images(folder: Path, layers: int = LAYERS) -> None:
+    """A DINOv2, which has a mask token that nothing of a trained task depends on."""
+    shape = {**_SIZES, "num_hidden_layers": layers, "mlp_ratio": 2, "image_size": SIDE, "patch_size": 8}
+    config = t.Dinov2Config(**shape, layerscale_value=0.5)
+    t.ViTImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
+    _save(t.Dinov2Model(config), folder)
+
+
+def _save(model: t.PreTrainedModel, folder: Path) -> None:
+    """Not as it was made: norms and biases that are 1 and 0 would hide mistakes."""
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=noise))
+    with quietly():
+        model.save_pretrained(folder)
+
+
+MODELS: Mapping[str, Callable[..., None]] = {"input_ids": model_of_texts, "pixel_values": model_of_images}
+"""By the main input of the models that a task is learned with."""
+
+
+def _words(number: int) -> list[str]:
+    """One to twelve, some of them of several pieces, and one that the class of the row can be told from."""
+    words = [("film", "longer", "longest", f"w{(number + place) % 20}")[place % 4] for place in range(number * 5 % 12)]
+    return [*words, NAMES[number % 3]]
+
+
+def _tags(number: int) -> list[str]:
+    return [f"B-{word}" if word in NAMES else "O" for word in _words(number)]
+
+
+def _picture(number: int, folder: Path) -> str:
+    place = folder / f"{number}.png"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    photograph([*COLOURS][number % 3], number, size=(20 + number % 9, 30)).save(place)
+    return str(place)
+
+
+def _cell(kind: str, role: str, number: int, folder: Path) -> Any:
+    """What a column of this kind holds in a row; files go into the folder."""
+    match kind:
+        case columns.TEXT:
+            return " ".join(_words(number))
+        case columns.CATEGORY:
+            return NAMES[number % 3]
+        case columns.CATEGORIES:
+            return sorted({NAMES[number % 3], NAMES[number % 4 % 3]})
+        case columns.NUMBER:
+            return number % 3 + number * 7 % 40 / 80
+        case columns.WORDS:
+            return _tags(number) if role == "tags" else _words(number)
+        case columns.IMAGE:
+            return _picture(number, folder)
+    raise NotImplementedError(f"say here what a cell of the kind '{kind}' looks like")
+
+
+def row_of(task: type[Task], number: int, folder: Path) -> dict[str, Any]:
+    """A row for a task, its columns called as usual."""
+    return {role.names[0]: _cell(role.kind, name, number, folder) for name, role in task.roles.items()}
+
+
+def columns_of(task: type[Task]) -> dict[str, tuple[str, ...]]:
+    """The columns of such rows, by role."""
+    return {name: (role.names[0],) for name, role in task.roles.items()}
+
+
+def made_for(task: type[Task], folder: Path, train: int = 24, validation: int = 12) -> Path:
+    """Fills a folder with `model/` and `data/`."""
+    MODELS[task.reads](folder / "model")
+    data = folder / "data"
+    data.mkdir()
+    first = 0
+    for split, count in (("train", train), ("validation", validation)):
+        rows = [row_of(task, number, data) for number in range(first, first + count)]
+        (data / f"{split}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+        first += count
+    return folder
