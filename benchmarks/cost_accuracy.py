@@ -50,8 +50,8 @@ from transformers.utils import logging
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.load import Skeleton, load_backbone, load_skeleton, without_pooler
 from autopeft.costs.api import measure, predict
-from autopeft.costs.look import with_looks
-from autopeft.costs.measure import measure_batch, measure_evaluation, measure_looks
+from autopeft.costs.calibration import costs_of_training
+from autopeft.costs.measure import measure_batch, measure_calibrations, measure_evaluation
 from autopeft.costs.meter import WEIGHTS
 from autopeft.costs.predict import Predictor
 from autopeft.data.demo import demo_model
