@@ -13,7 +13,7 @@ from autopeft.space.candidate import Training
 from autopeft.tasks.base import Task
 from autopeft.tasks.heads import Batch
 from autopeft.tasks.metrics import Array, Metric
-from autopeft.training.batches import MOST_TOKENS, by_length
+from autopeft.training.batches import MOST_TOKENS, by_length, on_device
 from autopeft.training.model import TaskModel
 from autopeft.training.precision import forward
 from autopeft.trial import Answers
@@ -92,5 +92,5 @@ def outputs(
     with evaluating(model):
         for places in by_length(data.lengths[chosen], tokens):
             indices = chosen[places]
-            batch = {name: tensor.to(device) for name, tensor in data.batch(indices).items()}
+            batch = on_device(data.batch(indices), device)
             yield indices, batch, forward(model, batch, device)
