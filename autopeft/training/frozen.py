@@ -59,6 +59,11 @@ class Kept:
         return plain | ({"states_not_kept": self.why_not} if self.why_not else {})
 
 
+def is_worth(frozen: int, layers: int) -> bool:
+    """Whether states behind the lowest `frozen` of so many layers are kept."""
+    return frozen >= max(1, LEAST * layers)
+
+
 def levels_of(frozen: Sequence[nn.Module], read: Collection[nn.Module]) -> frozenset[int]:
     """The layers, by number, whose states serve a candidate: the last frozen one, and those behind which a method reads
     them.
@@ -90,7 +95,7 @@ class FrozenStates:
     def serving(self, model: TaskModel, training: Training, device: torch.device) -> Iterator[Kept]:
         """While it lasts, rows of these splits pass the model's frozen layers only where they are not kept yet."""
         frozen = model.methods.frozen
-        if len(frozen) < max(1, LEAST * model.methods.depth):
+        if not is_worth(len(frozen), model.methods.depth):
             yield Kept(len(frozen))
             return
         if training.flip or training.shift:
