@@ -18,7 +18,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -90,9 +90,9 @@ PLACES = {"MiniLM": minilm, "DINOv2-small": dinov2}
 
 
 def _place(model: str, folder: Path) -> Place:
-    understood = understand(str(folder / "rows"))
-    backbone = load_backbone(model)
-    task = understood.task
+    backbone, understood = load_backbone(model), understand(str(folder / "rows"))
+    task = understood.task.on(backbone)
+    understood = replace(understood, task=task)
     tokenized = encoded(understood, backbone, 128, folder / "tokens")
     return Place(backbone, task, open_split(tokenized, "train"), open_split(tokenized, "validation"))
 

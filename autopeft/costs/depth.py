@@ -38,7 +38,7 @@ class Profile:
     phases: Mapping[Any, Mapping[str, int]]
     """By phase, the bytes alive at its worst moment, by what they were used for."""
     totals: Mapping[str, int]
-    """Costs that are sums over layers, by name: trainable, stored, flops, frozen_flops (those of a step in frozen layers
+    """Costs that are sums over layers, by name: trainable, stored, flops, frozen_flops (a step's in frozen layers
     whose states are kept), set_up_flops, inference_flops, bare_flops, weights."""
 
     @cached_property

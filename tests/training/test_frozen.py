@@ -1,17 +1,18 @@
 """States of frozen layers are computed once: the same losses and scores, less work, and none kept where they differ."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import AutoModel, Dinov2Config, PretrainedConfig, SwinConfig
 
 from autopeft.data import states
 from autopeft.data.states import OF_DISK, OF_MEMORY, KeptStates, numbered, room
-from autopeft.data.store import MASK
+from autopeft.data.store import MASK, Column, Dataset
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import configured_parts
 from autopeft.space.candidate import Candidate, Part, Training
@@ -105,6 +106,34 @@ def test_decoders_are_served_as_well(name: str, architecture: str) -> None:
     assert kept is not None
     assert kept.bytes > 0
     same(served, plain)
+
+
+DINOV2 = Dinov2Config(
+    hidden_size=48, num_hidden_layers=LAYERS, num_attention_heads=4, image_size=32, patch_size=8, drop_path_rate=0.1
+)
+SWIN = SwinConfig(embed_dim=12, depths=[2, 2], num_heads=[2, 2], window_size=4, image_size=32, patch_size=4)
+
+
+@pytest.mark.parametrize("config", [DINOV2, SWIN], ids=lambda config: config.model_type)
+def test_images_are_served_too_also_by_layers_of_several_stages(config: PretrainedConfig) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModel.from_config(config).eval()
+    pixels = np.random.default_rng(0).normal(size=(24, 3, 32, 32)).astype(np.float32)
+    data = Dataset({"pixel_values": Column(pixels), "labels": Column(np.arange(24) % 2)}, 0)
+    store, chosen = FrozenStates(data, data), candidate("lora")
+    losses = []
+    for served in (False, True):
+        torch.manual_seed(3)
+        with attach(model, configured_parts(chosen.parts, CARDS)) as methods:
+            width = model(pixel_values=torch.zeros(1, 3, 32, 32)).last_hidden_state.shape[-1]
+            trained = TaskModel(model, TASK.new_head(width, TRAINING), methods)
+            with store.serving(trained, TRAINING, CPU) if served else nullcontext() as kept:
+                rows, few = (store.train, store.validation) if served else (data, data)
+                losses.append(list(train(trained, rows, few, chosen, ACCURACY, seed=1, device=CPU)))
+    assert kept is not None
+    assert (kept.why_not, kept.bytes > 0) == ("", True)
+    same(*losses)
 
 
 def test_frozen_layers_run_once_for_every_row_and_not_at_all_once_all_are_kept() -> None:
