@@ -72,19 +72,15 @@ class KeptStates:
 
     def put(self, rows: np.ndarray, states: Tensor) -> None:
         """Keeps the states of a batch, padded on the right."""
-        states = states.detach().to("cpu")
-        if self._lengths is None:
-            self._values[torch.from_numpy(rows)] = states
-        else:
-            for row, own in zip(rows, states, strict=True):
-                place = self._place(row)
-                place.copy_(own[: len(place)])
+        for row, own in zip(rows, states.detach().to("cpu"), strict=True):
+            place = self._place(row)
+            place.copy_(own[: len(place)])
         self._held[rows] = True
 
     def get(self, rows: np.ndarray, length: int) -> Tensor:
         """A batch of kept states; texts padded on the right to this length."""
         if self._lengths is None:
-            return self._values[torch.from_numpy(rows)]
+            return self._values.index_select(0, torch.from_numpy(rows))
         states = self._values.new_zeros((len(rows), length, *self._block))
         for row, own in zip(rows, states, strict=True):
             place = self._place(row)
@@ -92,8 +88,8 @@ class KeptStates:
         return states
 
     def _place(self, row: int) -> Tensor:
-        assert self._ends is not None
-        assert self._lengths is not None
+        if self._lengths is None or self._ends is None:
+            return self._values[row]
         return self._values[self._ends[row] - self._lengths[row] : self._ends[row]]
 
 
