@@ -1,6 +1,6 @@
 """How much faster a step is whose frozen layers' states are kept, and what the first pass pays for keeping them.
 
-    python benchmarks/frozen.py [NAME …] [--data ../shared/data] [--rows 160] [--rounds 3]
+    python benchmarks/frozen.py [NAME …] [--data ../shared/data] [--rows 160] [--rounds 3] [--fp32]
 
 MiniLM on texts of sst2, DINOv2-small on photographs of cifar10, at batch size 32 and the precision of trials. `plain`
 is the loop without a store, and `with dropout` the same where frozen layers have it, too; `filling` is the same epoch
@@ -41,6 +41,7 @@ from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.space.cards import load_cards
 from autopeft.tasks.base import Task
 from autopeft.tasks.understanding import encoded, understand
+from autopeft.training import precision
 from autopeft.training.frozen import FrozenStates
 from autopeft.training.loop import train
 from autopeft.training.model import TaskModel
@@ -170,16 +171,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--rows", type=int, default=160)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--fp32", action="store_true", help="compute in fp32 where trials would in bf16")
     options = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    fp32 = patch.object(precision, "has_bf16", lambda _: False)
     headings = ("with dropout", "plain, ms a step", "filled", "faster", "filling", "try, ms", "losses apart", "kept")
     table = Table("backbone", "candidate", *headings)
     for name in options.names or PLACES:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, fp32 if options.fp32 else nullcontext():
             place = PLACES[name](options.data.resolve(), options.rows, Path(folder))
             for case, (method, settings) in CASES.items():
                 table.add_row(name, case, *measured(place, method, settings, options.rounds))

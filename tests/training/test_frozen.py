@@ -33,6 +33,11 @@ LAYERS = 4
 SERVED = [name for name in CARDS if "layers" in CARDS[name].settings or name == "top_layers"]
 
 
+@pytest.fixture(autouse=True)
+def _in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autopeft.training.precision.has_bf16", lambda _: False)
+
+
 @pytest.fixture(scope="module")
 def shared() -> tuple[nn.Module, FrozenStates]:
     """A backbone with dropout, and a store that one trial after another fills and reads."""
