@@ -77,11 +77,12 @@ class KeptStates:
             place.copy_(own[: len(place)])
         self._held[rows] = True
 
-    def get(self, rows: np.ndarray, length: int) -> Tensor:
-        """A batch of kept states; texts padded on the right to this length."""
+    def get(self, rows: np.ndarray, length: int, padding: float = 0.0) -> Tensor:
+        """A batch of kept states; texts are padded on the right to this length, with values up to `padding`."""
         if self._lengths is None:
             return self._values.index_select(0, torch.from_numpy(rows))
-        states = self._values.new_zeros((len(rows), length, *self._block))
+        filling = torch.linspace(-padding, padding, self._block[-1], dtype=self._values.dtype)
+        states = filling.expand(len(rows), length, *self._block).clone()
         for row, own in zip(rows, states, strict=True):
             place = self._place(row)
             own[: len(place)] = place

@@ -4,9 +4,11 @@ Where nothing is trained in the lowest layers, and nothing acts on them, the sta
 epoch and every trial. The architecture's own forward pass runs as ever, embeddings, masks and positions included; only
 the calls of these layers are answered with what is kept. A pass over rows that are not kept runs the layers and keeps
 what they give, so a store fills itself, and one that a candidate filled serves all others that have their lowest
-trained layer there or higher. Whether the model gives the same with kept states is tried on two rows, at values that
-training could reach, before a trial is trained; where it does not, or where there is no room, all is computed as ever,
-and the trial's facts tell why.
+trained layer there or higher.
+
+Whether the model gives the same with kept states is tried on two rows, at values that training could reach, before a
+trial is trained. Where it does not, where a method looks at padding (peft's Lily does), or where there is no room, all
+is computed as ever, and the trial's facts tell why.
 
 States of a row that was computed in another batch may differ in the last bits: losses are within 1e-5 in fp32.
 Not covered: images that are changed by chance, layers that hand on more than states (T5's do), and what a method
@@ -31,14 +33,13 @@ from autopeft.space.candidate import Training
 from autopeft.tasks.heads import Batch
 from autopeft.training.batches import on_device
 from autopeft.training.model import TaskModel
-from autopeft.training.precision import BFLOAT16, autocast, precision_of
+from autopeft.training.precision import BFLOAT16, FLOAT32, autocast, precision_of
 
 LEAST = 0.25
 """Of all layers must be frozen: what fewer compute is not worth the room that their states take."""
 _SPREAD = 0.05
 """How far trained tensors are moved for the trial: what is zero at the start would hide what hangs on it."""
-_TOLERANCE = {BFLOAT16: 2e-2}
-_FP32_TOLERANCE = 2e-5
+_TOLERANCE = {BFLOAT16: 2e-2, FLOAT32: 2e-5}
 """How far states may lie apart, as a fraction of the largest."""
 
 
@@ -121,17 +122,15 @@ class FrozenStates:
             why_not = self._make_room(model, batch, passing, given)
             if why_not:
                 return why_not
-            model.passing = passing
-            try:
-                for _ in range(2):
-                    served = model.states(batch)
-            finally:
-                model.passing = None
-        if not _alike(plain, served, batch.get(MASK), device):
+            _, served, padded = (_served(model, batch, passing, padding) for padding in (0.0, 0.0, 1.0))
+        if not _alike(plain, served, batch.get(MASK), _TOLERANCE[precision_of(device)]):
+            why_not = "the model gives other states with kept ones"
+        elif not _alike(served, padded, batch.get(MASK), _TOLERANCE[FLOAT32]):
+            why_not = "what is attached reads padding, whose states are not kept"
+        if why_not:
             for level in self._levels.keys() - before:
                 del self._levels[level]
-            return "the model gives other states with kept ones"
-        return ""
+        return why_not
 
     def _make_room(self, model: TaskModel, batch: Batch, passing: "_Passing", given: Mapping[int, Tensor]) -> str:
         """Of less room than all want, layers below those wanted may serve that are kept already."""
@@ -168,6 +167,8 @@ class _Passing:
         self.wanted = wanted
         """Layers whose states are kept on the way."""
         self._levels = levels
+        self.padding = 0.0
+        """What stands in the place of states of padding, which nothing may depend on."""
         self._rows: np.ndarray | None = None
         self._entry = -1
         self._next = 0
@@ -246,12 +247,21 @@ class _Passing:
         if number != self._entry and number not in self.wanted:
             return states
         assert self._rows is not None
-        return self._levels[number].get(self._rows, states.shape[1]).to(states.device, non_blocking=True)
+        kept = self._levels[number].get(self._rows, states.shape[1], self.padding)
+        return kept.to(states.device, non_blocking=True)
 
 
 def _observed(model: TaskModel, batch: Batch, passing: _Passing) -> tuple[Tensor, Mapping[int, Tensor] | None]:
     plain = {name: each for name, each in batch.items() if name != ROWS}
     return passing.observe(lambda: model.states(plain))
+
+
+def _served(model: TaskModel, batch: Batch, passing: _Passing, padding: float) -> Tensor:
+    model.passing, passing.padding = passing, padding
+    try:
+        return model.states(batch)
+    finally:
+        model.passing, passing.padding = None, 0.0
 
 
 def _two(lengths: np.ndarray) -> np.ndarray:
@@ -260,13 +270,12 @@ def _two(lengths: np.ndarray) -> np.ndarray:
     return order[[0, len(order) // 2]]
 
 
-def _alike(one: Tensor, other: Tensor, mask: Tensor | None, device: torch.device) -> bool:
+def _alike(one: Tensor, other: Tensor, mask: Tensor | None, tolerance: float) -> bool:
     """Whether the states of real tokens are the same, but for roundings."""
     if mask is not None:
         real = mask[:, : one.shape[1]].bool()
         one, other = one[real], other[real]
     one, other = one.float(), other.float()
-    tolerance = _TOLERANCE.get(precision_of(device), _FP32_TOLERANCE)
     return bool((one - other).abs().max() <= tolerance * one.abs().max())
 
 

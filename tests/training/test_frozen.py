@@ -30,7 +30,7 @@ CARDS = load_cards()
 TRAIN, VALIDATION = split(24, 0), split(12, 1)
 TRAINING = Training(batch_size=8, epochs=2)
 LAYERS = 4
-SERVED = [name for name in CARDS if "layers" in CARDS[name].settings or name == "top_layers"]
+SERVED = [name for name in CARDS if ("layers" in CARDS[name].settings or name == "top_layers") and name != "lily"]
 
 
 @pytest.fixture(autouse=True)
@@ -238,6 +238,18 @@ def test_layers_that_hand_on_more_than_states_compute_as_ever() -> None:
     plain, _ = rungs(model, candidate("lora"))
     served, kept = rungs(model, candidate("lora"), FrozenStates(TRAIN, VALIDATION))
     assert kept == Kept(2, why_not="layers hand on more than states, or are not called one after the other")
+    same(served, plain)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_method_that_looks_at_padding_computes_as_ever(bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lily weighs its experts by the mean of all states."""
+    monkeypatch.setattr("autopeft.training.precision.has_bf16", lambda _: bf16)
+    model, store = tiny("bert", layers=LAYERS), FrozenStates(TRAIN, VALIDATION)
+    plain, _ = rungs(model, candidate("lily"))
+    served, kept = rungs(model, candidate("lily"), store)
+    assert kept is not None
+    assert (kept.bytes, store.bytes, kept.why_not != "") == (0, 0, True)
     same(served, plain)
 
 
