@@ -3,7 +3,6 @@
 Runs in a worker process (or in the driver with `--workers 0`). It returns facts only; the driver remembers them.
 """
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from autopeft import machine
 from autopeft.artifacts import Description, save_artifact
 from autopeft.backbone.load import Backbone, load_backbone
 from autopeft.costs.calibration import costs_of_training
@@ -196,10 +196,10 @@ class TrainingWorker:
 
 
 def _memory_of(device: torch.device) -> int:
-    """Bytes of all memory of a device; of a CPU, what the machine has."""
+    """Bytes of all memory of a device; of a CPU, what this process may have."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return machine.memory()
 
 
 def _memory_allowed(device: torch.device) -> Mapping[str, int]:
