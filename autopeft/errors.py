@@ -44,4 +44,4 @@ def unknown(kind: str, value: str, known: Iterable[str]) -> AutopeftError:
 def require_extra(name: str) -> None:
     """Raises AutopeftError where libraries of an extra are missing; imports none of them."""
     if missing := [library for library in EXTRAS[name] if find_spec(library) is None]:
-        raise AutopeftError(f"this needs {', '.join(missing)}: pip install 'autopeft[{name}]'.")
+        raise AutopeftError(f"this needs {', '.join(missing)}: pip install {' '.join(missing)}.")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from autopeft.errors import AutopeftError
-from autopeft.reports import formats, render
+from autopeft.reports import format_of, formats, render
 from autopeft.reports.findings import find
 from autopeft.reports.format.terminal import text
 from autopeft.trial import SearchRecord, Status
@@ -337,3 +337,16 @@ def small() -> SearchRecord:
         confirmations=(),
         trials=(whole.trials[0], trial(2, ADAPTER, (0.81,), 300_000, 390 * MIB, seconds=9.25), *whole.trials[2:3]),
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [("x.html", "html"), ("x.JSON", "json"), ("x.csv", "csv"), ("x.txt", "terminal"), ("x", "terminal")],
+)
+def test_the_ending_of_a_file_says_its_format(name: str, format: str) -> None:
+    assert format_of(Path(name)) == format
+
+
+def test_an_ending_of_no_format_is_refused() -> None:
+    with pytest.raises(AutopeftError, match=r"a report is written as csv, html, json or txt, not as 'pdf'; say which"):
+        format_of(Path("x.pdf"))
