@@ -64,8 +64,8 @@ def _all_flags(cells: "pd.Series[Any]", width: int, split: str) -> "pd.Series[An
         fits = flags is not None and len(flags) == width
         if not fits and not is_missing(cell) and split != "test":
             raise AutopeftError(
-                f"row {row} of the {split} split has {brief(cell)} in column '{cells.name}', where others have a list of "
-                f"{width} numbers, each 0 or 1."
+                f"row {row} of the {split} split has {brief(cell)} in column '{cells.name}', where others have a list "
+                f"of {width} numbers, each 0 or 1."
             )
         read.append(flags if fits else None)
     return pd.Series(read, index=cells.index, dtype=object)

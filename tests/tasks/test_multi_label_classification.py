@@ -149,7 +149,8 @@ def test_a_list_of_0_and_1_of_another_length_is_answered(tmp_path, split):
     saved(tmp_path, train)
     said = complaint(saved(tmp_path, [*train, [0, 1]], split))
     assert said == (
-        f"row 41 of the {split} split has [0, 1] in column 'labels', where others have a list of 3 numbers, each 0 or 1."
+        f"row 41 of the {split} split has [0, 1] in column 'labels', where others have a list of 3 numbers, each 0 or "
+        "1."
     )
 
 
