@@ -40,11 +40,16 @@ def with_flags(frames: Mapping[str, pd.DataFrame], column: str) -> dict[str, pd.
 
     Raises AutopeftError for a row of training or validation whose list is another than the others.
     """
-    cells = [cell for cell in frames["train"][column] if not is_missing(cell)]
-    found = [_flags(cell) for cell in cells]
-    lengths = {len(each) for each in found if each is not None}
+    found: list[Flags] = []
+    for cell in frames["train"][column]:
+        flags = None if is_missing(cell) else _flags(cell)
+        if flags is not None:
+            found.append(flags)
+        elif not is_missing(cell):
+            return dict(frames)
+    lengths = {len(each) for each in found}
     # Names do not come twice in a row.
-    if None in found or (len(lengths) > 1 and not any(len({*each}) < len(each) for each in found if each)):
+    if len(lengths) > 1 and all(len({*each}) == len(each) for each in found):
         return dict(frames)
     if (width := max(lengths, default=0)) < 2:
         return dict(frames)
