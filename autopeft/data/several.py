@@ -4,6 +4,7 @@ An empty text, or an empty list, holds none. Lists of one length that hold nothi
 stands for one, which is called by its number.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -47,11 +48,11 @@ def with_flags(frames: Mapping[str, pd.DataFrame], column: str) -> dict[str, pd.
             found.append(flags)
         elif not is_missing(cell):
             return dict(frames)
-    lengths = {len(each) for each in found}
+    lengths = Counter(map(len, found))
     # Names do not come twice in a row.
     if len(lengths) > 1 and all(len({*each}) == len(each) for each in found):
         return dict(frames)
-    if (width := max(lengths, default=0)) < 2:
+    if not lengths or (width := lengths.most_common(1)[0][0]) < 2:
         return dict(frames)
     return {
         split: frame.assign(**{column: _all_flags(frame[column], width, split)})
