@@ -15,7 +15,7 @@ from autopeft.backbone.load import Backbone
 from autopeft.data.columns import CATEGORIES, Columns, guess_columns
 from autopeft.data.reading import read_splits
 from autopeft.data.rows import Rows, has_columns, overlaps, short
-from autopeft.data.several import separated
+from autopeft.data.several import separated, with_flags
 from autopeft.data.splits import split_off
 from autopeft.data.store import FORMAT, Dataset, kept
 from autopeft.errors import AutopeftError
@@ -75,6 +75,9 @@ def understand(
     if separator is not None:
         several = _in_one_cell(kind, columns, separator)
         frames = {name: separated(frame, several, separator) for name, frame in frames.items()}
+    for role, names in columns.items():
+        if kind.roles[role].kind == CATEGORIES and len(names) == 1:
+            frames = with_flags(frames, names[0])
     learned, notes = kind.understand(frames["train"], columns)
     notes = [*told, *notes]
     splits: dict[str, Rows] = {

@@ -217,6 +217,15 @@ def test_classes_that_people_take_for_one_are_told(tmp_path, given, told):
     assert f"classes that differ in case, blanks or zeros only, and may be one: {told}" in data.notes
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [((True, 1, False, 0), "'False' and '0'; 'True' and '1'"), (("true", "1", "no"), "'true' and '1'"), ((0, 1), None)],
+)
+def test_words_of_programs_beside_numbers_are_told(tmp_path, given, told):
+    notes = [note for note in understand(save(tmp_path, rows(40, *given))).notes if "may be one" in note]
+    assert notes == ([f"classes that may be one, written in two ways: {told}"] if told else [])
+
+
 def test_a_label_of_validation_that_is_written_otherwise_in_training_is_answered_with_that(tmp_path):
     said = complaint(save(tmp_path, rows(40, "TRUE", "FALSE"), validation=rows(4, True, False)))
     assert said == "row 1 of the validation split has the label 'True', which no training row has, where it is 'TRUE'."
@@ -310,6 +319,11 @@ def test_a_row_without_a_text_is_answered(tmp_path, text, said):
             (["a", "b"],),
             "column 'label' holds no single label: row 1 of the train split has ['a', 'b']; several for a row are "
             "--task multi-label-classification.",
+        ),
+        (
+            ("['a','b']", "['c']", "plain"),
+            "column 'label' holds no single label: row 1 of the train split has the list \"['a','b']\"; several for a "
+            "row are --task multi-label-classification.",
         ),
         (({"a": 1},), "column 'label' holds no single label: row 1 of the train split has {'a': 1}."),
         (
