@@ -8,12 +8,13 @@ import json
 import re
 import string
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import yaml
 
 from autopeft.artifacts.description import MERGED, Description
+from autopeft.artifacts.reading import Reading
 from autopeft.artifacts.usage import Form, usage
 from autopeft.confirmed import Member, confirmed
 from autopeft.foreign import printable
@@ -47,6 +48,7 @@ class Facts:
     """The class of transformers that the folder holds, where it holds one."""
     trial: Trial | None = None
     """None of a method that no search trained."""
+    reading: Reading = field(default_factory=Reading)
 
 
 def card(facts: Facts) -> str:
@@ -58,7 +60,7 @@ def card(facts: Facts) -> str:
         f"# {_text(facts.candidate.name)} on {_text(backbone)}: {_text(task.name)}",
         f"Made of {_code(backbone)} by {_code(facts.candidate.name)} for {_text(task.name)}, with autopeft.",
         "## How to load it",
-        *usage(facts.form, task, facts.kind, json.dumps(_loadable(_backbone(facts)), ensure_ascii=False)),
+        *usage(facts.form, task, facts.kind, _python(_loadable(_backbone(facts))), facts.reading),
         *_section("Scores", _scores(facts.trial)),
         *_section("Data", _data(facts)),
         *_section("Method and settings", _settings(facts.candidate)),
@@ -206,6 +208,10 @@ def _on_hub(place: str) -> str:
 def _short(place: str) -> str:
     """What may be told of a place: of a folder its name, not where it lies on somebody's machine."""
     return _on_hub(place) or place.rstrip("/\\").replace("\\", "/").rpartition("/")[2] or place
+
+
+def _python(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _loadable(place: str) -> str:
