@@ -18,6 +18,7 @@ from autopeft.artifacts.reading import Reading
 from autopeft.artifacts.usage import Form, usage
 from autopeft.confirmed import Member, confirmed
 from autopeft.foreign import printable
+from autopeft.fronts import latencies
 from autopeft.objectives import COSTS, Objective
 from autopeft.sizes import show_bytes, show_milliseconds
 from autopeft.space.candidate import Candidate
@@ -113,7 +114,7 @@ def _scores(trial: Trial | None) -> Iterator[str]:
             yield from _confirmed(member, metric)
     yield (
         "\n± is the standard error over rows. The score is that of one training, picked out of several on the same "
-        "rows: expect a little less on new data."
+        "rows: expect it to be a little worse on new data."
     )
 
 
@@ -156,7 +157,9 @@ def _costs(trial: Trial | None) -> Iterator[str]:
     if trial is None:
         return
     measured = trial.outcome.measured if trial.outcome else None
-    told = trial.outcome.facts if trial.outcome else {}
+    told = dict(trial.outcome.facts) if trial.outcome else {}
+    if trial.search and trial.number in (usual := latencies(trial.search.trials)):
+        told["latency"] = usual[trial.number]
     for name, cost in COSTS.items():
         own = getattr(measured, name, None)
         beside = "" if own is None else f" (measured {cost.show(own)})"
