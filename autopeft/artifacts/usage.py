@@ -96,7 +96,7 @@ def _onnx(task: Task, reading: Reading) -> Sequence[str]:
     if not task.output_names:
         outputs, said = "answers,", "its output `logits` is the number itself"
     if not reading.numbers:
-        outputs = "logits,"
+        outputs = "logits, *_"
         said = "its output `logits` is what the model puts out, of which autopeft's `load` makes answers"
     if images:
         making = ['image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")']
