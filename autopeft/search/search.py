@@ -141,7 +141,7 @@ class Search:
 
     def why_deleted(self, number: int) -> str:
         """Why a search deleted the weights of a trial, and what to do; empty where it did not. Raises AutopeftError."""
-        return why_deleted(self._record, self.trial(number))
+        return why_deleted(self._record, self.trial(number), self._storage, self._folder)
 
     def confirm(
         self,

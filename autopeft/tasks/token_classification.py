@@ -144,7 +144,7 @@ class TokenClassification(Task):
                 f"the tokenizer of '{backbone.name}' does not tell which pieces are of which word; "
                 f"{self.name} needs a fast one, which lies in a file tokenizer.json."
             )
-        blank = _blank(tokenizer)
+        blank = blank_of(tokenizer)
         ids: list[Any] = []
         types: list[Any] = []
         labels: list[Any] = []
@@ -258,7 +258,7 @@ def _served(columns: Columns) -> tuple[str, str]:
     return columns["tokens"][0], columns["tags"][0]
 
 
-def _blank(tokenizer: PreTrainedTokenizerBase) -> str:
+def blank_of(tokenizer: PreTrainedTokenizerBase) -> str:
     """What to put before words that are given one by one: a blank for tokenizers that take a word after a blank for
     another one, as those of GPT-2 and RoBERTa do (transformers' `add_prefix_space`).
     """
