@@ -13,7 +13,7 @@ from autopeft.plan import Plan
 from autopeft.search.preparing.baselines import prepare_baselines
 from autopeft.search.preparing.dataset import PreparedDataset, prepare_dataset
 from autopeft.search.preparing.space import drawn_by, prepare_space
-from autopeft.search.sameness import BACKBONE, REVISION
+from autopeft.search.sameness import BACKBONE, REVISION, require_same_direction
 from autopeft.search.worker import Job
 from autopeft.space.candidate import Candidate
 from autopeft.space.space import Space
@@ -51,9 +51,11 @@ def prepare(
     """
     space = drawn_by(plan, known)
     dataset = prepare_dataset(plan, folder, weights, say, known)
-    fitted = prepare_space(space, plan, dataset, say, known)
     data, backbone = dataset.data, dataset.backbone
     metric = metric_of(data.task, plan.metric)
+    if known:
+        require_same_direction(known, metric.higher_is_better)
+    fitted = prepare_space(space, plan, dataset, say, known)
     baselines = prepare_baselines(dataset, fitted.space, metric, weights, say)
     own = metric if isinstance(metric, OwnMetric) else None
     description = Description(
