@@ -83,8 +83,10 @@ class OwnMetric(Metric):
     def _told(self, expected: Any, predicted: Any) -> Array:
         """What the function returns, () or (rows,). Raises AutopeftError for what is no score."""
         try:
-            told: Any = self.value(expected, predicted)  # type: ignore[call-arg]
-        except Exception as error:
+            told: Any = self.value(_copied(expected), _copied(predicted))  # type: ignore[call-arg]
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # Also one that would end the program, such as SystemExit.
             said = f"{type(error).__name__}: {brief(str(error), 200)[1:-1]}"
             raise AutopeftError(f"the metric '{self.shown}' fails: {said}.") from error
         try:
@@ -171,6 +173,13 @@ def _columns(rows: Array) -> tuple[Any, Any]:
     expected, predicted = (column.tolist() for column in rows.T)
     single = all(isinstance(each, str | int | float) for each in (*expected, *predicted))
     return (np.array(expected), np.array(predicted)) if single else (expected, predicted)
+
+
+def _copied(values: Any) -> Any:
+    """What a function may change, as by sorting, without changing what it is called with next."""
+    if isinstance(values, list):
+        return [_copied(each) for each in values]
+    return values.copy() if isinstance(values, dict | set | np.ndarray) else values
 
 
 def _taken(values: Any, rows: np.ndarray) -> Any:

@@ -243,3 +243,42 @@ def test_a_task_that_does_not_tell_takes_no_metric_of_ones_own(task: Task):  # n
     with pytest.raises(AutopeftError, match="does not tell what rows expect"):
         Task.compared(task, torch.zeros(1), {})
     assert not ACCURACY.of_answers
+
+
+def test_a_function_may_change_what_it_is_called_with():
+    def sorting(expected, predicted):
+        told = spearman(expected, predicted)
+        expected.sort()
+        predicted -= predicted
+        return told
+
+    rows = numbers(200)
+    assert (own_metric(sorting).values(rows) == own_metric(spearman).values(rows)).all()
+
+    def same(expected, predicted):
+        return float(np.mean([one == other for one, other in zip(expected, predicted, strict=True)]))
+
+    def same_by_popping(expected, predicted):
+        told = [one.pop() == other.pop() for one, other in zip(expected, predicted, strict=True)]
+        expected.clear()
+        return float(np.mean(told))
+
+    of_lists = np.empty((40, 2), dtype=object)
+    for row in range(40):
+        of_lists[row, 0], of_lists[row, 1] = ["a"], ["a" if row % 3 else "b"]
+    assert (own_metric(same_by_popping).values(of_lists) == own_metric(same).values(of_lists)).all()
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), GeneratorExit(), BaseException("odd")])
+def test_a_function_that_would_end_the_program_is_answered(error):
+    def leaving(expected, predicted):
+        raise error
+
+    with pytest.raises(AutopeftError, match=rf"leaving' fails: {type(error).__name__}"):
+        own_metric(leaving).of(words(50))
+
+    def interrupted(expected, predicted):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        own_metric(interrupted).of(words(50))
