@@ -4,12 +4,14 @@ A database may come from a stranger, so what a record names is known already, or
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 from autopeft.plan import Plan
 from autopeft.tasks.own import bring, fingerprint, is_own, known, name_in, remember, require_own, shown
+from autopeft.tasks.own_slips import slips_told
 from autopeft.trial import SearchRecord
 
 OWN = ("task", "metric")
@@ -75,6 +77,11 @@ def require_same_code(record: SearchRecord, say: Callable[[str], None]) -> None:
                 f"'{record.name}' began with: its source changed, and scores of both cannot be compared; put it back "
                 "as it was, or begin another search."
             )
+
+
+def own_slips_told(plan: Plan) -> AbstractContextManager[None]:
+    """Answers slips of a plan's own task, which was executed, within the block."""
+    return slips_told(known(plan.task, "task") if is_own(plan.task) else None)
 
 
 def _reference(what: str, value: Any) -> Any:

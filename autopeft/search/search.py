@@ -22,7 +22,15 @@ from autopeft.plan import Budget, Plan, Resources
 from autopeft.search.confirm.lacking import outstanding
 from autopeft.search.keeping import why_deleted
 from autopeft.search.limits import extended, require_once_more
-from autopeft.search.own_code import FINGERPRINTS, execute, fingerprints, named, require_named, require_same_code
+from autopeft.search.own_code import (
+    FINGERPRINTS,
+    execute,
+    fingerprints,
+    named,
+    own_slips_told,
+    require_named,
+    require_same_code,
+)
 from autopeft.search.sameness import fact, require_trusted
 from autopeft.search.slips import require_names, require_places
 from autopeft.search.whereabouts import (
@@ -186,7 +194,8 @@ class Search:
             require_same_code(record, _saying(tell))
             from autopeft.search.sitting import confirm
 
-            confirm(record, seeds, where, repository, tell)
+            with own_slips_told(record.plan):
+                confirm(record, seeds, where, repository, tell)
         return self.refresh()
 
     @property
@@ -246,7 +255,8 @@ def search(
         record = replace(record, facts={**facts, FINGERPRINTS: fingerprints(plan)})
         from autopeft.search.sitting import run
 
-        name = run(record, resources, repository, tell, new=True, named=name is not None)
+        with own_slips_told(plan):
+            name = run(record, resources, repository, tell, new=True, named=name is not None)
     return Search(name, resources.storage)
 
 
@@ -298,12 +308,13 @@ def resume(
         require_same_code(record, _saying(tell))
         from autopeft.search.sitting import confirm, run, train_once_more
 
-        if once_more is not None:
-            train_once_more(record, once_more, where, repository, tell)
-        elif record.ended is None:
-            run(record, where, repository, tell, new=False)
-        else:
-            confirm(record, record.plan.confirm, where, repository, tell)
+        with own_slips_told(record.plan):
+            if once_more is not None:
+                train_once_more(record, once_more, where, repository, tell)
+            elif record.ended is None:
+                run(record, where, repository, tell, new=False)
+            else:
+                confirm(record, record.plan.confirm, where, repository, tell)
     return Search(name, where.storage)
 
 

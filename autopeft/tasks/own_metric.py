@@ -21,7 +21,8 @@ from autopeft.objectives import COSTS
 from autopeft.tasks import own
 from autopeft.tasks.base import Task
 from autopeft.tasks.heads import Batch
-from autopeft.tasks.metrics import Array, Metric
+from autopeft.tasks.metrics import MOST_SCORE, Array, Metric, NoScore
+from autopeft.tasks.own_slips import is_signal
 
 DIRECTION = "greater_is_better"
 """The function's attribute that says whether, called as scikit-learn and transformers do."""
@@ -35,10 +36,6 @@ MOST_DRAWN = 5_000
 
 _ROUNDING = 1e-9
 """A direction of draws that is a smaller part of the largest is none."""
-
-
-class NoScore(AutopeftError):
-    """A metric has no value for these answers."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +81,9 @@ class OwnMetric(Metric):
         """What the function returns, () or (rows,). Raises AutopeftError for what is no score."""
         try:
             told: Any = self.value(_copied(expected), _copied(predicted))  # type: ignore[call-arg]
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:  # Also one that would end the program, such as SystemExit.
+            if is_signal(error):
+                raise
             said = f"{type(error).__name__}: {brief(str(error), 200)[1:-1]}"
             raise AutopeftError(f"the metric '{self.shown}' fails: {said}.") from error
         try:
@@ -104,6 +101,11 @@ class OwnMetric(Metric):
             )
         if not np.isfinite(found).all():
             raise NoScore(f"the metric '{self.shown}' gives {brief(told)}, which is no score.")
+        if (np.abs(found) > MOST_SCORE).any():
+            raise NoScore(
+                f"the metric '{self.shown}' gives {brief(told)}, which is too large for a score; give it in other "
+                "units, or its logarithm."
+            )
         return found.astype(np.float64)
 
     @property
@@ -142,8 +144,13 @@ def answered(task: Task) -> Callable[[Tensor, Batch], Array]:
     """Gives (rows, 2) of an output: what is expected of each row and what is answered, whatever they are."""
 
     def pairs(output: Tensor, batch: Batch) -> Array:
-        found = np.empty((len(output), 2), dtype=object)
-        for row, both in enumerate(zip(*task.compared(output, batch), strict=True)):
+        found, told = np.empty((len(output), 2), dtype=object), task.compared(output, batch)
+        if [*map(len, told)] != [len(output)] * 2:
+            raise AutopeftError(
+                f"the task '{own.shown(type(task))}' must tell of {len(output):,} rows what each expects and what is "
+                f"answered, but its method compared tells {' and '.join(f'{len(each):,}' for each in told)}."
+            )
+        for row, both in enumerate(zip(*told, strict=True)):
             found[row, 0], found[row, 1] = both
         return found
 
