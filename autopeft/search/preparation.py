@@ -66,6 +66,9 @@ def prepare(
         backbone.revision,
         metric=own.shown if own else "",
     )
+    understood = [*data.described()]
+    if own:
+        understood.append(f"judged by {own.shown}: {'more' if own.higher_is_better else 'less'} is better")
     job = Job(
         dataset.model,
         description,
@@ -78,7 +81,7 @@ def prepare(
         metric.name,
         own,
     )
-    facts = _facts(dataset, fitted.space)
+    facts = {**_facts(dataset, fitted.space), "data": understood}
     drawn = ("methods", "hybrids", "pairs", "training", "versions")
     as_known = known is not None and all(known.facts.get(name) == facts[name] for name in drawn)
     score = score_of(metric.name, metric.heading, metric.higher_is_better, metric.ideal)
@@ -88,7 +91,6 @@ def prepare(
 def _facts(dataset: PreparedDataset, space: Space) -> Mapping[str, Any]:
     data, backbone = dataset.data, dataset.backbone
     return {
-        "data": list(data.described()),
         "data_fingerprint": data.fingerprint,
         "task": data.task.to_dict(),
         "labels": list(getattr(data.task, "classes", ())),

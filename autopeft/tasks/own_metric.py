@@ -26,8 +26,14 @@ from autopeft.tasks.own_slips import is_signal
 
 DIRECTION = "greater_is_better"
 """The function's attribute that says whether, called as scikit-learn and transformers do."""
-LESS_IS_BETTER = ("_error", "_loss", "_deviance")
-"""What the names of functions end in that are better where they are less, as in scikit-learn, if they do not say it."""
+LESS_IS_BETTER = (
+    *("error", "loss", "logloss", "deviance", "nll", "perplexity", "ppl"),
+    *("mse", "rmse", "msle", "rmsle", "mae", "mape", "wer", "cer"),
+)
+"""The last words in names of functions that are better where they are less, as in scikit-learn, if they do not say it.
+"""
+_TURNED = ("neg", "negative")
+"""The first words of those that are turned round, so that more is better."""
 DRAWS = 200
 """How often the function is called for an error."""
 MOST_DRAWN = 5_000
@@ -115,8 +121,18 @@ class OwnMetric(Metric):
 
 
 def metric_of(task: Task, name: str) -> Metric:
-    """A task's metric by its name, or the one of one's own of this reference. Raises AutopeftError."""
-    return own_metric(own.known(name, "metric")) if own.is_own(name) else task.metric(name)
+    """A task's metric by its name, or the one of one's own of this reference. Raises AutopeftError, also for one that
+    is called like a metric of the task: both are shown.
+    """
+    if not own.is_own(name):
+        return task.metric(name)
+    metric = own_metric(own.known(name, "metric"))
+    if any(metric.name == each.name for each in task.metrics):
+        raise AutopeftError(
+            f"the metric '{metric.shown}' cannot be called '{metric.name}', as a metric of {task.name} is, which is "
+            "kept beside it; give it another name."
+        )
+    return metric
 
 
 def own_metric(function: Any) -> OwnMetric:
@@ -134,7 +150,8 @@ def own_metric(function: Any) -> OwnMetric:
         raise AutopeftError(
             f"the metric '{own.shown(function)}' must take two values, what is expected and what is predicted."
         ) from error
-    higher = getattr(function, DIRECTION, not name.endswith(LESS_IS_BETTER))
+    words = name.lower().split("_")
+    higher = getattr(function, DIRECTION, words[-1] not in LESS_IS_BETTER or words[0] in _TURNED)
     if not isinstance(higher, bool):
         raise AutopeftError(f"{name}.{DIRECTION} must be True or False, not {brief(higher)}.")
     return OwnMetric(name, name, function, higher, ideal=None)

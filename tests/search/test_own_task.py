@@ -75,6 +75,7 @@ def test_a_task_from_a_file_is_searched_and_judged_by_a_function(searched: Resul
     assert "two-numbers: review -> quality + length" in searched.stdout
     assert "Front over far, peak memory, trainable" in searched.stdout
     assert "less is better" in searched.stdout
+    assert "judged by my_metric.py:far: less is better" in searched.stderr
     opened = autopeft.open("two", storage=f"sqlite:///{place}/searches.db")
     assert [trial.status for trial in opened.trials] == [Status.FINISHED] * 2
     metric = opened.record.metric
@@ -263,3 +264,18 @@ def test_a_search_is_not_gone_on_with_by_another_source_under_the_same_name(plac
     assert "without knowing whether the metric is still the code that the search began with" in told.stderr
     assert "of far, more is better now, but less was when search 'two' began" in told.stderr
     assert autopeft.open("two", storage=f"sqlite:///{tmp_path}/searches.db").trials == before
+
+
+@pytest.mark.parametrize(
+    ("slip", "said"),
+    [
+        ("1 / 0", r"TwoNumbers\.described, line \d+ of slips\.py: ZeroDivisionError: division by zero"),
+        ("raise SystemExit(0)", r"TwoNumbers\.described, line \d+ of slips\.py: SystemExit: 0"),
+    ],
+)
+def test_a_slip_in_a_task_ends_a_search_with_a_sentence(place: Path, slip: str, said: str) -> None:
+    (place / "slips.py").write_text(TASK.replace('return ("two numbers",)', slip))
+    paths = ("--model", place / "model", "--data", place / "numbers.csv", "--max-length", 16, "--name", "slips")
+    told = run(place, "search", *paths, "--task", f"{place}/slips.py:TwoNumbers", *here(place))
+    assert told.exit_code == 2
+    assert re.search(f"the task 'slips.py:TwoNumbers' fails in {said}", told.stderr)
