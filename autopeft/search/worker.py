@@ -31,6 +31,7 @@ from autopeft.search.ledger import OUT_OF_MEMORY
 from autopeft.search.marks import clear_leftovers
 from autopeft.space.cards import Card
 from autopeft.tasks.own_metric import OwnMetric, answered
+from autopeft.tasks.own_slips import slip_of
 from autopeft.training.batches import evaluated_at_once
 from autopeft.training.loop import Pace, TrainingFailed, set_up, train
 from autopeft.training.model import TaskModel
@@ -86,8 +87,11 @@ class TrainingWorker:
         began = time.perf_counter()
         try:
             yield from self._trained(trial, began)
-        except Exception as error:
-            yield self._failed(error, began)
+        except BaseException as error:
+            slip = slip_of(error, type(self._task))
+            if slip is None and not isinstance(error, Exception):
+                raise
+            yield self._failed(error, slip, began)
 
     def _trained(self, trial: Trial, began: float) -> Iterator[Rung | Outcome]:
         candidate = trial.candidate
@@ -174,9 +178,11 @@ class TrainingWorker:
             self.spent = True
             raise
 
-    def _failed(self, error: Exception, began: float) -> Outcome:
+    def _failed(self, error: BaseException, slip: AutopeftError | None, began: float) -> Outcome:
+        """`slip` is what to answer where it came about in a user's own code."""
         fault, facts = fault_of(error), self.facts
-        reason = str(error) if isinstance(error, TrainingFailed | AutopeftError) else f"{type(error).__name__}: {error}"
+        told = error if slip is None else slip
+        reason = str(told) if isinstance(told, TrainingFailed | AutopeftError) else f"{type(told).__name__}: {told}"
         if fault is Fault.MEMORY:
             reason, facts = f"{OUT_OF_MEMORY}: {error}", {**facts, **_memory_allowed(self._device)}
         self.spent = self.spent or fault is Fault.DEVICE
