@@ -11,8 +11,9 @@ import pandas as pd
 from autopeft.data.cells import holds_list, list_in
 from autopeft.data.files.contents import storable
 from autopeft.data.rows import cut, is_missing, is_single, short, some_rows
+from autopeft.data.several import SEPARATOR
 from autopeft.errors import AutopeftError
-from autopeft.foreign import brief
+from autopeft.foreign import brief, told
 
 FEW = 10
 """So many different values are classes, whatever they look like."""
@@ -41,9 +42,14 @@ def names_of(frame: pd.DataFrame, column: str, split: str) -> list[str]:
     found = [name_of(value) for value in frame[column]]
     missing = [row for row, name in enumerate(found, 1) if name is None]
     if missing:
+        several = next((told(name) for name in found if name and SEPARATOR in name), None)
         raise AutopeftError(
-            f"column '{column}' has no label in {some_rows(missing, len(found), split)}; fill them in or leave those "
-            "rows out."
+            f"column '{column}' has no label in {some_rows(missing, len(found), split)}; "
+            + (
+                f"if '{several}' is several labels, and a row may have none: --task multi-label-classification."
+                if several
+                else "fill them in or leave those rows out."
+            )
         )
     return [str(name) for name in found]
 

@@ -277,6 +277,14 @@ def test_an_empty_cell_of_a_csv_is_a_missing_label_and_a_written_none_is_a_class
     )
 
 
+def test_where_some_rows_have_several_labels_none_may_be_meant(tmp_path):
+    some = [{"text": f"a film of {n}", "label": ("dog", "cat;dog", "")[n % 3]} for n in range(30)]
+    assert complaint(save(tmp_path, some)) == (
+        "column 'label' has no label in 10 of 30 rows of the train split, the first is row 3; if 'cat;dog' is several "
+        "labels, and a row may have none: --task multi-label-classification."
+    )
+
+
 @pytest.mark.parametrize("missing", [None, float("nan"), "", "  "])
 def test_a_missing_label_is_answered_with_its_row(tmp_path, missing):
     some = [*rows(20), {"text": "a film", "label": missing}, *rows(20), {"text": "a film"}]
