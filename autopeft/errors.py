@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib.util import find_spec
 
-from autopeft.foreign import brief, printable
+from autopeft.foreign import printable, told
 
 EXTRAS = {"onnx": ("onnx", "onnxruntime", "onnxscript")}
 """Libraries that only some requests need, by the name that pip installs them by."""
@@ -38,11 +38,10 @@ def unknown(kind: str, value: str, known: Iterable[str]) -> AutopeftError:
     folded = {name.casefold(): name for name in names}
     close = get_close_matches(value[:200].casefold(), folded, n=1, cutoff=0.5) if isinstance(value, str) else []
     hint = f" Did you mean '{folded[close[0]]}'?" if close else ""
-    shown = value if isinstance(value, str) and len(value) <= 200 else brief(value, 200)
-    return AutopeftError(f"unknown {kind} '{shown}'.{hint} Known: {', '.join(names) or 'none'}.")
+    return AutopeftError(f"unknown {kind} '{told(value, 200)}'.{hint} Known: {', '.join(names) or 'none'}.")
 
 
 def require_extra(name: str) -> None:
     """Raises AutopeftError where libraries of an extra are missing; imports none of them."""
     if missing := [library for library in EXTRAS[name] if find_spec(library) is None]:
-        raise AutopeftError(f"this needs {', '.join(missing)}: pip install 'autopeft[{name}]'.")
+        raise AutopeftError(f"this needs {', '.join(missing)}: pip install {' '.join(missing)}.")

@@ -32,6 +32,11 @@ def brief(value: object, most: int = 60) -> str:
     return whole if len(whole) <= most else f"{whole[: most - 1]}…"
 
 
+def told(value: object, most: int = 100) -> str:
+    """A wrong value as it is told: a text without quotes, whatever else cut short."""
+    return value if isinstance(value, str) and len(value) <= most else brief(value, most)
+
+
 class _Brief(reprlib.Repr):
     def __init__(self, most: int) -> None:
         super().__init__()

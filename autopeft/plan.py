@@ -20,7 +20,7 @@ from typing import Any, Self
 from autopeft.declared import read_declared
 from autopeft.errors import AutopeftError, unknown
 from autopeft.files import found_in
-from autopeft.foreign import brief
+from autopeft.foreign import brief, told
 from autopeft.objectives import ACCURACY, COSTS, SCORE, UNITS, Limits
 from autopeft.sizes import Share, parse_wait
 
@@ -53,9 +53,9 @@ class Budget(Limits):
                 parsed = unit.parse(value)
                 if isinstance(parsed, Share) and not 0 < parsed.fraction <= _MOST:
                     beyond = "more than 0%" if parsed.fraction <= 0 else f"at most {_MOST:,}%"
-                    raise AutopeftError(f"budget {name} must be {beyond}, not {_said(value)}.")
+                    raise AutopeftError(f"budget {name} must be {beyond}, not {told(value)}.")
                 if isinstance(parsed, int) and parsed < 1:
-                    raise AutopeftError(f"budget {name} must be at least 1, not {_said(value)}.")
+                    raise AutopeftError(f"budget {name} must be at least 1, not {told(value)}.")
                 if name == "latency" and parsed == 0:
                     raise AutopeftError("budget latency must be more than 0 seconds.")
                 object.__setattr__(self, name, parsed)
@@ -153,9 +153,9 @@ class Plan:
         object.__setattr__(self, "columns", _columns(self.columns))
         for name in ("trials", "max_length", "seed", "confirm"):
             if not (_is_number(getattr(self, name), whole=True) or (name == "trials" and self.trials is None)):
-                raise AutopeftError(f"{name} must be a whole number, not '{_said(getattr(self, name))}'.")
+                raise AutopeftError(f"{name} must be a whole number, not '{told(getattr(self, name))}'.")
             if (getattr(self, name) or 0) > _MOST and name != "seed":
-                raise AutopeftError(f"{name} must be at most {_MOST:,}, not {_said(getattr(self, name))}.")
+                raise AutopeftError(f"{name} must be at most {_MOST:,}, not {told(getattr(self, name))}.")
         if self.trials is None and self.time is None:
             object.__setattr__(self, "trials", 32)
         if self.trials is not None and self.trials < 1:
@@ -166,22 +166,22 @@ class Plan:
             raise AutopeftError(f"max_length must be at least 8 tokens, not {self.max_length}.")
         for name in ("warm_start", "trust_remote_code"):
             if not isinstance(getattr(self, name), bool):
-                raise AutopeftError(f"{name} must be true or false, not '{_said(getattr(self, name))}'.")
+                raise AutopeftError(f"{name} must be true or false, not '{told(getattr(self, name))}'.")
         if self.confirm < 0:
             raise AutopeftError(f"confirm must be 0 or more seeds, not {self.confirm}.")
         if not 0 <= self.seed < 2**32:
-            raise AutopeftError(f"seed must lie between 0 and {2**32 - 1}, not {_said(self.seed)}.")
+            raise AutopeftError(f"seed must lie between 0 and {2**32 - 1}, not {told(self.seed)}.")
         if len(self.text) > 2:
             raise AutopeftError(f"at most two text columns can be used, not {len(self.text)}: {', '.join(self.text)}.")
         if self.sampler not in SAMPLERS:
             raise unknown("sampler", self.sampler, SAMPLERS)
         if self.keep not in KEPT:
-            raise AutopeftError(f"keep must be {' or '.join(KEPT)}, not '{_said(self.keep)}'.")
+            raise AutopeftError(f"keep must be {' or '.join(KEPT)}, not '{told(self.keep)}'.")
         self._name_objectives()
         if len(set(self.objectives)) != len(self.objectives) or not self.objectives:
             raise AutopeftError(f"objectives must be distinct and at least one, not '{','.join(self.objectives)}'.")
         if not isinstance(self.budget, Budget):
-            raise AutopeftError(f"budget must hold limits such as 'memory: 8GiB', not '{_said(self.budget)}'.")
+            raise AutopeftError(f"budget must hold limits such as 'memory: 8GiB', not '{told(self.budget)}'.")
 
     @property
     def given(self) -> Mapping[str, tuple[str, ...]]:
@@ -265,12 +265,12 @@ class Resources:
 
     def __post_init__(self) -> None:
         if self.workers is not None and not (_is_number(self.workers, whole=True) and self.workers >= 0):
-            raise AutopeftError(f"workers must be 0 or more, and whole, not {_said(self.workers)}.")
+            raise AutopeftError(f"workers must be 0 or more, and whole, not {told(self.workers)}.")
         if self.gpus_per_trial is not None and not (_is_number(self.gpus_per_trial) and self.gpus_per_trial >= 0):
-            raise AutopeftError(f"gpus_per_trial must be 0 or more, not {_said(self.gpus_per_trial)}.")
+            raise AutopeftError(f"gpus_per_trial must be 0 or more, not {told(self.gpus_per_trial)}.")
         for name in ("workers", "gpus_per_trial"):
             if (getattr(self, name) or 0) > _MOST:
-                raise AutopeftError(f"{name} must be at most {_MOST:,}, not {_said(getattr(self, name))}.")
+                raise AutopeftError(f"{name} must be at most {_MOST:,}, not {told(getattr(self, name))}.")
         if self.timeout is not None:
             object.__setattr__(self, "timeout", _seconds("timeout", self.timeout))
         for name in ("address", "storage", "folder"):
@@ -282,11 +282,6 @@ def _is_number(value: object, whole: bool = False) -> bool:
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         return False
     return isinstance(value, int) or math.isfinite(value)
-
-
-def _said(value: object) -> str:
-    """A wrong value as it is told: a text without quotes, whatever else cut short."""
-    return value if isinstance(value, str) and len(value) < 100 else brief(value, 100)
 
 
 def _text(name: str, value: object) -> str:
@@ -319,7 +314,7 @@ def _names(field_name: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
     if not isinstance(value, list | tuple):
-        raise AutopeftError(f"{field_name} must be names such as 'a,b', not '{_said(value)}'.")
+        raise AutopeftError(f"{field_name} must be names such as 'a,b', not '{told(value)}'.")
     return tuple(_text(field_name, name) for name in value)
 
 
@@ -334,9 +329,7 @@ def _columns(value: object) -> Mapping[str, tuple[str, ...]]:
     for each in _names("columns", value):
         role, _, name = each.partition("=") if "=" in each else (role, "=", each)
         if not role or not name:
-            raise AutopeftError(
-                f"columns must be roles with their columns such as 'tokens=words', not '{_said(each)}'."
-            )
+            raise AutopeftError(f"columns must be roles with their columns such as 'tokens=words', not '{told(each)}'.")
         found.setdefault(role, []).append(name)
     return {role: tuple(names) for role, names in found.items()}
 

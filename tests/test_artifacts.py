@@ -424,3 +424,24 @@ def test_a_device_can_be_named(where, lora):
 def test_a_device_that_is_not_there_is_refused(where, lora):
     with pytest.raises(AutopeftError, match=r"is no device of this machine: "):
         load(lora[0], device=where)
+
+
+def test_a_device_that_computes_nothing_is_refused(lora):
+    with pytest.raises(AutopeftError, match=r"^'meta' is no device of this machine: it .* computes nothing\.$"):
+        load(lora[0], device="meta")
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+@pytest.mark.parametrize(("dtype", "near"), [("bfloat16", 0.1), (torch.float16, 0.02), ("float32", 0.0)])
+def test_weights_can_be_held_in_half_the_memory_with_near_answers(name, dtype, near, backbones, tmp_path):
+    logits, _ = artifact(tmp_path / "winner", backbones["bert"], EVERYTHING[name])
+    trained = load(tmp_path / "winner", dtype=dtype)
+    held = {str(each.dtype) for each in trained.backbone.model.state_dict().values() if each.is_floating_point()}
+    assert f"torch.{dtype}".replace("torch.torch", "torch") in held
+    assert torch.allclose(trained.logits(TEXTS), logits, atol=near * float(logits.abs().max()))
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "int8", torch.float64, 16, ""])
+def test_another_dtype_is_refused(dtype, lora):
+    with pytest.raises(AutopeftError, match=r"^unknown dtype .*bfloat16"):
+        load(lora[0], dtype=dtype)

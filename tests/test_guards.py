@@ -22,7 +22,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 RANKS = {
     "foreign": 0,
     "errors": 1,
-    **dict.fromkeys(("files", "sizes", "shipped", "declared"), 2),
+    **dict.fromkeys(("files", "sizes", "shipped", "declared", "machine"), 2),
     "objectives": 3,
     **dict.fromkeys(("plan", "data"), 4),
     **dict.fromkeys(("space", "backbone"), 5),

@@ -8,15 +8,17 @@ import json
 import re
 import string
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import yaml
 
 from autopeft.artifacts.description import MERGED, Description
+from autopeft.artifacts.reading import Reading
 from autopeft.artifacts.usage import Form, usage
 from autopeft.confirmed import Member, confirmed
 from autopeft.foreign import printable
+from autopeft.fronts import latencies
 from autopeft.objectives import COSTS, Objective
 from autopeft.sizes import show_bytes, show_milliseconds
 from autopeft.space.candidate import Candidate
@@ -47,6 +49,7 @@ class Facts:
     """The class of transformers that the folder holds, where it holds one."""
     trial: Trial | None = None
     """None of a method that no search trained."""
+    reading: Reading = field(default_factory=Reading)
 
 
 def card(facts: Facts) -> str:
@@ -58,7 +61,7 @@ def card(facts: Facts) -> str:
         f"# {_text(facts.candidate.name)} on {_text(backbone)}: {_text(task.name)}",
         f"Made of {_code(backbone)} by {_code(facts.candidate.name)} for {_text(task.name)}, with autopeft.",
         "## How to load it",
-        *usage(facts.form, task, facts.kind, json.dumps(_loadable(_backbone(facts)), ensure_ascii=False)),
+        *usage(facts.form, task, facts.kind, _python(_loadable(_backbone(facts))), facts.reading),
         *_section("Scores", _scores(facts.trial)),
         *_section("Data", _data(facts)),
         *_section("Method and settings", _settings(facts.candidate)),
@@ -111,7 +114,7 @@ def _scores(trial: Trial | None) -> Iterator[str]:
             yield from _confirmed(member, metric)
     yield (
         "\n± is the standard error over rows. The score is that of one training, picked out of several on the same "
-        "rows: expect a little less on new data."
+        "rows: expect it to be a little worse on new data."
     )
 
 
@@ -154,7 +157,9 @@ def _costs(trial: Trial | None) -> Iterator[str]:
     if trial is None:
         return
     measured = trial.outcome.measured if trial.outcome else None
-    told = trial.outcome.facts if trial.outcome else {}
+    told = dict(trial.outcome.facts) if trial.outcome else {}
+    if trial.search and trial.number in (usual := latencies(trial.search.trials)):
+        told["latency"] = usual[trial.number]
     for name, cost in COSTS.items():
         own = getattr(measured, name, None)
         beside = "" if own is None else f" (measured {cost.show(own)})"
@@ -206,6 +211,10 @@ def _on_hub(place: str) -> str:
 def _short(place: str) -> str:
     """What may be told of a place: of a folder its name, not where it lies on somebody's machine."""
     return _on_hub(place) or place.rstrip("/\\").replace("\\", "/").rpartition("/")[2] or place
+
+
+def _python(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _loadable(place: str) -> str:

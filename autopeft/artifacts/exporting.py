@@ -16,6 +16,7 @@ from autopeft.artifacts.card import CARD, Facts, card
 from autopeft.artifacts.description import MERGED, describe, read_description
 from autopeft.artifacts.loading import load_trained
 from autopeft.artifacts.onnx import validation_inputs, write_onnx
+from autopeft.artifacts.reading import reading
 from autopeft.artifacts.saving import write_head
 from autopeft.artifacts.trained import TrainedModel
 from autopeft.artifacts.usage import Form
@@ -76,6 +77,7 @@ def export(
         with _told_plainly(to):
             if onnx:
                 again = _write_onnx(temporary, trained, trial)
+                facts = replace(facts, reading=reading(again, _processor(again)))
             elif merge or description.backbone == MERGED:
                 facts = _write_merged(temporary, trained, facts)
             else:
@@ -159,7 +161,9 @@ def _write_method(artifact: Path, to: Path, trained: TrainedModel, facts: Facts)
 def _write_merged(to: Path, trained: TrainedModel, facts: Facts) -> Facts:
     merged = _merged(trained)
     plain, task = merged.backbone.model, merged.task
-    model = whole(merged)
+    told = reading(merged, _processor(merged))
+    # Of answers that are more than its outputs, no pipeline knows how they are made.
+    model = whole(merged) if told.numbers else None
     with quietly():
         if model is not None:
             model.save_pretrained(to)
@@ -172,7 +176,7 @@ def _write_merged(to: Path, trained: TrainedModel, facts: Facts) -> Facts:
         write_head(to, merged.model.head, merged.description, facts.candidate)
     if model is None:
         return replace(facts, form=Form.BACKBONE)
-    return replace(facts, form=Form.WHOLE, kind=type(model).__name__)
+    return replace(facts, form=Form.WHOLE, kind=type(model).__name__, reading=told)
 
 
 def _write_onnx(to: Path, trained: TrainedModel, trial: Trial | None) -> TrainedModel:

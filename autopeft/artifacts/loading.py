@@ -14,18 +14,22 @@ from autopeft.artifacts.saving import HEAD
 from autopeft.artifacts.trained import TrainedModel
 from autopeft.backbone.load import Backbone, load_backbone
 from autopeft.backbone.place import pinned
-from autopeft.errors import AutopeftError
+from autopeft.errors import AutopeftError, unknown
 from autopeft.foreign import brief
 from autopeft.methods.attached import attach_saved
 from autopeft.methods.hooked import copy_into, read_tensors
 from autopeft.space.candidate import Candidate
 from autopeft.tasks.base import Task
 
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""As which weights can be held."""
+
 
 def load(
     folder: str | Path,
     model: str | None = None,
     device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
     *,
     trust_remote_code: bool = False,
 ) -> TrainedModel:
@@ -33,15 +37,21 @@ def load(
 
     >>> load("winner/").predict("a stirring, funny film")
 
-    It lies on `device`, as a rule the CPU. A method or a task of your own must be known first: `autopeft.register`.
-    Code that comes with the backbone runs only with `trust_remote_code`. Warns where `model` holds other weights than
-    those that the method was trained on. Raises AutopeftError.
+    It lies on `device`, as a rule the CPU. The backbone's weights are held as `dtype`: "float32", which is the rule, or
+    in half the memory "bfloat16" or "float16", with which answers are a little less exact. A method or a task of your
+    own must be known first: `autopeft.register`. Code that comes with the backbone runs only with `trust_remote_code`.
+    Warns where `model` holds other weights than those that the method was trained on. Raises AutopeftError.
     """
-    return load_trained(Path(folder), model, device, strict=model is None, trust_remote_code=trust_remote_code)
+    return load_trained(Path(folder), model, device, model is None, trust_remote_code, _dtype(dtype))
 
 
 def load_trained(
-    folder: Path, model: str | None, device: str | torch.device | None, strict: bool, trust_remote_code: bool
+    folder: Path,
+    model: str | None,
+    device: str | torch.device | None,
+    strict: bool,
+    trust_remote_code: bool,
+    dtype: torch.dtype = torch.float32,
 ) -> TrainedModel:
     """Where the backbone holds other weights it is refused, or, if not `strict`, told."""
     description, candidate = read_description(folder)
@@ -60,6 +70,7 @@ def load_trained(
             "one that lay beside the backbone then."
         )
     on = _device(device)
+    _hold(backbone.model, dtype)
     backbone.model.to(on)  # type: ignore[arg-type]
     attached = None if merged else attach_saved(backbone.model, folder, backbone.sites)
     head = _read_head(folder / HEAD, description.task, backbone.sites.width, candidate).to(on)
@@ -89,9 +100,27 @@ def _tell_of_other_weights(folder: Path, description: Description, model: str, s
 
 def _device(wanted: str | torch.device | None) -> torch.device:
     try:
-        return torch.empty(0, device=wanted or "cpu").device
+        device = torch.empty(0, device=wanted or "cpu").device
     except (RuntimeError, AssertionError, TypeError) as error:
         raise AutopeftError(f"{brief(wanted)} is no device of this machine: {str(error).splitlines()[0]}.") from error
+    if device.type == "meta":
+        raise AutopeftError("'meta' is no device of this machine: it holds shapes only, and computes nothing.")
+    return device
+
+
+def _dtype(wanted: str | torch.dtype | None) -> torch.dtype:
+    known = {str(each).removeprefix("torch."): each for each in _DTYPES}
+    name = "float32" if wanted is None else str(wanted).removeprefix("torch.")
+    if name not in known:
+        raise unknown("dtype", name, known)
+    return known[name]
+
+
+def _hold(model: nn.Module, dtype: torch.dtype) -> None:
+    """Weights alone: frequencies of positions and the like, which are no part of a checkpoint, stay exact."""
+    for tensor in model.state_dict(keep_vars=True).values():
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype)
 
 
 def _read_head(file: Path, task: Task, width: int, candidate: Candidate) -> nn.Module:

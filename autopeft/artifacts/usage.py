@@ -3,9 +3,19 @@
 from collections.abc import Sequence
 from enum import Enum
 
+from autopeft.artifacts.reading import Reading
 from autopeft.tasks.base import Task
 
 HERE = "path/to/this/folder"
+_JOINED = r'"…\n…"'
+"""A pair, as Python writes it."""
+_OPTIONS = {"text-classification": ", truncation=True", "token-classification": ', aggregation_strategy="first"'}
+"""Of pipelines; that of words cuts texts by itself."""
+_OF_WORDS = "[(word, tags[of.index(number)]) for number, word in enumerate(words) if number in of]"
+_WORDS = (
+    "The tag of a word is that of its first piece. Words are those of the training; of a text, autopeft takes each "
+    "sign of punctuation for a word."
+)
 
 
 class Form(Enum):
@@ -23,22 +33,18 @@ class Form(Enum):
     """One file for onnxruntime."""
 
 
-def usage(form: Form, task: Task, kind: str, base: str) -> Sequence[str]:
+def usage(form: Form, task: Task, kind: str, base: str, reading: Reading) -> Sequence[str]:
     """Paragraphs and blocks of code; `kind` is the class of transformers that is there, `base` the backbone as Python
     writes its name.
     """
     if form is Form.ONNX:
-        return _onnx(task)
-    ours, theirs = task.asks
+        return _onnx(task, reading)
+    ours = task.asks[0]
     autopeft = _block("import autopeft", "", f'model = autopeft.load("{HERE}")', f"model.predict({ours})")
     at = "; where the backbone lies elsewhere now, `model=` says so" if form in (Form.METHOD, Form.PEFT) else ""
     said = [f"In autopeft, which gives answers{at}:", autopeft]
     if form is Form.WHOLE:
-        options = ', aggregation_strategy="first"' if task.pipeline == "token-classification" else ""
-        every = ", top_k=None" if task.problem_type == "multi_label_classification" else ""
-        called = [f'ask = pipeline("{task.pipeline}", model="{HERE}"{options}{every})', f"ask({theirs})"]
-        asking = _block("from transformers import pipeline", "", *called)
-        return [f"In transformers, as {kind}:", asking, *_on_pairs(task), *said]
+        return [f"In transformers, as {kind}:", *_whole(task, reading), *said]
     if form is Form.BACKBONE:
         plain = f'backbone = AutoModel.from_pretrained("{HERE}")'
         without = f" as {task.auto_class}" if task.auto_class else ""
@@ -60,35 +66,82 @@ def usage(form: Form, task: Task, kind: str, base: str) -> Sequence[str]:
     return [*said, "peft does not have this method: neither peft nor transformers loads this folder."]
 
 
-def _onnx(task: Task) -> Sequence[str]:
-    images = task.reads == "pixel_values"
+def _whole(task: Task, reading: Reading) -> Sequence[str]:
+    if task.pipeline == "token-classification" and not reading.alike:
+        auto, best = task.auto_class, "model(**made).logits[0].argmax(-1).tolist()"
+        return [
+            _block(
+                f"from transformers import {auto}, AutoTokenizer",
+                "",
+                f'model = {auto}.from_pretrained("{HERE}")',
+                f'tokenizer = AutoTokenizer.from_pretrained("{HERE}")',
+                *_by_words(reading, "pt"),
+                f"tags = [model.config.id2label[best] for best in {best}]",
+                _OF_WORDS,
+            ),
+            _WORDS,
+            "transformers' `pipeline` cuts a text into other words than those of the training, and answers otherwise.",
+        ]
+    options = _OPTIONS.get(task.pipeline, "")
+    every = ", top_k=None" if task.problem_type == "multi_label_classification" else ""
+    called = f'ask = pipeline("{task.pipeline}", model="{HERE}"{options}{every})'
+    asked = _JOINED if reading.joined else task.asks[1]
+    return [_block("from transformers import pipeline", "", called, f"ask({asked})"), *_beside(task, reading)]
+
+
+def _onnx(task: Task, reading: Reading) -> Sequence[str]:
+    images, of_words = task.reads == "pixel_values", task.pipeline == "token-classification"
     kind, name = ("AutoImageProcessor", "processor") if images else ("AutoTokenizer", "tokenizer")
-    asked = 'Image.open("photo.jpg").convert("RGB")' if images else '["…"], padding=True, truncation=True'
-    several = '["…"], ["…"], padding=True, truncation=True' if task.asks[0].startswith("(") else asked
     outputs, said = "logits, probabilities", "`config.json` names the outputs (`id2label`)"
     if not task.output_names:
         outputs, said = "answers,", "its output `logits` is the number itself"
+    if not reading.numbers:
+        outputs = "logits, *_"
+        said = "its output `logits` is what the model puts out, of which autopeft's `load` makes answers"
+    if images:
+        making = ['image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")']
+        making.append('made = processor(image, return_tensors="np")')
+    elif of_words:
+        making = [*_by_words(reading, "np")]
+    else:
+        texts = '["…"], ["…"]' if task.asks[0].startswith("(") else '["…"]'
+        texts = f"[{_JOINED}]" if reading.joined else texts
+        making = [f'made = tokenizer({texts}, padding=True, truncation=True, return_tensors="np")']
     return [
         f"In onnxruntime; {said}:",
         _block(
             "import onnxruntime",
-            *(["from PIL import Image"] if images else []),
+            *(["from PIL import Image, ImageOps"] if images else []),
             f"from transformers import {kind}",
             "",
             f'session = onnxruntime.InferenceSession("{HERE}/model.onnx")',
             f'{name} = {kind}.from_pretrained("{HERE}")',
-            f'made = {name}({several}, return_tensors="np")',
+            *making,
             f"{outputs} = session.run(None, {{each.name: made[each.name] for each in session.get_inputs()}})",
+            *(["tags = logits[0].argmax(-1).tolist()", _OF_WORDS] if of_words else []),
         ),
-        *_on_pairs(task),
+        *([_WORDS] if of_words else _beside(task, reading)),
     ]
 
 
-def _on_pairs(task: Task) -> Sequence[str]:
-    """As `tasks.texts` encodes them."""
-    if not task.asks[0].startswith("("):
-        return ()
-    return ("If its tokenizer puts nothing between two texts, as GPT-2's, give them as one, joined by a line break.",)
+def _by_words(reading: Reading, kind: str) -> Sequence[str]:
+    words = f'[f"{reading.blank}{{word}}" for word in words]' if reading.blank else "words"
+    options = f'is_split_into_words=True, truncation=True, return_tensors="{kind}"'
+    return 'words = ["…", "…"]', f"made = tokenizer({words}, {options})", "of = made.word_ids()"
+
+
+def _beside(task: Task, reading: Reading) -> Sequence[str]:
+    """What these lines do not do that autopeft does."""
+    if task.reads == "pixel_values":
+        return (
+            "autopeft lays transparent parts of an image on white and makes 8 bits of 16; these lines do not: give "
+            "them images for which that is done.",
+        )
+    if not reading.alike:
+        return (
+            "autopeft reads inputs in another way than these lines do: expect other answers than its `load` gives.",
+        )
+    return ()
 
 
 def _block(*lines: str) -> str:

@@ -34,7 +34,9 @@ def labelled(config: PretrainedConfig, task: Task) -> PretrainedConfig:
         named.label2id = {name: number for number, name in enumerate(names)}
     elif task.auto_class:
         named.num_labels = 1
-    named.problem_type = task.problem_type  # type: ignore[assignment]
+    # transformers makes a probability of a single output that no regression has.
+    kind = task.problem_type or ("regression" if task.auto_class and not task.output_names else None)
+    named.problem_type = kind  # type: ignore[assignment]
     return named
 
 

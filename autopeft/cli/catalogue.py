@@ -1,11 +1,11 @@
 """Commands that need no search: estimate, methods, spaces, tasks."""
 
-import os
 import re
 from typing import Any
 
 import click
 
+from autopeft import machine
 from autopeft.cli.printing import say, table
 from autopeft.events import IMPORTING
 from autopeft.plan import Plan, field_docs
@@ -40,7 +40,7 @@ def estimate(model: str, memory: str | None, **options: Any) -> None:
     from autopeft.reports.progress import Progress
 
     require_plausible(model, options["space"], memory)
-    processes = min(os.cpu_count() or 1, _ESTIMATING)
+    processes = min(machine.cores(), _ESTIMATING)
     with Progress() as progress:
         progress(IMPORTING)
         from autopeft.costs.estimate import estimate as estimate_all

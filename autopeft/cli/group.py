@@ -47,6 +47,9 @@ class Commands(click.Group):
         except AutopeftError as error:
             say(f"Error: {error}", err=True)
             ctx.exit(ANSWERED)
+        except SystemExit as error:  # Commands end by `ctx.exit`; this would be told as an end in good order.
+            say(f"Error: code that ran within asked the program to exit ({brief(error.code)}).", err=True)
+            ctx.exit(IN_VAIN)
 
 
 @contextmanager

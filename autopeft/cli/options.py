@@ -9,9 +9,7 @@ import click
 
 from autopeft.cli.printing import say
 from autopeft.objectives import SCORE, UNITS
-from autopeft.plan import KEPT, SAMPLERS, Budget, Plan, Resources, field_docs
-from autopeft.search.own_code import OWN
-from autopeft.tasks.own import is_own
+from autopeft.plan import KEPT, SAMPLERS, Budget, Resources, field_docs
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _SIZES = {
@@ -100,12 +98,6 @@ def given_of(options: Mapping[str, Any], kind: type) -> dict[str, Any]:
             say(f"--{old.replace('_', '-')} is called --{new} now.", err=True)
             given.setdefault(new, options[old])
     return given
-
-
-def trusting(plan: Plan) -> dict[str, Any]:
-    """What has to be said once more of the code that a plan names."""
-    own = {name: getattr(plan, name) for name in OWN if is_own(getattr(plan, name))}
-    return own | ({"trust_remote_code": True} if plan.trust_remote_code else {})
 
 
 def moved_options(*names: str) -> Callable[[Command], Command]:

@@ -1,6 +1,5 @@
 """Commands on searches that are there: report, select, export, list, delete."""
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from autopeft.foreign import printable
 from autopeft.objectives import COSTS, SCORE, UNITS, objective_named
 from autopeft.plan import Budget
 from autopeft.reports import DEFAULT, format_of, formats, render, require_format
+from autopeft.search.commands import command, hint, places
 from autopeft.storage.urls import shown
 from autopeft.tasks.own import is_own
 
@@ -86,6 +86,7 @@ Examples:
 @folder_option
 def select(name: str | None, prefer: str, storage: str, folder: str | None, **limits: Any) -> None:
     """Select the best trial of a search under limits. NAME is the most recent search when not given."""
+    from autopeft.fronts import latencies
     from autopeft.reports.costs import lines
     from autopeft.reports.findings import no_gain
     from autopeft.reports.wording import capital, describe_fully
@@ -97,11 +98,14 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
     preferred = objective_named(prefer, metric)
     most = "highest" if preferred.higher_is_better else "lowest"
     planned = {name: UNITS[name].show(limit) for name, limit in opened.plan.budget.after_training().items()}
-    among = ", ".join(f"{name} {limit}" for name, limit in {**planned, **given}.items())
+    limited = {**planned, **given}
+    if SCORE in limited and not metric.higher_is_better:
+        limited[SCORE] = f"at most {limited[SCORE]}"
+    among = ", ".join(f"{name} {limit}" for name, limit in limited.items())
     kept = f"of the finished trials that keep {among}" if among else "of all finished trials"
     say(f"Trial {chosen.number} of {opened.name}: the {most} {preferred.heading} {kept}.\n")
     say(click.wrap_text(describe_fully(chosen.candidate), 100, "  ", "  ") + "\n")
-    for what, value in lines(chosen, metric):
+    for what, value in lines(chosen, metric, latencies(opened.trials)):
         say(f"  {what:<18} {value}")
     if said := no_gain(opened.record, chosen):
         say(f"\n{said}")
@@ -109,10 +113,10 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
         why = opened.why_deleted(chosen.number)
         say(f"\n{capital(why) or 'Its weights are gone; if the run folder was moved, say where by --folder.'}")
         return
-    looked_in = ["--folder", folder] if folder else []
-    task = ["--task", opened.plan.task] if is_own(opened.plan.task) else []
-    words = ["autopeft", "export", opened.name, str(chosen.number), "--to", "winner/", *task, *looked_in]
-    say(f"\nExport it:  {shlex.join(words)}")
+    task = {"task": opened.plan.task} if is_own(opened.plan.task) else {}
+    code = {"trust_remote_code": True} if opened.plan.trust_remote_code else {}
+    options = {"to": "winner/", **task, **code, **places(storage, folder)}
+    say(f"\nExport it:  {command('export', opened.name, str(chosen.number), **options)}{hint(storage)}")
 
 
 @click.command()

@@ -1,6 +1,5 @@
 """Commands that train: search, resume, confirm."""
 
-import shlex
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,13 +16,12 @@ from autopeft.cli.options import (
     moved_options,
     name_argument,
     options_of,
-    trusting,
     trusting_option,
 )
 from autopeft.cli.printing import say
 from autopeft.cli.results import most_recent, open_named
 from autopeft.plan import Budget, Plan, Resources
-from autopeft.storage.urls import shown
+from autopeft.search.commands import command, hint, trusting
 
 if TYPE_CHECKING:
     from autopeft.events import Event
@@ -172,7 +170,7 @@ def _watch(
         advice = "Nothing was trained yet."
         if begun:
             options = {**more, **resources, **trusting(begun[0].plan)}
-            advice = f"Go on with: {_command(again, begun[0].name, options)}{_hint(resources)}"
+            advice = f"Go on with: {command(again, begun[0].name, **options)}{hint(resources.get('storage', ''))}"
         say(f"Interrupted. {advice}", err=True)
         click.get_current_context().exit(TERMINATED if terminated else INTERRUPTED)
     click.echo(render(done.record, "terminal"))
@@ -180,8 +178,9 @@ def _watch(
         say(f"Error: {reason}", err=True)
         click.get_current_context().exit(IN_VAIN)
     where = {"storage": resources["storage"]} if "storage" in resources else {}
-    say(f"\nAs a page:     {_command('report', done.name, where)} --to report.html")
-    say(f"Under limits:  {_command('select', done.name, where)} --memory SIZE --trainable COUNT{_hint(where)}")
+    told = hint(resources.get("storage", ""))
+    say(f"\nAs a page:     {command('report', done.name, **where)} --to report.html")
+    say(f"Under limits:  {command('select', done.name, **where)} --memory SIZE --trainable COUNT{told}")
 
 
 @contextmanager
@@ -198,19 +197,3 @@ def _terminable() -> Iterator[list[int]]:
         yield came
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-
-
-def _command(verb: str, name: str, options: Mapping[str, Any]) -> str:
-    """A command as it can be typed, but for what is hidden of a database's URL."""
-    words = ["autopeft", verb, name]
-    for key, value in options.items():
-        words.append(f"--{key.replace('_', '-')}")
-        if value is not True:
-            words.append(shown(value) if key == "storage" else str(value))
-    return shlex.join(words)
-
-
-def _hint(options: Mapping[str, Any]) -> str:
-    """What to do with a command that does not tell the whole URL of its database; empty where it does."""
-    storage = options.get("storage", "")
-    return "" if shown(storage) == storage else "\nPut back what *** hides in --storage."

@@ -33,6 +33,7 @@ from autopeft.methods.registry import Configured, configured_parts
 from autopeft.space.candidate import Candidate, Training
 from autopeft.space.cards import Card
 from autopeft.tasks.base import Task
+from autopeft.tasks.own_slips import slip_of
 from autopeft.training.frozen import is_worth
 from autopeft.training.model import States, TaskModel
 from autopeft.trial import Costs
@@ -303,7 +304,11 @@ class Predictor:
                 spent: Spent = functional_call(step, slots, (given, self._batch(rows, length)), tie_weights=False)
             except (AutopeftError, Warning):
                 raise
-            except Exception as error:
+            except BaseException as error:
+                if (slip := slip_of(error, type(self._task))) is not None:
+                    raise slip from error
+                if not isinstance(error, Exception):
+                    raise
                 raise CannotAttach(f"no training step is possible: {' '.join(str(error).split())}") from error
         return spent
 

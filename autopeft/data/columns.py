@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from autopeft.data.cells import holds_list
-from autopeft.data.images import is_image
+from autopeft.data.images import are_images
 from autopeft.data.numbers import number_in
 from autopeft.errors import AutopeftError, unknown
 from autopeft.foreign import brief
@@ -182,7 +182,7 @@ def _lists(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
 
 
 def _images(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    return [name for name in names if all(map(is_image, frame[name]))]
+    return [name for name in names if are_images(frame[name])]
 
 
 _CONTENT = {TEXT: _texts, CATEGORY: _classes, CATEGORIES: _lists, NUMBER: _numbers, IMAGE: _images}

@@ -5,8 +5,10 @@ Only formats of images are opened; Pillow reads others too, some by running a pr
 """
 
 import hashlib
+import math
 import os
 import warnings
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -83,6 +85,12 @@ def is_image(value: object) -> bool:
     return isinstance(value, bytes)
 
 
+def are_images(cells: Iterable[object]) -> bool:
+    """Whether most cells that hold something are meant as images, whether they are there or not."""
+    held = [cell for cell in cells if not _is_empty(cell)]
+    return 2 * sum(isinstance(cell, NoImage) or is_image(cell) for cell in held) > len(held)
+
+
 def open_image(value: object, what: str) -> "Image":
     """An image in RGB: a path, bytes, or an image of Pillow. Raises AutopeftError, in which `what` names the row."""
     try:
@@ -109,6 +117,12 @@ def open_image(value: object, what: str) -> "Image":
     # Decoders raise anything for what is damaged.
     except Exception as error:
         raise AutopeftError(f"{what} cannot be read: {_reason(error)}") from error
+
+
+def _is_empty(cell: object) -> bool:
+    return (
+        cell is None or (isinstance(cell, float) and math.isnan(cell)) or (isinstance(cell, str) and not cell.strip())
+    )
 
 
 def _source(value: object, what: str) -> Path | BytesIO:

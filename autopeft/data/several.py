@@ -1,9 +1,11 @@
 """Several names in a row: as a list, in a text between separators, or a column of 0 and 1 for each, called like it.
 
-An empty text, or an empty list, holds none.
+An empty text, or an empty list, holds none. Lists of one length that hold nothing but 0 and 1 are no names: each place
+stands for one, which is called by its number.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,10 @@ Namer = Callable[[object], str | None]
 _FLAGS = {"false": False, "true": True}
 
 
+class Flags(tuple[bool, ...]):
+    """Whether a row has each name, by its place."""
+
+
 def separated(frame: pd.DataFrame, column: str, separator: str) -> pd.DataFrame:
     """The table with lists in place of texts in a column, where it has that."""
 
@@ -28,6 +34,58 @@ def separated(frame: pd.DataFrame, column: str, separator: str) -> pd.DataFrame:
         return _parts(cell, separator) if isinstance(cell, str) and not holds_list(cell) else cell
 
     return frame.assign(**{column: [parted(cell) for cell in frame[column]]}) if column in frame else frame
+
+
+def with_flags(frames: Mapping[str, pd.DataFrame], column: str) -> dict[str, pd.DataFrame]:
+    """The tables of all splits with `Flags` in a column, where its lists in training are such.
+
+    Raises AutopeftError for a row of training or validation whose list is another than the others.
+    """
+    found: list[Flags] = []
+    for cell in frames["train"][column]:
+        flags = None if is_missing(cell) else _flags(cell)
+        if flags is not None:
+            found.append(flags)
+        elif not is_missing(cell):
+            return dict(frames)
+    lengths = Counter(map(len, found))
+    # Names do not come twice in a row.
+    if len(lengths) > 1 and all(len({*each}) == len(each) for each in found):
+        return dict(frames)
+    if not lengths or (width := lengths.most_common(1)[0][0]) < 2:
+        return dict(frames)
+    return {
+        split: frame.assign(**{column: _all_flags(frame[column], width, split)})
+        if [*frame.columns].count(column) == 1
+        else frame
+        for split, frame in frames.items()
+    }
+
+
+def _all_flags(cells: "pd.Series[Any]", width: int, split: str) -> "pd.Series[Any]":
+    """Of a test split, None where a cell holds something else."""
+    read: list[Flags | None] = []
+    for row, cell in enumerate(cells, 1):
+        flags = _flags(cell)
+        fits = flags is not None and len(flags) == width
+        if not fits and not is_missing(cell) and split != "test":
+            raise AutopeftError(
+                f"row {row} of the {split} split has {brief(cell)} in column '{cells.name}', where others have a list "
+                f"of {width} numbers, each 0 or 1."
+            )
+        read.append(flags if fits else None)
+    return pd.Series(read, index=cells.index, dtype=object)
+
+
+def _flags(cell: object) -> Flags | None:
+    """What a list of 0 and 1 says; None of other cells."""
+    if not holds_list(cell):
+        return None
+    try:
+        flags = [None if isinstance(item, str) else _flag(item) for item in list_in(cell)]
+    except AutopeftError:
+        return None
+    return None if None in flags else Flags(map(bool, flags))
 
 
 def names_in_rows(frame: pd.DataFrame, columns: Sequence[str], split: str, name: Namer) -> list[set[str]]:
@@ -68,6 +126,8 @@ def names_in(cells: Sequence[Any], columns: Sequence[str], name: Namer) -> set[s
 
 
 def _named(cell: Any, name: Namer) -> set[str]:
+    if isinstance(cell, Flags):
+        return {str(place) for place, has in enumerate(cell) if has}
     if holds_list(cell) or (not isinstance(cell, str) and name(cell) is None):
         items = list_in(cell)
     else:

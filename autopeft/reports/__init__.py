@@ -7,13 +7,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from autopeft.errors import unknown
+from autopeft.errors import AutopeftError, unknown
 from autopeft.files import found_in
 from autopeft.reports.interface import Format
 from autopeft.reports.sound import sound
 from autopeft.trial import SearchRecord
 
 DEFAULT = "terminal"
+_TEXTS = ("", "txt", "log", "md")
 
 
 def formats() -> tuple[str, ...]:
@@ -22,9 +23,16 @@ def formats() -> tuple[str, ...]:
 
 
 def format_of(file: Path | None) -> str:
-    """The format that the name of a file to write ends in, such as `html`; else the one for a terminal."""
+    """The format that the name of a file to write ends in, such as `html`; the one for a terminal where it ends in
+    nothing, or as texts do. Raises AutopeftError for another ending.
+    """
     ending = file.suffix[1:].lower() if file else ""
-    return ending if ending in formats() else DEFAULT
+    if ending not in (*_TEXTS, *formats()):
+        raise AutopeftError(
+            f"a report is written as {', '.join(name for name in formats() if name != DEFAULT)} or txt, not as "
+            f"'{ending}'; say which by --format where a file is to end in something else."
+        )
+    return DEFAULT if ending in _TEXTS else ending
 
 
 def require_format(name: str) -> None:

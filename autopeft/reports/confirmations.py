@@ -45,10 +45,11 @@ def lines(record: SearchRecord, found: Findings) -> tuple[str, ...]:
     if sure is None:
         return _failures(record, found)
     said = [_compared(each, record.metric) for each in sure.neighbours]
-    moved = "worse" if sure.excess > 0 else "better"
+    by, moved = record.metric.show(abs(sure.excess)), "worse" if sure.excess > 0 else "better"
+    apart = f"{by} {moved} on average than" if by != record.metric.show(0.0) else "on average the same as"
     said.append(
-        f"With other seeds, scores on the same validation rows are {record.metric.show(abs(sure.excess))} {moved} on "
-        "average than in the search, which chose the front by them."
+        f"With other seeds, scores on the same validation rows are {apart} in the search, which chose the front by "
+        "them."
     )
     if sure.of_earlier_steps:
         said.append(
@@ -56,7 +57,10 @@ def lines(record: SearchRecord, found: Findings) -> tuple[str, ...]:
             "autopeft did, not the last step, which is what ships: that flatters. `autopeft confirm` trains them again."
         )
     if sure.split == "validation":
-        said.append("There is no test split: the search chose by these very rows, so expect a little less on new data.")
+        said.append(
+            "There is no test split: the search chose by these very rows, so expect scores to be a little worse on new "
+            "data."
+        )
     if sure.seeds > 1:
         said.append("± is the standard deviation over seeds.")
     else:

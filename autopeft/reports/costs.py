@@ -1,6 +1,6 @@
 """What trials cost, predicted before training and measured in it, side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from autopeft.objectives import COSTS, SCORE, Objective, show
 from autopeft.reports.wording import beside
@@ -14,8 +14,8 @@ HEADINGS = (
 )
 
 
-def cells(trial: Trial) -> tuple[str, ...]:
-    """What stands below `HEADINGS`; a dash where nothing was measured."""
+def cells(trial: Trial, latency: Mapping[int, float]) -> tuple[str, ...]:
+    """What stands below `HEADINGS`; a dash where nothing was measured. `latency` is what limits are held against."""
     measured = trial.outcome.measured if trial.outcome else None
     facts = trial.outcome.facts if trial.outcome else {}
     compared = [
@@ -32,14 +32,16 @@ def cells(trial: Trial) -> tuple[str, ...]:
         "latency": show_milliseconds,
         "latency_bare": show_milliseconds,
     }
+    facts = {**facts, **_latency(trial, latency)}
     told = [write(facts[name]) if name in facts else "-" for name, write in rest.items()]
     return *compared, show("stored", trial.predicted.value("stored")), *told
 
 
-def lines(trial: Trial, metric: Objective) -> Sequence[tuple[str, str]]:
+def lines(trial: Trial, metric: Objective, latency: Mapping[int, float]) -> Sequence[tuple[str, str]]:
     """Every objective of one trial as name and value, with what was measured beside it, and what was only measured."""
     measured = trial.outcome.measured if trial.outcome else None
     facts = trial.outcome.facts if trial.outcome else {}
+    facts = {**facts, **_latency(trial, latency)}
     said = [(metric.heading, metric.show_with(trial.value(SCORE), trial.error))]
     said += beside(trial)
     for name, cost in COSTS.items():
@@ -59,3 +61,12 @@ def lines(trial: Trial, metric: Objective) -> Sequence[tuple[str, str]]:
     if "bytes_on_disk" in facts:
         said.append(("on disk", f"{show_bytes(facts['bytes_on_disk'])} with the head"))
     return said
+
+
+def _latency(trial: Trial, latency: Mapping[int, float]) -> Mapping[str, float]:
+    """The facts of a trial on latency, in the time that the machine needs at most moments."""
+    facts = trial.outcome.facts if trial.outcome else {}
+    if trial.number not in latency or not facts.get("latency") or "latency_bare" not in facts:
+        return {}
+    usual = latency[trial.number]
+    return {"latency": usual, "latency_bare": facts["latency_bare"] * usual / facts["latency"]}

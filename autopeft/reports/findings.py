@@ -222,7 +222,7 @@ def notes(found: Findings) -> tuple[str, ...]:
     if len(finished) > 1:
         said.append(
             f"The front was picked out of {plural(len(finished), 'trial')} on the same rows, "
-            "so expect a little less on new data."
+            "so expect its scores to be a little worse on new data."
         )
     no_better = tuple(trial.number for trial in found.front if trial not in found.better)
     if found.baseline is not None and no_better:

@@ -10,6 +10,7 @@ from autopeft.events import (
     Ended,
     Event,
     GivenAgain,
+    TrialBegan,
     TrialConfirmed,
     TrialEnded,
     TurnedAway,
@@ -31,6 +32,10 @@ def lines(event: Event, after: Standing, now: float) -> tuple[str, ...]:
             return tuple(f"{clock} {line}" for line in _begun(record, after))
         case BaselinesKnown(baselines):
             return (f"{clock} {show_baselines(baselines, after.metric)}",)
+        case TrialBegan(trial):
+            # Until the first has ended, nothing else says that something is going on.
+            first = len(after.ended) == after.earlier
+            return (f"{clock} training #{trial.number} {describe(trial.candidate)}",) if first else ()
         case TrialEnded(trial):
             return (f"{show_count_of(after)} {clock} {show_ended(trial, after)}",)
         case GivenAgain(trial, why_again):
@@ -66,7 +71,8 @@ def show_count_of(standing: Standing) -> str:
 
 def show_baselines(baselines: Mapping[str, Baseline], metric: Objective) -> str:
     """All reference points on one line, the better one first."""
-    return ", ".join(f"{name} {metric.show(each.score)}" for name, each in baseline_rows(baselines, metric))
+    said = ", ".join(f"{name} {metric.show(each.score)}" for name, each in baseline_rows(baselines, metric))
+    return f"{metric.heading}{'' if metric.higher_is_better else ' (less is better)'}: {said}"
 
 
 def show_ended(trial: Trial, standing: Standing) -> str:

@@ -40,7 +40,7 @@ class Finder:
         self._limits = limits
         self._lessons: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._thread = ThreadPoolExecutor(1, "autopeft-finder") if ahead else None
-        self._seen: SimpleQueue[Considered | Exception] = SimpleQueue()
+        self._seen: SimpleQueue[Considered | BaseException] = SimpleQueue()
         self._seeking = False
         self._closed = Event()
 
@@ -63,7 +63,7 @@ class Finder:
             self.go_ahead()
             seen = self._seen.get()
             self._seeking = isinstance(seen, Considered) and bool(seen.excess)
-            if isinstance(seen, Exception):
+            if isinstance(seen, BaseException):
                 raise seen
             seen = self._considered_again(seen)
             yield seen
@@ -118,7 +118,7 @@ class Finder:
         try:
             for seen in self._considered():
                 self._seen.put(seen)
-        except Exception as error:
+        except BaseException as error:  # Also an exit, for which `find` would wait for ever.
             self._seen.put(error)
 
     def _considered(self) -> Iterator[Considered]:

@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from autopeft.fronts import beaten
+from autopeft.plan import Resources
+from autopeft.search.commands import command, hint, places, trusting
 from autopeft.search.marks import is_marked
 from autopeft.search.whereabouts import has_weights
 from autopeft.trial import SearchRecord, Trial
@@ -34,18 +36,19 @@ def take_away_beaten(record: SearchRecord, trials: Iterable[Trial], folder: Path
         shutil.rmtree(left, ignore_errors=True)
 
 
-def why_deleted(record: SearchRecord, trial: Trial) -> str:
+def why_deleted(record: SearchRecord, trial: Trial, storage: str = Resources.storage, folder: object = None) -> str:
     """Why the search did not keep the trained weights of a trial, and what to do; empty where they are there, or gone
-    for another reason.
+    for another reason. `storage` and `folder` are where the search was found.
     """
     if has_weights(trial) or record.plan.keep == "all":
         return ""
     if (better := _given_up(record, record.trials).get(trial.number)) is None:
         return ""
+    options = {"once_more": trial.number, **trusting(record.plan), **places(storage, folder)}
     return (
         f"the weights of trial {trial.number} were deleted, because trial {better} beats it: it is no worse in the "
         f"{record.metric.heading} and in every cost. Take trial {better}, or train this one once more: "
-        f"autopeft resume {record.name} --once-more {trial.number}"
+        f"{command('resume', record.name, **options)}{hint(storage)}"
     )
 
 

@@ -3,17 +3,21 @@
 A database may come from a stranger, so what a record names is known already, or named once more.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 from autopeft.plan import Plan
-from autopeft.tasks.own import bring, is_own, known, name_in, remember, require_own
+from autopeft.tasks.own import bring, fingerprint, is_own, known, name_in, remember, require_own, shown
+from autopeft.tasks.own_slips import slips_told
 from autopeft.trial import SearchRecord
 
 OWN = ("task", "metric")
 """What of a plan may be code."""
+FINGERPRINTS = "own_code"
+"""The name of a fact: what tells such code apart, by what of the plan it is."""
 
 
 def named(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,6 +56,32 @@ def execute(given: Mapping[str, str | None]) -> None:
     for what, check in (("task", own_task), ("metric", own_metric)):
         if (reference := given.get(what)) is not None and is_own(reference):
             check(bring(reference, what))
+
+
+def fingerprints(plan: Plan) -> dict[str, str]:
+    """What tells a plan's code apart, which was executed, by what of the plan it is; empty where there is no source."""
+    return {what: fingerprint(known(where, what)) for what in OWN if is_own(where := getattr(plan, what))}
+
+
+def require_same_code(record: SearchRecord, say: Callable[[str], None]) -> None:
+    """Raises AutopeftError where code, which was executed, is not what the search began with: its scores would be
+    others. Says so where that cannot be told.
+    """
+    before = record.facts.get(FINGERPRINTS) or {}
+    for what, now in fingerprints(record.plan).items():
+        if not now or not before.get(what):
+            say(f"going on without knowing whether the {what} is still the code that the search began with")
+        elif now != before[what]:
+            raise AutopeftError(
+                f"the {what} '{shown(known(getattr(record.plan, what), what))}' is not the one that search "
+                f"'{record.name}' began with: its source changed, and scores of both cannot be compared; put it back "
+                "as it was, or begin another search."
+            )
+
+
+def own_slips_told(plan: Plan) -> AbstractContextManager[None]:
+    """Answers slips of a plan's own task, which was executed, within the block."""
+    return slips_told(known(plan.task, "task") if is_own(plan.task) else None)
 
 
 def _reference(what: str, value: Any) -> Any:

@@ -13,7 +13,7 @@ from autopeft.plan import Plan
 from autopeft.search.preparing.baselines import prepare_baselines
 from autopeft.search.preparing.dataset import PreparedDataset, prepare_dataset
 from autopeft.search.preparing.space import drawn_by, prepare_space
-from autopeft.search.sameness import BACKBONE, REVISION
+from autopeft.search.sameness import BACKBONE, REVISION, require_same_direction
 from autopeft.search.worker import Job
 from autopeft.space.candidate import Candidate
 from autopeft.space.space import Space
@@ -51,9 +51,11 @@ def prepare(
     """
     space = drawn_by(plan, known)
     dataset = prepare_dataset(plan, folder, weights, say, known)
-    fitted = prepare_space(space, plan, dataset, say, known)
     data, backbone = dataset.data, dataset.backbone
     metric = metric_of(data.task, plan.metric)
+    if known:
+        require_same_direction(known, metric.higher_is_better)
+    fitted = prepare_space(space, plan, dataset, say, known)
     baselines = prepare_baselines(dataset, fitted.space, metric, weights, say)
     own = metric if isinstance(metric, OwnMetric) else None
     description = Description(
@@ -64,6 +66,9 @@ def prepare(
         backbone.revision,
         metric=own.shown if own else "",
     )
+    understood = [*data.described()]
+    if own:
+        understood.append(f"judged by {own.shown}: {'more' if own.higher_is_better else 'less'} is better")
     job = Job(
         dataset.model,
         description,
@@ -76,7 +81,7 @@ def prepare(
         metric.name,
         own,
     )
-    facts = _facts(dataset, fitted.space)
+    facts = {**_facts(dataset, fitted.space), "data": understood}
     drawn = ("methods", "hybrids", "pairs", "training", "versions")
     as_known = known is not None and all(known.facts.get(name) == facts[name] for name in drawn)
     score = score_of(metric.name, metric.heading, metric.higher_is_better, metric.ideal)
@@ -86,7 +91,6 @@ def prepare(
 def _facts(dataset: PreparedDataset, space: Space) -> Mapping[str, Any]:
     data, backbone = dataset.data, dataset.backbone
     return {
-        "data": list(data.described()),
         "data_fingerprint": data.fingerprint,
         "task": data.task.to_dict(),
         "labels": list(getattr(data.task, "classes", ())),

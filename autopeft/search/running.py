@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 
+from autopeft import machine
 from autopeft.errors import AutopeftError
 from autopeft.search.leftovers import marked
 from autopeft.search.signals import handlers_kept
@@ -46,7 +47,7 @@ def running_ray(address: str | None, folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _started(address: str | None, folder: Path) -> Iterator[None]:
-    local: dict[str, Any] = {"num_cpus": _cores(), "include_dashboard": False, "object_store_memory": _OBJECTS}
+    local: dict[str, Any] = {"num_cpus": machine.cores(), "include_dashboard": False, "object_store_memory": _OBJECTS}
     if len(str(folder)) <= _LONGEST_FOLDER:
         local["_temp_dir"] = str(folder)
     try:
@@ -60,11 +61,6 @@ def _started(address: str | None, folder: Path) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

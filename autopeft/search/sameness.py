@@ -45,6 +45,16 @@ def require_same_backbone(record: SearchRecord, backbone: "Backbone", say: Calla
         )
 
 
+def require_same_direction(record: SearchRecord, higher_is_better: bool) -> None:
+    """Raises AutopeftError where the best scores would be the worst ones now."""
+    if record.metric.higher_is_better != higher_is_better:
+        more = {True: "more", False: "less"}
+        raise AutopeftError(
+            f"of {record.metric.heading}, {more[higher_is_better]} is better now, but {more[not higher_is_better]} was "
+            f"when search '{record.name}' began; put the metric back as it was, or begin another search."
+        )
+
+
 def require_trusted(record: SearchRecord, trusted: bool, space: str | None) -> None:
     """A database may come from a stranger: what it says of code, of the model's or of cards', is said once more by
     whoever runs it. Raises AutopeftError.

@@ -13,7 +13,7 @@ from typing import Any
 from autopeft.backbone.place import require_model
 from autopeft.confirmed import Confirmed, confirmed
 from autopeft.errors import AutopeftError
-from autopeft.events import IMPORTING, Event
+from autopeft.events import IMPORTING, Doing, Event
 from autopeft.files import require_folder
 from autopeft.foreign import brief
 from autopeft.fronts import front, select
@@ -22,7 +22,15 @@ from autopeft.plan import Budget, Plan, Resources
 from autopeft.search.confirm.lacking import outstanding
 from autopeft.search.keeping import why_deleted
 from autopeft.search.limits import extended, require_once_more
-from autopeft.search.own_code import execute, named, require_named
+from autopeft.search.own_code import (
+    FINGERPRINTS,
+    execute,
+    fingerprints,
+    named,
+    own_slips_told,
+    require_named,
+    require_same_code,
+)
 from autopeft.search.sameness import fact, require_trusted
 from autopeft.search.slips import require_names, require_places
 from autopeft.search.whereabouts import (
@@ -141,7 +149,7 @@ class Search:
 
     def why_deleted(self, number: int) -> str:
         """Why a search deleted the weights of a trial, and what to do; empty where it did not. Raises AutopeftError."""
-        return why_deleted(self._record, self.trial(number))
+        return why_deleted(self._record, self.trial(number), self._storage, self._folder)
 
     def confirm(
         self,
@@ -183,9 +191,11 @@ class Search:
             tell = on_event or _nobody
             tell(IMPORTING)
             execute(own)
+            require_same_code(record, _saying(tell))
             from autopeft.search.sitting import confirm
 
-            confirm(record, seeds, where, repository, tell)
+            with own_slips_told(record.plan):
+                confirm(record, seeds, where, repository, tell)
         return self.refresh()
 
     @property
@@ -242,9 +252,11 @@ def search(
         tell = on_event or _nobody
         tell(IMPORTING)
         execute({"task": plan.task, "metric": plan.metric})
+        record = replace(record, facts={**facts, FINGERPRINTS: fingerprints(plan)})
         from autopeft.search.sitting import run
 
-        name = run(record, resources, repository, tell, new=True, named=name is not None)
+        with own_slips_told(plan):
+            name = run(record, resources, repository, tell, new=True, named=name is not None)
     return Search(name, resources.storage)
 
 
@@ -293,14 +305,16 @@ def resume(
         tell = on_event or _nobody
         tell(IMPORTING)
         execute(own)
+        require_same_code(record, _saying(tell))
         from autopeft.search.sitting import confirm, run, train_once_more
 
-        if once_more is not None:
-            train_once_more(record, once_more, where, repository, tell)
-        elif record.ended is None:
-            run(record, where, repository, tell, new=False)
-        else:
-            confirm(record, record.plan.confirm, where, repository, tell)
+        with own_slips_told(record.plan):
+            if once_more is not None:
+                train_once_more(record, once_more, where, repository, tell)
+            elif record.ended is None:
+                run(record, where, repository, tell, new=False)
+            else:
+                confirm(record, record.plan.confirm, where, repository, tell)
     return Search(name, where.storage)
 
 
@@ -329,6 +343,10 @@ def _stem(plan: Plan) -> str:
     """How a search is named whose name is not given: by the data and the time."""
     data = re.sub(r"[^a-z0-9]+", "-", Path(plan.data).stem.lower())[:60].strip("-")
     return f"{data or 'search'}-{datetime.now():%Y%m%d-%H%M}"
+
+
+def _saying(tell: Callable[[Event], None]) -> Callable[[str], None]:
+    return lambda what: tell(Doing(what))
 
 
 def _nobody(_: object) -> None:

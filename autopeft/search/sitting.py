@@ -90,7 +90,7 @@ def run(
         driver.remember(KNOWN_GOOD, [dict(each) for each in found])
         return found
 
-    tell(Doing("predicting what known good candidates cost, and starting workers"))
+    tell(Doing(f"predicting what known good candidates cost{_starting(resources)}"))
     finder = Finder(proposer, prepared.predict, prepared.limits, ahead=resources.workers != 0)
     taking_away = partial(take_away_beaten, record, folder=prepared.job.artifacts)
     driver = Driver(record, finder, repository, tell, taking_away)
@@ -110,6 +110,10 @@ def run(
         raise
     tell(Ended(repository.load(record.name)))
     return record.name
+
+
+def _starting(resources: Resources) -> str:
+    return "" if resources.workers == 0 else ", and starting workers"
 
 
 def _created(record: SearchRecord, repository: Repository, named: bool) -> SearchRecord:
@@ -161,7 +165,7 @@ def confirm(
     require_same_test(record, prepared.job.test_fingerprint)
     _remember(record, record, repository)
     tell(Begun(record))
-    tell(Doing("starting workers"))
+    tell(Doing(f"preparing to train{_starting(resources)}"))
     try:
         _train(Confirmer(record, seeds, repository, tell), Again(prepared.job), resources)
     except KeyboardInterrupt:
@@ -181,7 +185,7 @@ def train_once_more(
     record = keeping(record, number)
     _remember(record, record, repository)
     tell(Begun(record))
-    tell(Doing("starting workers"))
+    tell(Doing(f"preparing to train{_starting(resources)}"))
     (trial,) = (each for each in record.trials if each.number == number)
     try:
         _train(OnceMore(record.name, trial, repository, tell), prepared.job, resources)

@@ -3,7 +3,6 @@
 Runs in a worker process (or in the driver with `--workers 0`). It returns facts only; the driver remembers them.
 """
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from autopeft import machine
 from autopeft.artifacts import Description, save_artifact
 from autopeft.backbone.load import Backbone, load_backbone
 from autopeft.costs.calibration import costs_of_training
@@ -31,6 +31,7 @@ from autopeft.search.ledger import OUT_OF_MEMORY
 from autopeft.search.marks import clear_leftovers
 from autopeft.space.cards import Card
 from autopeft.tasks.own_metric import OwnMetric, answered
+from autopeft.tasks.own_slips import slip_of
 from autopeft.training.batches import evaluated_at_once
 from autopeft.training.frozen import FrozenStates
 from autopeft.training.loop import Pace, TrainingFailed, set_up, train
@@ -88,8 +89,11 @@ class TrainingWorker:
         began = time.perf_counter()
         try:
             yield from self._trained(trial, began)
-        except Exception as error:
-            yield self._failed(error, began)
+        except BaseException as error:
+            slip = slip_of(error, type(self._task))
+            if slip is None and not isinstance(error, Exception):
+                raise
+            yield self._failed(error, slip, began)
 
     def _trained(self, trial: Trial, began: float) -> Iterator[Rung | Outcome]:
         candidate = trial.candidate
@@ -178,9 +182,11 @@ class TrainingWorker:
             self.spent = True
             raise
 
-    def _failed(self, error: Exception, began: float) -> Outcome:
+    def _failed(self, error: BaseException, slip: AutopeftError | None, began: float) -> Outcome:
+        """`slip` is what to answer where it came about in a user's own code."""
         fault, facts = fault_of(error), self.facts
-        reason = str(error) if isinstance(error, TrainingFailed | AutopeftError) else f"{type(error).__name__}: {error}"
+        told = error if slip is None else slip
+        reason = str(told) if isinstance(told, TrainingFailed | AutopeftError) else f"{type(told).__name__}: {told}"
         if fault is Fault.MEMORY:
             reason, facts = f"{OUT_OF_MEMORY}: {error}", {**facts, **_memory_allowed(self._device)}
         self.spent = self.spent or fault is Fault.DEVICE
@@ -200,10 +206,10 @@ class TrainingWorker:
 
 
 def _memory_of(device: torch.device) -> int:
-    """Bytes of all memory of a device; of a CPU, what the machine has."""
+    """Bytes of all memory of a device; of a CPU, what this process may have."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return machine.memory()
 
 
 def _memory_allowed(device: torch.device) -> Mapping[str, int]:

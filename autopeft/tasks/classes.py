@@ -8,15 +8,18 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from autopeft.data.cells import holds_list
+from autopeft.data.cells import holds_list, list_in
 from autopeft.data.files.contents import storable
 from autopeft.data.rows import cut, is_missing, is_single, short, some_rows
+from autopeft.data.several import SEPARATOR
 from autopeft.errors import AutopeftError
-from autopeft.foreign import brief
+from autopeft.foreign import brief, told
 
 FEW = 10
 """So many different values are classes, whatever they look like."""
 _LIKE_MISSING = {"nan", "<na>", "na", "n/a", "none", "null", "-", "--", "?"}
+_SAME = {"0": "false", "1": "true"}
+"""What programs write for one another."""
 _SHOWN = 3
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?", re.ASCII)
 _WHOLE = re.compile(r"(-?[0-9]+)\.0*", re.ASCII)
@@ -30,14 +33,35 @@ def names_of(frame: pd.DataFrame, column: str, split: str) -> list[str]:
             raise AutopeftError(
                 f"column '{column}' holds no single label: row {row} of the {split} split has {brief(value)}{many}."
             )
+    lists = [row for row, value in enumerate(frame[column], 1) if _is_written_list(value)]
+    if 2 * len(lists) > len(frame):
+        raise AutopeftError(
+            f"column '{column}' holds no single label: row {lists[0]} of the {split} split has the list "
+            f"{brief(frame[column].iloc[lists[0] - 1])}; several for a row are --task multi-label-classification."
+        )
     found = [name_of(value) for value in frame[column]]
     missing = [row for row, name in enumerate(found, 1) if name is None]
     if missing:
+        several = next((told(name) for name in found if name and SEPARATOR in name), None)
         raise AutopeftError(
-            f"column '{column}' has no label in {some_rows(missing, len(found), split)}; fill them in or leave those "
-            "rows out."
+            f"column '{column}' has no label in {some_rows(missing, len(found), split)}; "
+            + (
+                f"if '{several}' is several labels, and a row may have none: --task multi-label-classification."
+                if several
+                else "fill them in or leave those rows out."
+            )
         )
     return [str(name) for name in found]
+
+
+def _is_written_list(cell: object) -> bool:
+    if not (isinstance(cell, str) and holds_list(cell)):
+        return False
+    try:
+        list_in(cell)
+    except AutopeftError:
+        return False
+    return True
 
 
 def name_of(value: object) -> str | None:
@@ -105,6 +129,9 @@ def notes_on(names: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
         for name in classes
         if name.lower() in _LIKE_MISSING
     ]
+    pairs = ((word, digit) for digit, said in _SAME.items() for word in classes if word.lower() == said)
+    if both := [f"'{word}' and '{digit}'" for word, digit in pairs if digit in classes]:
+        notes.append(f"classes that may be one, written in two ways: {'; '.join(both)}")
     if alike := _alike(classes):
         notes.append(f"classes that differ in case, blanks or zeros only, and may be one: {alike}")
     return tuple(notes)

@@ -18,7 +18,7 @@ from PIL import Image
 from autopeft.backbone.load import Backbone, Skeleton
 from autopeft.backbone.pixels import Pixels, normalised, resized
 from autopeft.data.columns import CATEGORY, IMAGE, IMAGES, LABELS, TEXTS, Columns, Role, guess_columns
-from autopeft.data.images import Picture, is_image, picture
+from autopeft.data.images import Picture, are_images, is_image, picture
 from autopeft.data.rows import Rows, require_columns
 from autopeft.data.store import LABELS as TARGETS
 from autopeft.data.store import PIXELS, Column
@@ -27,9 +27,12 @@ from autopeft.space.parameters import Parameter
 from autopeft.tasks.heads import Batch
 from autopeft.tasks.metrics import ACCURACY, F1_MACRO
 from autopeft.tasks.one_class import OneClass
+from autopeft.tasks.texts import ROLE as TEXT
 
 _SAMPLES = ((48, 64), (64, 48), (40, 40))
 """Sizes of made-up images."""
+_CALLED = IMAGES[:3]
+"""What a column of images is called, and hardly one of other things; a file or a path may be any."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +60,25 @@ class ImageClassification(OneClass):
 
     @classmethod
     def fits(cls, frame: pd.DataFrame, given: Columns) -> bool:
-        """Whether images that are there stand beside labels, and no text that may be meant as well."""
+        """Whether images stand beside labels, and no text that may be meant as well; where none of them is there, also
+        none that is found by its content.
+        """
         if "image" not in given and any(str(name).lower() in TEXTS for name in frame.columns):
             return False
         try:
             (image,) = guess_columns(frame, cls.roles, given)["image"]
         except AutopeftError:
             return False
-        return all(map(is_image, frame[image]))
+        cells = frame[image]
+        if "image" in given or any(map(is_image, cells)):
+            return "image" in given or are_images(cells)
+        if not (are_images(cells) or (image.lower() in _CALLED and _are_names(cells))):
+            return False
+        try:
+            text = guess_columns(frame, {"label": cls.roles["label"], "text": TEXT}, given)["text"]
+        except AutopeftError:
+            return True
+        return text == (image,)
 
     @classmethod
     def sized(cls, labels: int) -> Self:
@@ -120,6 +134,11 @@ class ImageClassification(OneClass):
         if isinstance(many, list | tuple | Iterator):
             return [Picture(each, f"row {number}") for number, each in enumerate(many)], False
         return [Picture(given, "what was given")], True
+
+
+def _are_names(cells: "pd.Series[Any]") -> bool:
+    """Whether most are single words, and no texts that describe an image."""
+    return 2 * sum(isinstance(cell, str) and len(cell.split()) == 1 for cell in cells) > len(cells)
 
 
 def _is_there(cell: Any) -> bool:

@@ -14,10 +14,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from autopeft.errors import AutopeftError
 from autopeft.trial import standard_error
 
 Array = NDArray[np.float64]
 
+MOST_SCORE = 1e30
+"""A larger number is no score: what rows are worth is kept in fp32, and their squares are taken."""
 _STEP = 1e-4
 """By how much of the largest row a sum is moved to see how the score follows."""
 _GROUPS = 500
@@ -26,6 +29,10 @@ _ROUNDING = 1e-12
 """A sum of squared deviations that is a smaller part of that of squares is none."""
 _RESAMPLES = 200
 """Splits that a score is taken of again, for its error."""
+
+
+class NoScore(AutopeftError):
+    """A metric has no value for these answers."""
 
 
 @dataclass(frozen=True)

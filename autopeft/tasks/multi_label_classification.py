@@ -1,6 +1,6 @@
 """Multi-label classification: any number of classes for single texts or pairs, also none.
 
-They are read as `data/several.py` reads names: of lists, of texts, or of one column for each class.
+They are read as `data/several.py` reads names: of lists, of texts, or of one column, or one place, for each class.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from torch import Tensor
 from autopeft.data.cells import holds_list
 from autopeft.data.columns import CATEGORIES, LABEL_SETS, TOKENS, Columns, Role, guess_columns
 from autopeft.data.rows import Rows, is_missing, short
-from autopeft.data.several import names_in_rows, readable_names
+from autopeft.data.several import Flags, names_in_rows, readable_names
 from autopeft.data.store import LABELS, Column, Dataset
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
@@ -68,7 +68,8 @@ class MultiLabelClassification(TextTask):
     def understand(cls, frame: pd.DataFrame, columns: Columns) -> tuple[Self, Sequence[str]]:
         labels, sets = columns["labels"], names_in_rows(frame, columns["labels"], "train", name_of)
         names = [name for each in sets for name in each]
-        classes = labels if len(labels) > 1 else in_order(names)
+        flags = next((cell for cell in frame[labels[0]] if isinstance(cell, Flags)), ())
+        classes = labels if len(labels) > 1 else tuple(map(str, range(len(flags)))) or in_order(names)
         what = f"column '{labels[0]}'" if len(labels) == 1 else f"columns '{labels[0]}' to '{labels[-1]}'"
         if len({*map(frozenset, sets)}) == 1:
             same = brief(sorted(sets[0])) if names else "no class"
@@ -87,7 +88,12 @@ class MultiLabelClassification(TextTask):
             notes.append("every row has one class; --task text-classification answers with one for each")
         if len(labels) == 1 and (joined := [name for name in classes if "," in name]):
             notes.append(f"'{short(joined[0])}' is one class; if it is several, give --separator ,")
-        if len(labels) > 1 and (unseen := [name for name in classes if name not in {*names}]):
+        if flags:
+            notes.append(
+                f"{what} holds {len(flags)} numbers for each row, 0 or 1: the classes are called 0 to {len(flags) - 1} "
+                "by their places; give one column of 0 and 1 for each class, called like it, to name them"
+            )
+        if unseen := [name for name in classes if name not in {*names}]:
             notes.append(f"classes that no training row has: {', '.join(map(short, unseen))}")
         return cls(columns["text"], tuple(classes)), notes
 

@@ -172,6 +172,19 @@ def digest(thing: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def fingerprint(thing: Any) -> str:
+    """Tells whether a class or function is still what it was, from program to program: a hash of its module's source.
+    Of what was typed (in a script, or in a notebook) that of its own source, as the lines around it do something else.
+    Empty where there is no source.
+    """
+    text = "" if thing.__module__ == "__main__" else _source(thing.__module__)
+    try:
+        text = text or inspect.getsource(thing)
+    except (OSError, TypeError):
+        return ""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def codes() -> tuple[Code, ...]:
     """The modules of all that was named, for other processes. What lies in packages must be installed there, and what
     was typed (in a notebook) goes by value.

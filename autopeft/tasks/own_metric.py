@@ -21,12 +21,19 @@ from autopeft.objectives import COSTS
 from autopeft.tasks import own
 from autopeft.tasks.base import Task
 from autopeft.tasks.heads import Batch
-from autopeft.tasks.metrics import Array, Metric
+from autopeft.tasks.metrics import MOST_SCORE, Array, Metric, NoScore
+from autopeft.tasks.own_slips import is_signal
 
 DIRECTION = "greater_is_better"
 """The function's attribute that says whether, called as scikit-learn and transformers do."""
-LESS_IS_BETTER = ("_error", "_loss", "_deviance")
-"""What the names of functions end in that are better where they are less, as in scikit-learn, if they do not say it."""
+LESS_IS_BETTER = (
+    *("error", "loss", "logloss", "deviance", "nll", "perplexity", "ppl"),
+    *("mse", "rmse", "msle", "rmsle", "mae", "mape", "wer", "cer"),
+)
+"""The last words in names of functions that are better where they are less, as in scikit-learn, if they do not say it.
+"""
+_TURNED = ("neg", "negative")
+"""The first words of those that are turned round, so that more is better."""
 DRAWS = 200
 """How often the function is called for an error."""
 MOST_DRAWN = 5_000
@@ -35,10 +42,6 @@ MOST_DRAWN = 5_000
 
 _ROUNDING = 1e-9
 """A direction of draws that is a smaller part of the largest is none."""
-
-
-class NoScore(AutopeftError):
-    """A metric has no value for these answers."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,10 @@ class OwnMetric(Metric):
     def _told(self, expected: Any, predicted: Any) -> Array:
         """What the function returns, () or (rows,). Raises AutopeftError for what is no score."""
         try:
-            told: Any = self.value(expected, predicted)  # type: ignore[call-arg]
-        except Exception as error:
+            told: Any = self.value(_copied(expected), _copied(predicted))  # type: ignore[call-arg]
+        except BaseException as error:  # Also one that would end the program, such as SystemExit.
+            if is_signal(error):
+                raise
             said = f"{type(error).__name__}: {brief(str(error), 200)[1:-1]}"
             raise AutopeftError(f"the metric '{self.shown}' fails: {said}.") from error
         try:
@@ -102,6 +107,11 @@ class OwnMetric(Metric):
             )
         if not np.isfinite(found).all():
             raise NoScore(f"the metric '{self.shown}' gives {brief(told)}, which is no score.")
+        if (np.abs(found) > MOST_SCORE).any():
+            raise NoScore(
+                f"the metric '{self.shown}' gives {brief(told)}, which is too large for a score; give it in other "
+                "units, or its logarithm."
+            )
         return found.astype(np.float64)
 
     @property
@@ -111,8 +121,18 @@ class OwnMetric(Metric):
 
 
 def metric_of(task: Task, name: str) -> Metric:
-    """A task's metric by its name, or the one of one's own of this reference. Raises AutopeftError."""
-    return own_metric(own.known(name, "metric")) if own.is_own(name) else task.metric(name)
+    """A task's metric by its name, or the one of one's own of this reference. Raises AutopeftError, also for one that
+    is called like a metric of the task: both are shown.
+    """
+    if not own.is_own(name):
+        return task.metric(name)
+    metric = own_metric(own.known(name, "metric"))
+    if any(metric.name == each.name for each in task.metrics):
+        raise AutopeftError(
+            f"the metric '{metric.shown}' cannot be called '{metric.name}', as a metric of {task.name} is, which is "
+            "kept beside it; give it another name."
+        )
+    return metric
 
 
 def own_metric(function: Any) -> OwnMetric:
@@ -130,7 +150,8 @@ def own_metric(function: Any) -> OwnMetric:
         raise AutopeftError(
             f"the metric '{own.shown(function)}' must take two values, what is expected and what is predicted."
         ) from error
-    higher = getattr(function, DIRECTION, not name.endswith(LESS_IS_BETTER))
+    words = name.lower().split("_")
+    higher = getattr(function, DIRECTION, words[-1] not in LESS_IS_BETTER or words[0] in _TURNED)
     if not isinstance(higher, bool):
         raise AutopeftError(f"{name}.{DIRECTION} must be True or False, not {brief(higher)}.")
     return OwnMetric(name, name, function, higher, ideal=None)
@@ -140,8 +161,13 @@ def answered(task: Task) -> Callable[[Tensor, Batch], Array]:
     """Gives (rows, 2) of an output: what is expected of each row and what is answered, whatever they are."""
 
     def pairs(output: Tensor, batch: Batch) -> Array:
-        found = np.empty((len(output), 2), dtype=object)
-        for row, both in enumerate(zip(*task.compared(output, batch), strict=True)):
+        found, told = np.empty((len(output), 2), dtype=object), task.compared(output, batch)
+        if [*map(len, told)] != [len(output)] * 2:
+            raise AutopeftError(
+                f"the task '{own.shown(type(task))}' must tell of {len(output):,} rows what each expects and what is "
+                f"answered, but its method compared tells {' and '.join(f'{len(each):,}' for each in told)}."
+            )
+        for row, both in enumerate(zip(*told, strict=True)):
             found[row, 0], found[row, 1] = both
         return found
 
@@ -171,6 +197,13 @@ def _columns(rows: Array) -> tuple[Any, Any]:
     expected, predicted = (column.tolist() for column in rows.T)
     single = all(isinstance(each, str | int | float) for each in (*expected, *predicted))
     return (np.array(expected), np.array(predicted)) if single else (expected, predicted)
+
+
+def _copied(values: Any) -> Any:
+    """What a function may change, as by sorting, without changing what it is called with next."""
+    if isinstance(values, list):
+        return [_copied(each) for each in values]
+    return values.copy() if isinstance(values, dict | set | np.ndarray) else values
 
 
 def _taken(values: Any, rows: np.ndarray) -> Any:

@@ -30,6 +30,9 @@ from autopeft.tasks.texts import ROLE, TextTask
 _FARTHEST = 1e15
 """Deviations from the mean whose squares can still be summed in single precision."""
 
+_CLOSEST = 1e-5
+"""Deviations between the quartiles, below which single precision hardly tells numbers apart."""
+
 
 @dataclass(frozen=True)
 class TextRegression(TextTask):
@@ -89,6 +92,13 @@ class TextRegression(TextTask):
             raise AutopeftError(
                 f"column '{label}' holds numbers from {numbers.min():g} to {numbers.max():g}, too far apart or too "
                 "close to be learned; give them in another unit."
+            )
+        low, middle, high = np.quantile(numbers, (0.25, 0.5, 0.75))
+        if 0 < (high - low) / scale < _CLOSEST:
+            row = int(np.abs(numbers - middle).argmax())
+            raise AutopeftError(
+                f"row {row + 1} of the train split has {numbers[row]:g} in column '{label}', so far from others that "
+                f"these, half of them from {low:.4g} to {high:.4g}, cannot be told apart; correct it, or leave it out."
             )
         few = len(np.unique(numbers))
         note = f"different numbers: {few}; as classes they are --task text-classification"

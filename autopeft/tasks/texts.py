@@ -100,7 +100,7 @@ def encode(
     filling = padding_of(tokenizer, vocabulary)
     ids: list[Any] = []
     types: list[Any] = []
-    separated = not rows or len(rows[0]) < 2 or _separates_pairs(tokenizer)
+    separated = not rows or len(rows[0]) < 2 or separates_pairs(tokenizer)
     for start in range(0, len(rows), _CHUNK):
         chunk = rows[start : start + _CHUNK]
         first, second = [row[0] for row in chunk], [row[1] for row in chunk] if len(rows[0]) == 2 else None
@@ -150,7 +150,8 @@ def sample_texts(tokenizer: PreTrainedTokenizerBase) -> Sequence[str]:
     return [str(tokenizer.decode(chosen[start:end])) for start, end in pairwise(_SAMPLES)]
 
 
-def _separates_pairs(tokenizer: PreTrainedTokenizerBase) -> bool:
+def separates_pairs(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether it puts something between two texts."""
     pair = tokenizer("a", "b")["input_ids"]
     joined = [token for text in ("a", "b") for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
     return not any(pair[start : start + len(joined)] == joined for start in range(len(pair)))

@@ -1,6 +1,7 @@
 """Token classification: a tag for each word of a text, such as the entities that it names, or its parts of speech.
 
 Rows are words with their tags, or texts with marked spans. The first piece of a word has its tag, the others have none.
+Words whose tag is -100 have none either, as elsewhere: nothing is learned of them.
 """
 
 from collections import Counter
@@ -36,6 +37,8 @@ _CHUNK = 1000
 """Texts that are encoded at a time."""
 _SEEN = 1000
 """Rows by which data for this task is known."""
+_UNTAGGED = str(NO_LABEL)
+"""How data says that a word has no tag."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,11 @@ class TokenClassification(Task):
     def understand(cls, frame: pd.DataFrame, columns: Columns) -> tuple[Self, Sequence[str]]:
         found = sentences(frame, *_served(columns), "train")
         counts = Counter(tag for each in found for tag in each.tags)
+        untagged = counts.pop(_UNTAGGED, 0)
         (column,) = columns["tags"]
         if len(counts) < 2:
-            raise AutopeftError(f"column '{column}' holds one tag only, '{short(min(counts))}'; nothing is to learn.")
+            only = short(min(counts, default=_UNTAGGED))
+            raise AutopeftError(f"column '{column}' holds one tag only, '{only}'; nothing is to learn.")
         if len(counts) > max(FEW, counts.total() / 2):
             raise AutopeftError(
                 f"column '{column}' holds {len(counts):,} different values for {counts.total():,} words, too many to "
@@ -86,7 +91,9 @@ class TokenClassification(Task):
             )
         usual = OUTSIDE if OUTSIDE in counts else counts.most_common(1)[0][0]
         task = cls((usual, *in_order([tag for tag in counts if tag != usual])))
-        notes = [f"tags: {scheme([each.tags for each in found])}"]
+        notes = [f"tags: {scheme([[tag for tag in each.tags if tag != _UNTAGGED] for each in found])}"]
+        if untagged:
+            notes.append(f"words whose tag is {_UNTAGGED}, of which nothing is learned: {untagged:,}")
         if widened := sum(each.widened for each in found):
             notes.append(f"spans that end inside a word, and were given the whole of it: {widened:,}")
         if lost := sum(each.lost for each in found):
@@ -96,7 +103,7 @@ class TokenClassification(Task):
     def rows(self, frame: pd.DataFrame, columns: Columns, split: str) -> Rows:
         require_columns(frame, columns, split)
         found = sentences(frame, *_served(columns), split)
-        indices = {tag: index for index, tag in enumerate(self.classes)}
+        indices = {_UNTAGGED: NO_LABEL, **{tag: index for index, tag in enumerate(self.classes)}}
         for row, each in enumerate(found, 1):
             if more := {*each.tags} - {*indices}:
                 raise AutopeftError(
@@ -107,13 +114,15 @@ class TokenClassification(Task):
 
     def complete(self, frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
         found = readable(frame, *_served(columns))
-        return frame[[each is not None and {*each.tags} <= {*self.classes} for each in found]]
+        return frame[[each is not None and {*each.tags} <= {_UNTAGGED, *self.classes} for each in found]]
 
     def described(self, train: Rows) -> Sequence[str]:
-        tags = shares(np.bincount(train.targets.values, minlength=len(self.classes)), self.classes)
+        values = train.targets.values
+        tags = shares(np.bincount(values[values != NO_LABEL], minlength=len(self.classes)), self.classes)
         if not self.marks_entities:
             return (tags,)
-        named = [[self.classes[index] for index in train.targets[row]] for row in range(len(train))]
+        rows = (train.targets[row] for row in range(len(train)))
+        named = [[self.classes[index] for index in row[row != NO_LABEL]] for row in rows]
         counts = Counter(kind for tags_of_row in named for kind, _, _ in entities(tags_of_row))
         kinds = in_order([*counts])
         return (tags, f"{counts.total():,} entities of {shares(np.array([counts[kind] for kind in kinds]), kinds)}")
@@ -135,7 +144,7 @@ class TokenClassification(Task):
                 f"the tokenizer of '{backbone.name}' does not tell which pieces are of which word; "
                 f"{self.name} needs a fast one, which lies in a file tokenizer.json."
             )
-        blank = _blank(tokenizer)
+        blank = blank_of(tokenizer)
         ids: list[Any] = []
         types: list[Any] = []
         labels: list[Any] = []
@@ -161,7 +170,7 @@ class TokenClassification(Task):
         return Dataset({**columns, LABELS: Column(labels, places.offsets, NO_LABEL)}, max_length)
 
     def lost(self, rows: Rows, data: Dataset) -> str:
-        whole, read = len(rows.targets.values), int(np.count_nonzero(data.targets.values != NO_LABEL))
+        whole, read = (int(np.count_nonzero(each.values != NO_LABEL)) for each in (rows.targets, data.targets))
         how = f"they lie beyond {data.longest} tokens (--max-length), or the tokenizer makes nothing of them"
         return f"{whole - read:,} of {whole:,} words are not read: {how}" if read < whole else ""
 
@@ -249,7 +258,7 @@ def _served(columns: Columns) -> tuple[str, str]:
     return columns["tokens"][0], columns["tags"][0]
 
 
-def _blank(tokenizer: PreTrainedTokenizerBase) -> str:
+def blank_of(tokenizer: PreTrainedTokenizerBase) -> str:
     """What to put before words that are given one by one: a blank for tokenizers that take a word after a blank for
     another one, as those of GPT-2 and RoBERTa do (transformers' `add_prefix_space`).
     """

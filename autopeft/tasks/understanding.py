@@ -10,18 +10,19 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+import pandas as pd
 
 from autopeft.backbone.load import Backbone
 from autopeft.data.columns import CATEGORIES, Columns, guess_columns
 from autopeft.data.reading import read_splits
 from autopeft.data.rows import Rows, has_columns, overlaps, short
-from autopeft.data.several import separated
+from autopeft.data.several import separated, with_flags
 from autopeft.data.splits import split_off
 from autopeft.data.store import FORMAT, Dataset, kept
 from autopeft.errors import AutopeftError
 from autopeft.tasks.base import Task
 from autopeft.tasks.named import guess_task, task_named, tasks
-from autopeft.tasks.own import digest, is_of_user
+from autopeft.tasks.own import digest, is_of_user, shown
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,13 @@ def understand(
     if separator is not None:
         several = _in_one_cell(kind, columns, separator)
         frames = {name: separated(frame, several, separator) for name, frame in frames.items()}
+    for role, names in columns.items():
+        if kind.roles[role].kind == CATEGORIES and len(names) == 1:
+            frames = with_flags(frames, names[0])
     learned, notes = kind.understand(frames["train"], columns)
     notes = [*told, *notes]
     splits: dict[str, Rows] = {
-        name: learned.rows(frames[name], columns, name) for name in ("train", "validation") if name in frames
+        name: _rows(learned, frames[name], columns, name) for name in ("train", "validation") if name in frames
     }
     if "validation" not in splits:
         splits, how = _with_validation(learned, splits["train"], seed)
@@ -89,12 +93,23 @@ def understand(
         if has_columns(frames["test"], columns):
             complete = learned.complete(frames["test"], columns)
         if len(complete):
-            splits["test"] = learned.rows(complete, columns, "test")
+            splits["test"] = _rows(learned, complete, columns, "test")
         if left_out := len(frames["test"]) - len(complete):
             a = "an" if learned.noun[0] in "aeiou" else "a"
             notes.append(f"test rows without {a} {learned.noun} or a known {learned.target}, left out: {left_out:,}")
     notes += overlaps(splits, learned.noun, learned.target)
     return TaskData(learned, columns, splits, fingerprint, tuple(notes))
+
+
+def _rows(task: Task, frame: pd.DataFrame, columns: Columns, split: str) -> Rows:
+    """A split as the task reads it. Raises AutopeftError, also for a task that loses some of what is to be learned."""
+    rows = task.rows(frame, columns, split)
+    if len(rows.inputs) != len(rows.targets):
+        raise AutopeftError(
+            f"the task '{shown(type(task))}' must give a target for each of {len(rows.inputs):,} rows of the {split} "
+            f"split, not {len(rows.targets):,}."
+        )
+    return rows
 
 
 def encoded(data: TaskData, backbone: Backbone, max_length: int, folder: Path) -> Path:

@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from autopeft.data.store import Dataset
+from autopeft.data.store import LABELS, Dataset
+from autopeft.errors import AutopeftError
+from autopeft.foreign import brief
 from autopeft.methods.passes import evaluating
 from autopeft.space.candidate import Training
 from autopeft.tasks.base import Task
 from autopeft.tasks.heads import Batch
-from autopeft.tasks.metrics import Array, Metric
+from autopeft.tasks.metrics import MOST_SCORE, Array, Metric, NoScore
+from autopeft.tasks.own import shown
 from autopeft.training.batches import MOST_TOKENS, by_length, on_device
 from autopeft.training.model import TaskModel
 from autopeft.training.precision import forward
@@ -54,17 +58,33 @@ def evaluate(
     for rows, batch, output in outputs(model, data, device, tokens=tokens):
         loss += float(model.head.loss(output, batch))
         count += int(model.head.count(batch))
-        found.append(model.head.statistics(output, batch))
-        needed.append(answered(output, batch) if answered else found[-1])
+        found.append(counted(model.head.statistics, output, batch))
+        needed.append(counted(answered, output, batch) if answered else found[-1])
         order.append(rows)
     back = np.argsort(np.concatenate(order))
     statistics, judged = (np.concatenate(each)[back] for each in (found, needed))
     return Evaluation(loss / max(count, 1), statistics, judged)
 
 
+def counted(count: Counted, output: Tensor, batch: Batch) -> Array:
+    """What is counted of each row of an output. Raises AutopeftError where that is not something for each."""
+    found, rows = count(output, batch), len(batch[LABELS])
+    shape = found.shape if isinstance(found, np.ndarray) else None
+    if shape is None or len(shape) != 2 or shape[0] != rows:
+        head = getattr(count, "__self__", count)
+        raise AutopeftError(
+            f"the statistics of '{shown(type(head))}' must be an array with one row of numbers for each of {rows:,} "
+            f"rows, not {brief(found) if shape is None else f'one of shape {shape}'}."
+        )
+    return found
+
+
 def judged(metric: Metric, rows: Array) -> Answers:
-    """The score of a split, and what each row is worth, of what the metric needs of the rows."""
-    return Answers.of(metric.of(rows), metric.values(rows))
+    """The score of a split, and what each row is worth, of what the metric needs of the rows. Raises NoScore."""
+    score = metric.of(rows)
+    if not isinstance(score, Real) or not abs(score) <= MOST_SCORE:
+        raise NoScore(f"the metric '{metric.name}' gives {brief(score)}, which is no score.")
+    return Answers.of(score, metric.values(rows))
 
 
 def constant_statistics(
@@ -75,7 +95,7 @@ def constant_statistics(
     found = []
     for start in range(0, len(validation), _ROWS):
         batch = validation.batch(np.arange(start, min(start + _ROWS, len(validation))))
-        found.append((answered or head.statistics)(head.constant(best, batch), batch))
+        found.append(counted(answered or head.statistics, head.constant(best, batch), batch))
     return np.concatenate(found)
 
 

@@ -23,7 +23,7 @@ from autopeft.space.candidate import Training
 from autopeft.tasks.base import Task
 from autopeft.tasks.heads import Batch, Head
 from autopeft.tasks.metrics import Array
-from autopeft.training.evaluation import Counted, outputs
+from autopeft.training.evaluation import Counted, counted, outputs
 from autopeft.training.model import Inputs, TaskModel, as_it_is
 
 MOST_ROWS = 10_000
@@ -157,7 +157,7 @@ def _statistics(
     for rows, batch, states in _states(model, inputs, data, device, np.arange(len(data))):
         order.append(rows)
         for head, of_head in zip(heads, found, strict=True):
-            of_head.append((answered or head.statistics)(head(states, batch), batch))
+            of_head.append(counted(answered or head.statistics, head(states, batch), batch))
     back = np.argsort(np.concatenate(order))
     return [np.concatenate(of_head)[back] for of_head in found]
 

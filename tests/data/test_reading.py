@@ -366,7 +366,7 @@ def test_too_much_data_is_answered_over_all_files(tmp_path, monkeypatch):
     save(tmp_path / "train.csv", ROWS)
     save(tmp_path / "validation.csv", ROWS)
     size = (tmp_path / "train.csv").stat().st_size
-    monkeypatch.setattr("autopeft.data.files.contents.machine_memory", lambda: 8 * 3 * size)
+    monkeypatch.setattr("autopeft.machine.memory", lambda: 8 * 3 * size)
     assert "validation.csv' is too large" in complaint(tmp_path)
 
 

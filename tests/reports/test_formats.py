@@ -11,7 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from autopeft.errors import AutopeftError
-from autopeft.reports import formats, render
+from autopeft.fronts import latencies
+from autopeft.objectives import ACCURACY
+from autopeft.reports import confirmations, costs, format_of, formats, render
 from autopeft.reports.findings import find
 from autopeft.reports.format.terminal import text
 from autopeft.trial import SearchRecord, Status
@@ -337,3 +339,37 @@ def small() -> SearchRecord:
         confirmations=(),
         trials=(whole.trials[0], trial(2, ADAPTER, (0.81,), 300_000, 390 * MIB, seconds=9.25), *whole.trials[2:3]),
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [("x.html", "html"), ("x.JSON", "json"), ("x.csv", "csv"), ("x.txt", "terminal"), ("x", "terminal")],
+)
+def test_the_ending_of_a_file_says_its_format(name: str, format: str) -> None:
+    assert format_of(Path(name)) == format
+
+
+def test_an_ending_of_no_format_is_refused() -> None:
+    with pytest.raises(AutopeftError, match=r"a report is written as csv, html, json or txt, not as 'pdf'; say which"):
+        format_of(Path("x.pdf"))
+
+
+def test_scores_that_other_seeds_give_again_are_neither_better_nor_worse() -> None:
+    found = find(record())
+    assert found.confirmed is not None
+    alike = replace(found, confirmed=replace(found.confirmed, excess=0.0001))
+    assert (
+        "the same validation rows are on average the same as in the search" in confirmations.lines(record(), alike)[2]
+    )
+
+
+def test_latency_is_told_as_limits_are_held_against_it() -> None:
+    timed = [
+        replace(each, outcome=replace(each.outcome, facts={"latency": 1.5 * bare_one, "latency_bare": bare_one}))
+        for each, bare_one in ((trial(1), 0.004), (trial(2), 0.002), (trial(3), 0.002))
+        if each.outcome is not None
+    ]
+    for each in timed:
+        told = dict(costs.lines(each, ACCURACY, latencies(timed)))
+        assert told["latency"] == "3 ms for one row (bare backbone 2 ms)"
+        assert costs.cells(each, latencies(timed))[-2:] == ("3 ms", "2 ms")

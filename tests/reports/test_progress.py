@@ -29,11 +29,12 @@ from autopeft.events import (
     TrialReported,
     TurnedAway,
 )
-from autopeft.reports.lines import lines, show_clock
+from autopeft.objectives import score_of
+from autopeft.reports.lines import lines, show_baselines, show_clock
 from autopeft.reports.progress import Progress
 from autopeft.reports.screen import Screen, screen, sparkline
 from autopeft.reports.standing import Standing
-from autopeft.trial import SearchRecord, Status
+from autopeft.trial import Baseline, SearchRecord, Status
 from tests.reports.records import ADAPTER, HYBRID, MIB, bare, confirmation, record, trial
 
 
@@ -103,14 +104,22 @@ def test_a_pipe_gets_one_line_per_event_that_matters() -> None:
 00:20 search sst2-20261124-1530
 00:20 text-classification: sentence -> label
 00:20 rows: 6,920 train, 872 validation
-00:30 linear probe 0.812, majority class 0.509
+00:30 accuracy: linear probe 0.812, majority class 0.509
+00:40 training #1 lora rank=8 alpha=16 sites=q,v
 00:50 1 candidate turned away before training (memory 1) so far
+01:00 training #3 adapter bottleneck=64 scale=4
 [1/8] 01:20 #1 lora rank=8 alpha=16 sites=q,v  accuracy 0.861  memory 402 MiB  trainable 73.7k  (front)
 [2/8] 01:30 #3 adapter bottleneck=64 scale=4  failed: out of memory: tried to allocate 2 GiB
 [3/8] 02:00 #2 bitfit layers=last 50%  accuracy 0.840  memory 350 MiB  trainable 20.0k  (front)
 02:10 done: 3 trials ended, 1 failed, 2 on the front; 2 candidates turned away before training (memory 1, trainable 1)
 """
     )
+
+
+def test_reference_points_are_told_with_what_they_are_measured_by() -> None:
+    baselines = {"linear probe": Baseline(0.61, 0.01), "majority class": Baseline(0.49, 0.01)}
+    shown = show_baselines(baselines, score_of("cost", "cost", higher_is_better=False, ideal=None))
+    assert shown == "cost (less is better): majority class 0.49, linear probe 0.61"
 
 
 def test_an_interrupted_search_is_not_called_done() -> None:
@@ -243,7 +252,9 @@ def test_the_display_shows_what_is_wanted_most() -> None:
     shown = [line.plain for line in screen(after(events()[:8]), 100.0, 40)]
     assert shown[0] == "[1/8]  01:40  about 7 min 00 s left"
     assert shown[1] == "search sst2-20261124-1530 of mini"
-    assert shown[2] == ("linear probe 0.812, majority class 0.509; 1 candidate turned away before training (memory 1)")
+    assert shown[2] == (
+        "accuracy: linear probe 0.812, majority class 0.509; 1 candidate turned away before training (memory 1)"
+    )
     assert shown[3:5] == ["training 1 trial", "     3  adapter bottleneck=64 scale=4"]
     assert shown[5:7] == ["front: 1 trial", "     1  0.861    402 MiB  73.7k  lora rank=8 alpha=16 sites=q,v"]
     assert len(screen(after(events()[:8]), 100.0, 4)) <= 4
@@ -263,12 +274,13 @@ def test_a_trial_that_is_given_again_and_then_lost_is_told() -> None:
             progress(event)
         progress(TrialEnded(lost))
         progress(Ended(replace(record(), ended=None)))
-    said = stream.getvalue().splitlines()[-3:]
+    said = stream.getvalue().splitlines()[-4:]
     assert said[0].endswith("#7 is trained once more: the worker was lost: x")
-    assert said[1].endswith(
+    assert said[1].endswith("training #7 lora_parallel: lora rank=4 sites=q,v + adapter bottleneck=16")
+    assert said[2].endswith(
         "#7 lora_parallel: lora rank=4 sites=q,v + adapter bottleneck=16  lost: the worker was lost: killed"
     )
-    assert "1 trial ended, 0 failed, 1 lost, 0 on the front" in said[2]
+    assert "1 trial ended, 0 failed, 1 lost, 0 on the front" in said[3]
     standing = after([Begun(begun()), TrialBegan(running), GivenAgain(running, "x")])
     assert (standing.running, standing.ended) == ({}, ())
     shown = [line.plain for line in screen(after([Begun(begun()), TrialBegan(running), TrialEnded(lost)]), 30.0, 40)]

@@ -103,6 +103,11 @@ def test_what_was_deleted_is_said_with_what_beats_it_and_how_it_comes_back() -> 
     said = why_deleted(record(), BEATEN)
     assert "the weights of trial 1 were deleted, because trial 2 beats it" in said
     assert "autopeft resume bare --once-more 1" in said
+    own = record(plan=replace(bare().plan, metric="my.py:score"))
+    said = why_deleted(own, BEATEN, "sqlite:///other.db", "runs")
+    assert said.endswith(
+        "autopeft resume bare --once-more 1 --metric my.py:score --folder runs --storage sqlite:///other.db"
+    )
     for known, other in ((record(), BETTER), (record(plan=replace(bare().plan, keep="all")), BEATEN)):
         assert not why_deleted(known, other)
 

@@ -75,6 +75,7 @@ def test_a_task_from_a_file_is_searched_and_judged_by_a_function(searched: Resul
     assert "two-numbers: review -> quality + length" in searched.stdout
     assert "Front over far, peak memory, trainable" in searched.stdout
     assert "less is better" in searched.stdout
+    assert "judged by my_metric.py:far: less is better" in searched.stderr
     opened = autopeft.open("two", storage=f"sqlite:///{place}/searches.db")
     assert [trial.status for trial in opened.trials] == [Status.FINISHED] * 2
     metric = opened.record.metric
@@ -231,3 +232,50 @@ def test_in_python_a_class_and_a_function_are_given_as_they_are(place: Path, mon
             autopeft.search(**settings, **{**given, **wrong})
     with pytest.raises(AutopeftError, match="has the metric 'far'; for another one"):
         autopeft.open("given", storage=settings["storage"]).confirm(1, metric=own_metric.share)
+
+
+@pytest.mark.usefixtures("searched", "elsewhere")
+def test_a_search_is_not_gone_on_with_by_another_source_under_the_same_name(place: Path, tmp_path: Path) -> None:
+    """Nor by a function of the other direction, which even a record without fingerprints tells apart."""
+    shutil.copy(place / "searches.db", tmp_path / "searches.db")
+    for file in ("my_task.py", "my_metric.py"):
+        shutil.copy(place / file, tmp_path / file)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "my_task.py").write_text(f"{TASK}\n# changed\n")
+    turned = METRICS.replace("far.greater_is_better = False", "far.greater_is_better = True")
+    (tmp_path / "other" / "my_metric.py").write_text(turned)
+    before = autopeft.open("two", storage=f"sqlite:///{tmp_path}/searches.db").trials
+    as_it_was = {"--task": tmp_path / "my_task.py:TwoNumbers", "--metric": tmp_path / "my_metric.py:far"}
+    other = {"--task": tmp_path / "other/my_task.py:TwoNumbers", "--metric": tmp_path / "other/my_metric.py:far"}
+    for command in (("resume", "two", "--trials", 9), ("confirm", "two")):
+        for option in as_it_was:
+            given = as_it_was | {option: other[option]}
+            told = run(tmp_path, *command, *(word for pair in given.items() for word in pair), *here(place))
+            assert told.exit_code == 2
+            assert f"the {option[2:]} 'my_{option[2:]}.py:" in told.stderr
+            assert "is not the one that search 'two' began with: its source changed" in told.stderr
+
+    with closing(sqlite3.connect(tmp_path / "searches.db")) as connection, connection:
+        connection.execute("UPDATE searches SET facts = json_remove(facts, '$.own_code')")
+    given = as_it_was | {"--metric": other["--metric"]}
+    words = [word for pair in given.items() for word in pair]
+    told = run(tmp_path, "resume", "two", "--trials", 9, *words, *here(place))
+    assert told.exit_code == 2
+    assert "without knowing whether the metric is still the code that the search began with" in told.stderr
+    assert "of far, more is better now, but less was when search 'two' began" in told.stderr
+    assert autopeft.open("two", storage=f"sqlite:///{tmp_path}/searches.db").trials == before
+
+
+@pytest.mark.parametrize(
+    ("slip", "said"),
+    [
+        ("1 / 0", r"TwoNumbers\.described, line \d+ of slips\.py: ZeroDivisionError: division by zero"),
+        ("raise SystemExit(0)", r"TwoNumbers\.described, line \d+ of slips\.py: SystemExit: 0"),
+    ],
+)
+def test_a_slip_in_a_task_ends_a_search_with_a_sentence(place: Path, slip: str, said: str) -> None:
+    (place / "slips.py").write_text(TASK.replace('return ("two numbers",)', slip))
+    paths = ("--model", place / "model", "--data", place / "numbers.csv", "--max-length", 16, "--name", "slips")
+    told = run(place, "search", *paths, "--task", f"{place}/slips.py:TwoNumbers", *here(place))
+    assert told.exit_code == 2
+    assert re.search(f"the task 'slips.py:TwoNumbers' fails in {said}", told.stderr)

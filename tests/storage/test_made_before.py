@@ -102,7 +102,7 @@ def test_the_command_line_finds_what_was_made_before(project: Path, tmp_path: Pa
     assert "The weights of trial 1 are gone" in run("report", "finished", *where).stdout
     assert "Its weights are gone" in run("select", "finished", *where).stdout
     told = run("select", "finished", "--prefer", "stored", *where).stdout
-    assert f"autopeft export finished 4 --to winner/ --folder {project / 'runs'}" in told
+    assert f"autopeft export finished 4 --to winner/ --folder {project / 'runs'} --storage {where[1]}" in told
     exported = run("export", "finished", 4, "--to", tmp_path / "winner", "--model", project / "model", *where)
     assert exported.exit_code == 0, exported.stderr
     assert autopeft.load(tmp_path / "winner").predict(TEXTS) == ["positive", "negative"]

@@ -117,6 +117,57 @@ def test_a_row_without_an_image_stops_a_search_but_not_where_it_is_of_the_test_s
         understand(str(tmp_path), {"image": ("picture",)})
 
 
+@pytest.mark.parametrize(
+    ("called", "cell", "said"),
+    [
+        ("picture", "lost.png", r"row 4 of the train split names the image 'lost\.png', and there is no such file"),
+        ("picture", "", "row 4 of the train split holds no image, neither as a path nor as bytes, but None"),
+        ("picture", "n/a", "row 4 of the train split names the image 'n/a', and there is no such file"),
+        (
+            "shown",
+            "../1.png",
+            r"row 4 of the train split names the image '\.\./1\.png', (which lies outside|and there is)",
+        ),
+        ("shown", "https://host/{}.png", r"row 1 of the train split names the image .*, which is an address; download"),
+        (
+            "picture",
+            "https://host/{}",
+            r"the image of row 1 of the train split cannot be read: there is no file 'https:",
+        ),
+    ],
+)
+def test_the_row_that_is_no_image_is_told_and_no_text_made_of_the_others(
+    tmp_path: Path, called: str, cell: str, said: str
+) -> None:
+    frame = table(tmp_path, 30, lambda file: file.name).rename(columns={"picture": called})
+    if "{}" in cell:
+        frame[called] = [cell.format(row) for row in range(30)]
+    else:
+        frame.loc[3, called] = cell
+    frame.to_csv(tmp_path / "train.csv", index=False)
+    with pytest.raises(AutopeftError, match=said):
+        understand(str(tmp_path))
+
+
+def test_one_missing_among_bytes_is_told(tmp_path: Path) -> None:
+    table(tmp_path, 30, lambda file: None if file.stem == "3" else file.read_bytes(), "train.parquet")
+    with pytest.raises(AutopeftError, match=r"^row 4 of the train split holds no image, .* but None"):
+        understand(str(tmp_path))
+
+
+def test_names_of_images_that_are_not_there_beside_texts_are_no_images(tmp_path: Path) -> None:
+    rows = range(30)
+    frame = pd.DataFrame({"avatar": [f"{row}.png" for row in rows], "said": [f"it is {row}" for row in rows]})
+    frame.assign(label=[CLASSES[row % 3] for row in rows]).to_csv(tmp_path / "train.csv", index=False)
+    assert understand(str(tmp_path)).columns["text"] == ("said",)
+
+
+def test_a_picture_that_is_described_is_a_text(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"picture": [f"a dog and {row} cats" for row in range(30)], "label": [*CLASSES] * 10})
+    frame.to_csv(tmp_path / "train.csv", index=False)
+    assert understand(str(tmp_path)).task.name == "text-classification"
+
+
 def test_a_broken_image_is_answered_with_its_row(place: Path, tmp_path: Path) -> None:
     data = shutil.copytree(place / "data", tmp_path / "data")
     file = sorted((data / "train" / "green").iterdir())[0]

@@ -123,6 +123,47 @@ def test_each_class_may_have_a_column_of_its_own(tmp_path):
     assert whole.sum(0, dtype=int).tolist() == [20, 14, 0]
 
 
+@pytest.mark.parametrize(
+    "written", [list, lambda row: [*map(float, row)], lambda row: [*map(bool, row)], json.dumps, str]
+)
+@pytest.mark.parametrize("task", ["auto", "multi-label-classification"])
+def test_lists_of_0_and_1_are_a_place_for_each_class(tmp_path, written, task):
+    train = [written([int(n % 2 == 0), int(n % 3 == 0), 0, int(n % 5 == 0)]) for n in range(40)]
+    saved(tmp_path, [[1, 0], [1, 0, 0, 0], [2, 0, 0, 0], None], "test")
+    saved(tmp_path, [written([0, 1, 1, 0])] * 3, "validation")
+    data = understand(saved(tmp_path, train), {}, task)
+    assert data.task.classes == ("0", "1", "2", "3")
+    assert data.splits["train"].targets.values[:3].tolist() == [[1, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]]
+    assert data.splits["validation"].targets.values[0].tolist() == [0, 1, 1, 0]
+    assert data.splits["test"].targets.values.tolist() == [[1, 0, 0, 0]]
+    assert (
+        "column 'labels' holds 4 numbers for each row, 0 or 1: the classes are called 0 to 3 by their places; give one "
+        "column of 0 and 1 for each class, called like it, to name them"
+    ) in data.notes
+    assert "classes that no training row has: 2" in data.notes
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_list_of_0_and_1_of_another_length_is_answered(tmp_path, split):
+    train = [[n % 2, 0, 1] for n in range(40)]
+    saved(tmp_path, train)
+    said = complaint(saved(tmp_path, [*train, [0, 1]], split))
+    assert said == (
+        f"row 41 of the {split} split has [0, 1] in column 'labels', where others have a list of 3 numbers, each 0 or "
+        "1."
+    )
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [[[0], [1]], [[0], [1], [0, 1], []], [["0", "1"], ["0"]], [["0", "1", "1"], ["0", "0", "0"]], [[0, 1], [0, 2]]],
+)
+def test_other_lists_of_numbers_are_of_names(tmp_path, labels):
+    data = understand(saved(tmp_path, labels * 20), {}, "multi-label-classification")
+    assert set(data.task.classes) == {str(name) for each in labels for name in each}
+    assert not any("by their places" in note for note in data.notes)
+
+
 def test_a_validation_split_keeps_the_shares_of_rare_classes(tmp_path):
     data = understand(saved(tmp_path, [[*("ab" if n % 2 else "a"), *("r" * (n % 20 == 0))] for n in range(120)]))
     assert "validation: split off the training data, stratified, seed 0" in data.notes

@@ -12,7 +12,7 @@ from autopeft.search.preparing.baselines import _baseline
 from autopeft.space.candidate import Training
 from autopeft.tasks import own_metric as module
 from autopeft.tasks.base import Task
-from autopeft.tasks.metrics import ACCURACY, F1_MACRO, standard_error
+from autopeft.tasks.metrics import ACCURACY, F1_MACRO, NoScore, standard_error
 from autopeft.tasks.own import NotNamed, bring, remember
 from autopeft.tasks.own_metric import OwnMetric, answered, metric_of, own_metric
 from autopeft.tasks.text_classification import TextClassification
@@ -243,3 +243,78 @@ def test_a_task_that_does_not_tell_takes_no_metric_of_ones_own(task: Task):  # n
     with pytest.raises(AutopeftError, match="does not tell what rows expect"):
         Task.compared(task, torch.zeros(1), {})
     assert not ACCURACY.of_answers
+
+
+def test_a_function_may_change_what_it_is_called_with():
+    def sorting(expected, predicted):
+        told = spearman(expected, predicted)
+        expected.sort()
+        predicted -= predicted
+        return told
+
+    rows = numbers(200)
+    assert (own_metric(sorting).values(rows) == own_metric(spearman).values(rows)).all()
+
+    def same(expected, predicted):
+        return float(np.mean([one == other for one, other in zip(expected, predicted, strict=True)]))
+
+    def same_by_popping(expected, predicted):
+        told = [one.pop() == other.pop() for one, other in zip(expected, predicted, strict=True)]
+        expected.clear()
+        return float(np.mean(told))
+
+    of_lists = np.empty((40, 2), dtype=object)
+    for row in range(40):
+        of_lists[row, 0], of_lists[row, 1] = ["a"], ["a" if row % 3 else "b"]
+    assert (own_metric(same_by_popping).values(of_lists) == own_metric(same).values(of_lists)).all()
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), GeneratorExit(), BaseException("odd")])
+def test_a_function_that_would_end_the_program_is_answered(error):
+    def leaving(expected, predicted):
+        raise error
+
+    with pytest.raises(AutopeftError, match=rf"leaving' fails: {type(error).__name__}"):
+        own_metric(leaving).of(words(50))
+
+    def interrupted(expected, predicted):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        own_metric(interrupted).of(words(50))
+
+
+def test_a_metric_of_ones_own_is_not_called_like_one_of_the_task():
+    def accuracy(expected, predicted):
+        return share(expected, predicted)
+
+    told = TextClassification(("text",), ("bad", "good"))
+    with pytest.raises(AutopeftError, match="cannot be called 'accuracy', as a metric of text-classification is"):
+        metric_of(told, remember(accuracy))
+
+
+@pytest.mark.parametrize(
+    ("name", "higher"),
+    [
+        *((name, False) for name in ("loss", "error", "RMSE", "mse", "mae", "perplexity", "log_loss", "max_error")),
+        *((name, True) for name in ("neg_mean_squared_error", "terror", "f1", "maeander", "error_free")),
+    ],
+)
+def test_what_a_name_says_of_the_direction_is_understood(name, higher):
+    def function(expected, predicted):
+        return 1.0
+
+    function.__name__ = name
+    assert own_metric(function).higher_is_better is higher
+    function.greater_is_better = not higher
+    assert own_metric(function).higher_is_better is not higher
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_number_that_is_too_large_for_a_score_is_told_without_warnings():
+    for told in (1e300, -1e300, np.full(50, 1e308)):
+        function = OwnMetric("huge", "huge", lambda expected, predicted, told=told: told, ideal=None)
+        with pytest.raises(NoScore, match="which is too large for a score"):
+            function.of(words(50))
+    large = OwnMetric("large", "large", lambda expected, predicted: 1e29 * share(expected, predicted), ideal=None)
+    assert np.isfinite(standard_error(large.values(words(50)).astype("f4").astype(float)))

@@ -160,6 +160,16 @@ def test_a_number_beyond_all_others_is_answered(tmp_path):
     )
 
 
+def test_one_number_beyond_which_all_others_are_the_same_is_answered(tmp_path):
+    some = [1 + n % 5 for n in range(39)]
+    assert complaint(saved(tmp_path, [*some[:6], 1e30, *some[6:]])) == (
+        "row 7 of the train split has 1e+30 in column 'score', so far from others that these, half of them from 2 to "
+        "4, cannot be told apart; correct it, or leave it out."
+    )
+    data = understand(saved(tmp_path, [*[0] * 39, 1e30]), task="text-regression")
+    assert data.task.mean == 1e30 / 40
+
+
 def test_numbers_as_classes_name_this_task(tmp_path):
     said = complaint(saved(tmp_path, SCORES), "text-classification", label=("score",))
     assert said == "column 'score' holds 40 different numbers: that is regression; give --task text-regression."

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -91,6 +92,20 @@ def test_other_data_is_not_taken_for_words_with_tags(row: dict[str, Any]) -> Non
     assert not TokenClassification.fits(some, {})
     assert TokenClassification.fits(some, {"tags": ("tags",)})
     assert not TokenClassification.fits(some, {"text": ("text",)})
+
+
+@pytest.mark.parametrize("untagged", [-100, "-100", -100.0])
+def test_words_whose_tag_is_minus_100_have_none(tmp_path: Path, untagged: Any) -> None:
+    rows = [{"tokens": ["in", "Os", "lo", "New", "York"], "ner_tags": [0, 1, untagged, 1, 2]}] * 30
+    data = understood(tmp_path, train=rows, validation=rows, test=[*rows, {"tokens": ["a"], "ner_tags": [7]}])
+    assert data.task.classes == ("1", "0", "2")
+    assert "words whose tag is -100, of which nothing is learned: 30" in data.notes
+    assert "3 classes: 1 50%, 0 25%, 2 25%" in data.described()
+    assert data.splits["validation"].targets[0].tolist() == [1, 0, NO_LABEL, 0, 2]
+    assert len(data.splits["test"]) == 30
+    read = data.task.encode(data.splits["train"], with_tokenizer(fast("bert")), 16)
+    assert np.count_nonzero(read.targets.values != NO_LABEL) == 4 * 30
+    assert data.task.lost(data.splits["train"], read) == ""
 
 
 def test_tags_of_words_are_judged_by_accuracy_and_the_most_frequent_is_answered_of_unseen_words(tmp_path: Path) -> None:

@@ -217,6 +217,15 @@ def test_classes_that_people_take_for_one_are_told(tmp_path, given, told):
     assert f"classes that differ in case, blanks or zeros only, and may be one: {told}" in data.notes
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [((True, 1, False, 0), "'False' and '0'; 'True' and '1'"), (("true", "1", "no"), "'true' and '1'"), ((0, 1), None)],
+)
+def test_words_of_programs_beside_numbers_are_told(tmp_path, given, told):
+    notes = [note for note in understand(save(tmp_path, rows(40, *given))).notes if "may be one" in note]
+    assert notes == ([f"classes that may be one, written in two ways: {told}"] if told else [])
+
+
 def test_a_label_of_validation_that_is_written_otherwise_in_training_is_answered_with_that(tmp_path):
     said = complaint(save(tmp_path, rows(40, "TRUE", "FALSE"), validation=rows(4, True, False)))
     assert said == "row 1 of the validation split has the label 'True', which no training row has, where it is 'TRUE'."
@@ -268,6 +277,14 @@ def test_an_empty_cell_of_a_csv_is_a_missing_label_and_a_written_none_is_a_class
     )
 
 
+def test_where_some_rows_have_several_labels_none_may_be_meant(tmp_path):
+    some = [{"text": f"a film of {n}", "label": ("dog", "cat;dog", "")[n % 3]} for n in range(30)]
+    assert complaint(save(tmp_path, some)) == (
+        "column 'label' has no label in 10 of 30 rows of the train split, the first is row 3; if 'cat;dog' is several "
+        "labels, and a row may have none: --task multi-label-classification."
+    )
+
+
 @pytest.mark.parametrize("missing", [None, float("nan"), "", "  "])
 def test_a_missing_label_is_answered_with_its_row(tmp_path, missing):
     some = [*rows(20), {"text": "a film", "label": missing}, *rows(20), {"text": "a film"}]
@@ -310,6 +327,11 @@ def test_a_row_without_a_text_is_answered(tmp_path, text, said):
             (["a", "b"],),
             "column 'label' holds no single label: row 1 of the train split has ['a', 'b']; several for a row are "
             "--task multi-label-classification.",
+        ),
+        (
+            ("['a','b']", "['c']", "plain"),
+            "column 'label' holds no single label: row 1 of the train split has the list \"['a','b']\"; several for a "
+            "row are --task multi-label-classification.",
         ),
         (({"a": 1},), "column 'label' holds no single label: row 1 of the train split has {'a': 1}."),
         (

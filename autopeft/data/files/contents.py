@@ -7,15 +7,14 @@ kilobyte cannot become all of a machine's memory. Nothing waits: only regular fi
 import bz2
 import gzip
 import lzma
-import os
 import re
 import zipfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
+from autopeft import machine
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 from autopeft.sizes import show_bytes
@@ -29,7 +28,7 @@ class Allowance:
     """How much may still be decoded, over all files of one data argument."""
 
     def __init__(self, most: int | None = None) -> None:
-        self.most = machine_memory() // _SHARE if most is None else most
+        self.most = machine.memory() // _SHARE if most is None else most
         self._left = self.most
 
     def require(self, size: int, what: object) -> None:
@@ -55,15 +54,6 @@ class Request:
     """Takes notes for the user."""
     named: frozenset[str] = frozenset()
     """Columns that the user named, which are there for sure."""
-
-
-def machine_memory() -> int:
-    """Bytes of this machine, or of the container that this process runs in."""
-    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with suppress(OSError, ValueError):
-            sizes.append(int(Path(limit).read_text()))
-    return min(sizes)
 
 
 def kind_of(path: Path) -> str:

@@ -68,7 +68,7 @@ def read_image_folder(
 def with_images(frame: pd.DataFrame, folder: Path, what: object) -> pd.DataFrame:
     """The table with whole paths, or bytes, where it holds images or names them, relative to this folder.
 
-    A column of images holds bytes and paths as `datasets` writes them, or nothing but names with an image's ending. A
+    A column of images holds bytes and paths as `datasets` writes them, or names of which most have an image's ending. A
     name of no file below the folder stays as it is, and says so when it is opened: other columns may be what is asked.
     """
     find = _Finder(folder, folder, what)
@@ -76,7 +76,8 @@ def with_images(frame: pd.DataFrame, folder: Path, what: object) -> pd.DataFrame
         cells = frame.iloc[:, at].tolist()
         held = [(row, cell) for row, cell in enumerate(cells) if not _is_missing(cell)]
         is_pairs = all(_is_pair(cell) for _, cell in held)
-        if not held or not (is_pairs or all(isinstance(cell, str) and _is_image(cell) for _, cell in held)):
+        names = sum(isinstance(cell, str) and _is_image(cell) for _, cell in held)
+        if not held or not (is_pairs or 2 * names > len(held)):
             continue
         for row, cell in held:
             value = (cell["bytes"] or cell["path"]) if is_pairs else cell
@@ -115,6 +116,8 @@ class _Finder:
 
     def or_not(self, name: str) -> str:
         """The whole path, or the name with the reason why it is none."""
+        if "://" in name:
+            return NoImage(name, "which is an address; download it, and name the file.")
         try:
             path = self._path(name)
             is_file = Path(path).is_file()

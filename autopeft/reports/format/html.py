@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from autopeft.fronts import latencies
 from autopeft.objectives import show
 from autopeft.reports import confirmations, costs
 from autopeft.reports.apart import apart
@@ -51,6 +52,7 @@ def render(record: SearchRecord) -> str:
     found = find(record)
     drawn = plots(record, found)
     named, all_named = apart(found.front), apart(record.trials)
+    latency = latencies(record.trials)
     return _template().render(
         record=record,
         found=found,
@@ -66,7 +68,7 @@ def render(record: SearchRecord) -> str:
             (name, found.cells_of_baseline(each)) for name, each in baseline_rows(record.baselines, record.metric)
         ],
         cost_headings=costs.HEADINGS,
-        costs=[(trial.number, named[trial.number], costs.cells(trial)) for trial in found.front],
+        costs=[(trial.number, named[trial.number], costs.cells(trial, latency)) for trial in found.front],
         confirmed=_confirmed(record, found),
         emptiness=emptiness(record, found),
         tally=tally(record, found),

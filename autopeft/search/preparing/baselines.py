@@ -11,8 +11,8 @@ from autopeft.search.preparing.dataset import PreparedDataset
 from autopeft.search.preparing.shared import marked
 from autopeft.space.candidate import Training
 from autopeft.space.space import Space
-from autopeft.tasks.metrics import Array, Metric
-from autopeft.tasks.own_metric import NoScore, answered
+from autopeft.tasks.metrics import Array, Metric, NoScore
+from autopeft.tasks.own_metric import answered
 from autopeft.training.evaluation import constant_statistics, judged
 from autopeft.training.probe import answered_by, fit_probes
 from autopeft.trial import Baseline

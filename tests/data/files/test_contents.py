@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from autopeft.data.files import contents as module
-from autopeft.data.files.contents import Allowance, contents, decoded, kind_of, machine_memory
+from autopeft import machine
+from autopeft.data.files.contents import Allowance, contents, decoded, kind_of
 from autopeft.errors import AutopeftError
 
 TEXT = "text,label\na film,good\n"
@@ -80,8 +80,8 @@ def test_what_is_allowed_counts_over_all_files(tmp_path):
 
 
 def test_an_eighth_of_the_memory_is_allowed(monkeypatch):
-    assert 2**28 < machine_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    monkeypatch.setattr(module, "machine_memory", lambda: 8000)
+    assert 2**28 < machine.memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    monkeypatch.setattr(machine, "memory", lambda: 8000)
     assert Allowance().most == 1000
 
 

@@ -233,13 +233,23 @@ def test_a_column_of_paths_is_relative_to_its_table(tmp_path, as_folder):
         "https://host/x.jpg",
         None,
     ]
-    for cell, reason in zip(cells[1:4], ("no such file", "lies outside of", "no such file"), strict=True):
+    for cell, reason in zip(cells[1:4], ("no such file", "lies outside of", "is an address; download it"), strict=True):
         assert isinstance(cell, NoImage)
         assert pickle.loads(pickle.dumps(cell)).reason == cell.reason
         assert reason in cell.reason
         pytest.importorskip("PIL")
         with pytest.raises(AutopeftError, match=reason):
             open_image(cell, "row 2 of the train split")
+
+
+def test_one_name_of_something_else_does_not_hide_the_images(tmp_path):
+    for name in "123":
+        image(tmp_path / f"{name}.jpg")
+    (tmp_path / "train.csv").write_text("photo,label\n1.jpg,a\n2.jpg,b\n3.jpg,b\nnone,a\n")
+    *paths, other = read_splits(str(tmp_path))["train"]["photo"]
+    assert paths == [str((tmp_path / f"{name}.jpg").resolve()) for name in "123"]
+    assert isinstance(other, NoImage)
+    assert str(other) == "none"
 
 
 def test_texts_that_end_like_images_among_others_stay_as_they_are(tmp_path):
