@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
-from autopeft.backbone.fakes import GroupedProducts
+from autopeft.backbone.fakes import EverythingPicked
 from autopeft.backbone.limits import require_positions
 from autopeft.backbone.load import Skeleton
 from autopeft.costs.calibration import CalibrationStep
@@ -323,7 +323,7 @@ class Predictor:
     @contextmanager
     def _faked(self, module: nn.Module) -> Iterator[tuple[dict[str, Tensor], dict[Tensor, Tensor]]]:
         """Fake tensors for everything a module holds: by their places, and by the tensors that they stand for."""
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.device(self._device), _EverythingPicked():  # type: ignore[no-untyped-call]
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.device(self._device), EverythingPicked():  # type: ignore[no-untyped-call]
             fakes: dict[Tensor, Tensor] = {}
             slots = {}
             for name, tensor in _slots(module):
@@ -335,36 +335,6 @@ class Predictor:
     def _batch(self, rows: int, length: int | None = None) -> Mapping[str, Tensor]:
         shapes = self._task.shapes(length or self._batch_length)
         return {name: torch.ones((rows, *shape), dtype=dtype) for name, (dtype, shape) in shapes.items()}
-
-
-class _EverythingPicked(GroupedProducts):  # type: ignore[no-untyped-call]
-    """Lets a mask that picks entries pick them all: without values nobody knows which, and these are the most.
-
-    A sparse mask picks as many as it has, and a sparse tensor without duplicates keeps as many; fake tensors take both
-    for none.
-    """
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten.sparse_mask.default:
-            picked, mask = args
-            values = mask._values().new_zeros(mask._nnz(), dtype=picked.dtype)
-            return torch.sparse_coo_tensor(mask._indices(), values, mask.shape, check_invariants=False)
-        if func is torch.ops.aten._coalesce.default:
-            (loose,) = args
-            return torch.sparse_coo_tensor(
-                loose._indices(), loose._values(), loose.shape, check_invariants=False, is_coalesced=True
-            )
-        if func is torch.ops.aten.index.Tensor:
-            args = (args[0], list(_unmasked(args[1])))
-        return super().__torch_dispatch__(func, types, args, kwargs)
-
-
-def _unmasked(indices: Sequence[Tensor | None]) -> Iterator[Tensor | None]:
-    for index in indices:
-        if index is not None and index.dtype == torch.bool:
-            yield from (index.new_zeros(index.numel(), dtype=torch.long) for _ in range(index.ndim))
-        else:
-            yield index
 
 
 def _layers(skeleton: Skeleton) -> list[nn.Module]:
