@@ -10,7 +10,6 @@ texts, and what a method keeps outside its module (the copies that BitFit restor
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import isclose
-from typing import Any
 
 import torch
 from torch import Tensor, nn
