@@ -1,6 +1,6 @@
 """What happens during a search, as a stream of facts that a terminal, a service or a notebook can read."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from autopeft.trial import Baseline, Confirmation, SearchRecord, Trial
@@ -102,3 +102,8 @@ Event = (
     | TrialConfirmed
     | Ended
 )
+
+
+def saying(tell: Callable[[Event], None]) -> Callable[[str], None]:
+    """Tells each long step to those who hear of events."""
+    return lambda what: tell(Doing(what))

@@ -20,11 +20,12 @@ from autopeft.artifacts.reading import reading
 from autopeft.artifacts.saving import write_head
 from autopeft.artifacts.trained import TrainedModel
 from autopeft.artifacts.usage import Form
-from autopeft.artifacts.whole import compared, labelled, random_parts, read_whole, whole
+from autopeft.artifacts.whole import apart, compared, labelled, random_parts, read_whole, whole
 from autopeft.backbone.load import quietly
 from autopeft.errors import AutopeftError, require_extra
 from autopeft.files import beside
 from autopeft.methods.saved import read_json
+from autopeft.tasks.texts import IDS
 from autopeft.training.precision import FLOAT32
 from autopeft.trial import Trial
 
@@ -90,11 +91,10 @@ def export(
             pairs += compared(read_whole(temporary, again), again, len(expected))
         most = _APART if facts.form in (Form.METHOD, Form.PEFT) else _APART_MERGED
         for found, right in pairs:
-            apart = (found - right).abs().max().item()
-            if not apart <= most * max(1.0, right.abs().max().item()):
+            if (by := apart(found, right, most)) is not None:
                 raise AutopeftError(
                     f"'{artifact}' cannot be exported{' merged' * merge}: loaded again, its logits differ by "
-                    f"{apart:.2g} from those of the trained method."
+                    f"{by:.2g} from those of the trained method."
                 )
     return to
 
@@ -209,7 +209,7 @@ def _save_config(to: Path, config: Any, trained: TrainedModel) -> None:
 def _processor(trained: TrainedModel) -> Any:
     """The processor as others are to use it: it cuts and pads texts as they were cut and padded in training."""
     processor: Any = copy.deepcopy(trained.backbone.processor)
-    if trained.task.reads == "input_ids":
+    if trained.task.reads == IDS:
         processor.model_max_length = trained.longest
         processor.padding_side = "right"
     return processor

@@ -13,12 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from autopeft.artifacts.trained import TrainedModel
-from autopeft.artifacts.whole import answers_of
+from autopeft.artifacts.whole import answers_of, apart
 from autopeft.backbone.load import quietly
 from autopeft.data.store import MASK
 from autopeft.errors import AutopeftError
@@ -134,11 +133,9 @@ def _compare(folder: Path, trained: TrainedModel, inputs: Sequence[Any]) -> None
             given = {name: each.numpy() for name, each in trained.model.read(batch).items() if name in read}
             found, expected = session.run(None, given), answers_of(task, output)
             named = task.probabilities(expected)
-            both = [expected.numpy(), *([] if named is None else [named.numpy()])]
-            for one, other in zip(found, both, strict=True):
-                apart = float(np.abs(one - other).max()) if one.shape == other.shape else np.inf
-                if not apart <= _APART * max(1.0, float(np.abs(other).max())):
-                    raise ValueError(f"in onnxruntime its answers differ by {apart:.2g}")
+            for one, other in zip(found, [expected, *([] if named is None else [named])], strict=True):
+                if (by := apart(torch.from_numpy(one), other, _APART)) is not None:
+                    raise ValueError(f"in onnxruntime its answers differ by {by:.2g}")
 
 
 @contextlib.contextmanager

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from autopeft.artifacts.trained import TrainedModel
-from autopeft.artifacts.whole import answers_of
+from autopeft.artifacts.whole import answers_of, apart
 from autopeft.tasks.sentences import words_of
 from autopeft.tasks.texts import IDS, separates_pairs
 from autopeft.tasks.token_classification import blank_of
@@ -67,7 +68,7 @@ def _alike(trained: TrainedModel, tokenizer: Any, of_words: bool, pair: bool, jo
                 found = tokenizer(text, text if pair else None, truncation=True)
             inputs, _ = trained.task.asked([(text, text) if pair else text])
             read = trained.task.encoded(inputs, trained.backbone, trained.longest)[IDS][0]
-            if list(read) != found["input_ids"]:
+            if list(read) != found[IDS]:
                 return False
     except Exception:  # A task of one's own may be asked in another way.
         return False
@@ -82,6 +83,4 @@ def _are_numbers(trained: TrainedModel) -> bool:
         told = np.asarray(task.answers(task.parts(output, batch, inputs), inputs), dtype=np.float64).ravel()
     except (TypeError, ValueError):
         return False
-    put_out = answers_of(task, output).double().numpy().ravel()
-    most = _ALIKE * max(1.0, float(np.abs(put_out).max(initial=0.0)))
-    return told.shape == put_out.shape and bool(np.abs(told - put_out).max(initial=0.0) <= most)
+    return apart(torch.from_numpy(told), answers_of(task, output).double().ravel(), _ALIKE) is None

@@ -144,8 +144,8 @@ def _traced(model: nn.Module, layers: tuple[str, ...], states_only: bool) -> _Tr
         with torch.enable_grad():
             output, used = _forward_once(bare(model))
         trace.width = output[0].shape[-1]
-        inside = [layer.removeprefix(_path_of(bare(model), model)) for layer in layers]
-        trace.idle = idle_parameters(inside, used, output, states_only)
+        before = _path_of(bare(model), model)
+        trace.idle = idle_parameters([layer.removeprefix(before) for layer in layers], used, output, states_only)
     except CannotAttach:
         raise
     except Exception as error:
@@ -261,9 +261,10 @@ def _next_norm(model: nn.Module, calls: list[_Call], path: str) -> str:
 def _norms(model: nn.Module, layers: tuple[str, ...], idle: Collection[str] = ()) -> Iterator[Place]:
     before = _path_of(bare(model), model)
     for path, module in model.named_modules():
-        own = {f"{path}.{name}".removeprefix(before) for name, _ in module.named_parameters(recurse=False)}
-        if _is_norm(module) and own.difference(idle):
-            yield Place(path, _layer_of(path, layers))
+        if _is_norm(module):
+            own = {f"{path}.{name}".removeprefix(before) for name, _ in module.named_parameters(recurse=False)}
+            if own.difference(idle):
+                yield Place(path, _layer_of(path, layers))
 
 
 def _embedding(model: nn.Module, called: Collection[str] = ()) -> Iterator[Place]:

@@ -22,7 +22,7 @@ from autopeft.foreign import printable
 from autopeft.objectives import COSTS, SCORE, UNITS, objective_named
 from autopeft.plan import Budget
 from autopeft.reports import DEFAULT, format_of, formats, render, require_format
-from autopeft.search.commands import command, hint, places
+from autopeft.search.commands import command, hint, places, trusting
 from autopeft.storage.urls import shown
 from autopeft.tasks.own import is_own
 
@@ -113,9 +113,8 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
         why = opened.why_deleted(chosen.number)
         say(f"\n{capital(why) or 'Its weights are gone; if the run folder was moved, say where by --folder.'}")
         return
-    task = {"task": opened.plan.task} if is_own(opened.plan.task) else {}
-    code = {"trust_remote_code": True} if opened.plan.trust_remote_code else {}
-    options = {"to": "winner/", **task, **code, **places(storage, folder)}
+    trusted = {name: value for name, value in trusting(opened.plan).items() if name != "metric"}
+    options = {"to": "winner/", **trusted, **places(storage, folder)}
     say(f"\nExport it:  {command('export', opened.name, str(chosen.number), **options)}{hint(storage)}")
 
 

@@ -5,11 +5,13 @@
 
 import ast
 import json
+import math
 import re
 import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
@@ -25,6 +27,16 @@ _WORDS = {"None": "None", "nan": "None", "True": "True", "False": "False"}
 _DEEPEST = 8
 _DIGITS = 300
 """Of a number; Python refuses to read some thousand."""
+
+
+def is_missing(cell: object) -> bool:
+    """Whether a cell holds nothing."""
+    return cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and math.isnan(cell))
+
+
+def is_blank(cell: object) -> bool:
+    """The same, or nothing but blanks."""
+    return is_missing(cell) or (isinstance(cell, str) and not cell.strip())
 
 
 def holds_list(cell: object) -> bool:

@@ -5,7 +5,6 @@ Only formats of images are opened; Pillow reads others too, some by running a pr
 """
 
 import hashlib
-import math
 import os
 import warnings
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autopeft.data.cells import is_blank
 from autopeft.data.files.contents import head, require_data
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
@@ -87,7 +87,7 @@ def is_image(value: object) -> bool:
 
 def are_images(cells: Iterable[object]) -> bool:
     """Whether most cells that hold something are meant as images, whether they are there or not."""
-    held = [cell for cell in cells if not _is_empty(cell)]
+    held = [cell for cell in cells if not is_blank(cell)]
     return 2 * sum(isinstance(cell, NoImage) or is_image(cell) for cell in held) > len(held)
 
 
@@ -117,12 +117,6 @@ def open_image(value: object, what: str) -> "Image":
     # Decoders raise anything for what is damaged.
     except Exception as error:
         raise AutopeftError(f"{what} cannot be read: {_reason(error)}") from error
-
-
-def _is_empty(cell: object) -> bool:
-    return (
-        cell is None or (isinstance(cell, float) and math.isnan(cell)) or (isinstance(cell, str) and not cell.strip())
-    )
 
 
 def _source(value: object, what: str) -> Path | BytesIO:

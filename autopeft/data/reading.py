@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pyarrow import ArrowException
 
 from autopeft.data.files.columnar import as_frame, read_parquet, require_mapped, sliced, with_class_names
 from autopeft.data.files.conll import conll_table, is_conll, read_conll
@@ -105,7 +106,10 @@ def _read_file(path: Path, request: Request) -> pd.DataFrame:
     except MemoryError as error:
         raise AutopeftError(f"'{path}' takes more memory than there is; leave out rows or columns.") from error
     # What damaged files make their readers raise; `zipfile` has nothing better than a RuntimeError for some.
-    except (ValueError, OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
+    except (
+        *(ValueError, OSError, EOFError, RuntimeError),
+        *(ArrowException, zlib.error, lzma.LZMAError, zipfile.BadZipFile),
+    ) as error:
         name = "".join(dict.fromkeys((kind, path.suffix.lower()))).removeprefix(".")
         raise AutopeftError(f"'{path}' cannot be read as {name}: {_reason(error)}") from error
     frame.columns = [storable(str(name)).strip("\ufeff\u200b").strip() for name in frame.columns]

@@ -1,7 +1,6 @@
 """Rows of a table, checked: texts, what is missing, and how rows and values of others are told."""
 
 import hashlib
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from autopeft.data.cells import is_missing
 from autopeft.data.columns import Columns
 from autopeft.data.files.contents import storable
 from autopeft.data.store import Column
@@ -87,11 +87,6 @@ def with_texts(frame: pd.DataFrame, columns: Sequence[str]) -> "pd.Series[bool]"
 def is_single(value: object) -> bool:
     """Whether a cell holds one value that can be read."""
     return bool(pd.api.types.is_scalar(value)) and not isinstance(value, bytes)
-
-
-def is_missing(value: object) -> bool:
-    """Whether a cell holds nothing."""
-    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
 def some_rows(some: Sequence[int], rows: int, split: str) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from autopeft.data.cells import holds_list, list_in
+from autopeft.data.cells import holds_list, is_missing, list_in
 from autopeft.data.numbers import number_in
-from autopeft.data.rows import is_missing, some_rows
+from autopeft.data.rows import some_rows
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 

@@ -14,7 +14,7 @@ from autopeft.fronts import beaten
 from autopeft.plan import Resources
 from autopeft.search.commands import command, hint, places, trusting
 from autopeft.search.marks import is_marked
-from autopeft.search.whereabouts import has_weights
+from autopeft.search.whereabouts import has_weights, weights_of
 from autopeft.trial import SearchRecord, Trial
 
 _KEPT = "kept"
@@ -30,8 +30,9 @@ def take_away_beaten(record: SearchRecord, trials: Iterable[Trial], folder: Path
     if record.plan.keep == "all" or not is_marked(record, folder):
         return
     for number in _given_up(record, trials):
+        weights = weights_of(folder, number)
         with suppress(OSError):
-            (folder / f"{number:04d}").rename(folder / f"{number:04d}.{_GOING}")
+            weights.rename(weights.with_name(f"{weights.name}.{_GOING}"))
     for left in folder.glob(f"[0-9]*.{_GOING}"):
         shutil.rmtree(left, ignore_errors=True)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from autopeft.errors import AutopeftError
 from autopeft.files import appearing
-from autopeft.search.whereabouts import has_folder_of_its_own, weights_folder
+from autopeft.search.whereabouts import has_folder_of_its_own, weights_folder, weights_of
 from autopeft.trial import SearchRecord
 
 MARK = ".autopeft-search"
@@ -58,9 +58,9 @@ def own_weights(record: SearchRecord, folder: Path) -> Iterator[Path]:
 
     for trial in record.trials:
         with suppress(AutopeftError):
-            _, candidate = read_description(folder / f"{trial.number:04d}")
+            _, candidate = read_description(weights_of(folder, trial.number))
             if candidate == trial.candidate:
-                yield folder / f"{trial.number:04d}"
+                yield weights_of(folder, trial.number)
 
 
 def clear_leftovers(folder: Path, name: str) -> None:

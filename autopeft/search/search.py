@@ -13,7 +13,7 @@ from typing import Any
 from autopeft.backbone.place import require_model
 from autopeft.confirmed import Confirmed, confirmed
 from autopeft.errors import AutopeftError
-from autopeft.events import IMPORTING, Doing, Event
+from autopeft.events import IMPORTING, Event, saying
 from autopeft.files import require_folder
 from autopeft.foreign import brief
 from autopeft.fronts import front, select
@@ -62,7 +62,7 @@ class Search:
         self.name = name
         self._storage = storage
         self._folder = folder
-        self._record = self._load()
+        self.refresh()
 
     def __repr__(self) -> str:
         trials = "1 trial" if len(self.trials) == 1 else f"{len(self.trials)} trials"
@@ -71,6 +71,7 @@ class Search:
     def refresh(self) -> "Search":
         """Reads the database again, for a search that is still running elsewhere."""
         self._record = self._load()
+        self._trials = tuple(replace(trial, search=self._record) for trial in self._record.trials)
         return self
 
     @property
@@ -84,7 +85,7 @@ class Search:
 
     @property
     def trials(self) -> tuple[Trial, ...]:
-        return tuple(replace(trial, search=self._record) for trial in self._record.trials)
+        return self._trials
 
     @property
     def front(self) -> tuple[Trial, ...]:
@@ -191,7 +192,7 @@ class Search:
             tell = on_event or _nobody
             tell(IMPORTING)
             execute(own)
-            require_same_code(record, _saying(tell))
+            require_same_code(record, saying(tell))
             from autopeft.search.sitting import confirm
 
             with own_slips_told(record.plan):
@@ -305,7 +306,7 @@ def resume(
         tell = on_event or _nobody
         tell(IMPORTING)
         execute(own)
-        require_same_code(record, _saying(tell))
+        require_same_code(record, saying(tell))
         from autopeft.search.sitting import confirm, run, train_once_more
 
         with own_slips_told(record.plan):
@@ -343,10 +344,6 @@ def _stem(plan: Plan) -> str:
     """How a search is named whose name is not given: by the data and the time."""
     data = re.sub(r"[^a-z0-9]+", "-", Path(plan.data).stem.lower())[:60].strip("-")
     return f"{data or 'search'}-{datetime.now():%Y%m%d-%H%M}"
-
-
-def _saying(tell: Callable[[Event], None]) -> Callable[[str], None]:
-    return lambda what: tell(Doing(what))
 
 
 def _nobody(_: object) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from autopeft.events import BaselinesKnown, Begun, Doing, Ended, Event
+from autopeft.events import BaselinesKnown, Begun, Doing, Ended, Event, saying
 from autopeft.fronts import require_reachable
 from autopeft.plan import Resources
 from autopeft.search.confirm.lacking import outstanding, require_same_test
@@ -48,7 +48,7 @@ def run(
     named: bool = True,
 ) -> str:
     """Returns the search's name, which is another one where it was not `named` by the user and is taken meanwhile."""
-    plan, say = record.plan, _saying(tell)
+    plan, say = record.plan, saying(tell)
     folder, *_ = run_folders(record, None)
     require_own(record, folder / weights_folder(record))
     prepared = prepare(plan, folder, weights_folder(record), say, None if new else record)
@@ -161,17 +161,11 @@ def confirm(
 ) -> None:
     """Trains the front again with the seeds that it lacks."""
     folder, *_ = run_folders(record, None)
-    prepared = prepare(record.plan, folder, weights_folder(record), _saying(tell), record)
+    prepared = prepare(record.plan, folder, weights_folder(record), saying(tell), record)
     require_same_test(record, prepared.job.test_fingerprint)
     _remember(record, record, repository)
-    tell(Begun(record))
-    tell(Doing(f"preparing to train{_starting(resources)}"))
-    try:
-        _train(Confirmer(record, seeds, repository, tell), Again(prepared.job), resources)
-    except KeyboardInterrupt:
-        tell(Ended(repository.load(record.name), interrupted=True))
-        raise
-    tell(Ended(repository.load(record.name)))
+    ledger = partial(Confirmer, record, seeds, repository, tell)
+    _train_alone(record, ledger, Again(prepared.job), resources, repository, tell)
 
 
 def train_once_more(
@@ -180,15 +174,28 @@ def train_once_more(
     """Trains a finished trial again, whose weights are kept from now on."""
     folder, *_ = run_folders(record, None)
     require_own(record, folder / weights_folder(record))
-    prepared = prepare(record.plan, folder, weights_folder(record), _saying(tell), record)
+    prepared = prepare(record.plan, folder, weights_folder(record), saying(tell), record)
     mark(record, prepared.job.artifacts)
     record = keeping(record, number)
     _remember(record, record, repository)
+    (trial,) = (each for each in record.trials if each.number == number)
+    ledger = partial(OnceMore, record.name, trial, repository, tell)
+    _train_alone(record, ledger, prepared.job, resources, repository, tell)
+
+
+def _train_alone(
+    record: SearchRecord,
+    new_ledger: Callable[[], Ledger],
+    new_worker: Callable[[], Worker],
+    resources: Resources,
+    repository: Repository,
+    tell: Callable[[Event], None],
+) -> None:
+    """Trains what a ledger gives, which is made when the search is told of, with nothing searched beside it."""
     tell(Begun(record))
     tell(Doing(f"preparing to train{_starting(resources)}"))
-    (trial,) = (each for each in record.trials if each.number == number)
     try:
-        _train(OnceMore(record.name, trial, repository, tell), prepared.job, resources)
+        _train(new_ledger(), new_worker, resources)
     except KeyboardInterrupt:
         tell(Ended(repository.load(record.name), interrupted=True))
         raise
@@ -211,7 +218,3 @@ def _train(ledger: Ledger, new_worker: Callable[[], Worker], resources: Resource
         address=resources.address,
         timeout=resources.timeout,
     )
-
-
-def _saying(tell: Callable[[Event], None]) -> Callable[[str], None]:
-    return lambda what: tell(Doing(what))

@@ -38,6 +38,11 @@ def free_name(stem: str, taken: Container[str]) -> str:
     return next(name for name in chain([stem], numbered) if name not in taken)
 
 
+def weights_of(folder: Path, number: int) -> Path:
+    """Where a trial's weights lie in the folder of its search's."""
+    return folder / f"{number:04d}"
+
+
 def weights_folder(record: SearchRecord) -> str:
     """The name of the folder of its weights, inside the run folder. Raises AutopeftError for what leads elsewhere."""
     name = record.facts.get(_WEIGHTS, record.name)

@@ -29,6 +29,7 @@ from autopeft.methods.registry import Configured, configured_parts
 from autopeft.search.device_errors import Fault, fault_of
 from autopeft.search.ledger import OUT_OF_MEMORY
 from autopeft.search.marks import clear_leftovers
+from autopeft.search.whereabouts import weights_of
 from autopeft.space.cards import Card
 from autopeft.tasks.own_metric import OwnMetric, answered
 from autopeft.tasks.own_slips import slip_of
@@ -97,7 +98,7 @@ class TrainingWorker:
 
     def _trained(self, trial: Trial, began: float) -> Iterator[Rung | Outcome]:
         candidate = trial.candidate
-        folder = self._job.artifacts / f"{trial.number:04d}"
+        folder = weights_of(self._job.artifacts, trial.number)
         pace = Pace()
         clear_leftovers(folder.parent, folder.name)
         with self._attached(trial) as model:

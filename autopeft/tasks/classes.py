@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from autopeft.data.cells import holds_list, list_in
+from autopeft.data.cells import holds_list, is_missing, list_in
 from autopeft.data.files.contents import storable
-from autopeft.data.rows import cut, is_missing, is_single, short, some_rows
+from autopeft.data.rows import cut, is_single, short, some_rows
 from autopeft.data.several import SEPARATOR
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief, told

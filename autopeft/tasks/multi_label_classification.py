@@ -12,9 +12,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from autopeft.data.cells import holds_list
+from autopeft.data.cells import holds_list, is_missing
 from autopeft.data.columns import CATEGORIES, LABEL_SETS, TOKENS, Columns, Role, guess_columns
-from autopeft.data.rows import Rows, is_missing, short
+from autopeft.data.rows import Rows, short
 from autopeft.data.several import Flags, names_in_rows, readable_names
 from autopeft.data.store import LABELS, Column, Dataset
 from autopeft.errors import AutopeftError

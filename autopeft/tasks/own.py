@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from autopeft.errors import AutopeftError, unknown
@@ -165,10 +165,7 @@ def shown(thing: Any) -> str:
 
 def digest(thing: Any) -> str:
     """Tells two versions of a class apart by the source around it; where there is none, those of two programs."""
-    try:
-        text = _source(thing.__module__) or inspect.getsource(thing)
-    except (OSError, TypeError):
-        text = f"{id(thing)} of this program"
+    text = _source(thing.__module__) or _written(thing) or f"{id(thing)} of this program"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -178,11 +175,16 @@ def fingerprint(thing: Any) -> str:
     Empty where there is no source.
     """
     text = "" if thing.__module__ == "__main__" else _source(thing.__module__)
-    try:
-        text = text or inspect.getsource(thing)
-    except (OSError, TypeError):
-        return ""
-    return hashlib.sha256(text.encode()).hexdigest()
+    text = text or _written(thing)
+    return hashlib.sha256(text.encode()).hexdigest() if text else ""
+
+
+def frames(error: BaseException) -> Iterator[tuple[CodeType, int]]:
+    """What ran when an error came about, the outermost first, each with its line."""
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace.tb_frame.f_code, trace.tb_lineno
+        trace = trace.tb_next
 
 
 def codes() -> tuple[Code, ...]:
@@ -201,11 +203,14 @@ def _keep(reference: str, thing: Any) -> None:
 
 def _source(module: str) -> str:
     """The text of a module; empty where nobody has it."""
-    if module in _texts:
-        return _texts[module]
+    return _texts[module] if module in _texts else _written(sys.modules.get(module))
+
+
+def _written(thing: Any) -> str:
+    """The text of a module, a class or a function where its file is; empty where there is none."""
     try:
-        return inspect.getsource(sys.modules[module])
-    except (OSError, TypeError, KeyError):
+        return inspect.getsource(thing)
+    except (OSError, TypeError):
         return ""
 
 
@@ -264,10 +269,5 @@ def _defined_in(body: list[ast.stmt]) -> Iterator[str]:
 
 def _said(error: BaseException, file: str) -> str:
     """An error with the last line of the file that led to it."""
-    lines = []
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == file:
-            lines.append(trace.tb_lineno)
-        trace = trace.tb_next
+    lines = [line for code, line in frames(error) if code.co_filename == file]
     return f"{f'line {lines[-1]}: ' if lines else ''}{type(error).__name__}: {brief(str(error), 200)[1:-1]}"

@@ -8,17 +8,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import CodeType, TracebackType
 
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
-from autopeft.tasks.own import is_of_user, shown
+from autopeft.tasks.own import frames, is_of_user, shown
 
 
 def is_signal(error: BaseException) -> bool:
     """Whether it comes from outside and is to end the program: Ctrl-C, or the exit that Ray makes of a SIGTERM."""
     if isinstance(error, SystemExit):
-        ran = [code for code, _ in _frames(error.__traceback__)]
+        ran = [code for code, _ in frames(error)]
         return bool(ran) and "ray" in Path(ran[-1].co_filename).parts
     return isinstance(error, KeyboardInterrupt)
 
@@ -30,7 +29,7 @@ def slip_of(error: BaseException, kind: type) -> AutopeftError | None:
     if isinstance(error, AutopeftError | GeneratorExit) or is_signal(error):
         return None
     files = _files(kind)
-    if not (own := [each for each in _frames(error.__traceback__) if each[0].co_filename in files]):
+    if not (own := [each for each in frames(error) if each[0].co_filename in files]):
         return None
     code, line = own[-1]
     said = [each.strip() for each in str(error).splitlines() if each.strip()]
@@ -50,13 +49,6 @@ def slips_told(kind: type | None) -> Iterator[None]:
         if kind is None or (slip := slip_of(error, kind)) is None:
             raise
         raise slip from error
-
-
-def _frames(trace: TracebackType | None) -> Iterator[tuple[CodeType, int]]:
-    """What ran when an error came about, the outermost first, each with its line."""
-    while trace is not None:
-        yield trace.tb_frame.f_code, trace.tb_lineno
-        trace = trace.tb_next
 
 
 def _files(kind: type) -> set[str]:

@@ -13,9 +13,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from autopeft.data.cells import is_blank
 from autopeft.data.columns import CATEGORY, LABELS, NUMBER, NUMBERS, Columns, Role, guess_columns
 from autopeft.data.numbers import number_in
-from autopeft.data.rows import Rows, is_missing, some_rows
+from autopeft.data.rows import Rows, some_rows
 from autopeft.data.store import LABELS as TARGETS
 from autopeft.data.store import Dataset
 from autopeft.errors import AutopeftError
@@ -152,9 +153,7 @@ class TextRegression(TextTask):
 def _numbers(frame: pd.DataFrame, column: str, split: str) -> np.ndarray:
     """(rows,) the numbers of a column. Raises AutopeftError for a row that has none."""
     cells = list(frame[column])
-    missing = [
-        row for row, cell in enumerate(cells, 1) if is_missing(cell) or (isinstance(cell, str) and not cell.strip())
-    ]
+    missing = [row for row, cell in enumerate(cells, 1) if is_blank(cell)]
     if missing:
         raise AutopeftError(
             f"column '{column}' has no number in {some_rows(missing, len(cells), split)}; fill them in or leave those "

@@ -1,7 +1,7 @@
 """Deep models as shallow ones tell of them: the same numbers as the whole, and the whole wherever layers differ."""
 
 from collections.abc import Mapping
-from itertools import groupby
+from itertools import groupby, product
 
 import pytest
 import torch
@@ -43,6 +43,8 @@ METHODS: Mapping[str, tuple[tuple[Part, ...], Training]] = {
     "calibration": ((Part("far", {"keep": 0.125}),), Training(batch_size=1)),
     "hybrid": ((Part("lora"), Part("prefix_tuning", {"hidden": 16})), Training(batch_size=2)),
 }
+OFTEN = {"llama": "lora accumulated", "gpt2": "prompts", "t5": "full"}
+"""What is tried of the other architectures every time; `make long` tries all."""
 
 
 def both(config: PretrainedConfig, parts: tuple[Part, ...], training: Training) -> tuple[Profile | None, Profile]:
@@ -55,8 +57,13 @@ def both(config: PretrainedConfig, parts: tuple[Part, ...], training: Training) 
     return predictor._from_shallow(chosen, training), predictor._whole(chosen, training)
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("architecture", DEEP)
+@pytest.mark.parametrize(
+    ("architecture", "method"),
+    [
+        pytest.param(of, method, marks=() if of == "bert" or method == OFTEN[of] else pytest.mark.long)
+        for of, method in product(DEEP, METHODS)
+    ],
+)
 def test_shallow_models_tell_exactly_what_the_whole_one_does(architecture: str, method: str) -> None:
     shallow, whole = both(DEEP[architecture], *METHODS[method])
     assert shallow is not None

@@ -1,7 +1,8 @@
 """Predictions against the meter on real steps, counts from the literature, and what must always hold."""
 
 from collections.abc import Mapping
-from itertools import pairwise
+from itertools import pairwise, product
+from typing import Any
 
 import pytest
 import torch
@@ -28,6 +29,7 @@ from tests.tiny import CONFIGS, batch, tiny
 
 CARDS = load_cards()
 ROWS, LENGTH = 4, 16
+MODES = ("plain", "checkpointing", "bf16")
 METHODS: Mapping[str, tuple[Part, ...]] = {
     "lora": (Part("lora"),),
     "lora everywhere": (
@@ -71,6 +73,19 @@ def candidate(*parts: Part, **training: object) -> Candidate:
 
 def one(method: str, **given: Value) -> Candidate:
     return candidate(Part(method, given))
+
+
+def steps() -> list[Any]:
+    """Every method in every mode on BERT, in one of them on each other model; `make long` tries all."""
+
+    def often(model: int, method: int, mode: int) -> bool:
+        return model == 0 or (model + method) % len(MODES) == mode
+
+    return [
+        pytest.param(*names, marks=() if often(*places) else pytest.mark.long)
+        for each in product(enumerate(CONFIGS), enumerate(METHODS), enumerate(MODES))
+        for places, names in [zip(*each, strict=True)]
+    ]
 
 
 def headless(architecture: str) -> PreTrainedModel:
@@ -121,9 +136,7 @@ def on_bert_base(bert_base: Skeleton) -> Predictor:
     return Predictor(bert_base, CARDS, TextClassification.sized(2), 32)
 
 
-@pytest.mark.parametrize("mode", ["plain", "checkpointing", "bf16"])
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("architecture", CONFIGS)
+@pytest.mark.parametrize(("architecture", "method", "mode"), steps())
 def test_a_prediction_equals_the_meter_on_a_real_step(
     skeletons: Mapping[str, Skeleton], architecture: str, method: str, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

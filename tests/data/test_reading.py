@@ -370,6 +370,13 @@ def test_too_much_data_is_answered_over_all_files(tmp_path, monkeypatch):
     assert "validation.csv' is too large" in complaint(tmp_path)
 
 
+def test_a_column_of_texts_that_are_none_is_answered(tmp_path):
+    file = tmp_path / "x.parquet"
+    pd.DataFrame({"text": ["some words", "others"], "label": ["a", "b"]}).to_parquet(file, compression=None)
+    file.write_bytes(file.read_bytes().replace(b"some words", b"some \xffords"))
+    assert "x.parquet' cannot be read as parquet: " in complaint(file)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import sklearn.model_selection  # noqa: F401 - imported where it splits, which takes longer than Hypothesis gives a case
 from hypothesis import given
 from hypothesis import strategies as st
 

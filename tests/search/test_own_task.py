@@ -19,9 +19,9 @@ from click.testing import CliRunner, Result
 
 import autopeft
 from autopeft.cli import main
-from autopeft.cli.options import trusting
 from autopeft.errors import AutopeftError
 from autopeft.plan import Plan
+from autopeft.search.commands import trusting
 from autopeft.tasks import own
 from autopeft.trial import Status
 from tests.own import METRICS, TASK

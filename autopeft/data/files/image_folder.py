@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import pandas as pd
 
+from autopeft.data.cells import is_blank
 from autopeft.data.files.contents import Request
 from autopeft.data.images import ENDINGS, NoImage
-from autopeft.data.rows import is_missing
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 
@@ -254,4 +254,4 @@ def _is_pair(cell: object) -> bool:
 def _is_missing(cell: object) -> bool:
     if isinstance(cell, dict):
         return _is_pair(cell) and not any(cell.values())
-    return is_missing(cell) or (isinstance(cell, str) and not cell.strip())
+    return is_blank(cell)
