@@ -28,5 +28,5 @@ def test_frozen_layers_are_told_where_there_are_some(facts: Mapping[str, Any], t
     one = trial(1)
     assert one.outcome is not None
     metric = score_of(ACCURACY.name, ACCURACY.heading, ACCURACY.higher_is_better, ACCURACY.ideal)
-    said = dict(lines(replace(one, outcome=replace(one.outcome, facts=facts)), metric))
+    said = dict(lines(replace(one, outcome=replace(one.outcome, facts=facts)), metric, {}))
     assert said.get("frozen layers") == told
