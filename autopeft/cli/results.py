@@ -148,7 +148,8 @@ def export(name: str, trial: int, to: str, storage: str, folder: str | None, **o
         return
     say("Load it in Python:\n")
     own = f'\n\n  autopeft.register("{opened.plan.task}")' if is_own(opened.plan.task) else ""
-    say(f'  import autopeft{own}\n\n  model = autopeft.load("{exported}")\n  model.predict([…])')
+    say(f'  import autopeft{own}\n\n  model = autopeft.load("{exported}")\n  model.predict([…])\n')
+    say("What else loads it, and what does not, stands in its README.md.")
 
 
 @click.command("list")

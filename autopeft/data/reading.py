@@ -208,6 +208,8 @@ def _read_hub(data: str, request: Request) -> dict[str, pd.DataFrame]:
     try:
         from datasets.config import HF_CACHE_HOME
 
+        if hint:
+            request.say(f"no file or folder '{brief(data, 200)[1:-1]}' is here; asking the hub.{hint}")
         return _as_frames(load_from_hub(data, request.say), data, Path(HF_CACHE_HOME), request)
     except AutopeftError:
         raise

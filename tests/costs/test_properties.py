@@ -104,6 +104,7 @@ def test_gradient_checkpointing_never_raises_the_peak(architecture: str, name: s
 @few
 @given(st.sampled_from(sorted(CONFIGS)), st.sampled_from(["full", *sorted(SIZES)]), st.integers(1, 8))
 @example("gpt2", "full", 1)
+@example("gpt2", "adapter", 1)
 @example("gpt2", "adapter", 8)
 @example("llama", "full", 1)
 @example("t5", "adapter", 1)
@@ -111,10 +112,11 @@ def test_in_a_tiny_model_it_raises_it_by_what_is_kept_to_call_a_layer_again_at_m
     architecture: str, name: str, rows: int
 ) -> None:
     """Masks and positions are as large as a tiny model's hidden states; without checkpointing the forward pass drops
-    them.
+    them. A peak in the backward pass holds what a layer that is called again computes on the way, too.
     """
     spared, plain = with_and_without_checkpointing(predictor(architecture), name, rows)
-    assert spared.memory <= plain.memory + bytes_beside_hidden_states(architecture, rows, length=16)
+    again = bytes_beside_hidden_states(architecture, rows, length=16) + spared.memory_by_part["temporary"]
+    assert spared.memory <= plain.memory + again
     assert spared.flops >= plain.flops
 
 

@@ -253,6 +253,10 @@ def test_a_missing_file_without_a_usual_ending_is_answered_with_its_nearest_neig
     said = complaint("train.cvs")
     assert said.startswith("'train.cvs' is no file, no folder, and no data set that the hub gives: ")
     assert said.endswith(" Did you mean 'train.csv'?")
+    heard: list[str] = []
+    with pytest.raises(AutopeftError):
+        read_splits("train.cvs", heard.append)
+    assert heard == ["no file or folder 'train.cvs' is here; asking the hub. Did you mean 'train.csv'?"]
 
 
 def test_a_hub_name_without_a_network_is_answered(tmp_path, monkeypatch):
