@@ -41,6 +41,8 @@ class Costs:
     """
     set_up_flops: int | None = None
     """Floating-point operations on training data before the first step, once; None where not known."""
+    kept_flops: int | None = None
+    """`flops` of a step whose frozen layers' states are all kept, where they can be; None where not known."""
 
     def value(self, name: str) -> float:
         """One cost by its name; infinite where it is not known."""

@@ -279,6 +279,8 @@ def test_methods_and_spaces_are_listed() -> None:
 
 def test_a_method_is_explained_with_its_ranges() -> None:
     told = run("methods", "lora").stdout
+    assert "run without dropout" in told
+    assert "run without dropout" not in run("methods", "prompt_tuning").stdout
     assert "trains 294,912 on BERT-base; it merges into the weights, and is saved in peft's own format" in told
     assert re.search(r"^rank +8 +1, 2, 4, 8, 16, 32, 64 *$", told, re.MULTILINE)
     assert re.search(r"^learning_rate +0\.002 +0\.0002 … 0\.02 \(log\) *$", told, re.MULTILINE)

@@ -1,6 +1,6 @@
 """What torch's fake tensors cannot do by themselves, and skeletons need."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import torch
@@ -48,3 +48,33 @@ def grouped_flops(one: Tensor, other: Tensor, *_: Any, **__: Any) -> int:
     """Floating-point operations: a row of one matrix meets the columns of its group only."""
     groups = one.shape[0] if one.ndim == 3 and other.ndim == 3 else 1
     return 2 * groups * one.shape[-2] * one.shape[-1] * other.shape[-1]
+
+
+class EverythingPicked(GroupedProducts):  # type: ignore[no-untyped-call]
+    """Lets a mask that picks entries pick them all: without values nobody knows which, and these are the most.
+
+    A sparse mask picks as many as it has, and a sparse tensor without duplicates keeps as many; fake tensors take both
+    for none.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.sparse_mask.default:
+            picked, mask = args
+            values = mask._values().new_zeros(mask._nnz(), dtype=picked.dtype)
+            return torch.sparse_coo_tensor(mask._indices(), values, mask.shape, check_invariants=False)
+        if func is torch.ops.aten._coalesce.default:
+            (loose,) = args
+            return torch.sparse_coo_tensor(
+                loose._indices(), loose._values(), loose.shape, check_invariants=False, is_coalesced=True
+            )
+        if func is torch.ops.aten.index.Tensor:
+            args = (args[0], list(_unmasked(args[1])))
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
+def _unmasked(indices: Sequence[Tensor | None]) -> Iterator[Tensor | None]:
+    for index in indices:
+        if index is not None and index.dtype == torch.bool:
+            yield from (index.new_zeros(index.numel(), dtype=torch.long) for _ in range(index.ndim))
+        else:
+            yield index

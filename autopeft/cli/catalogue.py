@@ -107,6 +107,8 @@ def _explain(name: str) -> None:
         for each in declared
     ]
     table(("parameter", "default", "a search tries"), rows)
+    if of.may_freeze:
+        say("\nLayers below all that it trains run without dropout, so that their states can be kept and read again.")
 
 
 def _first_reference(paper: str) -> str:

@@ -38,8 +38,8 @@ class Profile:
     phases: Mapping[Any, Mapping[str, int]]
     """By phase, the bytes alive at its worst moment, by what they were used for."""
     totals: Mapping[str, int]
-    """Costs that are sums over layers, by name: trainable, stored, flops, set_up_flops, inference_flops, bare_flops,
-    weights."""
+    """Costs that are sums over layers, by name: trainable, stored, flops, frozen_flops (a step's in frozen layers
+    whose states are kept), set_up_flops, inference_flops, bare_flops, weights."""
 
     @cached_property
     def costs(self) -> Costs:
@@ -54,6 +54,7 @@ class Profile:
             self.totals["inference_flops"],
             self.totals["inference_flops"] / self.totals["bare_flops"] - 1,
             self.totals["set_up_flops"],
+            self.totals["flops"] - self.totals["frozen_flops"],
         )
 
     def towards(self, *others: tuple[float, "Profile"]) -> "Profile | None":

@@ -10,19 +10,19 @@ texts, and what a method keeps outside its module (the copies that BitFit restor
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import isclose
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
-from autopeft.backbone.fakes import GroupedProducts
+from autopeft.backbone.fakes import EverythingPicked
 from autopeft.backbone.limits import require_positions
 from autopeft.backbone.load import Skeleton
 from autopeft.costs.calibration import CalibrationStep
 from autopeft.costs.depth import Profile, Shallow, extended, kinds_of_layers, shallow_models
 from autopeft.costs.evaluating import EvaluationStep
+from autopeft.costs.layers import each_layer
 from autopeft.costs.meter import Meter
 from autopeft.costs.quantised import packing_of, require_trainable
 from autopeft.costs.step import Spent, Step
@@ -33,6 +33,7 @@ from autopeft.space.candidate import Candidate, Training
 from autopeft.space.cards import Card
 from autopeft.tasks.base import Task
 from autopeft.tasks.own_slips import slip_of
+from autopeft.training.frozen import is_worth
 from autopeft.training.model import States, TaskModel
 from autopeft.trial import Costs
 
@@ -65,9 +66,9 @@ class Predictor:
         self._longest = max(batch_length, longest or 0)
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._known: dict[object, Profile] = {}
-        self._inferences: dict[Hashable, int] = {}
+        self._inferences: dict[Hashable, Sequence[int]] = {}
         self._calibrated: dict[Hashable, Sequence[Spent]] = {}
-        self._last_kinds: tuple[Hashable, tuple[Hashable, ...], Mapping[str, int]] | None = None
+        self._last_kinds: tuple[Hashable, tuple[Hashable, ...], Mapping[str, int], bool] | None = None
         self._small: dict[Hashable, bool] = {}
 
     @property
@@ -161,7 +162,7 @@ class Predictor:
         """The profile as shallow models tell it; None where they do not, or where that is more work."""
         if shallow_models(self._shallow.kinds) is None:
             return None
-        kinds, counted = self._kinds_with(parts)
+        kinds, counted, keeps = self._kinds_with(parts)
         models = shallow_models(kinds)
         if models is None:
             return None
@@ -174,17 +175,17 @@ class Predictor:
         whole = extended(runs, few, more)
         if whole is None or any(not isclose(whole.totals[name], counted[name], rel_tol=_SAME) for name in counted):
             return None
-        return Profile(whole.phases, {**whole.totals, **counted})
+        return Profile(whole.phases, {**whole.totals, **counted} | ({} if keeps else {"frozen_flops": 0}))
 
-    def _kinds_with(self, parts: Sequence[Configured]) -> tuple[tuple[Hashable, ...], Mapping[str, int]]:
-        """The kinds of the whole model's layers with these methods, and what is counted; the last ones are remembered,
-        for training settings that vary.
+    def _kinds_with(self, parts: Sequence[Configured]) -> tuple[tuple[Hashable, ...], Mapping[str, int], bool]:
+        """The kinds of the whole model's layers with these methods, what is counted, and whether states of frozen ones
+        are kept; the last ones are remembered, for training settings that vary.
         """
         key = _key(parts)
         if self._last_kinds is None or self._last_kinds[0] != key:
             with self._attached(self._skeleton, parts) as attached:
                 kinds = kinds_of_layers(self._skeleton.model, self._skeleton.sites, parts)
-                self._last_kinds = key, kinds, _counted(attached)
+                self._last_kinds = key, kinds, _counted(attached), is_worth(len(attached.frozen), attached.depth)
         return self._last_kinds[1:]
 
     def _of_shallow(
@@ -228,15 +229,18 @@ class Predictor:
                 return None
             spent = self._step(skeleton, attached, training)
             counted = _counted(attached)
-            left = attached.remaining
+            left, frozen = attached.remaining, len(attached.frozen)
+            keeps = kinds is not None or is_worth(frozen, attached.depth)
             calibrations = self._calibrations(skeleton, attached, parts, training)
             evaluation = self._evaluation(skeleton, attached, training)
+        bare, *of_layers = self._inference(skeleton, ())
         totals = {
             **counted,
             "flops": spent.flops,
+            "frozen_flops": training.batch_size * sum(of_layers[:frozen]) if keeps else 0,
             "set_up_flops": sum(each.flops for each in calibrations),
-            "inference_flops": self._inference(skeleton, left),
-            "bare_flops": self._inference(skeleton, ()),
+            "inference_flops": self._inference(skeleton, left)[0],
+            "bare_flops": bare,
         }
         of_calibrations = {
             (what, (number, number_of_pass), layer): parts
@@ -245,8 +249,10 @@ class Predictor:
         }
         return Profile({**spent.phases, **of_calibrations}, totals)
 
-    def _inference(self, skeleton: Skeleton, parts: Sequence[Configured]) -> int:
-        """Floating-point operations on one text, with what of the methods does not serve training only."""
+    def _inference(self, skeleton: Skeleton, parts: Sequence[Configured]) -> Sequence[int]:
+        """Floating-point operations on one text, with what of the methods does not serve training only: all, and those
+        of each layer.
+        """
         key = (skeleton.model, _key(parts))
         if key not in self._inferences:
             if parts:
@@ -305,17 +311,18 @@ class Predictor:
                 raise CannotAttach(f"no training step is possible: {' '.join(str(error).split())}") from error
         return spent
 
-    def _forward(self, skeleton: Skeleton, attached: Attached | None = None) -> int:
+    def _forward(self, skeleton: Skeleton, attached: Attached | None = None) -> Sequence[int]:
         features = TaskModel(skeleton.model, States(), attached, self._task.inputs).eval()
-        with self._faked(features) as (slots, _), torch.no_grad(), Meter(self._device) as meter:
+        meter = Meter(self._device)
+        watched = each_layer(_layers(skeleton), meter)
+        with self._faked(features) as (slots, _), torch.no_grad(), meter, watched as of_layers:
             functional_call(features, slots, (self._batch(1),), tie_weights=False)
-        flops: int = meter.flops
-        return flops
+        return meter.flops, *of_layers
 
     @contextmanager
     def _faked(self, module: nn.Module) -> Iterator[tuple[dict[str, Tensor], dict[Tensor, Tensor]]]:
         """Fake tensors for everything a module holds: by their places, and by the tensors that they stand for."""
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.device(self._device), _EverythingPicked():  # type: ignore[no-untyped-call]
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.device(self._device), EverythingPicked():  # type: ignore[no-untyped-call]
             fakes: dict[Tensor, Tensor] = {}
             slots = {}
             for name, tensor in _slots(module):
@@ -327,36 +334,6 @@ class Predictor:
     def _batch(self, rows: int, length: int | None = None) -> Mapping[str, Tensor]:
         shapes = self._task.shapes(length or self._batch_length)
         return {name: torch.ones((rows, *shape), dtype=dtype) for name, (dtype, shape) in shapes.items()}
-
-
-class _EverythingPicked(GroupedProducts):  # type: ignore[no-untyped-call]
-    """Lets a mask that picks entries pick them all: without values nobody knows which, and these are the most.
-
-    A sparse mask picks as many as it has, and a sparse tensor without duplicates keeps as many; fake tensors take both
-    for none.
-    """
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten.sparse_mask.default:
-            picked, mask = args
-            values = mask._values().new_zeros(mask._nnz(), dtype=picked.dtype)
-            return torch.sparse_coo_tensor(mask._indices(), values, mask.shape, check_invariants=False)
-        if func is torch.ops.aten._coalesce.default:
-            (loose,) = args
-            return torch.sparse_coo_tensor(
-                loose._indices(), loose._values(), loose.shape, check_invariants=False, is_coalesced=True
-            )
-        if func is torch.ops.aten.index.Tensor:
-            args = (args[0], list(_unmasked(args[1])))
-        return super().__torch_dispatch__(func, types, args, kwargs)
-
-
-def _unmasked(indices: Sequence[Tensor | None]) -> Iterator[Tensor | None]:
-    for index in indices:
-        if index is not None and index.dtype == torch.bool:
-            yield from (index.new_zeros(index.numel(), dtype=torch.long) for _ in range(index.ndim))
-        else:
-            yield index
 
 
 def _layers(skeleton: Skeleton) -> list[nn.Module]:

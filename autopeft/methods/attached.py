@@ -21,6 +21,7 @@ from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
 from autopeft.methods.base import Attachment, Divergence, Losses
 from autopeft.methods.registry import Configured, Hybrid, method
 from autopeft.methods.saved import DESCRIPTION, read_parts
+from autopeft.methods.untouched import Look, looked_at, still_modules, untouched_layers
 
 Wanted = str | Configured | Hybrid | Sequence[str | Configured | Hybrid]
 """A method by name (at its defaults), `method("lora", rank=8)`, a hybrid, or several to be attached together."""
@@ -51,7 +52,9 @@ class Attached:
         """What to call from now on."""
         self._order: tuple[Attachment, ...] = ()
         attached: dict[int, Attachment] = {}
+        self._layers = tuple(model.get_submodule(path) for path in sites.layers)
         setattr(bare(model), _CARRIES, ", ".join(each.name for each in parts))
+        before = looked_at(bare(model))
         try:
             _freeze(model)
             wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -70,11 +73,36 @@ class Attached:
         """The weights that the methods keep beside the model, for `to`, `train` and `eval`."""
         for each in self.tensors():
             each.tensor.requires_grad_(True)
+        self._untouched = self._count_untouched(before)
 
     @property
     def prepended(self) -> int:
         """Positions before the real tokens in the model's output."""
         return sum(part.prepended for part in self.parts)
+
+    @property
+    def frozen(self) -> tuple[nn.Module, ...]:
+        """The lowest layers on which nothing acts that is attached: what they compute is as without it."""
+        return self._layers[: self._untouched]
+
+    @property
+    def depth(self) -> int:
+        """Layers of the backbone."""
+        return len(self._layers)
+
+    def still(self) -> tuple[nn.Module, ...]:
+        """What of the backbone has nothing to train in or below it: it is without dropout in training, too."""
+        return still_modules(bare(self._bare), self._layers, self._untouched)
+
+    @property
+    def read(self) -> frozenset[nn.Module]:
+        """Modules of the backbone whose states are read on the way, and left as they are."""
+        return frozenset(module for part in self.parts for module in part.reads())
+
+    def _count_untouched(self, before: Sequence[Look]) -> int:
+        if self.model is not self._bare or self.prepended:
+            return 0
+        return untouched_layers(before, self._layers, self.read)
 
     def tensors(self) -> Iterator[TrainableTensor]:
         """Every trained tensor, each once."""

@@ -104,6 +104,12 @@ class Attachment(ABC):
         """The backbone's own parameters that it changes by something else, and leaves frozen."""
         return ()
 
+    def reads(self) -> Iterable[nn.Module]:
+        """Modules of the backbone that it has hooks on only to read their states, and the one that gives the last ones,
+        in whose place it may give others: whatever comes before that is as without it.
+        """
+        return ()
+
     def undecayed(self) -> frozenset[str]:
         """Names out of `trainable` that weight decay must leave alone (scales, gates, norms, biases)."""
         return frozenset(name for name, t in self.trainable().items() if t.numel() == max(t.shape, default=1))

@@ -11,7 +11,7 @@ The backbone runs without a graph and without dropout, whoever calls it in which
 kept but the states that a D reads, and no other method can be trained in it meanwhile. Texts are read whole: no cache.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -155,7 +155,12 @@ class LadderAttachment(Hooked):
         self._with_graph = True
         self._bare = False
         self._z: Tensor | None = None
+        beside = (sites.layers[0], *self._paths.values())
+        self._read = (bare(model), *(model.get_submodule(path) for path in beside), seen.end)
         self._hook(bare(model), sites, seen.end)
+
+    def reads(self) -> Iterable[nn.Module]:
+        return self._read
 
     def side_layer(self, number: int) -> SideLayer:
         """The step beside a layer."""

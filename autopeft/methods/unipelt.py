@@ -10,7 +10,7 @@ others in its batch.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -105,6 +105,9 @@ class UniPELTAttachment(PrefixAttachment):
     """The gated parts on a model, and the mask of the batch that is passing through it."""
 
     _mask: Tensor | None = None
+
+    def reads(self) -> Iterable[nn.Module]:
+        return (bare(self.model),)
 
     def watch_mask(self) -> None:
         """Remembers which tokens of a batch are real; a mask that is not (batch, length) is none."""

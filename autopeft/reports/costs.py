@@ -49,6 +49,10 @@ def lines(trial: Trial, metric: Objective, latency: Mapping[int, float]) -> Sequ
         said.append((cost.heading, text if own is None else f"{text} (measured {cost.show(own)})"))
     if trial.predicted.set_up_flops and "set_up_seconds" in facts:
         said.append(("set-up", f"{show_seconds(facts['set_up_seconds'])} on training data before the first step"))
+    if facts.get("frozen_layers"):
+        why_not = facts.get("states_not_kept")
+        kept = f"states not kept: {why_not}" if why_not else f"{show_bytes(facts.get('kept_states', 0))} of states kept"
+        said.append(("frozen layers", f"the lowest {facts['frozen_layers']}, without dropout; {kept}"))
     if "latency" in facts and "latency_bare" in facts:
         bare = show_milliseconds(facts["latency_bare"])
         said.append(("latency", f"{show_milliseconds(facts['latency'])} for one row (bare backbone {bare})"))

@@ -28,6 +28,8 @@ class Overview:
     """Whether it can be folded into the weights."""
     exports: bool
     """Whether it is saved in peft's own format."""
+    may_freeze: bool
+    """Whether it can leave the lowest layers as they are."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,11 @@ def _overview(card: Card | HybridCard, skeleton: Skeleton) -> Overview:
     try:
         with torch.device("meta"), attach(skeleton.model, chosen, skeleton.sites) as attached:
             trainable, merges = attached.count, all(part.mergeable for part in attached.parts)
+            freezes = bool(attached.frozen)
     except CannotAttach:
-        trainable, merges = None, False
-    return Overview(card.name, card.family, card.summary, card.paper, trainable, merges, exports)
+        trainable, merges, freezes = None, False, False
+    may_freeze = freezes or (isinstance(card, Card) and "layers" in card.settings)
+    return Overview(card.name, card.family, card.summary, card.paper, trainable, merges, exports, may_freeze)
 
 
 def _ranges(card: Card, instead: Mapping[str, Parameter] | None = None) -> tuple[Ranges, ...]:

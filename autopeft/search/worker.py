@@ -34,6 +34,7 @@ from autopeft.space.cards import Card
 from autopeft.tasks.own_metric import OwnMetric, answered
 from autopeft.tasks.own_slips import slip_of
 from autopeft.training.batches import evaluated_at_once
+from autopeft.training.frozen import FrozenStates
 from autopeft.training.loop import Pace, TrainingFailed, set_up, train
 from autopeft.training.model import TaskModel
 from autopeft.training.precision import precision_of
@@ -77,6 +78,7 @@ class TrainingWorker:
         self._backbone.model.to(self._device)  # type: ignore[arg-type]
         self._train: Dataset = open_split(job.tokenized, "train")
         self._validation: Dataset = open_split(job.tokenized, "validation")
+        self._states = FrozenStates(self._train, self._validation)
         self._task = job.description.task
         self._metric = job.own_metric or self._task.metric(job.metric)
         self._answered = answered(self._task) if self._metric.of_answers else None
@@ -107,7 +109,8 @@ class TrainingWorker:
             step = measure(model, self._train, candidate, self._device)
             tokens = evaluated_at_once(candidate.training, self._train.lengths)
             evaluation = measure_evaluation(model, longest_evaluated(self._validation, tokens), self._device)
-            yield from self._rungs(trial, model, pace)
+            with self._states.serving(model, candidate.training, self._device) as kept:
+                yield from self._rungs(trial, model, pace)
             description = replace(self._job.description, precision=precision_of(self._device))
             save_artifact(folder, model.methods, model.head, description, candidate)
             remaining = model.methods.remaining
@@ -120,6 +123,7 @@ class TrainingWorker:
             facts={
                 **self.facts,
                 **self._speed(pace, remaining),
+                **kept.facts(),
                 "set_up_seconds": set_up_seconds,
                 "bytes_on_disk": bytes_in(folder),
             },
@@ -144,8 +148,8 @@ class TrainingWorker:
     def _rungs(self, trial: Trial, model: TaskModel, pace: Pace | None = None) -> Iterator[Rung]:
         return train(
             model,
-            self._train,
-            self._validation,
+            self._states.train,
+            self._states.validation,
             trial.candidate,
             self._metric,
             self._task.metrics,

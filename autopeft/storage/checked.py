@@ -29,9 +29,14 @@ _FACTS: Mapping[str, Any] = {
     "memory_correction": Mapping[str, float],
 }
 """What the facts of a search hold where something is reckoned with them; others are only shown, and may be anything."""
-_OF_OUTCOMES: Mapping[str, Any] = dict.fromkeys(
-    ("set_up_seconds", "seconds_per_step", "examples_per_second", "latency", "latency_bare", "bytes_on_disk"), float
-)
+_OF_OUTCOMES: Mapping[str, Any] = {
+    **dict.fromkeys(
+        ("set_up_seconds", "seconds_per_step", "examples_per_second", "latency", "latency_bare", "bytes_on_disk"), float
+    ),
+    "frozen_layers": int,
+    "kept_states": int,
+    "states_not_kept": str,
+}
 """The same of an outcome's facts."""
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from autopeft.backbone.pixels import augmented
+from autopeft.data.states import ROWS
 from autopeft.data.store import PIXELS, padded
 from autopeft.space.candidate import Training
 
@@ -51,6 +53,11 @@ def varied(batch: Mapping[str, Tensor], training: Training) -> Mapping[str, Tens
     if PIXELS not in batch:
         return batch
     return {**batch, PIXELS: augmented(batch[PIXELS], flip=training.flip, shift=training.shift)}
+
+
+def on_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """A batch where it is computed; the numbers of its rows stay, for who keeps them would wait for the device."""
+    return {name: each if name == ROWS else each.to(device, non_blocking=True) for name, each in batch.items()}
 
 
 def cut(batch: Mapping[str, Tensor], size: int | None) -> list[Mapping[str, Tensor]]:

@@ -17,7 +17,7 @@ from autopeft.tasks.base import Task
 from autopeft.tasks.heads import Batch
 from autopeft.tasks.metrics import MOST_SCORE, Array, Metric, NoScore
 from autopeft.tasks.own import shown
-from autopeft.training.batches import MOST_TOKENS, by_length
+from autopeft.training.batches import MOST_TOKENS, by_length, on_device
 from autopeft.training.model import TaskModel
 from autopeft.training.precision import forward
 from autopeft.trial import Answers
@@ -112,5 +112,5 @@ def outputs(
     with evaluating(model):
         for places in by_length(data.lengths[chosen], tokens):
             indices = chosen[places]
-            batch = {name: tensor.to(device) for name, tensor in data.batch(indices).items()}
+            batch = on_device(data.batch(indices), device)
             yield indices, batch, forward(model, batch, device)

@@ -18,7 +18,7 @@ from autopeft.data.store import Dataset
 from autopeft.space.candidate import Candidate
 from autopeft.tasks.heads import Batch
 from autopeft.tasks.metrics import Metric
-from autopeft.training.batches import batches, cut, evaluated_at_once, varied
+from autopeft.training.batches import batches, cut, evaluated_at_once, on_device, varied
 from autopeft.training.checkpointing import checkpointing
 from autopeft.training.evaluation import Counted, evaluate, judged
 from autopeft.training.loss import loss_of, mean_loss
@@ -114,8 +114,7 @@ def _step(model: TaskModel, batch: Batch, micro: int | None, device: torch.devic
     total = torch.zeros((), device=device)
     count = model.head.count(batch)
     for piece in cut(batch, micro):
-        on_device = {name: tensor.to(device, non_blocking=True) for name, tensor in piece.items()}
-        loss = loss_of(model, on_device, device, count)
+        loss = loss_of(model, on_device(piece, device), device, count)
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total

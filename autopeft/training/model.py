@@ -2,18 +2,22 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self
 
 from torch import Tensor, nn
 
 from autopeft.backbone.inputs import bare
 from autopeft.backbone.limits import positions_of, types_of
+from autopeft.data.states import ROWS
 from autopeft.data.store import LABELS
 from autopeft.methods.attached import Attached
 from autopeft.tasks.heads import Batch, pool
 
 Inputs = Callable[[Batch], Batch]
 """What a model is called with of a batch: a task's `inputs`."""
+Passing = Callable[[Tensor], AbstractContextManager[None]]
+"""(rows,) numbers of rows -> while it lasts, these rows pass through the model."""
 
 
 def as_it_is(batch: Batch) -> Batch:
@@ -23,8 +27,12 @@ def as_it_is(batch: Batch) -> Batch:
 
 class TaskModel(nn.Module):
     """A batch in, the head's output out. What the model has no positions for is cut off, and so are types of tokens
-    where it has one type only, or where prompts stand before them.
+    where it has one type only, or where prompts stand before them. Layers below all that is trained are in eval mode
+    always, so that what they compute of a row is the same in every pass.
     """
+
+    passing: Passing | None = None
+    """Who keeps the states of such layers, where somebody does, and is told which rows come."""
 
     def __init__(
         self,
@@ -41,12 +49,14 @@ class TaskModel(nn.Module):
         self.attached = attached
         self.prepended = attached.prepended if attached is not None else 0
         self._inputs = inputs
+        self._still = attached.still() if attached is not None else ()
         reader = bare(self.model)
         positions = positions_of(reader)
-        self._longest = None if positions is None else positions - self.prepended
+        self.longest = None if positions is None else positions - self.prepended
+        """Tokens that it reads of a text, at most."""
         # peft calls a model without types of tokens where prompts stand before these, and would say so every time.
         typed = types_of(reader) > 1 and not self.prepended
-        self._without = {LABELS} if typed else {LABELS, "token_type_ids"}
+        self._without = {LABELS, ROWS} if typed else {LABELS, ROWS, "token_type_ids"}
         self._extra = {"use_cache": False} if "use_cache" in inspect.signature(reader.forward).parameters else {}
 
     @property
@@ -58,13 +68,25 @@ class TaskModel(nn.Module):
     def read(self, batch: Batch) -> dict[str, Any]:
         """What the model is called with of a batch that is padded on the right."""
         given = self._inputs(batch).items()
-        return {name: each[:, : self._longest] for name, each in given if name not in self._without} | self._extra
+        return {name: each[:, : self.longest] for name, each in given if name not in self._without} | self._extra
 
     def forward(self, batch: Batch) -> Tensor:
         """The head's output for a batch that is padded on the right."""
-        states = self.model(**self.read(batch)).last_hidden_state[:, self.prepended :]
-        output: Tensor = self.head(states, batch)
+        output: Tensor = self.head(self.states(batch), batch)
         return output
+
+    def states(self, batch: Batch) -> Tensor:
+        """The model's last states, of the batch's own tokens."""
+        with self.passing(batch[ROWS]) if self.passing and ROWS in batch else nullcontext():
+            states: Tensor = self.model(**self.read(batch)).last_hidden_state[:, self.prepended :]
+        return states
+
+    def train(self, mode: bool = True) -> Self:
+        """Training or eval mode; what has nothing to train in or below it stays in eval mode."""
+        super().train(mode)
+        for module in self._still:
+            module.training = False
+        return self
 
 
 class States(nn.Module):

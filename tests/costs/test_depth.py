@@ -149,7 +149,17 @@ def test_each_phase_grows_by_itself() -> None:
 
     def profile(head: int, end: int) -> Profile:
         totals = dict.fromkeys(
-            ("trainable", "stored", "flops", "set_up_flops", "inference_flops", "bare_flops", "weights"), 1
+            (
+                "trainable",
+                "stored",
+                "flops",
+                "frozen_flops",
+                "set_up_flops",
+                "inference_flops",
+                "bare_flops",
+                "weights",
+            ),
+            1,
         )
         return Profile({("head", 1, -1): {"weights": head}, ("after", 0, -1): {"weights": end}}, totals)
 

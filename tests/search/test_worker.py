@@ -63,6 +63,17 @@ def test_a_trained_trial_can_be_loaded_and_is_as_accurate_as_it_said(worker: Tra
     assert (answers.numpy() == data.targets.values).mean() == rungs[-1].score
 
 
+def test_what_a_trial_computed_of_frozen_layers_serves_the_next_one_and_is_told(worker: TrainingWorker) -> None:
+    top = Candidate("top_layers", (Part("top_layers", {"count": 1}, 1e-3),), Training(batch_size=16, epochs=2))
+    first, again, lora = (outcome(worker, trial(number, each)) for number, each in ((1, top), (2, top), (3, LORA)))
+    assert first.answers is not None
+    assert again.answers is not None
+    assert first.answers.score == again.answers.score
+    assert first.facts["frozen_layers"] == len(worker._backbone.sites.layers) - 1
+    assert first.facts["kept_states"] == again.facts["kept_states"] == worker._states.bytes > 0
+    assert (lora.facts["frozen_layers"], lora.facts["kept_states"]) == (0, 0)
+
+
 @pytest.mark.parametrize("has_it", [True, False])
 def test_a_loaded_trial_predicts_in_the_precision_that_its_score_was_measured_in(
     has_it: bool, worker: TrainingWorker, monkeypatch: pytest.MonkeyPatch

@@ -46,8 +46,9 @@ class ConfirmingWorker(TrainingWorker):
     def _trained(self, trial: Trial, began: float) -> Iterator[Rung | Outcome]:
         with self._attached(trial) as model:
             self._set_up(trial, model)
-            for rung in self._rungs(trial, model):
-                yield rung
+            with self._states.serving(model, trial.candidate.training, self._device):
+                for rung in self._rungs(trial, model):
+                    yield rung
             validation, test = (
                 self._answers(model, split) if split is not None else None for split in (self._validation, self._test)
             )

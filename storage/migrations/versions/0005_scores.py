@@ -76,10 +76,10 @@ def downgrade() -> None:
     for table, column in (("trials", "predicted"), ("outcomes", "measured")):
         for row in _all(table, *_TRIAL, column):
             if row[column]:
-                key = {name: row[name] for name in _TRIAL}
-                op.execute(
-                    _table("costs", *key, "kind", *row[column]).insert().values(**key, kind=column, **row[column])
-                )
+                # Costs that came later have no column here.
+                costs = {name: row[column].get(name) for name in (*_WHOLE, "memory_by_part", "overhead")}
+                values = {**{name: row[name] for name in _TRIAL}, "kind": column, **costs}
+                op.execute(_table("costs", *values).insert().values(**values))
     with op.batch_alter_table("searches") as searches:
         searches.alter_column("baselines", existing_type=sa.JSON(), nullable=True)
     for search in _all("searches", "id", "plan", "baselines"):
