@@ -43,6 +43,12 @@ class Costs:
     """Floating-point operations on training data before the first step, once; None where not known."""
     kept_flops: int | None = None
     """`flops` of a step whose frozen layers' states are all kept, where they can be; None where not known."""
+    work: Mapping[str, int] = field(default_factory=dict)
+    """What seconds follow from: of each stage of a training its operations, FLOPs and bytes moved, by name; empty where
+    not known."""
+    time: float | None = None
+    """Seconds of a whole training as predicted when it was looked at, set-up, evaluations and saving included; None
+    where nobody predicted them."""
 
     def value(self, name: str) -> float:
         """One cost by its name; infinite where it is not known."""

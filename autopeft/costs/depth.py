@@ -18,9 +18,13 @@ from torch import nn
 
 from autopeft.backbone.load import Skeleton
 from autopeft.backbone.sites import Place, Sites, layer_numbers
+from autopeft.costs.work import Work
 from autopeft.methods.registry import Configured
 from autopeft.trial import Costs
 
+STAGES = STEP, FROZEN, EVALUATION, SET_UP = ("step", "frozen", "evaluation", "set_up")
+"""What of a training takes time: a step, what of it frozen layers whose states are kept do, a batch of an evaluation,
+and all calibrations."""
 _FEW, _MORE = 2, 3
 """Blocks of a long run that the two shallow models keep."""
 _BESIDE = 2
@@ -39,7 +43,7 @@ class Profile:
     """By phase, the bytes alive at its worst moment, by what they were used for."""
     totals: Mapping[str, int]
     """Costs that are sums over layers, by name: trainable, stored, flops, frozen_flops (a step's in frozen layers
-    whose states are kept), set_up_flops, inference_flops, bare_flops, weights."""
+    whose states are kept), set_up_flops, inference_flops, bare_flops, weights, and the `Work` of each stage."""
 
     @cached_property
     def costs(self) -> Costs:
@@ -55,6 +59,7 @@ class Profile:
             self.totals["inference_flops"] / self.totals["bare_flops"] - 1,
             self.totals["set_up_flops"],
             self.totals["flops"] - self.totals["frozen_flops"],
+            {name: value for stage in STAGES for name, value in Work.of(stage, self.totals).named(stage).items()},
         )
 
     def towards(self, *others: tuple[float, "Profile"]) -> "Profile | None":
