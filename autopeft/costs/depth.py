@@ -18,13 +18,10 @@ from torch import nn
 
 from autopeft.backbone.load import Skeleton
 from autopeft.backbone.sites import Place, Sites, layer_numbers
-from autopeft.costs.work import Work
+from autopeft.costs.work import STAGES, Work
 from autopeft.methods.registry import Configured
 from autopeft.trial import Costs
 
-STAGES = STEP, FROZEN, EVALUATION, SET_UP = ("step", "frozen", "evaluation", "set_up")
-"""What of a training takes time: a step, what of it frozen layers whose states are kept do, a batch of an evaluation,
-and all calibrations."""
 _FEW, _MORE = 2, 3
 """Blocks of a long run that the two shallow models keep."""
 _BESIDE = 2

@@ -2,10 +2,11 @@
 
 import math
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 
-from autopeft.data.store import padded
+from autopeft.data.store import Dataset, padded
 from autopeft.space.candidate import Training
 from autopeft.training.batches import batches, by_length, evaluated_at_once
 from autopeft.training.loop import RUNGS, rung_steps
@@ -21,6 +22,11 @@ class Load:
         self._most = max(most or 0, int(train.max()), int(validation.max()))
         self._shares: dict[int, float] = {}
         self._evaluations: dict[int, tuple[int, int]] = {}
+
+    @classmethod
+    def of(cls, train: Dataset, validation: Dataset) -> Self:
+        """Of the splits of a search."""
+        return cls(train.lengths, validation.lengths, train.longest)
 
     @property
     def rows(self) -> int:

@@ -9,6 +9,7 @@ texts, and what a method keeps outside its module (the copies that BitFit restor
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from math import isclose
 
 import torch
@@ -20,23 +21,13 @@ from autopeft.backbone.fakes import EverythingPicked
 from autopeft.backbone.limits import require_positions
 from autopeft.backbone.load import Skeleton
 from autopeft.costs.calibration import CalibrationStep
-from autopeft.costs.depth import (
-    EVALUATION,
-    FROZEN,
-    SET_UP,
-    STEP,
-    Profile,
-    Shallow,
-    extended,
-    kinds_of_layers,
-    shallow_models,
-)
+from autopeft.costs.depth import Profile, Shallow, extended, kinds_of_layers, shallow_models
 from autopeft.costs.evaluating import EvaluationStep
-from autopeft.costs.layers import each_layer
+from autopeft.costs.layers import NOTHING_KEPT, each_layer, kept
 from autopeft.costs.meter import Meter
 from autopeft.costs.quantised import packing_of, require_trainable
 from autopeft.costs.step import Spent, Step
-from autopeft.costs.work import Work
+from autopeft.costs.work import EVALUATION, SET_UP, STEP, Work
 from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.methods.attached import Attached, attach
 from autopeft.methods.registry import Configured, configured_parts
@@ -64,9 +55,10 @@ class Predictor:
         device: torch.device | None = None,
         quantised: str | None = None,
         longest: int | None = None,
+        rows: int | None = None,
     ) -> None:
         """`quantised` names how a skeleton in bfloat16 is held in truth: nf4 or int8. `longest` is the longest text to
-        be read, where that is more than `batch_length`.
+        be read, where that is more than `batch_length`; `rows` how many there are to calibrate on, where that is known.
         """
         self._skeleton = skeleton
         self._packing = packing_of(skeleton.model, quantised) if quantised else None
@@ -75,6 +67,7 @@ class Predictor:
         self._task = task
         self._batch_length = batch_length
         self._longest = max(batch_length, longest or 0)
+        self._rows = rows
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._known: dict[object, Profile] = {}
         self._inferences: dict[Hashable, Sequence[Work]] = {}
@@ -186,7 +179,7 @@ class Predictor:
         whole = extended(runs, few, more)
         if whole is None or any(not isclose(whole.totals[name], counted[name], rel_tol=_SAME) for name in counted):
             return None
-        return Profile(whole.phases, {**whole.totals, **counted} | ({} if keeps else _nothing_kept()))
+        return Profile(whole.phases, {**whole.totals, **counted} | ({} if keeps else NOTHING_KEPT))
 
     def _kinds_with(self, parts: Sequence[Configured]) -> tuple[tuple[Hashable, ...], Mapping[str, int], bool]:
         """The kinds of the whole model's layers with these methods, what is counted, and whether states of frozen ones
@@ -251,7 +244,7 @@ class Predictor:
             "set_up_flops": sum(each.flops for each in calibrations),
             "inference_flops": self._inference(skeleton, left)[0].flops,
             "bare_flops": bare.flops,
-            **(_kept(sum(of_layers[:frozen], Work()), training) if keeps else _nothing_kept()),
+            **(kept(sum(of_layers[:frozen], Work()), training) if keeps else NOTHING_KEPT),
             **spent.work.named(STEP),
             **evaluation.work.named(EVALUATION),
             **sum((each.work for each in calibrations), Work()).named(SET_UP),
@@ -295,7 +288,9 @@ class Predictor:
                 with part.calibrating() as calibration:
                     if calibration is not None:
                         step = CalibrationStep(model, calibration, self._device, _layers(skeleton))
-                        all_spent.append(self._read(step, calibration.tensors, calibration.batch_size))
+                        spent = self._read(step, calibration.tensors, calibration.batch_size)
+                        share = min(1.0, (self._rows or calibration.examples) / calibration.examples)
+                        all_spent.append(replace(spent, work=spent.work.times(share)))
             self._calibrated[key] = all_spent
         return self._calibrated[key]
 
@@ -354,16 +349,6 @@ class Predictor:
 
 def _layers(skeleton: Skeleton) -> list[nn.Module]:
     return [skeleton.model.get_submodule(path) for path in skeleton.sites.layers]
-
-
-def _kept(of_a_row: Work, training: Training) -> Mapping[str, int]:
-    """What frozen layers whose states are kept would compute of a batch."""
-    work = of_a_row.of_batch(training.at_once).times(training.batch_size / training.at_once)
-    return {"frozen_flops": training.batch_size * of_a_row.flops, **work.named(FROZEN)}
-
-
-def _nothing_kept() -> Mapping[str, int]:
-    return {"frozen_flops": 0, **Work().named(FROZEN)}
 
 
 def _key(parts: Sequence[Configured]) -> Hashable:

@@ -19,10 +19,9 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from autopeft.costs.depth import EVALUATION, FROZEN, SET_UP, STEP
 from autopeft.costs.load import Load
 from autopeft.costs.rates import Rates
-from autopeft.costs.work import Work
+from autopeft.costs.work import EVALUATION, FROZEN, SET_UP, STEP, Work
 from autopeft.space.candidate import Candidate
 from autopeft.trial import Costs, Status, Trial
 
@@ -104,9 +103,11 @@ class Seconds:
         return Expected(of_steps.seconds + of_rest.seconds, math.hypot(of_steps.error, of_rest.error))
 
     def timed(self, candidate: Candidate, costs: Costs) -> Costs:
-        """The costs with their `time`, where their work is known."""
+        """The costs with their `time`, where their work is known; in no more digits than it is worth, so that what
+        was predicted at one moment compares with what was predicted at another.
+        """
         expected = self.expected(candidate, costs)
-        return costs if expected is None else replace(costs, time=expected.seconds)
+        return costs if expected is None else replace(costs, time=float(f"{expected.seconds:.1e}"))
 
     def learn(self, trial: Trial) -> None:
         """From a trial that reached a rung, once it has ended. One of a record that does not tell its work, or its

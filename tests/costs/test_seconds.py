@@ -64,10 +64,14 @@ def test_a_device_that_is_three_times_as_slow_as_measured_is_known_after_one_tri
 
 
 def test_three_trials_tell_a_fourth_method_from_its_work_and_the_error_shrinks() -> None:
-    trials = [trial(number, method, SETTLED[method], 20 * SETTLED[method]) for number, method in enumerate(("lora", "adapter", "bitfit"), 1)]
+    trials = [
+        trial(number, method, SETTLED[method], 20 * SETTLED[method])
+        for number, method in enumerate(("lora", "adapter", "bitfit"), 1)
+    ]
     expected = learned(*trials).expected(candidate("said"), costs(SETTLED["said"]))
     unknown = learned().expected(candidate("said"), costs(SETTLED["said"]))
-    assert expected is not None and unknown is not None
+    assert expected is not None
+    assert unknown is not None
     assert expected.seconds == pytest.approx(20 * SETTLED["said"], rel=0.1)
     assert expected.error / expected.seconds < unknown.error / unknown.seconds
 
@@ -103,7 +107,9 @@ def test_kept_states_of_frozen_layers_shorten_all_passes_but_the_first_and_that_
     plain, first = seconds(candidate("lora"), costs()), seconds(candidate("lora"), frozen)
     filled = replace(trial(1, "lora", 1.0, plain), predicted=frozen)
     outcome = Outcome(Status.FINISHED, seconds=plain, facts={"kept_states": 10**6})
-    later = learned(replace(filled, outcome=outcome), *(trial(number, "adapter", 1.0, plain - 1) for number in (2, 3, 4)))
+    later = learned(
+        replace(filled, outcome=outcome), *(trial(number, "adapter", 1.0, plain - 1) for number in (2, 3, 4))
+    )
     assert first < 0.8 * plain
     assert later._amounts(candidate("lora"), frozen, 30, 3)[0] < seconds._amounts(candidate("lora"), frozen, 30, 3)[0]
 
@@ -150,6 +156,8 @@ def test_what_is_stated_as_error_holds() -> None:
             trials.append(trial(number, f"m{number}", size, 10 * speed * size * math.exp(rng.normal(0, 0.21))))
         last = trials.pop()
         expected = learned(*trials).expected(last.candidate, last.predicted)
-        assert expected is not None and last.outcome is not None
+        assert expected is not None
+        assert last.outcome is not None
         off.append(abs(last.outcome.seconds - expected.seconds) / expected.error)
-    assert 0.5 < np.mean(np.array(off) < 1) and np.mean(np.array(off) < 3) > 0.95
+    assert np.mean(np.array(off) < 1) > 0.5
+    assert np.mean(np.array(off) < 3) > 0.95
