@@ -69,7 +69,12 @@ SUITE_LENGTH = 256
 """Tokens of a row of the suite's training, about; at most 768."""
 Lengths = tuple[list[int], list[int], int]
 """Entries of every training row, of every validation row, and of the longest batch."""
-LLAMA = {"hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 28, "num_attention_heads": 24}
+LLAMA: Mapping[str, Any] = {
+    "hidden_size": 3072,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 24,
+}
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ def estimate_lines(
         notes.append("What fits: the most with all else as asked, up to 1024 examples and the backbone's width.")
     if rows_to_train_on is not None:
         notes.append(
-            f"time: of a whole training on {rows_to_train_on:,} rows on this device as it is now, else by the defaults, "
+            f"time: of a whole training on {rows_to_train_on:,} rows on this device as it is, else by the defaults, "
             "with its standard error; a search learns from every trial how long the next ones take."
         )
     refused = [f"{each.name}: {each.refused}" for each in estimates if each.costs is None]
