@@ -19,16 +19,20 @@ from autopeft.sizes import (
     parse_overhead,
     parse_score,
     parse_stored,
+    parse_training_time,
     show_bytes,
     show_count,
     show_fraction,
     show_milliseconds,
     show_number,
     show_score,
+    show_seconds,
 )
 
 SCORE = "score"
 """The score's name in code, in plans and in the database, whatever its metric."""
+TIME = "time"
+"""The name of the one cost that is measured on all of a training."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ COUNT = Unit(parse_count, show_count, "COUNT")
 COUNT_OR_SHARE = Unit(parse_count_or_share, show_count, "COUNT|SHARE")
 FRACTION = Unit(parse_overhead, show_fraction, "SHARE")
 SECONDS = Unit(parse_latency, show_milliseconds, "DURATION")
+LONG = Unit(parse_training_time, show_seconds, "DURATION")
 TOWARDS_ONE = Unit(parse_score, show_score, "NUMBER|SHARE")
 UNBOUNDED = Unit(parse_score, show_number, "NUMBER|SHARE")
 
@@ -119,6 +124,7 @@ COSTS: Mapping[str, Objective] = {
         Objective("stored", "stored size", STORED),
         Objective("flops", "FLOPs per step", COUNT),
         Objective("overhead", "inference overhead", FRACTION),
+        Objective(TIME, "training time", LONG),
     )
 }
 """Every cost by its name, in the order in which they are shown and decide between equals."""
@@ -144,6 +150,8 @@ class Limits:
     """Floating-point operations of one training step, such as 2T."""
     overhead: float | None = None
     """Extra floating-point operations of inference after merging what merges, such as 5%; 0 where all must merge."""
+    time: float | None = None
+    """Longest training of one trial on this device, as predicted, such as 90s or 2m."""
 
 
 def objective_named(name: str, score: Objective = ACCURACY) -> Objective:

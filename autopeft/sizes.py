@@ -138,6 +138,14 @@ def parse_latency(text: str | int | float) -> float:
     return seconds
 
 
+def parse_training_time(text: str | int | float) -> float:
+    """A limit on the time of one training, in seconds. Raises AutopeftError; also where there is none."""
+    seconds = parse_seconds(text)
+    if seconds == 0:
+        raise AutopeftError("the time of a training must be more than 0 seconds.")
+    return seconds
+
+
 def parse_wait(name: str, text: str | int | float) -> float:
     """A limit on what somebody waits for, in seconds. Raises AutopeftError; also where its unit seems to be forgotten,
     as in `2`.

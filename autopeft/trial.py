@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopeft.errors import AutopeftError, require_extra
-from autopeft.objectives import ACCURACY, SCORE, Objective, objectives_named, show
+from autopeft.objectives import ACCURACY, SCORE, TIME, Objective, objectives_named, show
 from autopeft.plan import Plan
 from autopeft.space.candidate import Candidate
 
@@ -43,6 +43,12 @@ class Costs:
     """Floating-point operations on training data before the first step, once; None where not known."""
     kept_flops: int | None = None
     """`flops` of a step whose frozen layers' states are all kept, where they can be; None where not known."""
+    work: Mapping[str, int] = field(default_factory=dict)
+    """What seconds follow from: of each stage of a training its operations, FLOPs and bytes moved, by name; empty where
+    not known."""
+    time: float | None = None
+    """Seconds of a whole training as predicted when it was looked at, set-up, evaluations and saving included; None
+    where nobody predicted them."""
 
     def value(self, name: str) -> float:
         """One cost by its name; infinite where it is not known."""
@@ -196,6 +202,19 @@ class Trial:
     def others(self) -> Mapping[str, float]:
         """Further metrics at the last rung by name, which nothing is judged by; none before the first."""
         return self.curve[-1].others if self.curve else {}
+
+    @property
+    def seconds(self) -> float | None:
+        """What the whole training took, where it finished."""
+        return self.outcome.seconds if self.outcome and self.status is Status.FINISHED else None
+
+    def measured(self, name: str) -> float | None:
+        """A cost by its name as it was measured; None where it was not."""
+        if name == TIME:
+            return self.seconds
+        costs = self.outcome.measured if self.outcome else None
+        value: float | None = getattr(costs, name, None)
+        return value
 
     def value(self, name: str) -> float:
         """The score, or a cost, by its name in code. Raises KeyError for a trial without score."""

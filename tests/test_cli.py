@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 import autopeft
 from autopeft.cli import main
+from autopeft.cli.options import CALLED
 from autopeft.objectives import UNITS
 from autopeft.plan import Budget, Plan, Resources, field_docs
 from autopeft.reports import formats
@@ -129,6 +130,7 @@ WRITTEN = {
     "stored": "500MB",
     "flops": "900T",
     "overhead": "500%",
+    "time": "90h",
     "latency": "9000ms",
     "score": "1%",
 }
@@ -137,7 +139,8 @@ WRITTEN = {
 @pytest.mark.usefixtures("searched")
 @pytest.mark.parametrize("limit", UNITS)
 def test_every_limit_is_written_with_its_unit(place: Path, limit: str) -> None:
-    told = run("select", f"--{limit}", WRITTEN[limit], *where(place))
+    option = CALLED.get((Budget, limit), limit).replace("_", "-")
+    told = run("select", f"--{option}", WRITTEN[limit], *where(place))
     assert told.exit_code == 0, told.stderr
     assert " finished trials" in told.stdout
 
@@ -259,7 +262,21 @@ def test_every_setting_is_an_option_with_its_description() -> None:
     for kind in (Plan, Budget, Resources):
         for each in fields(kind):
             if each.name != "budget":
-                assert field_docs(kind)[each.name] in (options[each.name].help or "")  # type: ignore[attr-defined]
+                name = CALLED.get((kind, each.name), each.name)
+                assert field_docs(kind)[each.name] in (options[name].help or "")  # type: ignore[attr-defined]
+
+
+def test_the_time_of_one_trial_and_of_the_search_are_two_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    plans: list[Plan] = []
+
+    def take(plan: Plan, **_: object) -> None:
+        plans.append(plan)
+        raise autopeft.AutopeftError("seen")
+
+    monkeypatch.setattr("autopeft.search.search.search", take)
+    run("search", "--model", "m", "--data", "d", "--time", "2h", "--seconds-per-trial", "90s")
+    (plan,) = plans
+    assert (plan.time, plan.budget.time) == (7200.0, 90.0)
 
 
 def test_methods_and_spaces_are_listed() -> None:

@@ -156,12 +156,11 @@ def _settings(candidate: Candidate) -> Iterator[str]:
 def _costs(trial: Trial | None) -> Iterator[str]:
     if trial is None:
         return
-    measured = trial.outcome.measured if trial.outcome else None
     told = dict(trial.outcome.facts) if trial.outcome else {}
     if trial.search and trial.number in (usual := latencies(trial.search.trials)):
         told["latency"] = usual[trial.number]
     for name, cost in COSTS.items():
-        own = getattr(measured, name, None)
+        own = trial.measured(name)
         beside = "" if own is None else f" (measured {cost.show(own)})"
         yield f"- {cost.heading}: {cost.show(trial.predicted.value(name))}{beside}"
     for name, heading, show in (

@@ -21,6 +21,7 @@ _ESTIMATING = 4
 \b
 Examples:
   autopeft estimate --model bert-base-uncased --batch-size 32 --length 128
+  autopeft estimate --model bert-base-uncased --length 64 --time --rows 5000
   autopeft estimate --model llama/config.json --memory 24GiB --dtype bfloat16 --gradient-checkpointing
 """
 )
@@ -33,8 +34,10 @@ Examples:
 @click.option(
     "--dtype", default="float32", show_default=True, help="What the weights are held in; also nf4 or int8 (quantised)."
 )
+@click.option("--time", is_flag=True, help="Tell how long a whole training on --rows takes on this device.")
+@click.option("--rows", type=click.IntRange(1), default=1000, show_default=True, help="Rows to train on, for --time.")
 @click.option("--trust-remote-code", is_flag=True, help=field_docs(Plan)["trust_remote_code"])
-def estimate(model: str, memory: str | None, **options: Any) -> None:
+def estimate(model: str, memory: str | None, time: bool, rows: int, **options: Any) -> None:
     """Estimate what every method costs on a model, without training anything."""
     from autopeft.costs.slips import require_plausible
     from autopeft.reports.progress import Progress
@@ -45,11 +48,12 @@ def estimate(model: str, memory: str | None, **options: Any) -> None:
         progress(IMPORTING)
         from autopeft.costs.estimate import estimate as estimate_all
 
-        estimates = estimate_all(model, memory=memory, processes=processes, on_event=progress, **options)
+        asked = rows if time else None
+        estimates = estimate_all(model, memory=memory, rows=asked, processes=processes, on_event=progress, **options)
     from autopeft.reports.estimates import estimate_lines
 
-    rows, notes = estimate_lines(estimates, limited=memory is not None)
-    table(rows[0], rows[1:])
+    lines, notes = estimate_lines(estimates, limited=memory is not None, rows_to_train_on=asked)
+    table(lines[0], lines[1:])
     for note in notes:
         say(note)
 

@@ -23,6 +23,8 @@ _SIZES = {
 """Options that the dataclasses read as text, and how to write them."""
 _RENAMED: Mapping[type, Mapping[str, str]] = {Budget: {"accuracy_at_least": SCORE}}
 """What options were called; the old names go on working, and are not shown."""
+CALLED: Mapping[tuple[type, str], str] = {(Budget, "time"): "seconds_per_trial"}
+"""Options that have other names than their fields: a plan has a time, too."""
 storage_option = click.option(
     "--storage", default=Resources.storage, show_default=True, help=field_docs(Resources)["storage"]
 )
@@ -57,9 +59,10 @@ def options_of(kind: type, *leave_out: str) -> Callable[[Command], Command]:
             default = ",".join(each.default) if isinstance(each.default, tuple) else each.default
             silent = default in (None, "", MISSING) or isinstance(default, bool)
             shown = "" if silent else f"  [default: {default}]"
+            called = CALLED.get((kind, each.name), each.name)
             command = click.option(
-                f"--{each.name.replace('_', '-')}",
-                each.name,
+                f"--{called.replace('_', '-')}",
+                called,
                 **_kind(each.name, hints[each.name]),
                 help=docs[each.name] + shown,
             )(command)
@@ -92,7 +95,8 @@ def _metavar(hint: Any) -> str | None:
 
 def given_of(options: Mapping[str, Any], kind: type) -> dict[str, Any]:
     """The options that belong to a dataclass and were given."""
-    given = {each.name: options[each.name] for each in fields(kind) if options.get(each.name) is not None}
+    called = {each.name: CALLED.get((kind, each.name), each.name) for each in fields(kind)}
+    given = {name: options[its] for name, its in called.items() if options.get(its) is not None}
     for old, new in _RENAMED.get(kind, {}).items():
         if options.get(old) is not None:
             say(f"--{old.replace('_', '-')} is called --{new} now.", err=True)

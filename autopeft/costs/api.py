@@ -120,17 +120,20 @@ def predictor_of(
     task: Task,
     length: int,
     trust_remote_code: bool = False,
+    rows: int | None = None,
 ) -> Predictor:
-    """A predictor for what was given, its weights held in `dtype`. Raises AutopeftError."""
+    """A predictor for what was given, its weights held in `dtype`, with so many rows to calibrate on. Raises
+    AutopeftError.
+    """
     if dtype is not None and dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
     config = model.config if isinstance(model, PreTrainedModel) else model
     if dtype in FORMATS:
         skeleton = load_skeleton(config, COMPUTED_IN, trust_remote_code=trust_remote_code)
-        return Predictor(skeleton, cards, task.on(skeleton), length, quantised=dtype)
+        return Predictor(skeleton, cards, task.on(skeleton), length, quantised=dtype, rows=rows)
     held = model.dtype if dtype is None and isinstance(model, PreTrainedModel) else _DTYPES[dtype or "float32"]
     skeleton = load_skeleton(config, held, trust_remote_code=trust_remote_code)
-    return Predictor(skeleton, cards, task.on(skeleton), length)
+    return Predictor(skeleton, cards, task.on(skeleton), length, rows=rows)
 
 
 def _training(batch_size: int, micro_batch_size: int | None, gradient_checkpointing: bool) -> Training:

@@ -39,7 +39,9 @@ class CalibrationStep(nn.Module):
         meter = metered(self.model, batch, self._device)
         with Progress(meter, self._layers), meter:
             self._calibration.take(tensors, lambda: iter([partial(mean_loss, self.model, batch, self._device)]))
-        return Spent(meter.peak, meter.peak_by_part, meter.flops * self._calibration.batches, meter.peaks)
+        batches = self._calibration.batches
+        work = meter.work.times(batches)
+        return Spent(meter.peak, meter.peak_by_part, meter.flops * batches, meter.peaks, work)
 
 
 def costs_of_training(costs: Costs, calibrations: Sequence[Spent], evaluation: Spent | None = None) -> Costs:

@@ -18,6 +18,7 @@ from torch import nn
 
 from autopeft.backbone.load import Skeleton
 from autopeft.backbone.sites import Place, Sites, layer_numbers
+from autopeft.costs.work import STAGES, Work
 from autopeft.methods.registry import Configured
 from autopeft.trial import Costs
 
@@ -39,7 +40,7 @@ class Profile:
     """By phase, the bytes alive at its worst moment, by what they were used for."""
     totals: Mapping[str, int]
     """Costs that are sums over layers, by name: trainable, stored, flops, frozen_flops (a step's in frozen layers
-    whose states are kept), set_up_flops, inference_flops, bare_flops, weights."""
+    whose states are kept), set_up_flops, inference_flops, bare_flops, weights, and the `Work` of each stage."""
 
     @cached_property
     def costs(self) -> Costs:
@@ -55,6 +56,7 @@ class Profile:
             self.totals["inference_flops"] / self.totals["bare_flops"] - 1,
             self.totals["set_up_flops"],
             self.totals["flops"] - self.totals["frozen_flops"],
+            {name: value for stage in STAGES for name, value in Work.of(stage, self.totals).named(stage).items()},
         )
 
     def towards(self, *others: tuple[float, "Profile"]) -> "Profile | None":

@@ -12,11 +12,17 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from multiprocessing import get_context
 
+import numpy as np
+import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from autopeft.costs.api import predictor_of
 from autopeft.costs.depth import Profile
+from autopeft.costs.load import Load
 from autopeft.costs.predict import Predictor
+from autopeft.costs.rates import Rates, rates_of
+from autopeft.costs.seconds import Expected, Seconds
+from autopeft.data.splits import validation_size
 from autopeft.errors import AutopeftError
 from autopeft.events import Doing
 from autopeft.methods.registry import Configured, configured_parts
@@ -43,6 +49,8 @@ class Estimate:
     largest: Mapping[str, int] = field(default_factory=dict)
     """Under a limit of memory, the largest value that fits of `batch_size`, and of every size such as `lora.rank`, each
     with all else as asked; 0 where none does, and at most 1024 examples and the backbone's width."""
+    seconds: Expected | None = None
+    """Of a whole training on this device, where rows to train on were given."""
 
 
 def estimate(
@@ -57,6 +65,7 @@ def estimate(
     gradient_checkpointing: bool = False,
     dtype: str | None = None,
     trust_remote_code: bool = False,
+    rows: int | None = None,
     processes: int = 1,
     on_event: Callable[[Doing], None] | None = None,
 ) -> tuple[Estimate, ...]:
@@ -65,7 +74,8 @@ def estimate(
     >>> estimate("bert-base-uncased", memory="4GiB", batch_size=16, length=128)
 
     `model` may be a folder, a hub name, a `config.json`, a configuration or a model; its weights are not needed.
-    Code that comes with a model runs only with `trust_remote_code`.
+    Code that comes with a model runs only with `trust_remote_code`. With `rows` to train on, each tells the seconds of
+    a whole training on this device, which is measured for it: its calibrations, steps and evaluations by the defaults.
     `processes` share the work; a script that asks for several needs `if __name__ == "__main__":`. `on_event` hears how
     far it is. Raises AutopeftError for a model or a space that cannot be had.
     """
@@ -77,7 +87,8 @@ def estimate(
     training = Training(batch_size=batch_size, gradient_checkpointing=gradient_checkpointing)
     limit = None if memory is None else parse_memory(memory)
     learned = task_named(task).sized(labels)
-    estimator = _Estimator(model, drawn, training, learned, length, dtype, limit, trust_remote_code)
+    seconds = None if rows is None else _seconds_on(rows, length)
+    estimator = _Estimator(model, drawn, training, learned, length, dtype, limit, trust_remote_code, seconds, rows)
     if processes < 2:
         return _told(map(estimator.estimate, names), len(names), on_event)
     with ProcessPoolExecutor(processes, get_context("spawn"), _share, (estimator,)) as pool:
@@ -108,12 +119,15 @@ class _Estimator:
     dtype: str | None
     limit: int | None
     trust_remote_code: bool
+    seconds: tuple[Load, Rates] | None
+    """What there is to train on, and how fast this device is, where seconds are asked for."""
+    rows: int | None
 
     @cached_property
     def predictor(self) -> Predictor:
         """For every method of the space; each process makes its own."""
         cards = self.space.cards
-        return predictor_of(self.model, self.dtype, cards, self.task, self.length, self.trust_remote_code)
+        return predictor_of(self.model, self.dtype, cards, self.task, self.length, self.trust_remote_code, self.rows)
 
     def estimate(self, name: str) -> Estimate:
         """Raises AutopeftError for a model that cannot be had."""
@@ -125,18 +139,37 @@ class _Estimator:
             costs = predictor.predict_parts(parts, training)
         except AutopeftError as error:
             return Estimate(name, None, str(error))
+        seconds = self._seconds(name, costs)
         if limit is None:
-            return Estimate(name, costs)
+            return Estimate(name, costs, seconds=seconds)
         sizes = {prefixes[number] + size: (number, size, default) for number, size, default in _sizes(parts)}
         if predictor.weights > limit:
-            return Estimate(name, costs, largest=dict.fromkeys(("batch_size", *sizes), 0))
+            return Estimate(name, costs, largest=dict.fromkeys(("batch_size", *sizes), 0), seconds=seconds)
         by_rows = partial(_of_rows, predictor, parts, training)
         largest = {"batch_size": _largest(by_rows, _always, training.batch_size, _MOST_ROWS, limit)}
         for label, (number, size, default) in sizes.items():
             of_size = partial(_of_size, predictor, parts, training, number, size)
             is_possible = partial(_is_possible, predictor, parts, number, size)
             largest[label] = _largest(of_size, is_possible, default, max(default, predictor.width), limit)
-        return Estimate(name, costs, largest=largest)
+        return Estimate(name, costs, largest=largest, seconds=seconds)
+
+    def _seconds(self, name: str, costs: Costs) -> Expected | None:
+        if self.seconds is None:
+            return None
+        load, rates = self.seconds
+        candidate = self.space.defaults(name)
+        training = replace(
+            candidate.training,
+            batch_size=self.training.batch_size,
+            gradient_checkpointing=self.training.gradient_checkpointing,
+        )
+        return Seconds(load, lambda: rates).expected(replace(candidate, training=training), costs)
+
+
+def _seconds_on(rows: int, length: int) -> tuple[Load, Rates]:
+    """So many rows to train on, all of one length, a tenth as many to validate on; and the rates of this device."""
+    load = Load(np.full(rows, length), np.full(validation_size(rows, 1), length))
+    return load, rates_of(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 _shared: _Estimator

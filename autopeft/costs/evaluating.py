@@ -31,4 +31,4 @@ class EvaluationStep(nn.Module):
         with torch.no_grad(), Progress(meter, self._layers), meter:
             output = forward(self.model, batch, self._device)
             self.model.head.loss(output, batch)
-        return Spent(meter.peak, meter.peak_by_part, meter.flops, meter.peaks)
+        return Spent(meter.peak, meter.peak_by_part, meter.flops, meter.peaks, meter.work)

@@ -11,7 +11,7 @@ memory: on a CPU, glibc's defaults can make a step with checkpointing occupy mor
 """
 
 import weakref
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from autopeft.backbone.fakes import grouped_flops
+from autopeft.costs.work import Count, Work, storages
 
 PARTS = ("weights", "activations", "gradients", "optimizer", "temporary")
 WEIGHTS, ACTIVATIONS, GRADIENTS, OPTIMIZER, TEMPORARY = PARTS
@@ -53,6 +54,7 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._device = device.type
         self.live = 0
         """Bytes alive now."""
+        self._work = Count()
         self.flops = 0
         """Floating-point operations so far."""
         self.peaks: dict[Hashable, Mapping[str, int]] = {}
@@ -74,6 +76,15 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def peak_by_part(self) -> Mapping[str, int]:
         """`peak` split by what it was used for at that moment."""
         return max(self.peaks.values(), key=lambda parts: sum(parts.values()), default=dict.fromkeys(PARTS, 0))
+
+    @property
+    def work(self) -> Work:
+        """All that was done so far."""
+        return self._work.done
+
+    def of_rows(self, batch: Iterable[Tensor]) -> None:
+        """These tensors are of the rows of a batch: what comes of them grows with it."""
+        self._work.begins_with(batch)
 
     def enter(self, phase: Hashable) -> None:
         """A phase of the step begins, or goes on."""
@@ -110,12 +121,13 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         formula = _FLOPS.get(func._overloadpacket)
-        if formula is not None:
-            self.flops += formula(*args, **kwargs, out_val=result)
+        flops = 0 if formula is None else formula(*args, **kwargs, out_val=result)
+        self.flops += flops
+        self._work.add(func, (args, [*kwargs.values()]), result, flops)
         part = ACTIVATIONS if torch.is_grad_enabled() else TEMPORARY
         for value in result if isinstance(result, tuple | list) else (result,):
             if isinstance(value, Tensor):
-                for storage in _storages(value):
+                for storage in storages(value):
                     if id(storage) not in self._part_of:
                         self._count(value, storage, part)
         self._note_peak()
@@ -148,12 +160,3 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.live > self._most:
             self._most = self.live
             self.peaks[self._phase] = dict(self._by_part)
-
-
-def _storages(tensor: Tensor) -> Iterator[torch.UntypedStorage]:
-    """A sparse tensor has two: of the places of its entries and of their values."""
-    if tensor.layout is torch.sparse_coo:
-        yield tensor._indices().untyped_storage()
-        yield tensor._values().untyped_storage()
-    else:
-        yield tensor.untyped_storage()

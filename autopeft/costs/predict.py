@@ -9,6 +9,7 @@ texts, and what a method keeps outside its module (the copies that BitFit restor
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from math import isclose
 
 import torch
@@ -22,10 +23,11 @@ from autopeft.backbone.load import Skeleton
 from autopeft.costs.calibration import CalibrationStep
 from autopeft.costs.depth import Profile, Shallow, extended, kinds_of_layers, shallow_models
 from autopeft.costs.evaluating import EvaluationStep
-from autopeft.costs.layers import each_layer
+from autopeft.costs.layers import NOTHING_KEPT, each_layer, kept
 from autopeft.costs.meter import Meter
 from autopeft.costs.quantised import packing_of, require_trainable
 from autopeft.costs.step import Spent, Step
+from autopeft.costs.work import EVALUATION, SET_UP, STEP, Work
 from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.methods.attached import Attached, attach
 from autopeft.methods.registry import Configured, configured_parts
@@ -53,9 +55,10 @@ class Predictor:
         device: torch.device | None = None,
         quantised: str | None = None,
         longest: int | None = None,
+        rows: int | None = None,
     ) -> None:
         """`quantised` names how a skeleton in bfloat16 is held in truth: nf4 or int8. `longest` is the longest text to
-        be read, where that is more than `batch_length`.
+        be read, where that is more than `batch_length`; `rows` how many there are to calibrate on, where that is known.
         """
         self._skeleton = skeleton
         self._packing = packing_of(skeleton.model, quantised) if quantised else None
@@ -64,9 +67,10 @@ class Predictor:
         self._task = task
         self._batch_length = batch_length
         self._longest = max(batch_length, longest or 0)
+        self._rows = rows
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._known: dict[object, Profile] = {}
-        self._inferences: dict[Hashable, Sequence[int]] = {}
+        self._inferences: dict[Hashable, Sequence[Work]] = {}
         self._calibrated: dict[Hashable, Sequence[Spent]] = {}
         self._last_kinds: tuple[Hashable, tuple[Hashable, ...], Mapping[str, int], bool] | None = None
         self._small: dict[Hashable, bool] = {}
@@ -175,7 +179,7 @@ class Predictor:
         whole = extended(runs, few, more)
         if whole is None or any(not isclose(whole.totals[name], counted[name], rel_tol=_SAME) for name in counted):
             return None
-        return Profile(whole.phases, {**whole.totals, **counted} | ({} if keeps else {"frozen_flops": 0}))
+        return Profile(whole.phases, {**whole.totals, **counted} | ({} if keeps else NOTHING_KEPT))
 
     def _kinds_with(self, parts: Sequence[Configured]) -> tuple[tuple[Hashable, ...], Mapping[str, int], bool]:
         """The kinds of the whole model's layers with these methods, what is counted, and whether states of frozen ones
@@ -237,10 +241,13 @@ class Predictor:
         totals = {
             **counted,
             "flops": spent.flops,
-            "frozen_flops": training.batch_size * sum(of_layers[:frozen]) if keeps else 0,
             "set_up_flops": sum(each.flops for each in calibrations),
-            "inference_flops": self._inference(skeleton, left)[0],
-            "bare_flops": bare,
+            "inference_flops": self._inference(skeleton, left)[0].flops,
+            "bare_flops": bare.flops,
+            **(kept(sum(of_layers[:frozen], Work()), training) if keeps else NOTHING_KEPT),
+            **spent.work.named(STEP),
+            **evaluation.work.named(EVALUATION),
+            **sum((each.work for each in calibrations), Work()).named(SET_UP),
         }
         of_calibrations = {
             (what, (number, number_of_pass), layer): parts
@@ -249,8 +256,8 @@ class Predictor:
         }
         return Profile({**spent.phases, **of_calibrations}, totals)
 
-    def _inference(self, skeleton: Skeleton, parts: Sequence[Configured]) -> Sequence[int]:
-        """Floating-point operations on one text, with what of the methods does not serve training only: all, and those
+    def _inference(self, skeleton: Skeleton, parts: Sequence[Configured]) -> Sequence[Work]:
+        """Work on one text, with what of the methods does not serve training only: all, and those
         of each layer.
         """
         key = (skeleton.model, _key(parts))
@@ -281,7 +288,9 @@ class Predictor:
                 with part.calibrating() as calibration:
                     if calibration is not None:
                         step = CalibrationStep(model, calibration, self._device, _layers(skeleton))
-                        all_spent.append(self._read(step, calibration.tensors, calibration.batch_size))
+                        spent = self._read(step, calibration.tensors, calibration.batch_size)
+                        share = min(1.0, (self._rows or calibration.examples) / calibration.examples)
+                        all_spent.append(replace(spent, work=spent.work.times(share)))
             self._calibrated[key] = all_spent
         return self._calibrated[key]
 
@@ -311,13 +320,15 @@ class Predictor:
                 raise CannotAttach(f"no training step is possible: {' '.join(str(error).split())}") from error
         return spent
 
-    def _forward(self, skeleton: Skeleton, attached: Attached | None = None) -> Sequence[int]:
+    def _forward(self, skeleton: Skeleton, attached: Attached | None = None) -> Sequence[Work]:
         features = TaskModel(skeleton.model, States(), attached, self._task.inputs).eval()
         meter = Meter(self._device)
         watched = each_layer(_layers(skeleton), meter)
         with self._faked(features) as (slots, _), torch.no_grad(), meter, watched as of_layers:
-            functional_call(features, slots, (self._batch(1),), tie_weights=False)
-        return meter.flops, *of_layers
+            batch = self._batch(1)
+            meter.of_rows(batch.values())
+            functional_call(features, slots, (batch,), tie_weights=False)
+        return meter.work, *of_layers
 
     @contextmanager
     def _faked(self, module: nn.Module) -> Iterator[tuple[dict[str, Tensor], dict[Tensor, Tensor]]]:

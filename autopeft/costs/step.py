@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from autopeft.costs.meter import ACTIVATIONS, GRADIENTS, OPTIMIZER, WEIGHTS, Meter
+from autopeft.costs.work import Work
 from autopeft.space.candidate import Training
 from autopeft.training.checkpointing import checkpointing
 from autopeft.training.loss import loss_of
@@ -40,6 +41,8 @@ class Spent:
     flops: int
     phases: Mapping[Any, Mapping[str, int]]
     """The same split at the worst moment of each phase, a `Phase`."""
+    work: Work
+    """Of a whole batch; of a calibration all of it."""
 
 
 def metered(model: TaskModel, batch: Mapping[str, Tensor], device: torch.device) -> Meter:
@@ -48,6 +51,7 @@ def metered(model: TaskModel, batch: Mapping[str, Tensor], device: torch.device)
     meter.enter(BEFORE)
     meter.register([*model.parameters(), *model.buffers()], WEIGHTS)
     meter.register(batch.values(), ACTIVATIONS)
+    meter.of_rows(batch.values())
     return meter
 
 
@@ -90,11 +94,13 @@ class Step(nn.Module):
             progress.turns_back()
             (loss * share).backward()  # type: ignore[no-untyped-call]
             meter.enter(AFTER)
+            of_rows = meter.work
             torch.nn.utils.clip_grad_norm_(trained, training.clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         flops = round(meter.flops / share)
-        return Spent(meter.peak, meter.peak_by_part, flops, meter.peaks)
+        work = of_rows.times(1 / share) + (meter.work - of_rows)
+        return Spent(meter.peak, meter.peak_by_part, flops, meter.peaks, work)
 
 
 class Progress:

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from autopeft.objectives import COSTS, SCORE, Objective, show
+from autopeft.objectives import COSTS, SCORE, TIME, Objective, show
 from autopeft.reports.wording import beside
 from autopeft.sizes import show_bytes, show_milliseconds, show_seconds
 from autopeft.trial import Trial
 
-_COMPARED = ("trainable", "memory", "flops")
+_COMPARED = ("trainable", "memory", "flops", TIME)
+TOOK = "took"
+"""The heading of what `seconds_with` tells."""
 HEADINGS = (
     *(text for name in _COMPARED for text in (COSTS[name].heading, "measured")),
     *("stored size", "on disk with head", "training rows per second", "latency of one row", "of the bare backbone"),
@@ -16,15 +18,9 @@ HEADINGS = (
 
 def cells(trial: Trial, latency: Mapping[int, float]) -> tuple[str, ...]:
     """What stands below `HEADINGS`; a dash where nothing was measured. `latency` is what limits are held against."""
-    measured = trial.outcome.measured if trial.outcome else None
     facts = trial.outcome.facts if trial.outcome else {}
     compared = [
-        text
-        for name in _COMPARED
-        for text in (
-            show(name, trial.predicted.value(name)),
-            show(name, measured.value(name)) if measured else "-",
-        )
+        text for name in _COMPARED for text in (show(name, trial.value(name)), show(name, trial.measured(name)))
     ]
     rest = {
         "bytes_on_disk": show_bytes,
@@ -39,13 +35,12 @@ def cells(trial: Trial, latency: Mapping[int, float]) -> tuple[str, ...]:
 
 def lines(trial: Trial, metric: Objective, latency: Mapping[int, float]) -> Sequence[tuple[str, str]]:
     """Every objective of one trial as name and value, with what was measured beside it, and what was only measured."""
-    measured = trial.outcome.measured if trial.outcome else None
     facts = trial.outcome.facts if trial.outcome else {}
     facts = {**facts, **_latency(trial, latency)}
     said = [(metric.heading, metric.show_with(trial.value(SCORE), trial.error))]
     said += beside(trial)
     for name, cost in COSTS.items():
-        text, own = cost.show(trial.value(name)), getattr(measured, name, None)
+        text, own = cost.show(trial.value(name)), trial.measured(name)
         said.append((cost.heading, text if own is None else f"{text} (measured {cost.show(own)})"))
     if trial.predicted.set_up_flops and "set_up_seconds" in facts:
         said.append(("set-up", f"{show_seconds(facts['set_up_seconds'])} on training data before the first step"))
@@ -61,6 +56,15 @@ def lines(trial: Trial, metric: Objective, latency: Mapping[int, float]) -> Sequ
     if "bytes_on_disk" in facts:
         said.append(("on disk", f"{show_bytes(facts['bytes_on_disk'])} with the head"))
     return said
+
+
+def seconds_with(trial: Trial) -> str:
+    """What a training took, and what was predicted, where that is known."""
+    if trial.outcome is None:
+        return "-"
+    predicted = trial.predicted.time
+    told = "" if predicted is None or trial.seconds is None else f" ({show(TIME, predicted)})"
+    return show_seconds(trial.outcome.seconds) + told
 
 
 def _latency(trial: Trial, latency: Mapping[int, float]) -> Mapping[str, float]:

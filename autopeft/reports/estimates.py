@@ -4,27 +4,45 @@ from collections.abc import Sequence
 
 from autopeft.costs.estimate import Estimate
 from autopeft.objectives import COSTS, show
+from autopeft.sizes import show_seconds
 from autopeft.trial import Costs
 
 _COSTS = ("trainable", "stored", "memory", "flops")
 
 
-def estimate_lines(estimates: Sequence[Estimate], limited: bool) -> tuple[Sequence[tuple[str, ...]], Sequence[str]]:
-    """Rows of the table, headings first, and notes to stand below it; `limited` where there was a limit of memory."""
+def estimate_lines(
+    estimates: Sequence[Estimate], limited: bool, rows_to_train_on: int | None = None
+) -> tuple[Sequence[tuple[str, ...]], Sequence[str]]:
+    """Rows of the table, headings first, and notes to stand below it; `limited` where there was a limit of memory, and
+    `rows_to_train_on` where seconds were asked for.
+    """
     headings = ("method", *(COSTS[name].heading for name in _COSTS), "overhead")
+    headings += ("time",) if rows_to_train_on is not None else ()
     rows = [headings + (("batch that fits", "size that fits") if limited else ())]
     for each in estimates:
         if each.costs is not None:
-            rows.append((each.name, *_shown(each.costs), *(_fitting(each) if limited else ())))
+            seconds = (_seconds(each),) if rows_to_train_on is not None else ()
+            rows.append((each.name, *_shown(each.costs), *seconds, *(_fitting(each) if limited else ())))
     notes = ["", "overhead: more computation at inference than the bare backbone, after what merges was merged."]
     if limited:
         notes.append("What fits: the most with all else as asked, up to 1024 examples and the backbone's width.")
+    if rows_to_train_on is not None:
+        notes.append(
+            f"time: of a whole training on {rows_to_train_on:,} rows on this device as it is, else by the defaults, "
+            "with its standard error; a search learns from every trial how long the next ones take."
+        )
     refused = [f"{each.name}: {each.refused}" for each in estimates if each.costs is None]
     return rows, [*notes, *(["", "Not on this model:", *refused] if refused else [])]
 
 
 def _shown(costs: Costs) -> tuple[str, ...]:
     return *(show(name, getattr(costs, name)) for name in _COSTS), f"{costs.overhead or 0:.1%}"
+
+
+def _seconds(estimate: Estimate) -> str:
+    if estimate.seconds is None:
+        return "-"
+    return f"{show_seconds(estimate.seconds.seconds)} ± {estimate.seconds.error / estimate.seconds.seconds:.0%}"
 
 
 def _fitting(estimate: Estimate) -> tuple[str, str]:

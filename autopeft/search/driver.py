@@ -40,9 +40,10 @@ class Driver:
         repository: Repository,
         tell: Callable[[Event], None],
         take_away_beaten: Callable[[Iterable[Trial]], None] = lambda _: None,
+        learn: Callable[[Trial], None] = lambda _: None,
     ) -> None:
         """The finder awaits the trials of `record` that are unfinished. `take_away_beaten` hears of all trials when one
-        has finished, and removes weights that are not kept.
+        has finished, and removes weights that are not kept; `learn` hears how long each took that has ended.
         """
         self._name = record.name
         self._plan: Plan = record.plan
@@ -56,6 +57,7 @@ class Driver:
         self._turned_away = Counter(record.turned_away)
         self._trials = {trial.number: trial for trial in record.trials if trial.outcome is not None}
         self._take_away_beaten = take_away_beaten
+        self._learn = learn
         self._unfinished = deque(trial for trial in record.trials if trial.outcome is None)
         self._next_number = 1 + max((trial.number for trial in record.trials), default=0)
         self._given = len(record.trials) - len(self._unfinished)
@@ -110,6 +112,7 @@ class Driver:
         self._repository.update(self._name, facts=self._facts)
         if trial.status is Status.FINISHED:
             self._take_away_beaten(self._trials.values())
+        self._learn(trial)
         self._finder.tell(trial)
         self._tell(TrialEnded(trial))
 

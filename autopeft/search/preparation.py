@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autopeft.artifacts import Description
+from autopeft.costs.seconds import Seconds
 from autopeft.data.store import MASK
 from autopeft.objectives import Objective, score_of
 from autopeft.plan import Plan
@@ -40,12 +41,20 @@ class Prepared:
     """What scores are."""
     as_known: bool
     """Whether the space is the one that the search had in earlier sittings."""
+    seconds: Seconds
+    """Predicts how long trainings take, and learns it from trials."""
 
 
 def prepare(
-    plan: Plan, folder: Path, weights: str, say: Callable[[str], None], known: SearchRecord | None = None
+    plan: Plan,
+    folder: Path,
+    weights: str,
+    say: Callable[[str], None],
+    known: SearchRecord | None = None,
+    threads: int | None = None,
 ) -> Prepared:
     """Prepares a search whose files lie in `folder`, its weights in the folder `weights` therein; tells each long step.
+    `threads` are those that a worker computes with on a CPU, where they are known.
 
     Raises AutopeftError; also where the data or the backbone are not those of the search that is `known` already.
     """
@@ -55,7 +64,7 @@ def prepare(
     metric = metric_of(data.task, plan.metric)
     if known:
         require_same_direction(known, metric.higher_is_better)
-    fitted = prepare_space(space, plan, dataset, say, known)
+    fitted = prepare_space(space, plan, dataset, say, known, threads)
     baselines = prepare_baselines(dataset, fitted.space, metric, weights, say)
     own = metric if isinstance(metric, OwnMetric) else None
     description = Description(
@@ -85,7 +94,7 @@ def prepare(
     drawn = ("methods", "hybrids", "pairs", "training", "versions")
     as_known = known is not None and all(known.facts.get(name) == facts[name] for name in drawn)
     score = score_of(metric.name, metric.heading, metric.higher_is_better, metric.ideal)
-    return Prepared(fitted.space, fitted.limits, fitted.predict, baselines, job, facts, score, as_known)
+    return Prepared(fitted.space, fitted.limits, fitted.predict, baselines, job, facts, score, as_known, fitted.seconds)
 
 
 def _facts(dataset: PreparedDataset, space: Space) -> Mapping[str, Any]:

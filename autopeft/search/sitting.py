@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from autopeft import machine
 from autopeft.events import BaselinesKnown, Begun, Doing, Ended, Event, saying
 from autopeft.fronts import require_reachable
 from autopeft.plan import Resources
@@ -51,7 +52,7 @@ def run(
     plan, say = record.plan, saying(tell)
     folder, *_ = run_folders(record, None)
     require_own(record, folder / weights_folder(record))
-    prepared = prepare(plan, folder, weights_folder(record), say, None if new else record)
+    prepared = prepare(plan, folder, weights_folder(record), say, None if new else record, _threads(resources))
     if new:
         if plan.budget.score is not None:
             require_reachable(plan.budget.score, prepared.metric)
@@ -76,6 +77,7 @@ def run(
     mark(record, prepared.job.artifacts)
     take_away_beaten(record, record.trials, prepared.job.artifacts)
     for trial in record.trials:
+        prepared.seconds.learn(trial)
         if trial.outcome is None:
             proposer.take_up(trial)
     tell(Begun(record))
@@ -93,7 +95,7 @@ def run(
     tell(Doing(f"predicting what known good candidates cost{_starting(resources)}"))
     finder = Finder(proposer, prepared.predict, prepared.limits, ahead=resources.workers != 0)
     taking_away = partial(take_away_beaten, record, folder=prepared.job.artifacts)
-    driver = Driver(record, finder, repository, tell, taking_away)
+    driver = Driver(record, finder, repository, tell, taking_away, prepared.seconds.learn)
     try:
         with closing(finder):
             finder.begin(known_good, least=len(past), tried=[trial.params for trial in record.trials])
@@ -110,6 +112,11 @@ def run(
         raise
     tell(Ended(repository.load(record.name)))
     return record.name
+
+
+def _threads(resources: Resources) -> int | None:
+    """Of one worker, on a CPU of this machine; None where it trains in this process, with all that this one has."""
+    return None if resources.workers == 0 else max(1, machine.cores() // (resources.workers or machine.cores()))
 
 
 def _starting(resources: Resources) -> str:

@@ -38,6 +38,16 @@ def test_every_method_and_hybrid_is_predicted_at_its_defaults() -> None:
         assert not found[name].largest
 
 
+def test_with_rows_to_train_on_the_seconds_of_a_training_are_told_with_their_error() -> None:
+    few, many = (by_name(estimate(CONFIGS["bert"](), **ASKED, rows=rows)) for rows in (40, 4000))
+    for name in NAMES:
+        one, other = few[name].seconds, many[name].seconds
+        assert one is not None
+        assert other is not None
+        assert other.seconds > 10 * one.seconds
+        assert 0 < one.error < one.seconds
+
+
 def test_what_does_not_go_on_the_model_is_there_with_the_reason() -> None:
     found = by_name(estimate(CONFIGS["llama"](), **ASKED))
     assert found["bitfit"].costs is None

@@ -68,6 +68,8 @@ def test_a_search_begins_with_known_good_candidates_and_measures_what_it_predict
         assert trial.outcome.measured is not None
         assert trial.outcome.measured.trainable == trial.predicted.trainable
         assert trial.outcome.measured.memory == pytest.approx(trial.predicted.memory, rel=0.03)
+        assert trial.predicted.time is not None
+        assert 0.1 < trial.predicted.time / trial.outcome.seconds < 10
     assert all(search.has_weights(trial.number) for trial in search.front)
 
 

@@ -68,7 +68,6 @@ def render(record: SearchRecord) -> str:
 
 def _row(trial: Trial) -> dict[str, Any]:
     outcome = trial.outcome
-    measured = outcome.measured if outcome else None
     return {
         "trial": trial.number,
         "status": trial.status.value,
@@ -77,7 +76,7 @@ def _row(trial: Trial) -> dict[str, Any]:
         "error": _cell(trial.error),
         **{f"{_OTHER}{name}": value for name, value in trial.others.items()},
         **{name: getattr(trial.predicted, name) for name in COSTS},
-        **({f"measured_{name}": getattr(measured, name) for name in COSTS} if measured else {}),
+        **{f"measured_{name}": trial.measured(name) for name in COSTS},
         **({name: outcome.facts[name] for name in _MEASURED if name in outcome.facts} if outcome else {}),
         "seconds": round(outcome.seconds, 3) if outcome else "",
         "seed": trial.seed,

@@ -34,7 +34,6 @@ from autopeft.reports.format.json import plain
 from autopeft.reports.harmless import harmless
 from autopeft.reports.plots import plots
 from autopeft.reports.wording import beside, describe_fully, plural, why
-from autopeft.sizes import show_seconds
 from autopeft.trial import SearchRecord, Trial
 
 
@@ -64,6 +63,7 @@ def render(record: SearchRecord) -> str:
         labels=[str(label) for label in record.facts.get("labels", ())],
         front=[_front_row(found, trial, named[trial.number]) for trial in found.front],
         headings=found.headings,
+        took=costs.TOOK,
         baselines=[
             (name, found.cells_of_baseline(each)) for name, each in baseline_rows(record.baselines, record.metric)
         ],
@@ -93,7 +93,7 @@ def render(record: SearchRecord) -> str:
             "method",
             *found.headings,
             "measured memory",
-            "time",
+            costs.TOOK,
         ],
         plan=plan_lines(record),
         facts=fact_lines(record),
@@ -123,7 +123,7 @@ def _front_row(found: Findings, trial: Trial, named: str) -> Mapping[str, Any]:
         "short": named,
         "full": _in_full(trial),
         "values": found.cells(trial),
-        "seconds": show_seconds(trial.outcome.seconds) if trial.outcome else "-",
+        "seconds": costs.seconds_with(trial),
     }
 
 
@@ -154,7 +154,7 @@ def _trial_row(found: Findings, trial: Trial, named: str) -> Mapping[str, Any]:
     cells = [Cell(found.metric.show(trial.score), worst if trial.score is None else trial.score)]
     cells += [Cell(cost.show(trial.value(cost.name)), trial.value(cost.name)) for cost in found.costs]
     cells.append(Cell(show("memory", measured), -1 if measured is None else measured))
-    cells.append(Cell(show_seconds(outcome.seconds), outcome.seconds) if outcome else Cell("-", -1))
+    cells.append(Cell(costs.seconds_with(trial), outcome.seconds) if outcome else Cell("-", -1))
     return {
         "number": trial.number,
         "status": trial.status.value,

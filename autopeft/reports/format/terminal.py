@@ -12,6 +12,7 @@ from rich.text import Text
 from autopeft.confirmed import Confirmed
 from autopeft.reports import confirmations
 from autopeft.reports.apart import apart
+from autopeft.reports.costs import TOOK, seconds_with
 from autopeft.reports.findings import (
     Findings,
     baseline_rows,
@@ -26,7 +27,6 @@ from autopeft.reports.findings import (
 )
 from autopeft.reports.harmless import harmless
 from autopeft.reports.wording import describe_fully
-from autopeft.sizes import show_seconds
 from autopeft.trial import SearchRecord, Trial
 
 PLAIN_WIDTH = 120
@@ -98,12 +98,16 @@ def text(record: SearchRecord, width: int, coloured: bool) -> str:
 
 def _table(record: SearchRecord, found: Findings, width: int) -> Table:
     title = f"Front over {', '.join(each.heading for each in record.objectives)}"
-    table = _empty(title, (*found.short_headings, "time"), width)
+    table = _empty(title, (*found.short_headings, TOOK), width)
     named = apart(found.front)
     for trial in found.front:
         is_knee = found.knee is not None and trial.number == found.knee.number
-        seconds = show_seconds(trial.outcome.seconds) if trial.outcome else "-"
-        cells = [f"{trial.number}{' *' if is_knee else '  '}", named[trial.number], *found.cells(trial), seconds]
+        cells = [
+            f"{trial.number}{' *' if is_knee else '  '}",
+            named[trial.number],
+            *found.cells(trial),
+            seconds_with(trial),
+        ]
         table.add_row(*(Text(cell) for cell in cells), style="bold" if is_knee else None)
     if record.baselines:
         table.add_section()

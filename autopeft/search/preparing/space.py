@@ -6,11 +6,17 @@ attaches methods is another one now.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 
+import torch
+
 from autopeft.backbone.load import load_skeleton
+from autopeft.costs.load import Load
 from autopeft.costs.predict import Predictor
+from autopeft.costs.rates import rates_of
+from autopeft.costs.seconds import Seconds
+from autopeft.data.store import open_split
 from autopeft.methods.saved import trust
 from autopeft.plan import Plan
 from autopeft.search.feasible import require_something_fits
@@ -36,11 +42,14 @@ class PreparedSpace:
     """Makes it when it is asked first: confirmations never do."""
     rows: int
     """Of the training data: no batch holds more."""
+    seconds: Seconds
+    """Predicts how long trainings take, and learns it from trials."""
 
     def predict(self, candidate: Candidate) -> Costs:
-        """What a candidate costs. Raises CannotAttach with the reason."""
+        """What a candidate costs, its time as far as that is known by now. Raises CannotAttach with the reason."""
         batch = min(candidate.training.batch_size, self.rows)
-        return self.predictor().predict(replace(candidate, training=replace(candidate.training, batch_size=batch)))
+        within = replace(candidate, training=replace(candidate.training, batch_size=batch))
+        return self.seconds.timed(within, self.predictor().predict(within))
 
 
 def drawn_by(plan: Plan, known: SearchRecord | None) -> Space:
@@ -54,18 +63,27 @@ def drawn_by(plan: Plan, known: SearchRecord | None) -> Space:
 
 
 def prepare_space(
-    space: Space, plan: Plan, dataset: PreparedDataset, say: Callable[[str], None], known: SearchRecord | None
+    space: Space,
+    plan: Plan,
+    dataset: PreparedDataset,
+    say: Callable[[str], None],
+    known: SearchRecord | None,
+    threads: int | None,
 ) -> PreparedSpace:
-    """Raises AutopeftError where nothing fits the budget."""
+    """`threads` are those of one worker. Raises AutopeftError where nothing fits the budget."""
     limits = plan.budget.resolved(dataset.backbone.parameters).limits()
     space = space.having(dataset.data.task.settings)
 
     @cache
     def predictor() -> Predictor:
         skeleton = load_skeleton(dataset.model, trust_remote_code=plan.trust_remote_code)
-        return Predictor(skeleton, space.cards, dataset.data.task, dataset.length, longest=dataset.longest)
+        task = dataset.data.task
+        return Predictor(skeleton, space.cards, task, dataset.length, longest=dataset.longest, rows=len(train))
 
-    prepared = PreparedSpace(space, limits, predictor, rows=len(dataset.data.splits["train"]))
+    train, validation = (open_split(dataset.encoded, name) for name in ("train", "validation"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    seconds = Seconds(Load.of(train, validation), partial(rates_of, device, threads))
+    prepared = PreparedSpace(space, limits, predictor, len(dataset.data.splits["train"]), seconds)
     if known and _attaches_as_then(known):
         return prepared
     say("fitting the space to backbone and budget")
