@@ -383,7 +383,7 @@ def test_a_search_of_which_every_trial_fails_says_why_and_ends_with_1(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("the sky fell\x1b[2J")
 
-    monkeypatch.setattr("autopeft.search.worker.save_artifact", fail)
+    monkeypatch.setattr("autopeft.search.pausing.save_artifact", fail)
     paths = ("--model", place / "model", "--data", place / "reviews.csv", "--folder", tmp_path / "runs")
     options = ("--methods", "bitfit", "--trials", 2, "--max-length", 16, "--space", "quick", "--workers", 0)
     result = run("search", *paths, *options, *where(tmp_path))

@@ -293,7 +293,7 @@ def test_the_selected_trial_keeps_all_limits_and_no_trial_that_does_is_better(tr
     prefer = preferred.key
     kept = [each for each in trials if counts(each, (ACCURACY, preferred)) and keeps(each, budget)]
     if not kept:
-        with pytest.raises(AutopeftError, match=r"no finished trial keeps|no trial to select"):
+        with pytest.raises(AutopeftError, match=r"no trial keeps|no trial to select"):
             select(trials, budget, prefer=prefer)
         return
     chosen = select(trials, budget, prefer=prefer)
@@ -331,21 +331,21 @@ def refused(trials: list[Trial], budget: Budget) -> str:
 def test_a_limit_that_excludes_every_trial_is_named_with_what_the_nearest_needs():
     trials = [trial(6, memory=800 * MIB), trial(7, memory=512 * MIB)]
     assert refused(trials, Budget(memory="256MiB", trainable="1M")) == (
-        "no finished trial keeps memory at most 256 MiB. The nearest, trial 7 (lora), needs memory 512 MiB."
+        "no trial keeps memory at most 256 MiB. The nearest, trial 7 (lora), needs memory 512 MiB."
     )
 
 
 def test_limits_that_exclude_every_trial_only_together_are_named_together():
     trials = [trial(1, 0.9, trainable=300_000), trial(2, 0.8, trainable=9000), trial(3, 0.95, trainable=900_000)]
     assert refused(trials, Budget(memory="1GiB", trainable="200k", score=0.85)) == (
-        "no finished trial keeps trainable at most 200k and accuracy at least 0.85 together. "
+        "no trial keeps trainable at most 200k and accuracy at least 0.85 together. "
         "The nearest, trial 2 (lora), reaches accuracy 0.8."
     )
 
 
 def test_all_that_the_nearest_trial_breaks_is_told():
     assert refused([trial(1, 0.5, memory=2000, trainable=10)], Budget(memory=1000, trainable=9, score=0.6)) == (
-        "no finished trial keeps memory at most 1000 B. "
+        "no trial keeps memory at most 1000 B. "
         "The nearest, trial 1 (lora), needs memory 1.96 KiB, needs trainable 10 and reaches accuracy 0.5."
     )
 

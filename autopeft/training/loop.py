@@ -61,6 +61,10 @@ class Course:
     """Asked before each step, whether there is to be one."""
 
 
+UNBROKEN = Course()
+"""From the first step to the last."""
+
+
 class TrainingFailed(Exception):
     """Training cannot go on; the text says at which step and why."""
 
@@ -78,7 +82,7 @@ def train(
     rungs: Sequence[float] = RUNGS,
     pace: Pace | None = None,
     answered: Counted | None = None,
-    course: Course = Course(),
+    course: Course = UNBROKEN,
 ) -> Iterator[Rung]:
     """Trains to the candidate's end; yields a Rung at each fraction of the steps, and keeps `pace` until then.
     `metrics` are kept beside the one that is judged; `answered` gives what that one needs, where it is something else

@@ -10,7 +10,7 @@ import pickle
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,6 +42,8 @@ class State:
     examples: int
     seconds: float
     """Steps, training rows and seconds so far, evaluations left out."""
+    told: Mapping[str, float] = field(default_factory=dict)
+    """What whoever keeps it wants to know again."""
 
     @classmethod
     def of(

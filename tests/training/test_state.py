@@ -12,15 +12,14 @@ from autopeft.errors import CannotAttach
 from autopeft.methods.attached import attach
 from autopeft.methods.passes import evaluating
 from autopeft.methods.registry import configured_parts
-from autopeft.space.cards import load_cards
 from autopeft.search.proposer import default_params
 from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Recalled
 from autopeft.space.space import load_space
 from autopeft.tasks.metrics import ACCURACY
-from autopeft.training.loop import Course, set_up, train
+from autopeft.training.loop import UNBROKEN, Course, set_up, train
 from autopeft.training.model import TaskModel
-from autopeft.training.state import OF_DISK, State, read_state, take_up, write_state
+from autopeft.training.state import read_state, take_up, write_state
 from autopeft.trial import Rung
 from tests.tiny import tiny
 from tests.training.data import TASK, split
@@ -53,11 +52,11 @@ def classifier(chosen: Candidate) -> Iterator[TaskModel]:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.1
-    with attach(model, configured_parts(chosen.parts, load_cards())) as attached:
+    with attach(model, configured_parts(chosen.parts, SPACE.cards)) as attached:
         yield TaskModel(attached.model, TASK.new_head(48, chosen.training), attached)
 
 
-def trained(model: TaskModel, chosen: Candidate, course: Course = Course()) -> Iterator[Rung]:
+def trained(model: TaskModel, chosen: Candidate, course: Course = UNBROKEN) -> Iterator[Rung]:
     return train(model, TRAIN, VALIDATION, chosen, ACCURACY, seed=1, device=CPU, course=course)
 
 
