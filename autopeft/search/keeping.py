@@ -1,8 +1,8 @@
 """Which files a search keeps: trained weights of trials that may be recommended, and of those that were confirmed; and
 what trials go on from that have not ended.
 
-The others are taken away while the search goes on. Which they are follows from the record alone, and who is beaten stays
-beaten: so nothing has to be remembered of it, and what a killed driver did not take away the next one does.
+The others are taken away while the search goes on. Which they are follows from the record alone, and who is beaten
+stays beaten: so nothing has to be remembered of it, and what a killed driver did not take away the next one does.
 """
 
 import shutil

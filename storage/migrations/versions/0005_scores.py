@@ -77,9 +77,8 @@ def downgrade() -> None:
         for row in _all(table, *_TRIAL, column):
             if row[column]:
                 key = {name: row[name] for name in _TRIAL}
-                op.execute(
-                    _table("costs", *key, "kind", *row[column]).insert().values(**key, kind=column, **row[column])
-                )
+                held = {name: row[column].get(name) for name in (*_WHOLE, "memory_by_part", "overhead")}
+                op.execute(_table("costs", *key, "kind", *held).insert().values(**key, kind=column, **held))
     with op.batch_alter_table("searches") as searches:
         searches.alter_column("baselines", existing_type=sa.JSON(), nullable=True)
     for search in _all("searches", "id", "plan", "baselines"):
