@@ -97,7 +97,7 @@ def test_the_selected_trial_can_be_exported_and_loaded(place: Path) -> None:
     told = run("select", "--prefer", "trainable", *where(place)).stdout
     opened = autopeft.open("reviews", storage=where(place)[1])
     number = opened.select(prefer="trainable").number
-    assert told.startswith(f"Trial {number} of reviews: the lowest trainable of all finished trials.")
+    assert told.startswith(f"Trial {number} of reviews: the lowest trainable of all trials.")
     assert f"autopeft export reviews {number} --to" in told
     assert no_gain(opened.record, opened.trial(number)) in told
 
@@ -148,7 +148,7 @@ def test_the_score_is_limited_and_preferred_by_either_name(place: Path) -> None:
     before = run("select", "--accuracy-at-least", "0.5", "--prefer", "accuracy", *where(place))
     assert now.exit_code == before.exit_code == 0, before.stderr
     assert before.stderr == "--accuracy-at-least is called --score now.\n"
-    assert "the highest accuracy of the finished trials that keep score 0.5." in before.stdout
+    assert "the highest accuracy of the trials that keep score 0.5." in before.stdout
     assert now.stdout.splitlines()[1:] == before.stdout.splitlines()[1:]
     assert "--accuracy-at-least" not in run("select", "--help").stdout
 

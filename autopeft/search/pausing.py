@@ -62,4 +62,5 @@ class AtRungs:
 
 
 def _bytes(model: TaskModel) -> int:
-    return model.methods.stored + sum(tensor.nbytes for tensor in model.head.state_dict().values())
+    of_head = sum(int(tensor.nbytes) for tensor in model.head.state_dict().values())
+    return model.methods.stored + of_head

@@ -175,7 +175,7 @@ def test_what_cannot_be_trained_once_more_is_answered(searched: tuple[Place, aut
     place, search, _ = searched
     there = search.front[0].number
     for given, answer in (
-        ({"once_more": 99}, "trial 99 of search 'kept' is not there; only a finished one"),
+        ({"once_more": 99}, "trial 99 of search 'kept' is not there; only one that ended with a model"),
         ({"once_more": there}, f"the weights of trial {there} of search 'kept' are there"),
         ({"once_more": 1, "trials": 40}, "give it without --trials and --time"),
     ):

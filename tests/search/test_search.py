@@ -116,7 +116,7 @@ def test_a_selection_keeps_the_plans_limits_on_the_score_and_others_where_they_a
     with pytest.raises(AutopeftError, match=r"keeps memory at most 1000 B and accuracy at least 0\.8 together"):
         search.select(memory=1000)
     told = run("select", "bare", "--prefer", "memory", "--storage", storage).stdout
-    assert told.startswith("Trial 1 of bare: the lowest peak memory of the finished trials that keep score 0.800.")
+    assert told.startswith("Trial 1 of bare: the lowest peak memory of the trials that keep score 0.800.")
 
 
 def test_a_selection_says_in_which_direction_a_loss_is_limited(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_selection_says_in_which_direction_a_loss_is_limited(tmp_path: Path) -
         repository.create(records.of_a_loss())
     name = records.of_a_loss().name
     told = run("select", name, "--score", "500", "--storage", storage).stdout
-    assert "of the finished trials that keep score at most 500." in " ".join(told.split())
+    assert "of the trials that keep score at most 500." in " ".join(told.split())
 
 
 def test_an_optuna_study_holds_the_trials(searched: tuple[autopeft.Search, list[Event]]) -> None:

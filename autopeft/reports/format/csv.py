@@ -53,6 +53,7 @@ def render(record: SearchRecord) -> str:
         "metric",
         "score",
         "error",
+        "trained",
         *COSTS,
         *(f"measured_{name}" for name in COSTS),
     ]
@@ -75,6 +76,7 @@ def _row(trial: Trial) -> dict[str, Any]:
         "method": trial.candidate.name,
         "score": _cell(trial.score),
         "error": _cell(trial.error),
+        "trained": round(trial.share, 4) if trial.is_model else "",
         **{f"{_OTHER}{name}": value for name, value in trial.others.items()},
         **{name: getattr(trial.predicted, name) for name in COSTS},
         **({f"measured_{name}": getattr(measured, name) for name in COSTS} if measured else {}),
