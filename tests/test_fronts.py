@@ -55,6 +55,35 @@ def trial(
     )
 
 
+def stopped(number: int, accuracy: float, status: Status = Status.STOPPED, kept: bool = True, **costs: int) -> Trial:
+    """A trial that reached the first of nine rungs, whose weights were kept there or not."""
+    rung = Rung(1, 9, accuracy, 0.02, 0.5, 1.0, artifact=f"mine/{number:04d}" if kept else "")
+    ended = Outcome(status) if status is not Status.TRAINING else None
+    return replace(trial(number, status=status, **costs), curve=(rung,), outcome=ended)
+
+
+def test_what_was_stopped_is_on_the_front_where_its_weights_were_kept_and_nothing_beats_it() -> None:
+    finished = trial(1, 0.8, memory=400)
+    cheaper, worse, no_weights = stopped(2, 0.7, memory=100), stopped(3, 0.7, memory=500), stopped(4, 0.9, kept=False)
+    members = front([finished, cheaper, worse, no_weights], named("accuracy", "memory"))
+    assert numbers(members) == [1, 2]
+    assert (members[1].score, members[1].share) == (0.7, 1 / 9)
+    assert select([finished, cheaper, no_weights], Budget(memory=200)) is cheaper
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.LOST])
+def test_what_came_to_nothing_is_no_model_whatever_it_had_reached(status: Status) -> None:
+    assert front([stopped(1, 0.9, status)], ALL) == ()
+    assert not stopped(1, 0.9, status).artifact
+
+
+def test_what_trains_still_is_on_the_front_but_neither_beats_nor_is_beaten() -> None:
+    under_way = stopped(1, 0.9, Status.TRAINING)
+    assert numbers(front([under_way, trial(2, 0.8)], ALL)) == [1]
+    assert beaten([under_way, trial(2, 0.8), stopped(3, 0.7, Status.TRAINING)], ALL) == {}
+    assert beaten([stopped(1, 0.9), trial(2, 0.8)], ALL) == {2: 1}
+
+
 def numbers(trials: tuple[Trial, ...]) -> list[int]:
     return [each.number for each in trials]
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 import autopeft
 from autopeft.errors import AutopeftError
 from autopeft.events import Event, TrialEnded
-from autopeft.search.keeping import keeping, take_away, why_deleted
+from autopeft.search.keeping import keeping, take_away, take_away_states, why_deleted
 from autopeft.search.marks import MARK, mark
 from autopeft.storage.repository import Repository
 from autopeft.trial import SearchRecord, Status
@@ -61,11 +61,24 @@ def test_weights_of_beaten_trials_are_taken_away(folder: Path) -> None:
         record(trials=(BEATEN, replace(BETTER, status=Status.STOPPED), CHEAPER)),
         record(created=BEATEN.finished),
     ],
-    ids=["all are kept", "confirmed", "wanted", "only a finished trial beats", "the mark is another search's"],
+    ids=["all are kept", "confirmed", "wanted", "a trial without a model beats none", "the mark is another search's"],
 )
 def test_what_is_kept_all_the_same(known: SearchRecord, folder: Path) -> None:
     take_away(known, known.trials, folder)
     assert left(folder) == {"0001", "0002", "0003"}
+
+
+def test_what_trials_go_on_from_is_taken_away_when_they_end_and_weights_of_rungs_when_they_came_to_nothing(
+    folder: Path,
+) -> None:
+    for number in (1, 2, 3):
+        (folder / f"{number:04d}.state").touch()
+    failed, under_way = replace(CHEAPER, status=Status.FAILED), replace(BETTER, status=Status.TRAINING, outcome=None)
+    take_away(record(plan=replace(bare().plan, keep="all")), [BEATEN, under_way, failed], folder)
+    assert left(folder) == {"0001", "0002"}
+    assert [each.name for each in folder.glob("*.state")] == ["0002.state"]
+    take_away_states(folder)
+    assert not [*folder.glob("*.state")]
 
 
 def test_nothing_is_taken_away_from_a_folder_without_the_mark(folder: Path) -> None:
