@@ -96,8 +96,9 @@ class Confirmed:
     rows: int
     seeds: int
     """The most seeds that a member was trained with."""
-    excess: float
-    """By how much better the search's scores are than the confirmed ones on the same validation rows, on average."""
+    excess: float | None
+    """By how much better the search's scores are than the confirmed ones on the same validation rows, on average over
+    members that the search trained whole; None where there is none."""
     of_earlier_steps: int = 0
     """How many of the trainings judged an earlier step than the last one, which flatters them."""
 
@@ -138,6 +139,7 @@ def confirmed(record: SearchRecord) -> Confirmed | None:
         for trial, lost, seen, unseen, probability in zip(trials, failed, validation, test, on_front, strict=True)
     ]
     scores = [sign * _spread(mine).mean for mine in answers]
+    gains = [(each.trial.score or 0.0) - each.validation.mean for each in summed_up if each.trial.share >= 1]
     order = sorted(range(len(trials)), key=lambda i: (-scores[i], trials[i].predicted.trainable, trials[i].number))
     return Confirmed(
         tuple(summed_up[i] for i in order),
@@ -148,7 +150,7 @@ def confirmed(record: SearchRecord) -> Confirmed | None:
         "test" if tested else "validation",
         answers[0][0].rows,
         max(len(mine) for mine in done),
-        sign * sum((member.trial.score or 0.0) - member.validation.mean for member in summed_up) / len(summed_up),
+        sign * sum(gains) / len(gains) if gains else None,
         sum(_judges_an_earlier_step(trial, each) for trial, mine in zip(trials, done, strict=True) for each in mine),
     )
 

@@ -1,6 +1,7 @@
 """Which trials are worth having: the front over some objectives, its knee and hypervolume, the best trial under limits.
 
-Pure and exact. Only finished trials count, and only those whose value of every objective is known and finite.
+Pure and exact. Only trials that are models count: those that finished, and those whose weights of the last rung were
+kept, with the score that they had there; and only where the value of every objective is known and finite.
 Objectives are compared by `Trial.value`, whose costs are the predicted ones, because those are known of every trial.
 """
 
@@ -39,9 +40,11 @@ def beaten(trials: Iterable[Trial], objectives: Sequence[Objective], score: Obje
     """The numbers of the trials that nobody is ever recommended, each with that of one that is no worse in anything.
 
     They are not on the front, and another one is no worse in the score and in all costs, predicted and measured: so
-    `select` prefers that, whatever the limits on these. More trials change nothing for one that is beaten.
+    `select` prefers that, whatever the limits on these. More trials change nothing for one that is beaten. Trials that
+    are still training beat nothing and are not beaten, because their scores may change.
     """
-    trials = sorted(trials, key=lambda trial: trial.number)
+    ended = (trial for trial in trials if trial.status is not Status.TRAINING)
+    trials = sorted(ended, key=lambda trial: trial.number)
     points = {
         trial.number: (*_point(trial, (score, *COSTS.values())), *(_held(trial, cost, {}) for cost in COSTS))
         for trial in trials
@@ -95,7 +98,7 @@ def hypervolume(
 
 
 def select(trials: Iterable[Trial], budget: Budget, score: Objective = ACCURACY, *, prefer: str = SCORE) -> Trial:
-    """The best finished trial that keeps all limits of a budget whose shares are resolved.
+    """The best trial that keeps all limits of a budget whose shares are resolved.
 
     A cost keeps its limit when the predicted one does and, where it was measured, the measured one, too. Among trials
     that are equal in the preferred objective the score and then the costs decide, in the order of `COSTS`, and then the
@@ -129,7 +132,7 @@ def require_reachable(limit: float, score: Objective) -> None:
 
 def _counts(trial: Trial, objectives: Sequence[Objective]) -> bool:
     judged = trial.score is not None or not any(each.is_score for each in objectives)
-    return trial.status is Status.FINISHED and judged and all(math.isfinite(trial.value(o.key)) for o in objectives)
+    return trial.is_model and judged and all(math.isfinite(trial.value(o.key)) for o in objectives)
 
 
 def _point(trial: Trial, objectives: Iterable[Objective]) -> Point:
@@ -264,7 +267,7 @@ def _refusal(
         for name in excess
     ]
     return (
-        f"no finished trial keeps {asked}{' together' if len(together) > 1 else ''}. "
+        f"no trial keeps {asked}{' together' if len(together) > 1 else ''}. "
         f"The nearest, trial {nearest.number} ({nearest.candidate.name}), {_listed(needs)}."
     )
 

@@ -117,7 +117,7 @@ class Plan:
     trials: int | None = None
     """How many candidates to train; 32 when neither trials nor time is given."""
     time: float | None = None
-    """Wall-clock limit of the search, such as 30m or 2h; what is still training then is finished."""
+    """Wall-clock limit of the search, such as 30m or 2h; what trains still is stopped then, at its last rung."""
     max_length: int = 128
     """Longest text in tokens; what is longer is cut off."""
     sampler: str = "known_costs"

@@ -85,6 +85,14 @@ class Rung:
     """Training seconds so far, evaluation included."""
     others: Mapping[str, float] = field(default_factory=dict)
     """Further metrics by name, kept beside the one that is judged."""
+    artifact: str = ""
+    """Folder of the weights that had this score, until those of a later rung took their place; empty where none were
+    kept. Places are those of an outcome's."""
+
+    @property
+    def share(self) -> float:
+        """Of the full training that it took, up to 1."""
+        return self.step / self.steps if self.steps else 0.0
 
 
 class Status(StrEnum):
@@ -180,6 +188,8 @@ class Trial:
     finished: datetime | None = None
     alone: bool = False
     """It is to have a whole device to itself. Whoever gives it knows why; it is not remembered with the trial."""
+    until: float | None = None
+    """When it is to have ended, whatever it has reached, in seconds since 1970; not remembered either."""
     search: "SearchRecord | None" = field(default=None, repr=False, compare=False)
     """What is remembered of its search, for the model card. Whoever asks a search for a trial gets it, too."""
 
@@ -197,6 +207,24 @@ class Trial:
     def error(self) -> float | None:
         """The score's standard error; None where there is no score, or nobody knows."""
         return self.curve[-1].error if self.curve and math.isfinite(self.curve[-1].error) else None
+
+    @property
+    def artifact(self) -> str:
+        """Folder of the weights that have its score; empty where there are none."""
+        of_outcome = self.outcome.artifact if self.outcome else ""
+        return of_outcome or (self.curve[-1].artifact if self.curve and not self.status.came_to_nothing else "")
+
+    @property
+    def is_model(self) -> bool:
+        """Whether what it has reached is a model that may be recommended: it finished, or trains still or was stopped,
+        and the weights of its last rung were kept.
+        """
+        return self.status is Status.FINISHED or bool(self.artifact and not self.status.came_to_nothing)
+
+    @property
+    def share(self) -> float:
+        """Of its full training that its score comes from, up to 1."""
+        return 1.0 if self.status is Status.FINISHED or not self.curve else self.curve[-1].share
 
     @property
     def others(self) -> Mapping[str, float]:
@@ -240,9 +268,9 @@ class Trial:
         `autopeft.load` reads it (but for ONNX), and `peft.PeftModel.from_pretrained` where the method is peft's. Raises
         AutopeftError.
         """
-        if self.outcome is None or not self.outcome.artifact:
+        if not self.artifact:
             raise AutopeftError(f"trial {self.number} has no trained weights: it is {self.status.value}.")
-        folder = Path(self.outcome.artifact)
+        folder = Path(self.artifact)
         if not folder.is_dir():
             raise AutopeftError(
                 f"the weights of trial {self.number} are gone: there is no folder '{folder}'; if the run folder lies "

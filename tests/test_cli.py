@@ -98,7 +98,7 @@ def test_the_selected_trial_can_be_exported_and_loaded(place: Path) -> None:
     told = run("select", "--prefer", "trainable", *where(place)).stdout
     opened = autopeft.open("reviews", storage=where(place)[1])
     number = opened.select(prefer="trainable").number
-    assert told.startswith(f"Trial {number} of reviews: the lowest trainable of all finished trials.")
+    assert told.startswith(f"Trial {number} of reviews: the lowest trainable of all trials.")
     assert f"autopeft export reviews {number} --to" in told
     assert no_gain(opened.record, opened.trial(number)) in told
 
@@ -151,7 +151,7 @@ def test_the_score_is_limited_and_preferred_by_either_name(place: Path) -> None:
     before = run("select", "--accuracy-at-least", "0.5", "--prefer", "accuracy", *where(place))
     assert now.exit_code == before.exit_code == 0, before.stderr
     assert before.stderr == "--accuracy-at-least is called --score now.\n"
-    assert "the highest accuracy of the finished trials that keep score 0.5." in before.stdout
+    assert "the highest accuracy of the trials that keep score 0.5." in before.stdout
     assert now.stdout.splitlines()[1:] == before.stdout.splitlines()[1:]
     assert "--accuracy-at-least" not in run("select", "--help").stdout
 
@@ -400,7 +400,7 @@ def test_a_search_of_which_every_trial_fails_says_why_and_ends_with_1(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("the sky fell\x1b[2J")
 
-    monkeypatch.setattr("autopeft.search.worker.save_artifact", fail)
+    monkeypatch.setattr("autopeft.search.pausing.save_artifact", fail)
     paths = ("--model", place / "model", "--data", place / "reviews.csv", "--folder", tmp_path / "runs")
     options = ("--methods", "bitfit", "--trials", 2, "--max-length", 16, "--space", "quick", "--workers", 0)
     result = run("search", *paths, *options, *where(tmp_path))

@@ -55,6 +55,35 @@ def trial(
     )
 
 
+def stopped(number: int, accuracy: float, status: Status = Status.STOPPED, kept: bool = True, **costs: int) -> Trial:
+    """A trial that reached the first of nine rungs, whose weights were kept there or not."""
+    rung = Rung(1, 9, accuracy, 0.02, 0.5, 1.0, artifact=f"mine/{number:04d}" if kept else "")
+    ended = Outcome(status) if status is not Status.TRAINING else None
+    return replace(trial(number, status=status, **costs), curve=(rung,), outcome=ended)
+
+
+def test_what_was_stopped_is_on_the_front_where_its_weights_were_kept_and_nothing_beats_it() -> None:
+    finished = trial(1, 0.8, memory=400)
+    cheaper, worse, no_weights = stopped(2, 0.7, memory=100), stopped(3, 0.7, memory=500), stopped(4, 0.9, kept=False)
+    members = front([finished, cheaper, worse, no_weights], named("accuracy", "memory"))
+    assert numbers(members) == [1, 2]
+    assert (members[1].score, members[1].share) == (0.7, 1 / 9)
+    assert select([finished, cheaper, no_weights], Budget(memory=200)) is cheaper
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.LOST])
+def test_what_came_to_nothing_is_no_model_whatever_it_had_reached(status: Status) -> None:
+    assert front([stopped(1, 0.9, status)], ALL) == ()
+    assert not stopped(1, 0.9, status).artifact
+
+
+def test_what_trains_still_is_on_the_front_but_neither_beats_nor_is_beaten() -> None:
+    under_way = stopped(1, 0.9, Status.TRAINING)
+    assert numbers(front([under_way, trial(2, 0.8)], ALL)) == [1]
+    assert beaten([under_way, trial(2, 0.8), stopped(3, 0.7, Status.TRAINING)], ALL) == {}
+    assert beaten([stopped(1, 0.9), trial(2, 0.8)], ALL) == {2: 1}
+
+
 def numbers(trials: tuple[Trial, ...]) -> list[int]:
     return [each.number for each in trials]
 
@@ -293,7 +322,7 @@ def test_the_selected_trial_keeps_all_limits_and_no_trial_that_does_is_better(tr
     prefer = preferred.key
     kept = [each for each in trials if counts(each, (ACCURACY, preferred)) and keeps(each, budget)]
     if not kept:
-        with pytest.raises(AutopeftError, match=r"no finished trial keeps|no trial to select"):
+        with pytest.raises(AutopeftError, match=r"no trial keeps|no trial to select"):
             select(trials, budget, prefer=prefer)
         return
     chosen = select(trials, budget, prefer=prefer)
@@ -331,21 +360,21 @@ def refused(trials: list[Trial], budget: Budget) -> str:
 def test_a_limit_that_excludes_every_trial_is_named_with_what_the_nearest_needs():
     trials = [trial(6, memory=800 * MIB), trial(7, memory=512 * MIB)]
     assert refused(trials, Budget(memory="256MiB", trainable="1M")) == (
-        "no finished trial keeps memory at most 256 MiB. The nearest, trial 7 (lora), needs memory 512 MiB."
+        "no trial keeps memory at most 256 MiB. The nearest, trial 7 (lora), needs memory 512 MiB."
     )
 
 
 def test_limits_that_exclude_every_trial_only_together_are_named_together():
     trials = [trial(1, 0.9, trainable=300_000), trial(2, 0.8, trainable=9000), trial(3, 0.95, trainable=900_000)]
     assert refused(trials, Budget(memory="1GiB", trainable="200k", score=0.85)) == (
-        "no finished trial keeps trainable at most 200k and accuracy at least 0.85 together. "
+        "no trial keeps trainable at most 200k and accuracy at least 0.85 together. "
         "The nearest, trial 2 (lora), reaches accuracy 0.8."
     )
 
 
 def test_all_that_the_nearest_trial_breaks_is_told():
     assert refused([trial(1, 0.5, memory=2000, trainable=10)], Budget(memory=1000, trainable=9, score=0.6)) == (
-        "no finished trial keeps memory at most 1000 B. "
+        "no trial keeps memory at most 1000 B. "
         "The nearest, trial 1 (lora), needs memory 1.96 KiB, needs trainable 10 and reaches accuracy 0.5."
     )
 

@@ -103,7 +103,10 @@ def _scores(trial: Trial | None) -> Iterator[str]:
     metric, rows = record.metric, record.facts.get("validation_rows")
     less = "" if metric.higher_is_better else "; less is better"
     counted = f" ({rows:,} rows)" if isinstance(rows, int) else ""
-    yield f"- {_text(metric.heading)} on validation data{counted}: {metric.show_with(trial.score, trial.error)}{less}"
+    shown = metric.show_with(trial.score, trial.error)
+    yield f"- {_text(metric.heading)} on validation data{counted}: {shown}{less}"
+    if trial.share < 1:
+        yield f"- trained for {trial.share:.0%} of its steps: the search ended it there, and the score is from there"
     for name, other in trial.curve[-1].others.items() if trial.curve else ():
         yield f"- {_text(name)} on validation data: {metric.show(other)}"
     for name, each in record.baselines.items():
@@ -123,6 +126,7 @@ def _confirmed(member: Member, metric: Objective) -> Iterator[str]:
         if spread is not None:
             seeds = len(spread.values)
             how = f"mean of {seeds} trainings with other seeds" if seeds > 1 else "one training with another seed"
+            how += ", of all steps" if member.trial.share < 1 else ""
             deviation = f", standard deviation {metric.show(spread.deviation)}" if spread.deviation else ""
             yield f"- {_text(metric.heading)} on {split} data, {how}: {metric.show(spread.mean)}{deviation}"
 

@@ -89,7 +89,7 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
     from autopeft.fronts import latencies
     from autopeft.reports.costs import lines
     from autopeft.reports.findings import no_gain
-    from autopeft.reports.wording import capital, describe_fully
+    from autopeft.reports.wording import capital, describe_fully, trained_in_part
 
     opened = open_named(name, storage, folder)
     given = given_of(limits, Budget)
@@ -102,11 +102,13 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
     if SCORE in limited and not metric.higher_is_better:
         limited[SCORE] = f"at most {limited[SCORE]}"
     among = ", ".join(f"{name} {limit}" for name, limit in limited.items())
-    kept = f"of the finished trials that keep {among}" if among else "of all finished trials"
+    kept = f"of the trials that keep {among}" if among else "of all trials"
     say(f"Trial {chosen.number} of {opened.name}: the {most} {preferred.heading} {kept}.\n")
     say(click.wrap_text(describe_fully(chosen.candidate), 100, "  ", "  ") + "\n")
     for what, value in lines(chosen, metric, latencies(opened.trials)):
         say(f"  {what:<18} {value}")
+    if said := trained_in_part(chosen):
+        say(f"\n{said}")
     if said := no_gain(opened.record, chosen):
         say(f"\n{said}")
     if not opened.has_weights(chosen.number):
@@ -136,13 +138,16 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
 def export(name: str, trial: int, to: str, storage: str, folder: str | None, **options: Any) -> None:
     """Write a trial's trained weights to a folder, with a model card."""
     from autopeft.reports.progress import Progress
+    from autopeft.reports.wording import trained_in_part
 
     opened = open_named(name, storage, folder)
-    opened.trial(trial)
+    asked = opened.trial(trial)
     with Progress() as progress:
         progress(IMPORTING)
         exported = opened.export(trial, to, **options)
     say(f"Trial {trial} of {name}: {exported.absolute()}\n")
+    if said := trained_in_part(asked):
+        say(f"{said}\n")
     if options["onnx"]:
         say("How to ask it by onnxruntime stands in its README.md.")
         return

@@ -9,7 +9,7 @@ import numpy as np
 from autopeft.data.store import Dataset, padded
 from autopeft.space.candidate import Training
 from autopeft.training.batches import batches, by_length, evaluated_at_once
-from autopeft.training.loop import RUNGS, rung_steps
+from autopeft.training.loop import RUNGS, rung_steps, steps_of
 
 
 class Load:
@@ -42,13 +42,9 @@ class Load:
     def steps_of_epoch(self, training: Training) -> int:
         return math.ceil(self.rows / training.batch_size)
 
-    def steps(self, training: Training) -> int:
-        """Of a whole training."""
-        return max(1, training.least_steps, round(training.epochs * self.steps_of_epoch(training)))
-
-    def evaluations(self, training: Training) -> int:
-        """Of a whole training."""
-        return len(rung_steps(self.steps(training), RUNGS))
+    def rungs(self, training: Training) -> tuple[int, ...]:
+        """Steps after which a whole training is judged; the last of them is its end."""
+        return rung_steps(steps_of(training, self.rows), RUNGS)
 
     def share(self, batch_size: int) -> float:
         """How many entries a batch has, as a share of those that all of them would have if all rows were longest."""

@@ -91,11 +91,19 @@ class Seconds:
 
     def expected(self, candidate: Candidate, costs: Costs) -> Expected | None:
         """The same with its standard error; None where the work is not known."""
+        return self._expected(candidate, costs, self._load.rungs(self._within(candidate).training))
+
+    def to_first_rung(self, candidate: Candidate, costs: Costs) -> float | None:
+        """Seconds until it has reached its first rung, and has ended there; None where its work is not known."""
+        expected = self._expected(candidate, costs, self._load.rungs(self._within(candidate).training)[:1])
+        return None if expected is None else expected.seconds
+
+    def _expected(self, candidate: Candidate, costs: Costs, rungs: tuple[int, ...]) -> Expected | None:
+        """Of a training that ends with the last of these rungs."""
         if not costs.work:
             return None
         candidate = self._within(candidate)
-        training, methods = candidate.training, _methods(candidate)
-        steps = self._amounts(candidate, costs, self._load.steps(training), self._load.evaluations(training))
+        methods, steps = _methods(candidate), self._amounts(candidate, costs, rungs[-1], len(rungs))
         with self._lock:
             fitted = self._fit()
             of_steps = fitted.expected(_Seen(methods, steps, 0.0, beside=False))

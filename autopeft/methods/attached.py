@@ -149,6 +149,19 @@ class Attached:
         losses = [loss for part in self.parts if (loss := part.extra_loss(output, again, divergence)) is not None]
         return torch.stack(losses).sum() if losses else None
 
+    def state(self) -> list[Mapping[str, Mapping[str, Tensor]]]:
+        """What a training needs of each part to go on later: the values that are trained, and what is beside them."""
+        return [{"trained": part.trainable(), "beside": part.state()} for part in self.parts]
+
+    @torch.no_grad()
+    def take_up(self, states: Sequence[Mapping[str, Mapping[str, Tensor]]]) -> None:
+        """Makes parts that were just attached what they were when they gave these states, instead of `set_up`."""
+        for part, state in zip(self.parts, states, strict=True):
+            part.take_up(state["beside"])
+            trained = part.trainable()
+            for name, value in state["trained"].items():
+                trained[name].copy_(value)
+
     def settle(self) -> None:
         """Drops what serves training only from every part."""
         for part in self.parts:

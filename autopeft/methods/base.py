@@ -149,6 +149,17 @@ class Attachment(ABC):
     def load(self, folder: Path) -> None:
         """Reads back what `save` wrote, into the attached tensors. Raises AutopeftError when it does not fit."""
 
+    def state(self) -> Mapping[str, Tensor]:
+        """What training goes by at the moment beside the values of `trainable`, as tensors by name: what it changed or
+        calibrated. What follows from settings and the seed is none of it.
+        """
+        return {}
+
+    def take_up(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on, newly attached, as the one that gave this state, instead of being set up. The values of `trainable`
+        are filled in afterwards, in the shapes that they had.
+        """
+
     def settle(self) -> None:
         """Drops what serves training only, so that what is left computes what it will compute once saved and loaded."""
 

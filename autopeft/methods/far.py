@@ -239,6 +239,15 @@ class Reconfigured(Hooked):
     def undecayed(self) -> frozenset[str]:
         return frozenset(name for name, tensor in self.trainable().items() if tensor.ndim < 2)
 
+    def state(self) -> Mapping[str, Tensor]:
+        return {path: learners.rows for path, learners in self._learners.items()}
+
+    def take_up(self, state: Mapping[str, Tensor]) -> None:
+        self._put_back()
+        for path, rows in state.items():
+            self._learners[path].rows.copy_(rows)
+        self._remember()
+
     def load(self, folder: Path) -> None:
         file = folder / WEIGHTS
         values = {name: torch.empty_like(tensor, device="cpu") for name, tensor in self.shipped().items()}
@@ -247,10 +256,7 @@ class Reconfigured(Hooked):
             rows, count = values[f"{path}:rows"], len(_by_row(linear)["weight"])
             if rows[0] < 0 or rows[-1] >= count or (rows.diff() <= 0).any():
                 raise AutopeftError(f"'{file}' is damaged: '{path}' has {count} rows, and those named do not fit it.")
-        self._put_back()
-        for path, learners in self._learners.items():
-            learners.rows.copy_(values[f"{path}:rows"])
-        self._remember()
+        self.take_up({path: values[f"{path}:rows"] for path in self._learners})
         with torch.no_grad():
             for name, tensor in self.trainable().items():
                 tensor.copy_(values[name])

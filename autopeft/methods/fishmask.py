@@ -166,6 +166,12 @@ class Masked(Hooked):
     def undecayed(self) -> frozenset[str]:
         return frozenset(name for name in self.trainable() if self._tensors[name].ndim < 2)
 
+    def state(self) -> Mapping[str, Tensor]:
+        return {name: entries.indices for name, entries in self._entries.items() if entries.indices.numel()}
+
+    def take_up(self, state: Mapping[str, Tensor]) -> None:
+        self._select(state)
+
     def load(self, folder: Path) -> None:
         file = folder / WEIGHTS
         chosen = checked(read_tensors(file), self._sizes, self._count, file)

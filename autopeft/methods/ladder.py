@@ -270,6 +270,13 @@ class LadderAttachment(Hooked):
     def shipped(self) -> Mapping[str, Tensor]:
         return {**self.trainable(), **dict(self.module.named_buffers())}
 
+    def state(self) -> Mapping[str, Tensor]:
+        return dict(self.module.named_buffers())
+
+    def take_up(self, state: Mapping[str, Tensor]) -> None:
+        for name, buffer in self.module.named_buffers():
+            buffer.copy_(state[name])
+
     def load(self, folder: Path) -> None:
         copy_into(self.shipped(), read_tensors(folder / WEIGHTS), folder)
 

@@ -39,6 +39,7 @@ from autopeft.methods.peft_layers import (
     require_that_covered_layers_run,
     tuner_layers,
 )
+from autopeft.methods.peft_ranks import ranks, take_up_ranks
 from autopeft.methods.peft_values import stand_ins, taken_by
 from autopeft.methods.quiet import quiet
 
@@ -214,6 +215,14 @@ class PeftAttachment(Attachment):
         config.tinit = tinit * steps // total
         config.tfinal = min(tfinal * steps // total, steps - 2)
         self._peft.base_model.update_and_allocate(step)
+
+    def state(self) -> Mapping[str, Tensor]:
+        return ranks(self._peft.base_model.rankallocator, self._config) if self._allocates else {}
+
+    def take_up(self, state: Mapping[str, Tensor]) -> None:
+        if self._allocates:
+            device = next(iter(self._trainable.values())).device
+            take_up_ranks(self._peft.base_model.rankallocator, self._config, state, device)
 
     def save(self, folder: Path) -> None:
         with self._all_ranks():

@@ -237,6 +237,13 @@ class Pruned(Hooked):
     def undecayed(self) -> frozenset[str]:
         return frozenset(name for name in self.trainable() if not name.endswith(".values"))
 
+    def state(self) -> Mapping[str, Tensor]:
+        return {name: each.indices for name, each in self._matrices.items()}
+
+    def take_up(self, state: Mapping[str, Tensor]) -> None:
+        for name, each in self._matrices.items():
+            each.select(state[name], torch.zeros(len(state[name])))
+
     def load(self, folder: Path) -> None:
         file = folder / WEIGHTS
         tensors = read_tensors(file)

@@ -5,7 +5,7 @@ from collections import defaultdict
 from autopeft.confirmed import Confirmed, Neighbours
 from autopeft.objectives import Objective
 from autopeft.reports.findings import Findings
-from autopeft.reports.wording import first_line, numbers, plural
+from autopeft.reports.wording import first_line, numbers, plural, so_far
 from autopeft.trial import SearchRecord, Trial
 
 
@@ -26,7 +26,7 @@ def rows(sure: Confirmed, metric: Objective) -> tuple[tuple[Trial, tuple[str, ..
         (
             each.trial,
             (
-                metric.show(each.trial.score),
+                f"{metric.show(each.trial.score)}{so_far(each.trial)}",
                 *(
                     metric.show_with(spread.mean, spread.deviation)
                     for spread in (each.validation, each.test)
@@ -45,12 +45,18 @@ def lines(record: SearchRecord, found: Findings) -> tuple[str, ...]:
     if sure is None:
         return _failures(record, found)
     said = [_compared(each, record.metric) for each in sure.neighbours]
-    by, moved = record.metric.show(abs(sure.excess)), "worse" if sure.excess > 0 else "better"
-    apart = f"{by} {moved} on average than" if by != record.metric.show(0.0) else "on average the same as"
-    said.append(
-        f"With other seeds, scores on the same validation rows are {apart} in the search, which chose the front by "
-        "them."
-    )
+    if sure.excess is not None:
+        by, moved = record.metric.show(abs(sure.excess)), "worse" if sure.excess > 0 else "better"
+        apart = f"{by} {moved} on average than" if by != record.metric.show(0.0) else "on average the same as"
+        said.append(
+            f"With other seeds, scores on the same validation rows are {apart} in the search, which chose the front by "
+            "them."
+        )
+    if in_part := tuple(each.trial.number for each in sure.members if so_far(each.trial)):
+        said.append(
+            f"Trained whole here, and in the search only for the part that is told: {numbers(in_part)}. What ships is "
+            "what the search trained."
+        )
     if sure.of_earlier_steps:
         said.append(
             f"{plural(sure.of_earlier_steps, 'training')} judged the best of three rungs, as earlier versions of "

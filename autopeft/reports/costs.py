@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from autopeft.objectives import COSTS, SCORE, TIME, Objective, show
-from autopeft.reports.wording import beside
+from autopeft.reports.wording import beside, so_far
 from autopeft.sizes import show_bytes, show_milliseconds, show_seconds
 from autopeft.trial import Trial
 
@@ -37,7 +37,7 @@ def lines(trial: Trial, metric: Objective, latency: Mapping[int, float]) -> Sequ
     """Every objective of one trial as name and value, with what was measured beside it, and what was only measured."""
     facts = trial.outcome.facts if trial.outcome else {}
     facts = {**facts, **_latency(trial, latency)}
-    said = [(metric.heading, metric.show_with(trial.value(SCORE), trial.error))]
+    said = [(metric.heading, metric.show_with(trial.value(SCORE), trial.error) + so_far(trial))]
     said += beside(trial)
     for name, cost in COSTS.items():
         text, own = cost.show(trial.value(name)), trial.measured(name)

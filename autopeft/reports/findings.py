@@ -12,7 +12,7 @@ from autopeft.fronts import front, hypervolume, knee
 from autopeft.objectives import COSTS, SCORE, Objective, show
 from autopeft.plan import Plan
 from autopeft.reports.gains import ERRORS, better
-from autopeft.reports.wording import capital, numbers, plural, show_setting, why
+from autopeft.reports.wording import capital, numbers, plural, show_setting, so_far, why
 from autopeft.sizes import Share, show_milliseconds, show_seconds
 from autopeft.trial import Baseline, SearchRecord, Status, Trial
 
@@ -26,7 +26,7 @@ class Best:
     """How many were tried."""
     failed: int
     best: Trial | None
-    """Its finished trial of the best score."""
+    """Its model of the best score."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,15 @@ class Findings:
         return (self.metric.heading, *(cost.name for cost in self.costs))
 
     def score(self, of: Trial | Baseline | None) -> str:
-        """A score with its standard error, where that is known."""
-        return "-" if of is None else self.metric.show_with(of.score, of.error)
+        """A score with its standard error, where that is known, and after which part of a training it was."""
+        if of is None:
+            return "-"
+        return self.metric.show_with(of.score, of.error) + (so_far(of) if isinstance(of, Trial) else "")
+
+    @property
+    def models(self) -> tuple[Trial, ...]:
+        """The trials that the front was picked out of."""
+        return tuple(trial for trials in self.by_status.values() for trial in trials if trial.is_model)
 
     def cells(self, trial: Trial) -> tuple[str, ...]:
         """What stands below the headings of a trial."""
@@ -204,13 +211,13 @@ def notes(found: Findings) -> tuple[str, ...]:
     """What a reader must know before believing the numbers."""
     if not found.front:
         return ()
-    finished = found.by_status[Status.FINISHED]
+    models = found.models
     said = [
         f"{capital(found.metric.heading)} is on validation data"
         + (f" ({found.rows:,} rows)" if found.rows else "")
         + f", from one seed per trial{'' if found.metric.higher_is_better else '; less is better'}."
     ]
-    best = max(finished, key=lambda trial: found.metric.sign * (trial.score or 0.0), default=None)
+    best = max(models, key=lambda trial: found.metric.sign * (trial.score or 0.0), default=None)
     if best is not None and best.error:
         said.append(
             "± is its standard error; two trials less than about "
@@ -220,10 +227,15 @@ def notes(found: Findings) -> tuple[str, ...]:
         said.append(
             "To the best trial every row is worth the same: on these rows ± says nothing of how much is chance."
         )
-    if len(finished) > 1:
+    if len(models) > 1:
         said.append(
-            f"The front was picked out of {plural(len(finished), 'trial')} on the same rows, "
+            f"The front was picked out of {plural(len(models), 'trial')} on the same rows, "
             "so expect its scores to be a little worse on new data."
+        )
+    if in_part := tuple(trial.number for trial in found.front if so_far(trial)):
+        said.append(
+            f"Not trained to the end, because the search stopped them or still trains them: {numbers(in_part)}. Their "
+            "scores and weights are those of the part that is told; `autopeft confirm` trains them whole."
         )
     no_better = tuple(trial.number for trial in found.front if trial not in found.better)
     if found.baseline is not None and no_better:
@@ -231,13 +243,13 @@ def notes(found: Findings) -> tuple[str, ...]:
             f"Not better than the {found.baseline[0]}, which needs no fine-tuning, by more than chance "
             f"({ERRORS:g} standard errors of the difference): {numbers(no_better)}."
         )
-    if differences := _differences(finished):
+    if differences := _differences(models):
         said.append(
             "Memory is predicted before training; "
             f"measured on real steps of {plural(len(differences), 'trial')}, it differed by at most "
             f"{100 * max(differences):.1f}%."
         )
-    if times := _times(finished):
+    if times := _times(found.by_status[Status.FINISHED]):
         said.append(
             "Brackets behind what a training took hold what was predicted before it; of "
             f"{plural(len(times), 'trial')} half were off by {100 * median(times):.0f}% or less."
@@ -353,8 +365,8 @@ def _methods(record: SearchRecord) -> tuple[Best, ...]:
         by_name[trial.candidate.name].append(trial)
     found = []
     for name, group in by_name.items():
-        finished = [trial for trial in group if trial.status is Status.FINISHED and trial.score is not None]
-        best = max(finished, key=order, default=None)
+        models = [trial for trial in group if trial.is_model and trial.score is not None]
+        best = max(models, key=order, default=None)
         found.append(Best(name, len(group), sum(trial.status is Status.FAILED for trial in group), best))
     return tuple(sorted(found, key=lambda each: (-order(each.best) if each.best else math.inf, each.name)))
 

@@ -98,6 +98,9 @@ def _confirmed(record: SearchRecord, sure: Confirmed | None) -> Mapping[int, _Sh
         return {}
     found = {}
     for member in sure.members:
+        if member.trial.share < 1:
+            # Confirmations train it whole: they tell nothing of what the search has.
+            continue
         mine = [each.validation for each in record.confirmations if each.number == member.trial.number]
         answers = [each for each in mine if each is not None and each.are_whole]
         error = math.sqrt(sum(each.error**2 for each in answers) / len(answers)) if answers else member.trial.error

@@ -18,7 +18,7 @@ from autopeft.events import (
 from autopeft.objectives import Objective, show
 from autopeft.reports.findings import baseline_rows, turned_away
 from autopeft.reports.standing import Standing
-from autopeft.reports.wording import describe, first_line, plural, why
+from autopeft.reports.wording import describe, first_line, plural, so_far, why
 from autopeft.trial import Baseline, Confirmation, SearchRecord, Status, Trial
 
 
@@ -83,7 +83,8 @@ def show_ended(trial: Trial, standing: Standing) -> str:
     costs = "  ".join(f"{name} {show(name, trial.value(name))}" for name in ("memory", "trainable"))
     early = "  stopped early" if trial.status is Status.STOPPED else ""
     member = "  (front)" if any(each.number == trial.number for each in standing.front) else ""
-    return f"{said}  {standing.metric.heading} {standing.metric.show(trial.score)}  {costs}{early}{member}"
+    score = f"{standing.metric.heading} {standing.metric.show(trial.score)}{so_far(trial)}"
+    return f"{said}  {score}  {costs}{early}{member}"
 
 
 def show_confirmed(confirmation: Confirmation, metric: Objective) -> str:

@@ -54,7 +54,7 @@ def plots(record: SearchRecord, found: Findings) -> tuple[Plot, ...]:
     seen = [
         trial
         for trial in record.trials
-        if trial.status in (Status.FINISHED, Status.STOPPED) and trial.score is not None
+        if (trial.is_model or trial.status is Status.STOPPED) and trial.score is not None
     ]
     if not seen:
         return ()

@@ -14,7 +14,7 @@ from autopeft.objectives import Objective, show
 from autopeft.reports.findings import turned_away
 from autopeft.reports.lines import show_baselines, show_clock, show_count_of
 from autopeft.reports.standing import Standing
-from autopeft.reports.wording import describe, first_line, plural, why
+from autopeft.reports.wording import describe, first_line, plural, so_far, why
 from autopeft.sizes import show_seconds
 from autopeft.trial import Rung, Trial
 
@@ -99,7 +99,8 @@ def _running(trial: Trial, metric: Objective) -> Text:
 
 def _measured(trial: Trial, metric: Objective) -> Text:
     costs = f"{show('memory', trial.value('memory')):>9}  {show('trainable', trial.value('trainable')):>5}"
-    return Text(f"  {trial.number:4d}  {metric.show(trial.score)}  {costs}  {describe(trial.candidate)}")
+    score = f"{metric.show(trial.score)}{so_far(trial)}"
+    return Text(f"  {trial.number:4d}  {score}  {costs}  {describe(trial.candidate)}")
 
 
 def _ended(trial: Trial, metric: Objective) -> Text:

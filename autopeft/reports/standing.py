@@ -87,6 +87,11 @@ class Standing:
             limits.append(max(self.plan.trials - len(self.ended), 0) * max(now - self.trials_from, 0.0) / here)
         return min(limits, default=None)
 
+    def _with_front(self) -> "Standing":
+        """With what is best of what has ended and of what trains still."""
+        trials = (*self.ended, *self.running.values())
+        return replace(self, front=front(trials, self.record.objectives) if self.record else ())
+
     def after(self, event: Event, now: float) -> "Standing":
         """How the search stands after this event."""
         match event:
@@ -99,7 +104,7 @@ class Standing:
                     record=record,
                     ended=ended,
                     earlier=len(ended),
-                    front=front(ended, record.objectives),
+                    front=front(record.trials, record.objectives),
                     baselines=record.baselines,
                     turned_away=dict(record.turned_away),
                 )
@@ -107,12 +112,12 @@ class Standing:
                 return replace(self, baselines=baselines)
             case TrialBegan(trial) | TrialReported(trial):
                 began = now if self.trials_from is None else self.trials_from
-                return replace(self, doing="", trials_from=began, running={**self.running, trial.number: trial})
+                running = {**self.running, trial.number: trial}
+                return replace(self, doing="", trials_from=began, running=running)._with_front()
             case TrialEnded(trial):
                 running = {number: each for number, each in self.running.items() if number != trial.number}
                 ended = (*(each for each in self.ended if each.number != trial.number), trial)
-                on_front = front(ended, self.record.objectives) if self.record else ()
-                return replace(self, doing="", running=running, ended=ended, front=on_front)
+                return replace(self, doing="", running=running, ended=ended)._with_front()
             case GivenAgain(trial, _):
                 running = {number: each for number, each in self.running.items() if number != trial.number}
                 return replace(self, running=running)

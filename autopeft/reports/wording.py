@@ -56,6 +56,19 @@ def describe_fully(candidate: Candidate) -> str:
     return f"{named}{parts}; {', '.join(rest)}"
 
 
+def so_far(trial: Trial) -> str:
+    """What a score is followed by that is not of a whole training: ` after 11%`; empty where it is."""
+    return f" after {trial.share:.0%}" if trial.is_model and trial.share < 1 else ""
+
+
+def trained_in_part(trial: Trial) -> str:
+    """That a model is not of a whole training, and why; empty where it is."""
+    if not so_far(trial):
+        return ""
+    ended = f"was stopped{so_far(trial)} of its training ({why(trial)})" if trial.outcome else "is still being trained"
+    return f"Trial {trial.number} {ended}: its score and its weights are those that it had{so_far(trial)}."
+
+
 def beside(trial: Trial) -> tuple[tuple[str, str], ...]:
     """Further metrics of a trial, which nothing is judged by, with their values."""
     return tuple((name, show_number(value)) for name, value in trial.others.items() if math.isfinite(value))

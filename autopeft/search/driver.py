@@ -19,13 +19,21 @@ from autopeft.plan import Plan
 from autopeft.search.again import ALONE, second_chance
 from autopeft.search.correction import Correction, corrected, ran_out_of_memory
 from autopeft.search.finder import Finder
-from autopeft.search.ledger import DEVICE_PART
+from autopeft.search.ledger import DEVICE_PART, OUT_OF_TIME
+from autopeft.search.proposer import Proposal
 from autopeft.search.stopping import goes_on
 from autopeft.sizes import show_bytes
+from autopeft.space.candidate import Candidate
 from autopeft.storage.repository import Repository
-from autopeft.trial import Outcome, Rung, SearchRecord, Status, Trial
+from autopeft.trial import Costs, Outcome, Rung, SearchRecord, Status, Trial
 
 MOST_TURNED_AWAY_IN_A_ROW = 1000
+MOST_TOO_LONG_IN_A_ROW = 8
+"""Candidates that cannot reach a rung in the time that is left, before nothing more is begun."""
+TIME = "time"
+"""The limit that these break."""
+SecondsToRung = Callable[[Candidate, Costs], float | None]
+"""Seconds of a worker until a candidate reaches its first rung; None where nobody knows."""
 NEEDS_TOO_MUCH = "not trained again: as predicted, it breaks the limit on memory that holds since trials ran out of it"
 """The reason of an outcome where an earlier sitting left a trial unfinished, and trials like it ran out of memory."""
 
@@ -39,11 +47,15 @@ class Driver:
         finder: Finder,
         repository: Repository,
         tell: Callable[[Event], None],
-        take_away_beaten: Callable[[Iterable[Trial]], None] = lambda _: None,
+        take_away: Callable[[Iterable[Trial]], None] = lambda _: None,
         learn: Callable[[Trial], None] = lambda _: None,
+        seconds_to_rung: SecondsToRung = lambda *_: None,
+        began: float | None = None,
     ) -> None:
-        """The finder awaits the trials of `record` that are unfinished. `take_away_beaten` hears of all trials when one
-        has finished, and removes weights that are not kept; `learn` hears how long each took that has ended.
+        """The finder awaits the trials of `record` that are unfinished. `take_away` hears of all trials when one has
+        ended, and removes files that are not kept; `learn` hears how long each took that has ended. `seconds_to_rung`
+        predicts when a candidate will have reached its first rung. The sitting `began` at this moment of
+        `time.monotonic`, by default now.
         """
         self._name = record.name
         self._plan: Plan = record.plan
@@ -51,13 +63,14 @@ class Driver:
         self._finder = finder
         self._repository = repository
         self._tell = tell
-        self._began = time.monotonic()
+        self._began = time.monotonic() if began is None else began
         self._earlier_seconds = float(record.facts.get("seconds", 0))
         self._facts = dict(record.facts)
         self._turned_away = Counter(record.turned_away)
         self._trials = {trial.number: trial for trial in record.trials if trial.outcome is not None}
-        self._take_away_beaten = take_away_beaten
+        self._take_away = take_away
         self._learn = learn
+        self._seconds_to_rung = seconds_to_rung
         self._unfinished = deque(trial for trial in record.trials if trial.outcome is None)
         self._next_number = 1 + max((trial.number for trial in record.trials), default=0)
         self._given = len(record.trials) - len(self._unfinished)
@@ -68,11 +81,16 @@ class Driver:
 
     def next(self) -> Trial | None:
         """The next trial: first those to be given again and those that an earlier sitting left unfinished, then new
-        ones.
+        ones. None is begun, or gone on with, that cannot reach a rung in the time that is left.
         """
         while not self._out_of_time() and self._more():
-            trial = self._again(self._unfinished.popleft()) if self._unfinished else self._new()
-            if trial is None:
+            if self._unfinished:
+                trial = self._again(self._unfinished.popleft())
+                if not self._in_time(trial.candidate, trial.predicted):
+                    continue
+            elif (new := self._new()) is not None:
+                trial = new
+            else:
                 return None
             self._given += 1
             self._trials[trial.number] = trial
@@ -83,13 +101,17 @@ class Driver:
             self._tell(TrialBegan(trial))
             if self._more() and not self._unfinished:
                 self._finder.go_ahead()
-            return trial
+            left = self._left()
+            return trial if left is None else replace(trial, until=time.time() + left)
         return None
 
     def rung(self, number: int, rung: Rung) -> bool:
-        """Remembers a rung; says whether the trial is worth training on."""
+        """Remembers a rung; says whether the trial is worth training on. One that was begun anew, or goes on from an
+        earlier rung, has not reached those that it had reached before.
+        """
         trial = self._trials[number]
-        self._trials[number] = trial = replace(trial, curve=(*trial.curve, rung))
+        before = tuple(each for each in trial.curve if each.step < rung.step)
+        self._trials[number] = trial = replace(trial, curve=(*before, rung))
         self._repository.record(self._name, trial)
         self.remember_time()
         self._finder.reach(trial)
@@ -101,6 +123,10 @@ class Driver:
         if not self._out_of_time() and (why := second_chance(outcome, self._chances.get(number, ()))):
             self._give_again(number, why, outcome.reason)
             return
+        if outcome.reason == OUT_OF_TIME and not self._trials[number].curve:
+            # It has reached nothing, and nobody learns of it: whoever gives the search more time trains it then.
+            self._set_aside(number)
+            return
         trial = replace(self._trials[number], status=outcome.status, outcome=outcome, finished=datetime.now(UTC))
         self._trials[number] = trial
         self._repository.record(self._name, trial)
@@ -110,8 +136,7 @@ class Driver:
             allowed = min(budget or math.inf, _allowed(outcome.facts, predicted))
             self._correct(corrected(self._correction, predicted, allowed))
         self._repository.update(self._name, facts=self._facts)
-        if trial.status is Status.FINISHED:
-            self._take_away_beaten(self._trials.values())
+        self._take_away(self._trials.values())
         self._learn(trial)
         self._finder.tell(trial)
         self._tell(TrialEnded(trial))
@@ -130,28 +155,47 @@ class Driver:
         """Wall-clock of the search so far, earlier sittings included."""
         return self._earlier_seconds + time.monotonic() - self._began
 
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """All that are known, but for those that wait to be given again."""
+        return tuple(self._trials.values())
+
+    def _left(self) -> float | None:
+        """Seconds until the search is to end; None where nothing limits them."""
+        return None if self._plan.time is None else self._plan.time - self.seconds
+
     def _out_of_time(self) -> bool:
         return self._plan.time is not None and self.seconds >= self._plan.time
+
+    def _in_time(self, candidate: Candidate, costs: Costs) -> bool:
+        """Whether a candidate can reach a rung in the time that is left, as far as anybody knows."""
+        if (left := self._left()) is None:
+            return True
+        needed = self._seconds_to_rung(candidate, costs)
+        return needed is None or needed <= left
 
     def _more(self) -> bool:
         return self._plan.trials is None or self._given < self._plan.trials
 
     def _again(self, trial: Trial) -> Trial:
         alone = ALONE in self._chances.get(trial.number, ())
-        return replace(trial, curve=(), started=datetime.now(UTC), alone=alone)
+        return replace(trial, started=datetime.now(UTC), alone=alone)
 
     def _give_again(self, number: int, why: str, reason: str) -> None:
         """Remembers that the trial had this chance, so that a resumed search gives it no third time."""
         self._chances[number] = (*self._chances.get(number, ()), why)
         self._facts["given_again"] = {str(each): list(had) for each, had in self._chances.items()}
         self._facts["seconds"] = self.seconds
-        trial = replace(self._trials.pop(number), curve=())
-        self._repository.record(self._name, trial)
-        self._repository.update(self._name, facts=self._facts)
+        trial = self._trials[number]
+        self._set_aside(number)
         self._unfinished.appendleft(trial)
-        self._given -= 1
-        self._finder.reach(trial)
         self._tell(GivenAgain(trial, reason))
+
+    def _set_aside(self, number: int) -> None:
+        """It has not ended, and may be given again: it goes on from its last rung then."""
+        del self._trials[number]
+        self._repository.update(self._name, facts=self._facts)
+        self._given -= 1
 
     def _correct(self, correction: Correction) -> None:
         """Predictions of memory count for so much more from now on, for trials that were begun earlier, too."""
@@ -160,17 +204,26 @@ class Driver:
         self._finder.tighten({"memory": correction.limit})
 
     def _new(self) -> Trial | None:
-        for seen in islice(self._finder.find(), MOST_TURNED_AWAY_IN_A_ROW):
-            if seen.costs is not None and not seen.excess:
+        """None where the time is over, or too short for whatever is proposed."""
+        for _ in range(MOST_TOO_LONG_IN_A_ROW):
+            if (found := self._found()) is None:
+                return None
+            proposal, costs = found
+            if self._in_time(proposal.candidate, costs):
                 number = self._next_number
                 self._next_number += 1
                 seed = self._plan.seed * 100_003 + number
-                proposal = seen.proposal
-                return Trial(number, proposal.candidate, seen.costs, proposal.params, seed, started=datetime.now(UTC))
+                return Trial(number, proposal.candidate, costs, proposal.params, seed, started=datetime.now(UTC))
+            self._turn_away(TIME)
+        return None
+
+    def _found(self) -> tuple[Proposal, Costs] | None:
+        """What breaks no limit on costs; None where the time is over."""
+        for seen in islice(self._finder.find(), MOST_TURNED_AWAY_IN_A_ROW):
+            if seen.costs is not None and not seen.excess:
+                return seen.proposal, seen.costs
             worst = max(seen.excess, key=lambda limit: seen.excess[limit])
-            self._turned_away[worst] += 1
-            self._repository.update(self._name, turned_away=dict(self._turned_away))
-            self._tell(TurnedAway(worst))
+            self._turn_away(worst)
             if self._out_of_time():
                 return None
         lowered = ""
@@ -180,6 +233,11 @@ class Driver:
             f"{MOST_TURNED_AWAY_IN_A_ROW} candidates in a row broke the budget, the last one its limit on {worst}"
             f"{lowered}; give more, or a space with smaller settings."
         )
+
+    def _turn_away(self, limit: str) -> None:
+        self._turned_away[limit] += 1
+        self._repository.update(self._name, turned_away=dict(self._turned_away))
+        self._tell(TurnedAway(limit))
 
 
 def _allowed(facts: Mapping[str, Any], predicted: int) -> float:

@@ -1,11 +1,12 @@
-"""Which trained weights a search keeps: of trials that may be recommended, and of those that were confirmed.
+"""Which files a search keeps: trained weights of trials that may be recommended, and of those that were confirmed; and
+what trials go on from that have not ended.
 
-Those of beaten trials are taken away while the search goes on. Who is beaten follows from the record alone, and stays
-beaten: so nothing has to be remembered of it, and what a killed driver did not take away the next one does.
+The others are taken away while the search goes on. Which they are follows from the record alone, and who is beaten
+stays beaten: so nothing has to be remembered of it, and what a killed driver did not take away the next one does.
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from autopeft.fronts import beaten
 from autopeft.plan import Resources
 from autopeft.search.commands import command, hint, places, trusting
 from autopeft.search.marks import is_marked
-from autopeft.search.whereabouts import has_weights, weights_of
+from autopeft.search.whereabouts import STATE, has_weights, weights_of
 from autopeft.trial import SearchRecord, Trial
 
 _KEPT = "kept"
@@ -23,18 +24,34 @@ _GOING = "beaten"
 """How names of folders end that are on their way out, so that nobody takes half of one for weights."""
 
 
-def take_away_beaten(record: SearchRecord, trials: Iterable[Trial], folder: Path) -> None:
-    """Removes the weights that the plan of a search does not keep, `trials` being those of now; only in a folder that
-    carries its mark. What cannot be removed stays until the next call.
+def take_away(record: SearchRecord, trials: Iterable[Trial], folder: Path) -> None:
+    """Removes the weights that the plan of a search does not keep, those of rungs of trials that came to nothing, and
+    what trials that ended would go on from, `trials` being those of now; only in a folder that carries the mark of the
+    search. What cannot be removed stays until the next call.
     """
-    if record.plan.keep == "all" or not is_marked(record, folder):
+    if not is_marked(record, folder):
         return
-    for number in _given_up(record, trials):
+    trials = tuple(trials)
+    ended = {trial.number for trial in trials if trial.outcome is not None}
+    take_away_states(folder, ended)
+    gone = {trial.number for trial in trials if trial.status.came_to_nothing}
+    if record.plan.keep != "all":
+        gone |= {*_given_up(record, trials)}
+    for number in gone:
         weights = weights_of(folder, number)
         with suppress(OSError):
             weights.rename(weights.with_name(f"{weights.name}.{_GOING}"))
     for left in folder.glob(f"[0-9]*.{_GOING}"):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def take_away_states(folder: Path, numbers: Container[int] | None = None) -> None:
+    """Removes what trials of these numbers would go on from; of all where none are given."""
+    for file in folder.glob(f"[0-9]*{STATE}"):
+        name = file.name.removesuffix(STATE)
+        if numbers is None or (name.isdecimal() and int(name) in numbers):
+            with suppress(OSError):
+                file.unlink()
 
 
 def why_deleted(record: SearchRecord, trial: Trial, storage: str = Resources.storage, folder: object = None) -> str:

@@ -10,6 +10,8 @@ from autopeft.trial import Outcome, Rung, Trial
 
 STOPPED_EARLY = "not worth training on, compared with trials that cost no more"
 """The reason of an outcome where the ledger stopped the trial."""
+OUT_OF_TIME = "the time of the search was over"
+"""The reason of an outcome where a trial was to have ended by then."""
 OUT_OF_MEMORY = "out of memory"
 """How the reason of an outcome begins where the worker's memory was full."""
 DEVICE_PART = "device_part"
@@ -25,7 +27,7 @@ class Ledger(Protocol):
         """
 
     def rung(self, number: int, rung: Rung) -> bool:
-        """Hears that a trial reached a rung; says whether it goes on training."""
+        """Hears that a trial reached a rung, or goes on from there; says whether it goes on training."""
 
     def ended(self, number: int, outcome: Outcome) -> None:
         """Hears the outcome of a trial; called once for every trial that `next` gave, also when its worker died. May
@@ -38,6 +40,7 @@ class Worker(Protocol):
 
     def train(self, trial: Trial) -> Iterator[Rung | Outcome]:
         """Yields a Rung whenever one is reached and, last of all, an Outcome. Faults of a trial become its Outcome.
+        What was kept of a trial that was interrupted is gone on with: its last rung is yielded again, first of all.
 
         Closing the iterator early stops the trial (early stopping) and leaves the backbone as it was.
         """

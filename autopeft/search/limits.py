@@ -7,7 +7,7 @@ from dataclasses import replace
 from autopeft.errors import AutopeftError
 from autopeft.search.whereabouts import has_weights
 from autopeft.sizes import show_seconds
-from autopeft.trial import SearchRecord, Status
+from autopeft.trial import SearchRecord
 
 
 def extended(record: SearchRecord, trials: int | None, time: str | float | None) -> SearchRecord:
@@ -37,16 +37,16 @@ def extended(record: SearchRecord, trials: int | None, time: str | float | None)
 
 
 def require_once_more(record: SearchRecord, number: int, trials: int | None, time: str | float | None) -> None:
-    """Raises AutopeftError where a trial of a located record is not trained once more, because it did not finish or its
-    weights are there, and where more than that is asked for.
+    """Raises AutopeftError where a trial of a located record is not trained once more, because it came to nothing or
+    its weights are there, and where more than that is asked for.
     """
     if trials is not None or time is not None:
         raise AutopeftError("--once-more trains one trial and no others: give it without --trials and --time.")
     trial = next((trial for trial in record.trials if trial.number == number), None)
-    if trial is None or trial.status is not Status.FINISHED:
+    if trial is None or trial.outcome is None or not trial.is_model:
         stands = "is not there" if trial is None else f"is {trial.status.value}"
         raise AutopeftError(
-            f"trial {number} of search '{record.name}' {stands}; only a finished one is trained once more."
+            f"trial {number} of search '{record.name}' {stands}; only one that ended with a model is trained once more."
         )
     if has_weights(trial):
         raise AutopeftError(

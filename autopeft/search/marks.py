@@ -12,7 +12,7 @@ from pathlib import Path
 
 from autopeft.errors import AutopeftError
 from autopeft.files import appearing
-from autopeft.search.whereabouts import has_folder_of_its_own, weights_folder, weights_of
+from autopeft.search.whereabouts import STATE, has_folder_of_its_own, weights_folder, weights_of
 from autopeft.trial import SearchRecord
 
 MARK = ".autopeft-search"
@@ -24,6 +24,11 @@ def is_marked(record: SearchRecord, folder: Path) -> bool:
         return not folder.is_symlink() and (folder / MARK).read_text(encoding="utf-8") == _said(record)
     except (OSError, ValueError):
         return False
+
+
+def has_mark(folder: Path) -> bool:
+    """Whether the folder carries the mark of a search: no two share it."""
+    return (folder / MARK).is_file()
 
 
 def mark(record: SearchRecord, folder: Path) -> None:
@@ -64,12 +69,15 @@ def own_weights(record: SearchRecord, folder: Path) -> Iterator[Path]:
 
 
 def clear_leftovers(folder: Path, name: str) -> None:
-    """Takes away what killed workers left of the weights `name`, whole or half written, in a marked folder only: who is
-    trained again may be stopped before it has any.
+    """Takes away what killed workers left of the weights `name` and of the state of their training, whole or half
+    written, in a marked folder only: who is trained anew may be stopped before it has any.
     """
-    if (folder / MARK).is_file():
-        for left in (folder / name, *folder.glob(f"{name}.*writing")):
-            shutil.rmtree(left, ignore_errors=True)
+    if has_mark(folder):
+        for left in (folder / name, folder / f"{name}{STATE}", *folder.glob(f"{name}.*writing")):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
 
 def take_away_marked(folder: Path) -> None:

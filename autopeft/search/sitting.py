@@ -3,6 +3,7 @@
 Whoever imports it imports torch and all that training needs; what can be answered without that was answered before.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -20,7 +21,7 @@ from autopeft.search.confirm.worker import Again
 from autopeft.search.driver import Driver
 from autopeft.search.finder import Finder, Predict
 from autopeft.search.here import train_here
-from autopeft.search.keeping import keeping, take_away_beaten
+from autopeft.search.keeping import keeping, take_away, take_away_states
 from autopeft.search.ledger import Ledger, Worker
 from autopeft.search.leftovers import clear
 from autopeft.search.marks import mark, require_own
@@ -49,7 +50,7 @@ def run(
     named: bool = True,
 ) -> str:
     """Returns the search's name, which is another one where it was not `named` by the user and is taken meanwhile."""
-    plan, say = record.plan, saying(tell)
+    began, plan, say = time.monotonic(), record.plan, saying(tell)
     folder, *_ = run_folders(record, None)
     require_own(record, folder / weights_folder(record))
     prepared = prepare(plan, folder, weights_folder(record), say, None if new else record, _threads(resources))
@@ -75,7 +76,7 @@ def run(
         before, record = record, teach(proposer, record, say)
         _remember(record, before, repository)
     mark(record, prepared.job.artifacts)
-    take_away_beaten(record, record.trials, prepared.job.artifacts)
+    take_away(record, record.trials, prepared.job.artifacts)
     for trial in record.trials:
         prepared.seconds.learn(trial)
         if trial.outcome is None:
@@ -94,14 +95,15 @@ def run(
 
     tell(Doing(f"predicting what known good candidates cost{_starting(resources)}"))
     finder = Finder(proposer, prepared.predict, prepared.limits, ahead=resources.workers != 0)
-    taking_away = partial(take_away_beaten, record, folder=prepared.job.artifacts)
-    driver = Driver(record, finder, repository, tell, taking_away, prepared.seconds.learn)
+    taking_away, seconds = partial(take_away, record, folder=prepared.job.artifacts), prepared.seconds
+    driver = Driver(record, finder, repository, tell, taking_away, seconds.learn, seconds.to_first_rung, began)
     try:
         with closing(finder):
             finder.begin(known_good, least=len(past), tried=[trial.params for trial in record.trials])
             _train(driver, prepared.job, resources)
         driver.remember_time()
         repository.update(record.name, ended=datetime.now(UTC))
+        take_away_states(prepared.job.artifacts)
         record = repository.load(record.name)
         if outstanding(record, plan.confirm):
             _train(Confirmer(record, plan.confirm, repository, tell), Again(prepared.job), resources)
@@ -187,7 +189,8 @@ def train_once_more(
     _remember(record, record, repository)
     (trial,) = (each for each in record.trials if each.number == number)
     ledger = partial(OnceMore, record.name, trial, repository, tell)
-    _train_alone(record, ledger, prepared.job, resources, repository, tell)
+    # Until it has finished, the weights of its rungs are not those that its record tells of.
+    _train_alone(record, ledger, replace(prepared.job, on_the_way=False), resources, repository, tell)
 
 
 def _train_alone(

@@ -20,6 +20,8 @@ from autopeft.trial import SearchRecord, Trial
 
 DELETING = "deleting"
 """The name of a fact: files of the search may be gone, because somebody began to delete it."""
+STATE = ".state"
+"""How files of trainings end that are kept to go on from."""
 NAME = re.compile(r"\w[\w.-]*")
 """Names of searches, which are names of folders, too."""
 _NAME_AND_ID = re.compile(rf"{NAME.pattern}-[0-9a-f]{{12}}")
@@ -41,6 +43,11 @@ def free_name(stem: str, taken: Container[str]) -> str:
 def weights_of(folder: Path, number: int) -> Path:
     """Where a trial's weights lie in the folder of its search's."""
     return folder / f"{number:04d}"
+
+
+def state_of(folder: Path, number: int) -> Path:
+    """Where a trial's training is kept while it is not over, in the same folder."""
+    return folder / f"{number:04d}{STATE}"
 
 
 def weights_folder(record: SearchRecord) -> str:
@@ -92,7 +99,7 @@ def located(record: SearchRecord, given: str | Path | None) -> SearchRecord:
 
 def has_weights(trial: Trial) -> bool:
     """Whether the trained weights of a trial with a located place are there."""
-    return trial.outcome is not None and bool(trial.outcome.artifact) and Path(trial.outcome.artifact).is_dir()
+    return bool(trial.artifact) and Path(trial.artifact).is_dir()
 
 
 def with_moved(record: SearchRecord, moved: Mapping[str, str | None]) -> SearchRecord:
@@ -139,8 +146,10 @@ def _remembered(record: SearchRecord) -> tuple[Path, ...]:
 
 
 def _located(trial: Trial, folders: tuple[Path, ...]) -> Trial:
-    if trial.outcome is None or not trial.outcome.artifact:
+    if not trial.artifact:
         return trial
-    inside = Path(*Path(trial.outcome.artifact).parts[-2:])
-    found = next((folder for folder in folders if (folder / inside).is_dir()), folders[0])
-    return replace(trial, outcome=replace(trial.outcome, artifact=str(found / inside)))
+    inside = Path(*Path(trial.artifact).parts[-2:])
+    found = str(next((folder for folder in folders if (folder / inside).is_dir()), folders[0]) / inside)
+    if trial.outcome is not None and trial.outcome.artifact:
+        return replace(trial, outcome=replace(trial.outcome, artifact=found))
+    return replace(trial, curve=(*trial.curve[:-1], replace(trial.curve[-1], artifact=found)))

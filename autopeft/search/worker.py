@@ -4,9 +4,10 @@ Runs in a worker process (or in the driver with `--workers 0`). It returns facts
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 
 from autopeft import machine
-from autopeft.artifacts import Description, save_artifact
+from autopeft.artifacts import Description
 from autopeft.backbone.load import Backbone, load_backbone
 from autopeft.costs.calibration import costs_of_training
 from autopeft.costs.latency import measure_latency
@@ -27,18 +28,18 @@ from autopeft.files import bytes_in
 from autopeft.methods.attached import Attached, attach
 from autopeft.methods.registry import Configured, configured_parts
 from autopeft.search.device_errors import Fault, fault_of
-from autopeft.search.ledger import OUT_OF_MEMORY
-from autopeft.search.marks import clear_leftovers
-from autopeft.search.whereabouts import weights_of
+from autopeft.search.ledger import OUT_OF_MEMORY, OUT_OF_TIME
+from autopeft.search.pausing import AtRungs
 from autopeft.space.cards import Card
 from autopeft.tasks.own_metric import OwnMetric, answered
 from autopeft.tasks.own_slips import slip_of
 from autopeft.training.batches import evaluated_at_once
 from autopeft.training.frozen import FrozenStates
-from autopeft.training.loop import Pace, TrainingFailed, set_up, train
+from autopeft.training.loop import UNBROKEN, Course, Pace, TrainingFailed, set_up, train
 from autopeft.training.model import TaskModel
 from autopeft.training.precision import precision_of
 from autopeft.training.probe import load_probe
+from autopeft.training.state import State, take_up
 from autopeft.trial import Outcome, Rung, Status, Trial
 
 _VERSIONED = ("autopeft", "torch", "transformers", "peft")
@@ -63,9 +64,15 @@ class Job:
     """What trials are judged by; the task's default of `auto`."""
     own_metric: OwnMetric | None = None
     """The same, where it is none of the task's."""
+    on_the_way: bool = True
+    """Whether trials are kept at their rungs, too, and gone on with from there."""
 
     def __call__(self) -> "TrainingWorker":
         return TrainingWorker(self)
+
+
+class TimeIsOver(Exception):
+    """A trial was to have ended by now."""
 
 
 class TrainingWorker:
@@ -90,6 +97,8 @@ class TrainingWorker:
         began = time.perf_counter()
         try:
             yield from self._trained(trial, began)
+        except TimeIsOver:
+            yield Outcome(Status.STOPPED, OUT_OF_TIME, seconds=time.perf_counter() - began, facts=self.facts)
         except BaseException as error:
             slip = slip_of(error, type(self._task))
             if slip is None and not isinstance(error, Exception):
@@ -97,35 +106,43 @@ class TrainingWorker:
             yield self._failed(error, slip, began)
 
     def _trained(self, trial: Trial, began: float) -> Iterator[Rung | Outcome]:
-        candidate = trial.candidate
-        folder = weights_of(self._job.artifacts, trial.number)
-        pace = Pace()
-        clear_leftovers(folder.parent, folder.name)
+        candidate, pace = trial.candidate, Pace()
+        files = AtRungs(self._job.artifacts, trial, self._job.on_the_way)
+        state, ask = files.state(), partial(_ask, trial.until)
         with self._attached(trial) as model:
             calibrations = measure_calibrations(model, longest(self._train), self._device)
             set_up_began = time.perf_counter()
-            self._set_up(trial, model)
-            set_up_seconds = time.perf_counter() - set_up_began
+            if state is None:
+                self._set_up(trial, model, ask)
+                told = {"set_up_seconds": time.perf_counter() - set_up_began, "seconds": 0.0}
+            else:
+                take_up(model, state)
+                told = dict(state.told)
             step = measure(model, self._train, candidate, self._device)
             tokens = evaluated_at_once(candidate.training, self._train.lengths)
             evaluation = measure_evaluation(model, longest_evaluated(self._validation, tokens), self._device)
             with self._states.serving(model, candidate.training, self._device) as kept:
-                yield from self._rungs(trial, model, pace)
-            description = replace(self._job.description, precision=precision_of(self._device))
-            save_artifact(folder, model.methods, model.head, description, candidate)
+
+                def keep(state: State) -> None:
+                    seconds = told["seconds"] + time.perf_counter() - began
+                    files.keep(replace(state, told={**told, "seconds": seconds}))
+
+                description = replace(self._job.description, precision=precision_of(self._device))
+                for rung in self._rungs(trial, model, pace, Course(state, keep, ask)):
+                    yield (rung := files.with_weights(rung, model, description))
             remaining = model.methods.remaining
         yield Outcome(
             Status.FINISHED,
-            seconds=time.perf_counter() - began,
+            seconds=told["seconds"] + time.perf_counter() - began,
             measured=costs_of_training(step, calibrations, evaluation),
             answers=pace.answers,
-            artifact=f"{folder.parent.name}/{folder.name}",
+            artifact=rung.artifact,
             facts={
                 **self.facts,
                 **self._speed(pace, remaining),
                 **kept.facts(),
-                "set_up_seconds": set_up_seconds,
-                "bytes_on_disk": bytes_in(folder),
+                "set_up_seconds": told["set_up_seconds"],
+                "bytes_on_disk": bytes_in(files.weights),
             },
         )
 
@@ -141,11 +158,13 @@ class TrainingWorker:
             "latency_bare": latency.bare,
         }
 
-    def _set_up(self, trial: Trial, model: TaskModel) -> None:
+    def _set_up(self, trial: Trial, model: TaskModel, ask: Callable[[], None] = UNBROKEN.ask) -> None:
         """Lets the attached methods calibrate."""
-        set_up(model, self._train, seed=trial.seed, device=self._device)
+        set_up(model, self._train, seed=trial.seed, device=self._device, ask=ask)
 
-    def _rungs(self, trial: Trial, model: TaskModel, pace: Pace | None = None) -> Iterator[Rung]:
+    def _rungs(
+        self, trial: Trial, model: TaskModel, pace: Pace | None = None, course: Course = UNBROKEN
+    ) -> Iterator[Rung]:
         return train(
             model,
             self._states.train,
@@ -157,6 +176,7 @@ class TrainingWorker:
             device=self._device,
             pace=pace,
             answered=self._answered,
+            course=course,
         )
 
     @contextmanager
@@ -204,6 +224,12 @@ class TrainingWorker:
             "test_fingerprint": self._job.test_fingerprint,
             "versions": {"python": python_version(), **{name: version(name) for name in _VERSIONED}},
         }
+
+
+def _ask(until: float | None) -> None:
+    """Raises TimeIsOver where it is."""
+    if until is not None and time.time() >= until:
+        raise TimeIsOver
 
 
 def _memory_of(device: torch.device) -> int:

@@ -165,6 +165,7 @@ class RungRow(_OfTrial, Base):
     loss: Mapped[float] = mapped_column(Real, nullable=True)
     seconds: Mapped[float] = mapped_column(Real, nullable=True)
     others: Mapped[dict[str, float]] = mapped_column(Plain)
+    artifact: Mapped[str] = mapped_column(Text)
 
     @classmethod
     def of(cls, key: dict[str, int], position: int, rung: Rung) -> Self:
@@ -178,10 +179,12 @@ class RungRow(_OfTrial, Base):
             loss=rung.loss,
             seconds=rung.seconds,
             others=dict(rung.others),
+            artifact=rung.artifact,
         )
 
     def rung(self) -> Rung:
-        return checked(Rung(self.step, self.steps, self.score, self.error, self.loss, self.seconds, self.others))
+        known = (self.step, self.steps, self.score, self.error, self.loss, self.seconds, self.others, self.artifact)
+        return checked(Rung(*known))
 
 
 class OutcomeRow(_OfTrial, Base):

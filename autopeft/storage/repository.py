@@ -34,6 +34,9 @@ from autopeft.storage.schema import bring_up_to_date, version
 from autopeft.storage.urls import shown
 from autopeft.trial import Baseline, Confirmation, SearchRecord, Status, Trial
 
+_ON_THE_WAY = (Status.TRAINING, Status.STOPPED)
+"""Of trials that are models where the weights of their last rung were kept."""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -45,7 +48,7 @@ class Summary:
     trials: int
     """How many there are, unfinished and failed ones included."""
     best: float | None
-    """The best score of a finished trial; None when there is none."""
+    """The best score of a trial that is a model; None when there is none."""
     model: str
     metric: Objective = ACCURACY
     """What the best is the best of."""
@@ -121,7 +124,7 @@ class Repository:
                 & (RungRow.position == last.c.position),
             )
             .join(TrialRow, (RungRow.search_id == TrialRow.search_id) & (RungRow.number == TrialRow.number))
-            .where(TrialRow.status == Status.FINISHED)
+            .where((TrialRow.status == Status.FINISHED) | (RungRow.artifact != "") & TrialRow.status.in_(_ON_THE_WAY))
             .group_by(RungRow.search_id)
             .subquery()
         )

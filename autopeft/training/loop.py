@@ -1,7 +1,8 @@
 """Trains one candidate: a generator that yields a rung whenever one is reached.
 
 Closing the generator early (early stopping) undoes what it switched on. Numbers repeat exactly on a CPU for the same
-seed and number of threads. Not covered: several devices for one trial.
+seed and number of threads, also where a training goes on from the state of one of its rungs. Not covered: several
+devices for one trial.
 """
 
 import math
@@ -10,12 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
 
 from autopeft.data.store import Dataset
-from autopeft.space.candidate import Candidate
+from autopeft.space.candidate import Candidate, Training
 from autopeft.tasks.heads import Batch
 from autopeft.tasks.metrics import Metric
 from autopeft.training.batches import batches, cut, evaluated_at_once, on_device, varied
@@ -24,6 +26,7 @@ from autopeft.training.evaluation import Counted, evaluate, judged
 from autopeft.training.loss import loss_of, mean_loss
 from autopeft.training.model import TaskModel
 from autopeft.training.optimizer import learning_rate_factor, new_optimizer, parameter_groups
+from autopeft.training.state import State, draw_on_from, random_numbers
 from autopeft.trial import Answers, Rung
 
 RUNGS = (1 / 9, 1 / 3, 1.0)
@@ -40,6 +43,26 @@ class Pace:
     seconds: float = 0.0
     answers: Answers | None = None
     """At the last rung, on validation rows."""
+
+
+def _go_on() -> None:
+    """Asks nothing."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a training minds beside its own end. Whoever it asks may raise, and it ends where it is."""
+
+    state: State | None = None
+    """What to go on from; the model has taken it up."""
+    keep: Callable[[State], object] | None = None
+    """Hears of every rung but the last, before the rung is known to anybody."""
+    ask: Callable[[], None] = _go_on
+    """Asked before each step, whether there is to be one."""
+
+
+UNBROKEN = Course()
+"""From the first step to the last."""
 
 
 class TrainingFailed(Exception):
@@ -59,25 +82,34 @@ def train(
     rungs: Sequence[float] = RUNGS,
     pace: Pace | None = None,
     answered: Counted | None = None,
+    course: Course = UNBROKEN,
 ) -> Iterator[Rung]:
     """Trains to the candidate's end; yields a Rung at each fraction of the steps, and keeps `pace` until then.
     `metrics` are kept beside the one that is judged; `answered` gives what that one needs, where it is something else
-    than statistics.
+    than statistics. Where a state is gone on from, its last rung is yielded again, first of all.
 
     Raises TrainingFailed.
     """
     pace = pace or Pace()
     training, attached = candidate.training, model.methods
-    per_epoch = math.ceil(len(data) / training.batch_size)
-    steps = max(1, training.least_steps, round(training.epochs * per_epoch))
+    steps = steps_of(training, len(data))
     stops = rung_steps(steps, rungs)
     optimizer = new_optimizer(parameter_groups(attached, model.head, candidate))
     tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
     peaks = [group["lr"] for group in optimizer.param_groups]
-    seconds, began = 0.0, time.perf_counter()
-    total, since = torch.zeros((), device=device), 0
+    curve: tuple[Rung, ...] = ()
+    seconds, done = 0.0, 0
     with checkpointing(model.model, training.gradient_checkpointing), seeded(seed), _training(model):
-        for step, rows in enumerate(_endless(data.lengths, training.batch_size, seed)):
+        if course.state is not None:
+            curve = course.state.curve
+            seconds, done = curve[-1].seconds, curve[-1].step
+            pace.steps, pace.examples, pace.seconds = course.state.steps, course.state.examples, course.state.seconds
+            course.state.restore(optimizer)
+            yield curve[-1]
+            draw_on_from(course.state.random, device)
+        began, total, since = time.perf_counter(), torch.zeros((), device=device), 0
+        for step, rows in islice(enumerate(_endless(data.lengths, training.batch_size, seed)), done, None):
+            course.ask()
             factor = learning_rate_factor(step, steps, training.warmup)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
@@ -102,11 +134,22 @@ def train(
                 pace.answers = judged(metric, seen.judged)
                 score, error = pace.answers.score, pace.answers.error
                 others = {each.name: each.of(seen.statistics) for each in metrics if each != metric}
-                yield Rung(step + 1, steps, score, error, total.item() / since, seconds, others)
-                began = time.perf_counter()
-                total, since = torch.zeros((), device=device), 0
+                curve = (*curve, Rung(step + 1, steps, score, error, total.item() / since, seconds, others))
+                # Whoever hears of a rung may draw numbers, too, before this goes on.
+                random = random_numbers(device)
+                if course.keep is not None and step + 1 < steps:
+                    so_far = (pace.steps, pace.examples, pace.seconds)
+                    course.keep(State.of(model, optimizer, random, curve, so_far))
+                yield curve[-1]
+                draw_on_from(random, device)
+                began, total, since = time.perf_counter(), torch.zeros((), device=device), 0
             if step + 1 == steps:
                 return
+
+
+def steps_of(training: Training, rows: int) -> int:
+    """Optimizer steps of a whole training on so many rows."""
+    return max(1, training.least_steps, round(training.epochs * math.ceil(rows / training.batch_size)))
 
 
 def _step(model: TaskModel, batch: Batch, micro: int | None, device: torch.device) -> torch.Tensor:
@@ -120,12 +163,17 @@ def _step(model: TaskModel, batch: Batch, micro: int | None, device: torch.devic
     return total
 
 
-def set_up(model: TaskModel, data: Dataset, *, seed: int, device: torch.device) -> None:
-    """Lets the attached methods calibrate on training data; no gradients are left behind."""
+def set_up(
+    model: TaskModel, data: Dataset, *, seed: int, device: torch.device, ask: Callable[[], None] = _go_on
+) -> None:
+    """Lets the attached methods calibrate on training data; no gradients are left behind. `ask` is asked before each
+    batch, and may raise.
+    """
 
     def of_batches(examples: int, batch_size: int) -> Iterator[Callable[[], torch.Tensor]]:
         chosen = np.random.default_rng(seed).permutation(len(data))[:examples]
         for start in range(0, len(chosen), batch_size):
+            ask()
             yield partial(_loss, chosen[start : start + batch_size])
 
     def _loss(rows: np.ndarray) -> torch.Tensor:

@@ -28,7 +28,7 @@ from autopeft.errors import AutopeftError
 from autopeft.events import Event, TrialEnded
 from autopeft.trial import Status, Trial
 from tests.search.faulty import faulty_space
-from tests.search.place import ROOT, Place, ended, require_kept, require_whole
+from tests.search.place import ROOT, Place, ended, gone_on_with, require_kept, require_whole
 
 MOST_SECONDS = 900
 IN_A_SEARCH = 2
@@ -51,6 +51,8 @@ class Survived:
     """Finished trials that were there when it was done, summed over all times; none of them changed."""
     read: int = 0
     """Folders of weights that were read back."""
+    went_on: int = 0
+    """Trials that were killed after a rung and reached the next without reaching that anew."""
     left: int = 0
     """Processes that were still there after the next command, or after a minute without one."""
     seconds: float = 0.0
@@ -60,7 +62,7 @@ class Survived:
 def killed_drivers(place: Place, kills: int, workers: int, seed: int = 0, trials: int = 24) -> Survived:
     """Kills a driver anywhere in a search, goes on, and so on; searches that end are followed by others."""
     began, rng = time.monotonic(), random.Random(seed)
-    kept, read, left = 0, 0, 0
+    kept, read, left, went_on = 0, 0, 0, 0
     statuses = Counter[Status]()
     moments: list[float] = []
     searches, name, ahead = 0, "", list[int]()
@@ -69,7 +71,8 @@ def killed_drivers(place: Place, kills: int, workers: int, seed: int = 0, trials
             searches += 1
             name = f"killed-{searches}"
             ahead = sorted(rng.randrange(trials) for _ in range(min(IN_A_SEARCH, kills - len(moments))))
-        before = ended(place.trials(name))
+        known = place.trials(name)
+        before = ended(known)
         process = _driver(place, name, trials, workers)
         sitting = place.sitting
         if ahead and len(moments) < kills:
@@ -86,13 +89,14 @@ def killed_drivers(place: Place, kills: int, workers: int, seed: int = 0, trials
             left += place.left(sitting=sitting)
         kept += len(before)
         require_kept(before, place.trials(name))
+        went_on += gone_on_with(known, place.trials(name))
         if place.known(name) and (search := autopeft.open(name, storage=place.storage)).record.ended is not None:
             statuses += Counter(require_whole(search))
             read += place.read_back(name)
             name = ""
     place.require_nothing_left()
     fault = f"driver killed, {workers} workers"
-    return Survived(fault, kills, statuses, kept, read, left, time.monotonic() - began, _spread(moments))
+    return Survived(fault, kills, statuses, kept, read, went_on, left, time.monotonic() - began, _spread(moments))
 
 
 def _spread(moments: list[float]) -> str:
@@ -165,7 +169,7 @@ def killed_workers(place: Place, kills: int, workers: int, seed: int = 0) -> Sur
     left, read = place.left(), place.read_back("workers")
     place.require_nothing_left()
     note = f"{len(given_again)} trials given again, {len(given_again - lost)} of them ended well"
-    return Survived("worker killed", done, statuses, len(kept), read, left, time.monotonic() - began, note)
+    return Survived("worker killed", done, statuses, len(kept), read, 0, left, time.monotonic() - began, note)
 
 
 def full_disk_of_the_database(place: Place) -> Survived:
@@ -206,7 +210,7 @@ def full_disk_of_the_weights(place: Place) -> Survived:
             full = trial.number in (3, 4)
             assert (trial.status is Status.LOST) == full, trial.outcome.reason
             assert ("No space left on device" in trial.outcome.reason) == full, trial.outcome.reason
-        return Survived(fault, 1, statuses, 2, place.read_back("weights"), 0, time.monotonic() - began)
+        return Survived(fault, 1, statuses, 2, place.read_back("weights"), seconds=time.monotonic() - began)
 
 
 @contextmanager
@@ -265,7 +269,7 @@ def _answered_and_resumed(
     search = autopeft.resume("answered", **place.resources())
     require_kept(before, search.trials)
     read = place.read_back("answered")
-    return Survived(fault, 1, require_whole(search), len(before), read, 0, time.monotonic() - began)
+    return Survived(fault, 1, require_whole(search), len(before), read, seconds=time.monotonic() - began)
 
 
 def locked_for_a_moment(place: Place, seconds: float = 2.0) -> Survived:
@@ -280,7 +284,7 @@ def locked_for_a_moment(place: Place, seconds: float = 2.0) -> Survived:
 
     search = autopeft.search(**place.settings("waited", 3, on_event=lock))
     statuses, read = require_whole(search), place.read_back("waited")
-    return Survived("database locked for a moment", times, statuses, 0, read, 0, time.monotonic() - began)
+    return Survived("database locked for a moment", times, statuses, 0, read, seconds=time.monotonic() - began)
 
 
 def _lock(place: Place) -> sqlite3.Connection:
@@ -306,7 +310,8 @@ def misbehaving(place: Place, workers: int, reasons: Mapping[str, str], **more: 
         assert (trial.status is bad) == bool(wanted), trial.outcome.reason
     assert {trial.candidate.name for trial in search.trials} == {"bitfit", *reasons}
     times, read = sum(trial.candidate.name != "bitfit" for trial in search.trials), place.read_back("faulty")
-    return Survived(f"methods that {', '.join(reasons)}", times, statuses, 0, read, 0, time.monotonic() - began)
+    fault = f"methods that {', '.join(reasons)}"
+    return Survived(fault, times, statuses, 0, read, seconds=time.monotonic() - began)
 
 
 _TIME_OUT = "no rung was reached within the time-out of"
@@ -340,12 +345,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     statuses = (Status.FINISHED, Status.STOPPED, Status.FAILED, Status.LOST)
-    columns = ("times", "finished", "stopped", "failed", "lost", "kept", "read", "left", "seconds")
+    columns = ("times", "finished", "stopped", "failed", "lost", "kept", "read", "went on", "left", "seconds")
     print(f"{'fault':<32}", *(f"{each:>8}" for each in columns))
     with tempfile.TemporaryDirectory() as folder:
         for row in every(Path(folder), given.kills, given.workers, given.seed):
             counts = [row.trials.get(status, 0) for status in statuses]
-            cells = (row.times, *counts, row.kept, row.read, row.left, round(row.seconds))
+            cells = (row.times, *counts, row.kept, row.read, row.went_on, row.left, round(row.seconds))
             print(f"{row.fault:<32}", *(f"{each:>8}" for each in cells), f" {row.note}", flush=True)
             assert row.left == 0, f"{row.left} processes were left"
 

@@ -129,15 +129,12 @@ class Place:
         shutil.rmtree(self.temporary)
 
     def read_back(self, name: str) -> int:
-        """Loads the weights of every finished trial that no other one beats in all that is compared, each of which must
-        be there, finite, and answer. Returns how many. No other folder of weights is there.
+        """Loads the weights of every trial that ended with a model which no other one beats in all that is compared,
+        each of which must be there, finite, and answer. Returns how many. No other folder of weights is there, and
+        nothing to go on from.
         """
-        finished = [trial for trial in self.trials(name) if trial.status is Status.FINISHED]
-        folders = [
-            Path(trial.outcome.artifact)
-            for trial in finished
-            if trial.outcome is not None and not any(_beats(other, trial) for other in finished)
-        ]
+        finished = [trial for trial in self.trials(name) if trial.is_model and trial.outcome is not None]
+        folders = [Path(trial.artifact) for trial in finished if not any(_beats(other, trial) for other in finished)]
         for folder in folders:
             tensors = [each for file in folder.rglob("*.safetensors") for each in load_file(file).values()]
             assert tensors, folder
@@ -146,6 +143,7 @@ class Place:
         if folders:
             there = {each for each in folders[0].parent.iterdir() if each.is_dir()}
             assert there == {*folders}, sorted(there ^ {*folders})
+            assert not [*folders[0].parent.glob("*.state")]
         return len(folders)
 
 
@@ -156,11 +154,11 @@ def _beats(one: Trial, other: Trial) -> bool:
 
 
 def _compared(trial: Trial) -> list[float]:
+    """Of a trial that was stopped nothing is measured."""
     assert trial.outcome is not None
-    assert trial.outcome.measured is not None
     predicted, measured = trial.predicted, trial.outcome.measured
     costs = ("memory", "trainable", "stored", "flops", "overhead")
-    real = [getattr(measured, name) for name in costs]
+    real = [getattr(measured, name, None) for name in costs]
     known = [predicted.value(name) for name in costs]
     held = [value if seen is None else max(value, seen) for value, seen in zip(known, real, strict=True)]
     return [-trial.value("score"), *known, *held]
@@ -176,6 +174,17 @@ def require_kept(before: Mapping[int, Trial], after: tuple[Trial, ...]) -> None:
     now = ended(after)
     assert all(now.get(number) == trial for number, trial in before.items())
     assert [trial.number for trial in after] == list(range(1, len(after) + 1))
+
+
+def gone_on_with(before: tuple[Trial, ...], after: tuple[Trial, ...]) -> int:
+    """How many trials that had reached a rung, but not ended, have reached more since; what they had reached is as it
+    was, to the second that it took.
+    """
+    now = {trial.number: trial for trial in after}
+    begun = [trial for trial in before if trial.outcome is None and trial.curve]
+    further = [trial for trial in begun if len(now[trial.number].curve) > len(trial.curve)]
+    assert all(now[trial.number].curve[: len(trial.curve)] == trial.curve for trial in further)
+    return len(further)
 
 
 def require_whole(search: autopeft.Search) -> Mapping[Status, int]:

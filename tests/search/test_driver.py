@@ -11,9 +11,9 @@ import pytest
 from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.events import Event, GivenAgain, TrialBegan, TrialEnded, TurnedAway
 from autopeft.plan import Budget, Plan
-from autopeft.search.driver import NEEDS_TOO_MUCH, Driver
+from autopeft.search.driver import MOST_TOO_LONG_IN_A_ROW, NEEDS_TOO_MUCH, Driver, SecondsToRung
 from autopeft.search.finder import Finder
-from autopeft.search.ledger import OUT_OF_MEMORY
+from autopeft.search.ledger import OUT_OF_MEMORY, OUT_OF_TIME
 from autopeft.search.proposer import Proposer, default_params
 from autopeft.space.candidate import Candidate
 from autopeft.space.space import load_space
@@ -47,6 +47,7 @@ class Sitting:
         limits: dict[str, int] | None = None,
         resumed: bool = False,
         predict: Callable[[Candidate], Costs] = predict,
+        seconds: SecondsToRung = lambda *_: None,
     ) -> None:
         self.repository = repository
         if not resumed:
@@ -58,7 +59,7 @@ class Sitting:
         for trial in record.trials:
             if trial.outcome is None:
                 self.proposer.take_up(trial)
-        self.driver = Driver(record, finder, repository, self.events.append)
+        self.driver = Driver(record, finder, repository, self.events.append, seconds_to_rung=seconds)
 
     def finish(self, number: int, accuracy: float = 0.5) -> None:
         assert self.driver.rung(number, Rung(1, 1, accuracy, 0.02, 0.1, 1.0))
@@ -185,7 +186,7 @@ def test_a_lost_trial_is_given_again_once_as_it_was_and_then_it_is_lost_and_teac
     sitting.driver.ended(one.number, LOST)
     assert [event.why for event in sitting.events if isinstance(event, GivenAgain)] == [LOST.reason]
     (kept, _) = repository.load("mine").trials
-    assert (kept.status, kept.curve, kept.outcome) == (Status.TRAINING, (), None)
+    assert (kept.status, len(kept.curve), kept.outcome) == (Status.TRAINING, 1, None)
     sitting.finish(two.number)
     if resumed:
         sitting = Sitting(repository, replace(PLAN, trials=2), resumed=True)
@@ -303,13 +304,117 @@ def test_after_a_resume_unfinished_trials_come_first_and_no_finished_one_again(r
     again = [second.driver.next() for _ in range(4)]
     assert [trial.number if trial else None for trial in again] == [2, 3, 4, None]
     assert again[0] is not None
-    assert (again[0].candidate, again[0].seed, again[0].curve) == (two.candidate, two.seed, ())
+    assert (again[0].candidate, again[0].seed, len(again[0].curve)) == (two.candidate, two.seed, 1)
     for number in (2, 3, 4):
         second.finish(number)
     kept = repository.load("mine").trials
     assert [trial.number for trial in kept] == [1, 2, 3, 4]
     assert all(trial.status is Status.FINISHED and len(trial.curve) == 1 for trial in kept)
     assert kept[0].finished == repository.load("mine").trials[0].finished
+
+
+@pytest.mark.parametrize(("steps", "left"), [((2, 6), (1, 2, 6)), ((1, 2), (1, 2)), ((6,), (1, 2, 6)), ((1,), (1,))])
+def test_the_curve_of_a_trial_that_goes_on_ends_where_it_goes_on_from(
+    repository: Repository, steps: tuple[int, ...], left: tuple[int, ...]
+) -> None:
+    def rung(step: int) -> Rung:
+        return Rung(step, 6, 0.1 * step, 0.02, 0.1, 1.0)
+
+    first = Sitting(repository)
+    trial = first.driver.next()
+    assert trial is not None
+    for step in (1, 2):
+        first.driver.rung(trial.number, rung(step))
+    second = Sitting(repository, resumed=True)
+    again = second.driver.next()
+    assert again is not None
+    assert [each.step for each in again.curve] == [1, 2]
+    for step in steps:
+        second.driver.rung(trial.number, rung(step))
+    (kept,) = repository.load("mine").trials
+    assert [each.step for each in kept.curve] == [*left]
+
+
+class Clock:
+    """Both clocks of `time`, which stand still."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return 5e8 + self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("autopeft.search.driver.time", clock)
+    return clock
+
+
+TIMED = Plan("model", "data.csv", time=100)
+
+
+def test_a_trial_is_told_when_the_time_of_the_search_is_over(repository: Repository, clock: Clock) -> None:
+    sitting = Sitting(repository, TIMED)
+    clock.now += 30
+    trial = sitting.driver.next()
+    assert trial is not None
+    assert trial.until == clock.time() + 70
+    assert Sitting(repository, replace(TIMED, time=None, trials=4), resumed=True).driver.next() is not None
+
+
+@pytest.mark.parametrize(("passed", "begins"), [(0, True), (60, True), (61, False)])
+def test_nothing_is_begun_or_gone_on_with_that_cannot_reach_a_rung_in_the_time_that_is_left(
+    repository: Repository, clock: Clock, passed: float, begins: bool
+) -> None:
+    first = Sitting(repository, TIMED, seconds=lambda *_: 40.0)
+    trial = first.driver.next()
+    assert trial is not None
+    for resumed in (True, False):
+        sitting = Sitting(repository, TIMED, resumed=True, seconds=lambda *_: 40.0)
+        if not resumed:
+            sitting.driver._unfinished.clear()
+        clock.now += passed
+        assert (sitting.driver.next() is not None) == begins
+        clock.now -= passed
+    away = repository.load("mine").turned_away
+    assert away == ({} if begins else {"time": 2 * MOST_TOO_LONG_IN_A_ROW})
+    numbers = [each.number for each in repository.load("mine").trials]
+    assert numbers == ([1, 2] if begins else [1])
+
+
+def test_a_quicker_candidate_is_begun_where_another_would_take_too_long(repository: Repository, clock: Clock) -> None:
+    slow = iter([41.0, 41.0, 39.0])
+    sitting = Sitting(repository, TIMED, seconds=lambda *_: next(slow))
+    clock.now += 60
+    assert sitting.driver.next() is not None
+    assert repository.load("mine").turned_away == {"time": 2}
+
+
+def test_a_trial_that_time_ended_is_stopped_at_its_last_rung_and_one_without_a_rung_is_left_unfinished(
+    repository: Repository, clock: Clock
+) -> None:
+    sitting = Sitting(repository, TIMED)
+    one, two = sitting.driver.next(), sitting.driver.next()
+    assert one is not None
+    assert two is not None
+    sitting.driver.rung(one.number, Rung(1, 9, 0.4, 0.02, 0.1, 1.0, artifact="mine/0001"))
+    clock.now += 100
+    for trial in (one, two):
+        sitting.driver.ended(trial.number, Outcome(Status.STOPPED, OUT_OF_TIME))
+    assert sitting.driver.next() is None
+    stopped, unfinished = repository.load("mine").trials
+    assert (stopped.status, stopped.is_model, stopped.share) == (Status.STOPPED, True, 1 / 9)
+    assert (unfinished.status, unfinished.outcome) == (Status.TRAINING, None)
+    more = Sitting(repository, TIMED, resumed=True).driver
+    clock.now -= 50
+    again = more.next()
+    assert again is not None
+    assert again.number == two.number
 
 
 def test_no_trial_begins_after_the_time_limit_and_earlier_sittings_count(repository: Repository) -> None:

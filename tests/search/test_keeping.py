@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 import autopeft
 from autopeft.errors import AutopeftError
 from autopeft.events import Event, TrialEnded
-from autopeft.search.keeping import keeping, take_away_beaten, why_deleted
+from autopeft.search.keeping import keeping, take_away, take_away_states, why_deleted
 from autopeft.search.marks import MARK, mark
 from autopeft.storage.repository import Repository
 from autopeft.trial import SearchRecord, Status
@@ -45,10 +45,10 @@ def left(folder: Path) -> set[str]:
 
 
 def test_weights_of_beaten_trials_are_taken_away(folder: Path) -> None:
-    take_away_beaten(record(), [BEATEN, CHEAPER], folder)
+    take_away(record(), [BEATEN, CHEAPER], folder)
     assert left(folder) == {"0001", "0002", "0003"}, "nobody beats it yet"
     for _ in range(2):
-        take_away_beaten(record(), record().trials, folder)
+        take_away(record(), record().trials, folder)
         assert left(folder) == {"0002", "0003"}
 
 
@@ -61,16 +61,29 @@ def test_weights_of_beaten_trials_are_taken_away(folder: Path) -> None:
         record(trials=(BEATEN, replace(BETTER, status=Status.STOPPED), CHEAPER)),
         record(created=BEATEN.finished),
     ],
-    ids=["all are kept", "confirmed", "wanted", "only a finished trial beats", "the mark is another search's"],
+    ids=["all are kept", "confirmed", "wanted", "a trial without a model beats none", "the mark is another search's"],
 )
 def test_what_is_kept_all_the_same(known: SearchRecord, folder: Path) -> None:
-    take_away_beaten(known, known.trials, folder)
+    take_away(known, known.trials, folder)
     assert left(folder) == {"0001", "0002", "0003"}
+
+
+def test_what_trials_go_on_from_is_taken_away_when_they_end_and_weights_of_rungs_when_they_came_to_nothing(
+    folder: Path,
+) -> None:
+    for number in (1, 2, 3):
+        (folder / f"{number:04d}.state").touch()
+    failed, under_way = replace(CHEAPER, status=Status.FAILED), replace(BETTER, status=Status.TRAINING, outcome=None)
+    take_away(record(plan=replace(bare().plan, keep="all")), [BEATEN, under_way, failed], folder)
+    assert left(folder) == {"0001", "0002"}
+    assert [each.name for each in folder.glob("*.state")] == ["0002.state"]
+    take_away_states(folder)
+    assert not [*folder.glob("*.state")]
 
 
 def test_nothing_is_taken_away_from_a_folder_without_the_mark(folder: Path) -> None:
     (folder / MARK).unlink()
-    take_away_beaten(record(), record().trials, folder)
+    take_away(record(), record().trials, folder)
     assert left(folder) == {"0001", "0002", "0003"}
 
 
@@ -84,10 +97,10 @@ def test_what_a_killed_driver_did_not_take_away_the_next_one_does(
     with monkeypatch.context() as patched:
         patched.setattr(at, die)
         with pytest.raises(KeyboardInterrupt):
-            take_away_beaten(record(), record().trials, folder)
+            take_away(record(), record().trials, folder)
     assert {"0002", "0003"} < left(folder)
     assert ("0001" in left(folder)) == (at == "pathlib.Path.rename"), "half of it is never taken for weights"
-    take_away_beaten(record(), record().trials, folder)
+    take_away(record(), record().trials, folder)
     assert left(folder) == {"0002", "0003"}
 
 
@@ -95,7 +108,7 @@ def test_a_link_leads_no_removal_elsewhere(folder: Path, tmp_path: Path) -> None
     elsewhere = tmp_path / "thesis"
     shutil.move(folder / "0001", elsewhere)
     (folder / "0001").symlink_to(elsewhere)
-    take_away_beaten(record(), record().trials, folder)
+    take_away(record(), record().trials, folder)
     assert (elsewhere / "autopeft.json").is_file()
 
 
@@ -175,7 +188,7 @@ def test_what_cannot_be_trained_once_more_is_answered(searched: tuple[Place, aut
     place, search, _ = searched
     there = search.front[0].number
     for given, answer in (
-        ({"once_more": 99}, "trial 99 of search 'kept' is not there; only a finished one"),
+        ({"once_more": 99}, "trial 99 of search 'kept' is not there; only one that ended with a model"),
         ({"once_more": there}, f"the weights of trial {there} of search 'kept' are there"),
         ({"once_more": 1, "trials": 40}, "give it without --trials and --time"),
     ):

@@ -130,7 +130,7 @@ def test_a_fault_is_an_outcome_with_its_reason_and_the_next_trial_trains(
 
 
 def test_a_full_disk_is_no_failure_of_the_trial(worker: TrainingWorker) -> None:
-    with patch("autopeft.search.worker.save_artifact", side_effect=OSError(errno.ENOSPC, "No space left on device")):
+    with patch("autopeft.search.pausing.save_artifact", side_effect=OSError(errno.ENOSPC, "No space left on device")):
         lost = outcome(worker, trial())
     assert (lost.status, lost.reason) == (Status.LOST, "OSError: [Errno 28] No space left on device")
     assert (lost.artifact, worker.spent) == ("", False)

@@ -53,6 +53,7 @@ def render(record: SearchRecord) -> str:
         "metric",
         "score",
         "error",
+        "trained",
         *COSTS,
         *(f"measured_{name}" for name in COSTS),
     ]
@@ -74,6 +75,7 @@ def _row(trial: Trial) -> dict[str, Any]:
         "method": trial.candidate.name,
         "score": _cell(trial.score),
         "error": _cell(trial.error),
+        "trained": round(trial.share, 4) if trial.is_model else "",
         **{f"{_OTHER}{name}": value for name, value in trial.others.items()},
         **{name: getattr(trial.predicted, name) for name in COSTS},
         **{f"measured_{name}": trial.measured(name) for name in COSTS},

@@ -33,7 +33,7 @@ from autopeft.reports.findings import (
 from autopeft.reports.format.json import plain
 from autopeft.reports.harmless import harmless
 from autopeft.reports.plots import plots
-from autopeft.reports.wording import beside, describe_fully, plural, why
+from autopeft.reports.wording import beside, describe_fully, plural, so_far, why
 from autopeft.trial import SearchRecord, Trial
 
 
@@ -151,7 +151,8 @@ def _trial_row(found: Findings, trial: Trial, named: str) -> Mapping[str, Any]:
     outcome = trial.outcome
     measured = outcome.measured.memory if outcome and outcome.measured else None
     worst = -found.metric.sign * math.inf
-    cells = [Cell(found.metric.show(trial.score), worst if trial.score is None else trial.score)]
+    score = f"{found.metric.show(trial.score)}{so_far(trial)}"
+    cells = [Cell(score, worst if trial.score is None else trial.score)]
     cells += [Cell(cost.show(trial.value(cost.name)), trial.value(cost.name)) for cost in found.costs]
     cells.append(Cell(show("memory", measured), -1 if measured is None else measured))
     cells.append(Cell(costs.seconds_with(trial), outcome.seconds) if outcome else Cell("-", -1))
