@@ -127,6 +127,12 @@ class Driver:
         """Wall-clock of the search so far, earlier sittings included."""
         return self._earlier_seconds + time.monotonic() - self._began
 
+    @property
+    def spent(self) -> float:
+        """The part of the plan's trials or of its time that is spent, whichever is more."""
+        trials, time = self._plan.trials, self._plan.time
+        return min(max(self._given / trials if trials else 0.0, self.seconds / time if time else 0.0), 1.0)
+
     def _out_of_time(self) -> bool:
         return self._plan.time is not None and self.seconds >= self._plan.time
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from autopeft.events import BaselinesKnown, Begun, Doing, Ended, Event, saying
+from autopeft.events import BaselinesKnown, Begun, Doing, Ended, Event, TrialEnded, saying
 from autopeft.fronts import require_reachable
 from autopeft.plan import Resources
 from autopeft.search.confirm.lacking import outstanding, require_same_test
@@ -29,6 +29,7 @@ from autopeft.search.preparation import Prepared, prepare
 from autopeft.search.proposer import Proposer
 from autopeft.search.recalling import teach
 from autopeft.search.sameness import BACKBONE
+from autopeft.search.seconds_of import SecondsOf
 from autopeft.search.signals import handlers_kept
 from autopeft.search.warm_start import on_other_weights, past_searches, warm_start
 from autopeft.search.whereabouts import free_name, run_folders, weights_folder
@@ -63,8 +64,13 @@ def run(
             metric=prepared.metric,
         )
     seed, objectives = plan.seed + len(record.trials), record.objectives
+    seconds = SecondsOf(prepared.facts["train_rows"])
+    for trial in record.trials:
+        seconds.learn(trial)
     proposer = Proposer(
-        prepared.space, objectives, plan.sampler, seed, prepared.predict, prepared.limits, record.trivial
+        *(prepared.space, objectives, plan.sampler, seed, prepared.predict, prepared.limits, record.trivial),
+        seconds=seconds,
+        spent=lambda: driver.spent,
     )
     if new:
         if plan.warm_start:
@@ -85,15 +91,20 @@ def run(
     def known_good(predict: Predict) -> list[Mapping[str, Any]]:
         if remembered is not None and prepared.as_known:
             return [*remembered]
-        known = portfolio(prepared.space, predict, objectives, prepared.limits)
+        known = portfolio(prepared.space, predict, objectives, prepared.limits, seconds)
         found = [*past, *(each for each in known if each not in past)]
         driver.remember(KNOWN_GOOD, [dict(each) for each in found])
         return found
 
+    def learning(event: Event) -> None:
+        if isinstance(event, TrialEnded):
+            seconds.learn(event.trial)
+        tell(event)
+
     tell(Doing(f"predicting what known good candidates cost{_starting(resources)}"))
     finder = Finder(proposer, prepared.predict, prepared.limits, ahead=resources.workers != 0)
     taking_away = partial(take_away_beaten, record, folder=prepared.job.artifacts)
-    driver = Driver(record, finder, repository, tell, taking_away)
+    driver = Driver(record, finder, repository, learning, taking_away)
     try:
         with closing(finder):
             finder.begin(known_good, least=len(past), tried=[trial.params for trial in record.trials])
