@@ -4,6 +4,7 @@
     python benchmarks/samplers.py --table benchmarks/recorded/sst2.csv     # real candidates, see record.py
     python benchmarks/samplers.py --seeds 5 --trials 50 --plot samplers.html
     python benchmarks/samplers.py --samplers known_costs,moasha,qnehvi     # other tools, see rivals.py
+    python benchmarks/samplers.py --by seconds --workers 2                 # until random's seconds have passed
 
 Objectives are accuracy, peak memory and trainable parameters. Searches are as autopeft runs them: a portfolio first,
 early stopping, and any number of workers, whose clock is simulated; other tools have no portfolio, and their own
@@ -12,10 +13,19 @@ is an average over budgets spread evenly between the least and the largest costs
 halving a cost is worth the same everywhere, or on plain ones (`plain`), as in reports. Within a budget the finished
 trial counts that did best on validation data, with its accuracy on new data: the test rows of a recorded candidate, the
 true value of a synthetic one. So a search gains nothing by drawing more lots.
+
+Our searches are told beforehand how many seconds a candidate takes: its true ones times an error, which a candidate
+keeps, and whose logarithm has a standard deviation of 0.15. Those that are called `blind` are not. By seconds, each
+search goes on until as many have passed as `random alone` took for its trials; what is still training then is lost.
+`good end` is the share of seeds on which, after eight trials, the best score on validation data is that of the better
+one of LoRA and adapters at their defaults, or at most a standard error lower.
 """
 
 import argparse
+import hashlib
 import heapq
+import json
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,19 +47,46 @@ from autopeft.search.portfolio import portfolio
 from autopeft.search.proposer import Proposer
 from autopeft.search.samplers.parts.drawing import Drawn
 from autopeft.search.stopping import goes_on
-from autopeft.trial import Outcome, Status, Trial
+from autopeft.space.candidate import Candidate
+from autopeft.trial import Costs, Outcome, Status, Trial
 
 OBJECTIVES = objectives_named(("score", "memory", "trainable"))
 COSTS = ("memory", "trainable")
 ALONE = "random alone"
 SCALES = ("log", "plain")
 BUDGETS = 4000
+SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
+"""Of the seconds of `random alone`."""
+GOOD, FIRST = ("adapter", "lora"), 8
+"""What the best score of so many first trials is to reach."""
+MANY = 1000
+"""Trials at most of a search that goes by seconds."""
 FIRST_SEED = 1000
 """Settings of our sampler were chosen on surfaces of smaller seeds, so these tell nothing of it any more."""
+BLIND = " blind"
+MISJUDGED = 0.15
+"""The standard deviation of the logarithm by which predicted seconds are off."""
 DRAWN = 400
 """Random candidates that tell a surface's range of costs."""
 
 Array = NDArray[np.float64]
+
+
+class Foreseen:
+    """The seconds that candidates take, as they may be predicted: with an error that a candidate keeps."""
+
+    def __init__(self, surface: Surface) -> None:
+        self._surface = surface
+        self._known: dict[int, tuple[Candidate, float]] = {}
+        """With the candidates, so that their ids stay theirs."""
+
+    def __call__(self, candidate: Candidate, costs: Costs) -> float:  # noqa: ARG002
+        if id(candidate) not in self._known:
+            draws = json.dumps(candidate.to_dict(), sort_keys=True).encode()
+            chance = np.random.default_rng(int.from_bytes(hashlib.sha256(draws).digest()[:8])).normal()
+            seconds = self._surface.curve(candidate)[-1].seconds * math.exp(MISJUDGED * chance)
+            self._known[id(candidate)] = candidate, seconds
+        return self._known[id(candidate)][1]
 
 
 @dataclass
@@ -66,9 +103,19 @@ class Found:
 class Replayed:
     """A search whose training takes no time."""
 
-    def __init__(self, surface: Surface, sampler: str, seed: int, *, knows: bool = True, stops: bool = True) -> None:
+    def __init__(
+        self,
+        surface: Surface,
+        sampler: str,
+        seed: int,
+        *,
+        knows: bool = True,
+        stops: bool = True,
+    ) -> None:
         """It `knows` good candidates to begin with, and `stops` trials early, where the tool does so at all."""
         self._surface = surface
+        seconds = None if sampler.endswith(BLIND) else Foreseen(surface)
+        sampler = sampler.removesuffix(BLIND)
         self._goes_on: Callable[[int], bool] = self._ours if stops and sampler not in RIVALS else lambda _: True
         self._proposer: Proposer | Random
         if sampler in RIVALS:
@@ -76,22 +123,33 @@ class Replayed:
             if isinstance(other, Moasha):
                 self._goes_on = lambda number: other.goes_on(self._trials[number])
         else:
-            self._proposer = Proposer(surface.space, OBJECTIVES, sampler, seed, surface.costs)
+            self._proposer = Proposer(
+                *(surface.space, OBJECTIVES, sampler, seed, surface.costs),
+                seconds=seconds,
+                spent=self._spent,
+            )
             if knows:
-                self._proposer.begin(portfolio(surface.space, surface.costs, OBJECTIVES, {}))
+                self._proposer.begin(portfolio(surface.space, surface.costs, OBJECTIVES, {}, seconds))
+        self._now, self._limits = 0.0, (math.inf, math.inf)
         self._trials: dict[int, Trial] = {}
         self._reaching: list[tuple[float, int]] = []
         self._found = Found()
 
-    def run(self, trials: int, workers: int) -> Found:
-        """Trains so many, always so many at a time."""
+    def run(self, trials: int, workers: int, seconds: float = math.inf) -> Found:
+        """Trains so many, always so many at a time, or for so long."""
+        self._limits = (trials, seconds)
         for _ in range(min(workers, trials)):
             self._begin(0.0)
-        while self._reaching:
-            now, number = heapq.heappop(self._reaching)
-            if self._reaches_a_rung(number, now) and len(self._trials) < trials:
-                self._begin(now)
+        while self._reaching and self._reaching[0][0] <= seconds:
+            self._now, number = heapq.heappop(self._reaching)
+            if self._reaches_a_rung(number, self._now) and len(self._trials) < trials:
+                self._begin(self._now)
         return self._found
+
+    def _spent(self) -> float:
+        """The part of its trials or seconds."""
+        trials, seconds = self._limits
+        return min(max(len(self._trials) / trials, self._now / seconds), 1.0)
 
     def _begin(self, now: float) -> None:
         began = time.perf_counter()
@@ -174,6 +232,21 @@ class Growth:
     """Simulated seconds as a share of what `random alone` took, when each trial ended."""
     proposing: float
     """Real seconds for each proposal."""
+    good: bool
+    """Whether the first trials reach the front's good end."""
+
+    def after(self, share: float) -> float:
+        """When so many of the seconds of `random alone` have passed."""
+        ended = int(np.searchsorted(self.clock, share, side="right"))
+        return float(self.by_trials[ended - 1]) if ended else 0.0
+
+
+def reaches_good_end(surface: Surface, trials: Sequence[Trial]) -> bool:
+    """Whether the best of them is as good as known good methods at their defaults, within a standard error."""
+    best = max(surface.curve(surface.space.defaults(kind))[-1].score for kind in GOOD)
+    error = math.sqrt(best * (1 - best) / surface.validation_rows)
+    scores = [trial.value("score") for trial in trials if trial.status is Status.FINISHED]
+    return max(scores, default=0.0) >= best - error
 
 
 def quartiles(values: Sequence[float]) -> str:
@@ -187,20 +260,27 @@ def reaches(growth: Growth) -> float:
     return float(enough[0] + 1) if len(enough) else float("inf")
 
 
-def table(growths: Mapping[str, Sequence[Growth]], trials: int, scale: str) -> Table:
+def table(growths: Mapping[str, Sequence[Growth]], trials: int, scale: str, by: str) -> Table:
     stops = [at for at in (8, 12, 25, 50, 100, 200) if at <= trials]
     title = f"hypervolume ({scale}), median and quartiles of {len(growths[ALONE])} seeds"
     shown = Table(title=title, box=box.MARKDOWN)
-    for heading in ("sampler", *(f"after {at}" for at in stops), "trials to 1", "seconds to end", "s/proposal"):
+    after = [f"after {share:.0%}" for share in SHARES] if by == "seconds" else [f"after {at}" for at in stops]
+    ends = ["trials"] if by == "seconds" else ["trials to 1", "seconds to end"]
+    for heading in ("sampler", *after, *ends, "good end", "s/proposal"):
         shown.add_column(heading, justify="left" if heading == "sampler" else "right")
     for name, each in growths.items():
-        shown.add_row(
-            name,
-            *(quartiles([growth.by_trials[at - 1] for growth in each]) for at in stops),
-            f"{statistics.median(map(reaches, each)):.0f}",
-            f"{statistics.median(growth.clock[-1] for growth in each):.2f}",
-            f"{statistics.mean(growth.proposing for growth in each):.2f}",
-        )
+        if by == "seconds":
+            values = [[growth.after(share) for growth in each] for share in SHARES]
+            ended = [f"{statistics.median(len(growth.clock) for growth in each):.0f}"]
+        else:
+            values = [[growth.by_trials[at - 1] for growth in each] for at in stops]
+            ended = [
+                f"{statistics.median(map(reaches, each)):.0f}",
+                f"{statistics.median(growth.clock[-1] for growth in each):.2f}",
+            ]
+        good = f"{statistics.mean(growth.good for growth in each):.2f}"
+        proposing = f"{statistics.mean(growth.proposing for growth in each):.2f}"
+        shown.add_row(name, *map(quartiles, values), *ended, good, proposing)
     return shown
 
 
@@ -221,34 +301,42 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument(
+        "--by", choices=("trials", "seconds"), default="trials", help="what all searches have as many of"
+    )
+    parser.add_argument("--first-seed", type=int, default=FIRST_SEED, help="others after it")
     parser.add_argument("--no-stopping", action="store_true", help="train everything to its end")
     parser.add_argument("--plot", type=Path, help="an HTML file for the curves")
     options = parser.parse_args()
     growths: dict[str, dict[str, list[Growth]]] = {scale: {} for scale in SCALES}
-    for seed in range(options.seeds):
-        surface: Surface = Recorded(options.table) if options.table else Synthetic(FIRST_SEED + seed)
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
+        surface: Surface = Recorded(options.table) if options.table else Synthetic(seed)
         measures = {scale: Measure(surface, scale) for scale in SCALES}
         whole = dict.fromkeys(SCALES, 1.0)
-        seconds = 1.0
+        seconds = math.inf
         for name in (ALONE, *options.samplers.split(",")):
             alone = name == ALONE
             replayed = Replayed(
                 surface,
                 "random" if alone else name,
-                FIRST_SEED + seed,
+                seed,
                 knows=not alone,
                 stops=not (alone or options.no_stopping),
             )
-            found = replayed.run(options.trials, options.workers)
+            by_seconds = options.by == "seconds" and not alone
+            found = replayed.run(
+                MANY if by_seconds else options.trials, options.workers, seconds if by_seconds else math.inf
+            )
             seconds = found.clock[-1] if alone else seconds
+            good = reaches_good_end(surface, found.trials[:FIRST])
             for scale, measure in measures.items():
                 growing = measure.growing(found.trials)
                 whole[scale] = growing[-1] if alone else whole[scale]
-                clock, proposing = np.array(found.clock) / seconds, found.proposing / options.trials
-                growths[scale].setdefault(name, []).append(Growth(growing / whole[scale], clock, proposing))
+                clock, proposing = np.array(found.clock) / seconds, found.proposing / len(found.trials)
+                growths[scale].setdefault(name, []).append(Growth(growing / whole[scale], clock, proposing, good))
         print(f"seed {seed} done", flush=True)
     for scale in SCALES:
-        Console(width=200).print(table(growths[scale], options.trials, scale))
+        Console(width=220).print(table(growths[scale], options.trials, scale, options.by))
     if options.plot:
         pages = [
             plot(growths[scale], scale).to_html(full_html=False, include_plotlyjs=scale == SCALES[0])

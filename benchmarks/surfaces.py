@@ -46,8 +46,12 @@ SIZES: Mapping[str, tuple[int, float, tuple[str, ...]]] = {
 }
 """Trainable parameters at the defaults on MiniLM, activations relative to LoRA's, and settings that scale the first."""
 METHODS = tuple(SIZES)
+SLOWER: Mapping[str, float] = {"said": 10.0}
+"""How many times as long as its operations say a method takes; about as measured on MiniLM."""
 LEAST_STEPS = 100
 ROWS, VALIDATION_ROWS = 2000, 800
+RECORDED_ROWS = 500
+"""For validation, of the tables in `recorded/`."""
 WEIGHTS = 90 * MIB
 ACTIVATIONS_PER_ROW = 7 * MIB
 
@@ -56,6 +60,7 @@ class Surface(Protocol):
     """Answers for candidates of its space."""
 
     space: Space
+    validation_rows: int
 
     def costs(self, candidate: Candidate) -> Costs:
         """What it costs, known before training."""
@@ -83,6 +88,7 @@ class Synthetic:
 
     def __init__(self, seed: int) -> None:
         self.space = load_space("default").only(METHODS)
+        self.validation_rows = VALIDATION_ROWS
         self._seed = seed
         rng = np.random.default_rng(seed)
         self._tastes = {
@@ -112,14 +118,14 @@ class Synthetic:
         steps = _steps(training)
         final, speed = self._final(candidate, steps)
         start = self._probe if training.head_start == "probe" else 0.5
-        costs = self.costs(candidate)
+        pace = max(SLOWER.get(part.method, 1.0) for part in candidate.parts) * self.costs(candidate).flops / 1e11
         rungs = []
         for at, share in enumerate(RUNGS):
             progress = (1 - math.exp(-share * speed)) / (1 - math.exp(-speed))
             accuracy = start + (final - start) * progress
             accuracy += self._chance(candidate, f"rung {at}") * math.sqrt(accuracy * (1 - accuracy) / VALIDATION_ROWS)
             step = max(1, round(share * steps))
-            rungs.append(Rung(step, steps, min(max(accuracy, 0.0), 1.0), 0.02, 1.0, step * costs.flops / 1e11))
+            rungs.append(Rung(step, steps, min(max(accuracy, 0.0), 1.0), 0.02, 1.0, step * pace))
         return rungs
 
     def _final(self, candidate: Candidate, steps: int) -> tuple[float, float]:
@@ -193,6 +199,7 @@ class Recorded:
     def __init__(self, table: Path) -> None:
         rows = [row for row in _rows(table) if row["status"] == Status.FINISHED.value]
         self.space = recording_space()
+        self.validation_rows = RECORDED_ROWS
         candidates = [self.space.draw(Recalled(json.loads(row["params"]))) for row in rows]
         self._rows: dict[str, list[tuple[Mapping[str, Value], Mapping[str, str]]]] = {}
         for candidate, row in zip(candidates, rows, strict=True):

@@ -156,9 +156,10 @@ class Driver:
         return self._earlier_seconds + time.monotonic() - self._began
 
     @property
-    def trials(self) -> tuple[Trial, ...]:
-        """All that are known, but for those that wait to be given again."""
-        return tuple(self._trials.values())
+    def spent(self) -> float:
+        """The part of the plan's trials or of its time that is spent, whichever is more."""
+        trials, time = self._plan.trials, self._plan.time
+        return min(max(self._given / trials if trials else 0.0, self.seconds / time if time else 0.0), 1.0)
 
     def _left(self) -> float | None:
         """Seconds until the search is to end; None where nothing limits them."""

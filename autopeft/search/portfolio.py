@@ -9,7 +9,8 @@ checkpointing, which does, only where nothing else keeps a limit.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import product
+from dataclasses import dataclass
+from itertools import product, zip_longest
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from numpy.typing import NDArray
 from autopeft.errors import CannotAttach
 from autopeft.objectives import COSTS, Objective, cost_names
 from autopeft.search.proposer import default_params
-from autopeft.space.candidate import Candidate
-from autopeft.space.parameters import Recalled
+from autopeft.search.samplers.parts.features import fraction
+from autopeft.search.samplers.parts.interface import SPANNING
+from autopeft.space.candidate import Candidate, Value
+from autopeft.space.parameters import Parameter, Recalled, label
 from autopeft.space.space import Space
 from autopeft.trial import Costs
 
@@ -27,6 +30,10 @@ Array = NDArray[np.float64]
 
 _BY_SIZE = 0.6
 """How much of what is expected is due to size, between the smallest candidate and the largest."""
+_BY_SIZE_AT_GOOD_END = 1.0
+"""The same where the best score is looked for."""
+_SLOW = 2.0
+"""So many times the median of seconds is slow."""
 _BUDGETS = 4000
 """Budgets that are looked at, about; they thin out the scales of costs where there are more."""
 
@@ -36,34 +43,75 @@ def portfolio(
     predict: Callable[[Candidate], Costs],
     objectives: Sequence[Objective],
     limits: Mapping[str, float],
+    seconds: Callable[[Candidate, Costs], float] | None = None,
 ) -> tuple[Mapping[str, Any], ...]:
     """The draws that make every method and hybrid as it is known to be good, in the order in which to try them; none
     that breaks a limit.
     """
     ways = _ways(space) if COSTS["memory"] in objectives or "memory" in limits else [{}]
-    known = []
-    for kind in (*space.methods, *space.hybrids):
-        defaults = default_params(space, kind)
-        for way in ways:
-            params = {**defaults, **way}
+
+    def known(several: Sequence[Mapping[str, Any]]) -> list[_Known]:
+        """The first of several ways to make a method that keeps all limits, if any does."""
+        for params in several:
+            candidate = space.draw(Recalled(params))
             try:
-                costs = predict(space.draw(Recalled(params)))
+                costs = predict(candidate)
             except CannotAttach:
                 continue
             if not costs.excesses(limits):
-                known.append((params, costs))
-                break
-    return tuple(known[at][0] for at in in_order([costs for _, costs in known], objectives, len(known)))
+                return [_Known(params, costs, seconds(candidate, costs) if seconds else 1.0)]
+        return []
+
+    whole: list[_Known] = []
+    for kind in (*space.methods, *space.hybrids):
+        defaults = default_params(space, kind)
+        whole += known([{**defaults, **way} for way in ways])
+    spread = _ordered(whole, objectives, _BY_SIZE, [each.seconds for each in whole])
+    if seconds is None:
+        return tuple(each.params for each in spread)
+    quick: list[_Known] = []
+    for each in spread[:SPANNING]:
+        if (params := _quick(space, each.params)) != each.params:
+            quick += known([params])
+    good = _ordered(whole, objectives, _BY_SIZE_AT_GOOD_END, _slow([each.seconds for each in whole]))
+    quick = _ordered(quick, objectives, _BY_SIZE, [each.seconds for each in quick])
+    return tuple(each.params for pair in zip_longest(good, quick) for each in pair if each is not None)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A candidate that may be begun with."""
+
+    params: Mapping[str, Any]
+    costs: Costs
+    seconds: float
+
+
+def _ordered(
+    those: Sequence[_Known], objectives: Sequence[Objective], by_size: float, lasts: Sequence[float]
+) -> list[_Known]:
+    costs = [each.costs for each in those]
+    return [those[at] for at in in_order(costs, objectives, len(those), _expected(costs, by_size), lasts)]
+
+
+def _slow(seconds: Sequence[float]) -> list[float]:
+    """How many times as long as what is slow already; 1 of all that is not slow."""
+    slow = _SLOW * float(np.median(seconds)) if seconds else 1.0
+    return [max(each / slow, 1.0) for each in seconds]
 
 
 def in_order(
-    costs: Sequence[Costs], objectives: Sequence[Objective], most: int, expected: Array | None = None
+    costs: Sequence[Costs],
+    objectives: Sequence[Objective],
+    most: int,
+    expected: Array | None = None,
+    seconds: Sequence[float] | None = None,
 ) -> tuple[int, ...]:
-    """Positions of at most so many candidates, each adding most to those before it. Pure.
+    """Positions of at most so many candidates, each adding most, for its seconds, to those before it. Pure.
 
     Budgets are all pairs, triples, … of costs that candidates have: costs count by their ranks, so that neither many
     candidates at nearly one cost nor a single one far off decide. What is `expected` of candidates, between 0 and 1,
-    follows from their sizes where it is not given.
+    follows from their sizes where it is not given. Without `seconds` all count as equally quick.
     """
     if not costs:
         return ()
@@ -71,12 +119,14 @@ def in_order(
     budgets = _budgets(values)
     serves: Array = np.all(values[:, None] <= budgets[None], axis=2).astype(float)
     if expected is None:
-        expected = _expected(costs)
+        expected = _expected(costs, _BY_SIZE)
+    lasts = np.ones(len(costs)) if seconds is None else np.array(seconds)
     served = np.zeros(len(budgets))
     order: list[int] = []
     while len(order) < min(most, len(costs)):
-        added = (serves * np.maximum(expected[:, None] - served, 0.0)).sum(axis=1)
-        best = max((at for at in range(len(costs)) if at not in order), key=lambda at: (added[at], expected[at], -at))
+        added = (serves * np.maximum(expected[:, None] - served, 0.0)).sum(axis=1) / lasts
+        left = (at for at in range(len(costs)) if at not in order)
+        best = max(left, key=lambda at: (added[at], expected[at] / lasts[at], -at))
         order.append(best)
         served = np.maximum(served, serves[best] * expected[best])
     return tuple(order)
@@ -92,11 +142,11 @@ def _budgets(values: Array) -> Array:
     return np.array(list(product(*scales)))
 
 
-def _expected(costs: Sequence[Costs]) -> Array:
+def _expected(costs: Sequence[Costs], by_size: float) -> Array:
     """1 of the largest candidate, falling with the logarithm of the size."""
     sizes: Array = np.log([max(each.trainable, 1) for each in costs])
     behind: Array = (sizes.max() - sizes) / (float(np.ptp(sizes)) or 1.0)
-    return 1 - _BY_SIZE * behind
+    return 1 - by_size * behind
 
 
 def _ways(space: Space) -> Sequence[Mapping[str, Any]]:
@@ -108,3 +158,26 @@ def _ways(space: Space) -> Sequence[Mapping[str, Any]]:
     if checkpointing is not None and True in checkpointing.values:
         return small, {**small, "training.gradient_checkpointing": True}, {}
     return small, {}
+
+
+def _quick(space: Space, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The draws with the fewest layers and epochs that the space leaves open."""
+    seen = _Fewest(Recalled(params))
+    space.draw(seen)
+    return {**params, **seen.fewest}
+
+
+class _Fewest:
+    """Draws from another source, and notes the fewest layers and epochs there may be."""
+
+    def __init__(self, source: Recalled) -> None:
+        self._source = source
+        self.fewest: dict[str, Any] = {}
+
+    def draw(self, name: str, parameter: Parameter) -> Value:
+        setting = name.rpartition(".")[2]
+        if setting == "layers":
+            self.fewest[name] = label(min(parameter.values, key=fraction))
+        elif setting == "epochs":
+            self.fewest[name] = parameter.low or min(int(str(value)) for value in parameter.values)
+        return self._source.draw(name, parameter)

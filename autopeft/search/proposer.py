@@ -53,6 +53,8 @@ class Proposer:
         predict: Callable[[Candidate], Costs] = _nothing_known,
         limits: Mapping[str, float] = MappingProxyType({}),
         trivial: float | None = None,
+        seconds: Callable[[Candidate, Costs], float] | None = None,
+        spent: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """A sampler that goes by costs needs `predict`, and keeps `limits` by itself; `trivial` is the score that any
         candidate has to beat, where that is known.
@@ -60,7 +62,9 @@ class Proposer:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = space
         self._objectives = objectives
-        self._sampler = sampler_named(sampler, Ground(space, objectives, predict, limits, seed, trivial))
+        self._sampler = sampler_named(
+            sampler, Ground(space, objectives, predict, limits, seed, trivial, seconds, spent)
+        )
         directions = [_MAXIMIZE if each.higher_is_better else _MINIMIZE for each in objectives]
         self.study = optuna.create_study(directions=directions, sampler=self._sampler.optuna)
         self._awaited: list[tuple[Mapping[str, Any], optuna.trial.Trial]] = []

@@ -65,8 +65,11 @@ def run(
             metric=prepared.metric,
         )
     seed, objectives = plan.seed + len(record.trials), record.objectives
+    seconds = prepared.seconds
     proposer = Proposer(
-        prepared.space, objectives, plan.sampler, seed, prepared.predict, prepared.limits, record.trivial
+        *(prepared.space, objectives, plan.sampler, seed, prepared.predict, prepared.limits, record.trivial),
+        seconds=seconds,
+        spent=lambda: driver.spent,
     )
     if new:
         if plan.warm_start:
@@ -78,7 +81,7 @@ def run(
     mark(record, prepared.job.artifacts)
     take_away(record, record.trials, prepared.job.artifacts)
     for trial in record.trials:
-        prepared.seconds.learn(trial)
+        seconds.learn(trial)
         if trial.outcome is None:
             proposer.take_up(trial)
     tell(Begun(record))
@@ -88,14 +91,14 @@ def run(
     def known_good(predict: Predict) -> list[Mapping[str, Any]]:
         if remembered is not None and prepared.as_known:
             return [*remembered]
-        known = portfolio(prepared.space, predict, objectives, prepared.limits)
+        known = portfolio(prepared.space, predict, objectives, prepared.limits, seconds)
         found = [*past, *(each for each in known if each not in past)]
         driver.remember(KNOWN_GOOD, [dict(each) for each in found])
         return found
 
     tell(Doing(f"predicting what known good candidates cost{_starting(resources)}"))
     finder = Finder(proposer, prepared.predict, prepared.limits, ahead=resources.workers != 0)
-    taking_away, seconds = partial(take_away, record, folder=prepared.job.artifacts), prepared.seconds
+    taking_away = partial(take_away, record, folder=prepared.job.artifacts)
     driver = Driver(record, finder, repository, tell, taking_away, seconds.learn, seconds.to_first_rung, began)
     try:
         with closing(finder):

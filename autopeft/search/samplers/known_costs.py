@@ -6,6 +6,10 @@ them to be (`gains`). Costs are estimated first (`prices`); of the best few they
 until none of the others seems better, and the best of these is proposed, which therefore keeps all limits. What may be
 the dearest of all is predicted, too, because the front is wanted for all budgets up to there.
 
+Where seconds can be told beforehand, what a candidate may add is divided by them: altogether at first (Snoek et al.
+2012, arXiv:1206.2944), and less and less as the search's trials or time are spent (Lee et al. 2020, arXiv:2003.10870),
+because what is slow and good is worth its time, but after what is quick and good.
+
 Compared with Optuna's samplers in `benchmarks/samplers.py`.
 """
 
@@ -27,8 +31,7 @@ from autopeft.search.samplers.parts.interface import Ground, Sampler
 from autopeft.search.samplers.parts.prices import Prices, key_of
 from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Recalled
-from autopeft.space.space import Space
-from autopeft.trial import Costs, Rung, Status, Trial
+from autopeft.trial import Rung, Status, Trial
 
 _ANEW, _NEAR = 200, 200
 """Candidates drawn at random, and near good trials."""
@@ -40,6 +43,10 @@ _UNSURE = 0.05
 """Standard deviation of a gain at the end where no others tell."""
 _LEAST, _MOST_RESULTS = 3, 300
 """Trials before there is anything to model, and the latest ones that a model takes in without becoming slow."""
+_BOTH_ENDS = 5
+"""Known good candidates that begin where seconds are known: three of the front's good end, and two quick ones."""
+_UNLIMITED = 0.3
+"""Budgets that limit nothing, for each that does: people look first at what is best, whatever it costs."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,8 @@ class _Point:
     params: Mapping[str, Any]
     described: Described
     costs: Array
+    duration: float
+    """The logarithm of its seconds; 0 where nobody knows them."""
 
 
 @dataclass(frozen=True)
@@ -76,34 +85,26 @@ class _Scale:
 
 
 def sampler(ground: Ground) -> Sampler:
-    return KnownCosts(ground.space, ground.objectives, ground.predict, ground.limits, ground.seed, ground.trivial)
+    return KnownCosts(ground)
 
 
 class KnownCosts:
     """Chooses whole candidates; Optuna's random sampler draws where there is nothing to go by."""
 
-    def __init__(
-        self,
-        space: Space,
-        objectives: Sequence[Objective],
-        predict: Callable[[Candidate], Costs],
-        limits: Mapping[str, float],
-        seed: int,
-        trivial: float | None = None,
-    ) -> None:
-        self.optuna: BaseSampler = RandomSampler(seed=seed)
-        self._space = space
-        self._predict = predict
-        self._seed = seed
-        self._score = next((each for each in objectives if each.is_score), None)
-        self._trivial = trivial
-        self._costs = cost_names(objectives)
-        self._prices = Prices(space, self._priced(limits), predict)
+    def __init__(self, ground: Ground) -> None:
+        self.optuna: BaseSampler = RandomSampler(seed=ground.seed)
+        self._ground = ground
+        self._space = ground.space
+        self._score = next((each for each in ground.objectives if each.is_score), None)
+        self._costs = cost_names(ground.objectives)
+        self._prices = self._new_prices(ground.limits)
         self._known_good: Sequence[Mapping[str, Any]] = ()
-        self.keep(limits)
+        self.keep(ground.limits)
 
-    begins_with = _LEAST
-    """Whether further known good candidates would add most is for the model to say."""
+    @property
+    def begins_with(self) -> int:
+        """Whether further known good candidates would add most is for the model to say."""
+        return _LEAST if self._ground.seconds is None else _BOTH_ENDS
 
     def consider(self, known_good: Sequence[Mapping[str, Any]]) -> None:
         """They are among what is weighed each time, and their costs tell of others'."""
@@ -113,7 +114,7 @@ class KnownCosts:
         """All limits on costs that hold from now on."""
         names = self._priced(limits)
         if names != self._prices.names:
-            self._prices = Prices(self._space, names, self._predict)
+            self._prices = self._new_prices(limits)
         self._size = names.index("trainable")
         self._objectives = [names.index(name) for name in self._costs]
         self._limits = np.log1p([limits.get(name, np.inf) for name in names])
@@ -126,14 +127,16 @@ class KnownCosts:
         if sum(trial.status is not Status.FAILED for trial in trials) < _LEAST:
             untried = (params for params in self._known_good if key_of(params) not in tried)
             return next((params for params in untried if self._affordable(params) is not None), None)
-        rng = np.random.default_rng((self._seed, len(told), len(pending)))
+        rng = np.random.default_rng((self._ground.seed, len(told), len(pending)))
         seen = [self._point(trial.params, self._prices.exact(trial.params, trial.predicted)) for trial in trials]
         awaited = [
             self._point(params, costs) for params in pending if (costs := self._prices.exact(params)) is not None
         ]
         ended = [trial.curve for trial in trials if trial.status is Status.FINISHED]
         gain = _Scale.of(
-            self._score, self._trivial, [trial.curve[-1].score for trial in trials if trial.status is not Status.FAILED]
+            self._score,
+            self._ground.trivial,
+            [trial.curve[-1].score for trial in trials if trial.status is not Status.FAILED],
         )
         results = [self._result(*both, ended, gain) for both in zip(trials, seen, strict=True)][-_MOST_RESULTS:]
         for params in self._known_good:
@@ -146,17 +149,32 @@ class KnownCosts:
         improvement = Improvement(
             self._aims(front),
             gains.believed(self._sized(front))[0],
-            budgets_between(self._range()[:, self._objectives], rng),
+            self._budgets(rng),
         )
+
+        hurry = 1 - self._ground.spent()
 
         def worth(points: Sequence[_Point]) -> Array:
             sized = self._sized(points)
-            return gains.survive(sized) * improvement.of(self._aims(points), *gains.believed(sized))
+            adds = gains.survive(sized) * improvement.of(self._aims(points), *gains.believed(sized))
+            return adds * np.exp([-hurry * point.duration for point in points])
 
         seeming = worth(options)
         shortlist = np.argsort(-seeming, kind="stable")[:_MOST_PREDICTED]
         best = self._best([options[at] for at in shortlist], seeming[shortlist], worth)
         return None if best is None else best.params
+
+    def _budgets(self, rng: np.random.Generator) -> Array:
+        """For all of which the front is wanted, as logarithms."""
+        costs = self._range()[:, self._objectives]
+        budgets = budgets_between(costs, rng)
+        if self._ground.seconds is None:
+            return budgets
+        unlimited = np.repeat(costs.max(axis=0)[None], round(_UNLIMITED * len(budgets)), axis=0)
+        return np.concatenate([budgets, unlimited])
+
+    def _new_prices(self, limits: Mapping[str, float]) -> Prices:
+        return Prices(self._space, self._priced(limits), self._ground.predict, self._ground.seconds)
 
     def _priced(self, limits: Mapping[str, float]) -> tuple[str, ...]:
         """The costs that matter."""
@@ -170,9 +188,11 @@ class KnownCosts:
         kept = [
             (params, describe(each, self._space.cards)) for key, (params, each) in drawn.items() if key not in tried
         ]
-        least, most = self._prices.estimated([described for _, described in kept])
+        every = [described for _, described in kept]
+        least, most = self._prices.estimated(every)
+        durations = self._prices.durations(every)
         self._predict_dearest([params for params, _ in kept], most)
-        points = [_Point(params, described, row) for (params, described), row in zip(kept, least, strict=True)]
+        points = [_Point(*each, *known) for each, *known in zip(kept, least, durations, strict=True)]
         return [point for point in points if (point.costs <= self._limits).all()]
 
     def _drawn(
@@ -214,7 +234,7 @@ class KnownCosts:
             if costs is None:
                 continue
             predicted += 1
-            exact = _Point(point.params, point.described, costs)
+            exact = _Point(point.params, point.described, costs, self._prices.duration(point.params))
             if (own := float(worth([exact])[0])) > most:
                 best, most = exact, own
         return best
@@ -226,7 +246,8 @@ class KnownCosts:
 
     def _point(self, params: Mapping[str, Any], costs: Array | None) -> _Point:
         assert costs is not None, "what was trained could be attached"
-        return _Point(params, describe(self._space.draw(Recalled(params)), self._space.cards), costs)
+        described = describe(self._space.draw(Recalled(params)), self._space.cards)
+        return _Point(params, described, costs, self._prices.duration(params))
 
     def _result(self, trial: Trial, point: _Point, ended: Sequence[Sequence[Rung]], gain: _Scale) -> Result:
         """What a trial showed, beside trainings that have ended."""

@@ -57,19 +57,19 @@ def squared_distances(one: Sequence[Described], other: Sequence[Described], grou
     return np.stack([_squared(one, other, group) for group in groups])
 
 
-def coordinates(described: Sequence[Described], group: str) -> Array:
-    """All that the group names anywhere: (candidates, names)."""
+def coordinates(described: Sequence[Described], group: str) -> tuple[list[str], Array]:
+    """All names that the group has anywhere, and their values: (candidates, names)."""
     names = sorted({name for each in described for name in each.groups.get(group, {})})
     column = {name: at for at, name in enumerate(names)}
     values = np.zeros((len(described), len(names)))
     for row, each in enumerate(described):
         for name, value in each.groups.get(group, {}).items():
             values[row, column[name]] = value
-    return values
+    return names, values
 
 
 def _squared(one: Sequence[Described], other: Sequence[Described], group: str) -> Array:
-    values = coordinates([*one, *other], group)
+    _, values = coordinates([*one, *other], group)
     a, b = values[: len(one)], values[len(one) :]
     squared: Array = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2 * a @ b.T
     return np.maximum(squared, 0.0)

@@ -26,6 +26,10 @@ class Ground:
     seed: int
     trivial: float | None = None
     """The score that any candidate has to beat."""
+    seconds: Callable[[Candidate, Costs], float] | None = None
+    """What training takes, as far as that is known before; None where nobody knows."""
+    spent: Callable[[], float] = lambda: 0.0
+    """The part of the search's trials or time that is spent."""
 
 
 class Sampler(Protocol):

@@ -7,7 +7,9 @@ say otherwise. Estimates tell how low and how high costs may be, so that whoever
 dearest, has those predicted that are hardly known yet.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,8 +26,12 @@ from autopeft.trial import Costs
 _MATTERS = {"form": 1.0, "place": 2.0, "settings": 2.0, "batch": 3.0, "checkpointing": 1.5}
 """Groups of coordinates that what multiplies costs depends on, and the differences in them that are expected to matter.
 """
-_MULTIPLY = (*_MATTERS, "scale")
-"""Groups of coordinates by which costs are multiplied."""
+_LASTS = {"schedule": 1.5}
+"""Further ones that seconds depend on."""
+_LONGER = {("schedule", "epochs"): 2 * math.log(2), ("scale", "layers"): 0.4}
+"""How the logarithm of seconds is expected to rise: with epochs in proportion, and less with layers, because data pass
+through all of them anyway.
+"""
 _RIDGE = 0.02
 """Observations of no effect that each coordinate begins with."""
 _MOST = 300
@@ -34,16 +40,33 @@ _GROWN = 1.3
 """The model's lengths are looked for again when so many times as many predictions are known."""
 
 
-class Prices:
-    """Logarithms of the named costs, by the draws that make a candidate."""
+@dataclass(frozen=True)
+class _Known:
+    """A candidate whose costs were predicted."""
 
-    def __init__(self, space: Space, names: Sequence[str], predict: Callable[[Candidate], Costs]) -> None:
+    candidate: Candidate
+    described: Described
+    costs: Costs
+    logs: Array
+
+
+class Prices:
+    """Logarithms of the named costs, by the draws that make a candidate; and of its seconds, where these are known."""
+
+    def __init__(
+        self,
+        space: Space,
+        names: Sequence[str],
+        predict: Callable[[Candidate], Costs],
+        seconds: Callable[[Candidate, Costs], float] | None = None,
+    ) -> None:
         self.names = tuple(names)
         self._space = space
         self._predict = predict
-        self._known: dict[object, tuple[Described, Array] | None] = {}
-        self._lengths: list[Array] = []
-        self._fitted_on = 0
+        self._seconds = seconds
+        self._known: dict[object, _Known | None] = {}
+        self._costs = _Estimate(_MATTERS)
+        self._durations = _Estimate(_MATTERS | _LASTS)
 
     def exact(self, params: Mapping[str, Any], costs: Costs | None = None) -> Array | None:
         """The costs, or None where the candidate cannot be attached; predicted unless they are given."""
@@ -52,48 +75,95 @@ class Prices:
             candidate = self._space.draw(Recalled(params))
             try:
                 costs = costs or self._predict(candidate)
-                self._known[key] = describe(candidate, self._space.cards), self._logs(costs)
+                described = describe(candidate, self._space.cards)
+                self._known[key] = _Known(candidate, described, costs, self._logs(costs))
             except CannotAttach:
                 self._known[key] = None
         known = self._known[key]
-        return None if known is None else known[1]
+        return None if known is None else known.logs
+
+    def duration(self, params: Mapping[str, Any]) -> float:
+        """The logarithm of the seconds of a candidate whose costs are known exactly; 0 where nobody knows seconds."""
+        known = self._known[key_of(params)]
+        return 0.0 if known is None else self._lasts(known)
 
     def known(self) -> Array:
         """All that are known exactly: (candidates, names)."""
-        return np.array([each[1] for each in self._known.values() if each is not None])
+        return np.array([each.logs for each in self._all()])
 
     def estimated(self, candidates: Sequence[Described]) -> tuple[Array, Array]:
         """Of every candidate, a standard deviation lower and higher than believed, each (candidates, names); something
         must be known.
         """
-        described = [each[0] for each in self._known.values() if each is not None][-_MOST:]
-        values = self.known()[-_MOST:]
-        trend = self._trend([*described, *candidates], values)
+        known = self._all()[-_MOST:]
+        slopes = [
+            {("scale", "layers"): 1.0, ("scale", "size"): 1.0} if name == "trainable" else {} for name in self.names
+        ]
+        values = np.array([each.logs for each in known])
+        means, deviations = self._costs([each.described for each in known], values, candidates, slopes)
+        return means - deviations, means + deviations
+
+    def durations(self, candidates: Sequence[Described]) -> Array:
+        """What `duration` may be of every candidate: (candidates,)."""
+        if self._seconds is None or not candidates:
+            return np.zeros(len(candidates))
+        known = self._all()[-_MOST:]
+        values = np.array([[self._lasts(each)] for each in known])
+        return self._durations([each.described for each in known], values, candidates, [_LONGER])[0][:, 0]
+
+    def _all(self) -> list[_Known]:
+        return [each for each in self._known.values() if each is not None]
+
+    def _lasts(self, known: _Known) -> float:
+        return 0.0 if self._seconds is None else math.log(self._seconds(known.candidate, known.costs))
+
+    def _logs(self, costs: Costs) -> Array:
+        return np.log1p([costs.value(name) for name in self.names])
+
+
+class _Estimate:
+    """Of values that a few candidates have, those of others: along a trend, and what is left from those nearby."""
+
+    def __init__(self, matters: Mapping[str, float]) -> None:
+        self._groups = tuple(matters)
+        self._matters = np.array(list(matters.values()))
+        self._lengths: list[Array] = []
+        self._fitted_on = 0
+
+    def __call__(
+        self,
+        known: Sequence[Described],
+        values: Array,
+        candidates: Sequence[Described],
+        slopes: Sequence[Mapping[tuple[str, str], float]],
+    ) -> tuple[Array, Array]:
+        """Means and standard deviations, each (candidates, columns), from `values` (known, columns); each column is
+        expected to rise with named coordinates by its `slopes`.
+        """
+        trend = self._trend([*known, *candidates], values, slopes)
         left = values - trend[: len(values)]
-        groups = tuple(_MATTERS)
-        within = squared_distances(described, described, groups)
-        across = squared_distances(described, candidates, groups)
+        within = squared_distances(known, known, self._groups)
+        across = squared_distances(known, candidates, self._groups)
         if not self._lengths or len(values) >= _GROWN * self._fitted_on:
-            expected = np.array(list(_MATTERS.values()))
-            self._lengths = [fitted(within, column, expected) for column in left.T]
+            self._lengths = [fitted(within, column, self._matters) for column in left.T]
             self._fitted_on = len(values)
         columns = zip(left.T, self._lengths, strict=True)
         believed = [conditioned(within, column, lengths).predict(across) for column, lengths in columns]
         means, deviations = (np.stack(each, axis=1) for each in zip(*believed, strict=True))
-        means += trend[len(values) :]
-        return means - deviations, means + deviations
+        return means + trend[len(values) :], deviations
 
-    def _trend(self, described: Sequence[Described], values: Array) -> Array:
-        """Linear in all coordinates, of every candidate (candidates, names); the first of them have these values."""
-        grouped = [coordinates(described, group) for group in _MULTIPLY]
-        points = np.concatenate(grouped, axis=1)
-        scale = grouped[-1].shape[1]
-        slopes = np.zeros((points.shape[1], values.shape[1]))
-        slopes[-scale:, [name == "trainable" for name in self.names]] = 1.0
-        return trend_of(points[: len(values)], values, _RIDGE, slopes).at(points)
-
-    def _logs(self, costs: Costs) -> Array:
-        return np.log1p([costs.value(name) for name in self.names])
+    def _trend(
+        self, described: Sequence[Described], values: Array, slopes: Sequence[Mapping[tuple[str, str], float]]
+    ) -> Array:
+        """Linear in all coordinates, of every candidate (candidates, columns); the first of them have these values."""
+        points, named = [], list[tuple[str, str]]()
+        for group in (*self._groups, "scale"):
+            columns = coordinates(described, group)
+            points.append(columns[1])
+            named += [(group, name) for name in columns[0]]
+        expected = np.array([[column.get(name, 0.0) for column in slopes] for name in named])
+        every = np.concatenate(points, axis=1)
+        return trend_of(every[: len(values)], values, _RIDGE, expected).at(every)
 
 
 def key_of(params: Mapping[str, Any]) -> object:
