@@ -62,7 +62,8 @@ def prepare_space(
 
     @cache
     def predictor() -> Predictor:
-        skeleton = load_skeleton(dataset.model, trust_remote_code=plan.trust_remote_code)
+        causal = dataset.data.task.causal
+        skeleton = load_skeleton(dataset.model, trust_remote_code=plan.trust_remote_code, causal=causal)
         return Predictor(skeleton, space.cards, dataset.data.task, dataset.length, longest=dataset.longest)
 
     prepared = PreparedSpace(space, limits, predictor, rows=len(dataset.data.splits["train"]))
