@@ -1,10 +1,12 @@
 """Costs of one method for people who write Python: `predict` without weights, and `measure` on a real model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
 import torch
+from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from autopeft.backbone.find import find_sites
@@ -81,7 +83,7 @@ def measure(
     sites = find_sites(model, states_only=True)
     learned = kind.sized(labels).on(Skeleton(type(model).__name__, model, sites))
     parts = tuple(parts_of(method))
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), _frozen(output):
         examples = partial(_examples, learned, model, length, labels)
         batch = examples(training.at_once)
         one = {name: tensor[-1:].to(device) for name, tensor in batch.items()}
@@ -102,6 +104,19 @@ def measure(
     return replace(
         costs_of_training(costs, calibrations, evaluation), inference_flops=merged, overhead=merged / bare - 1
     )
+
+
+@contextmanager
+def _frozen(output: nn.Module | None) -> Iterator[None]:
+    """A borrowed output embedding is not trained, unless it is tied to weights that a method trains."""
+    flags = [(each, each.requires_grad) for each in output.parameters()] if output is not None else []
+    for parameter, _ in flags:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
 
 
 def _examples(task: Task, model: PreTrainedModel, length: int, labels: int, rows: int) -> Mapping[str, torch.Tensor]:

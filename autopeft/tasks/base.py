@@ -152,6 +152,9 @@ class Task(ABC):
     def shapes(self, length: int) -> Mapping[str, tuple[torch.dtype, tuple[int, ...]]]:
         """The tensors of a batch of one, for costs that are predicted: without the rows, by name."""
 
+    def equip(self, processor: Any) -> None:  # noqa: B027 - most need nothing
+        """Gives a processor that goes elsewhere what others need to make inputs as the training did."""
+
     def inputs(self, batch: Batch) -> Batch:
         """What the model is called with, by the names of its arguments, of a batch on the device; labels go by
         themselves.

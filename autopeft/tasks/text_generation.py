@@ -174,6 +174,10 @@ class TextGeneration(Task):
         said = f"{template_of(tokenizer)} {key_of(tokenizer, max_length, backbone.vocabulary)}"
         return hashlib.sha256(said.encode()).hexdigest()
 
+    def equip(self, processor: Any) -> None:
+        if self.form == CONVERSATION:
+            processor.chat_template = template_of(processor)
+
     def shapes(self, length: int) -> Mapping[str, tuple[torch.dtype, tuple[int, ...]]]:
         return dict.fromkeys((IDS, MASK, LABELS), (torch.long, (length,)))
 
