@@ -67,15 +67,18 @@ class LanguageModelHead(Head):
     def evaluated(self, output: Tensor, batch: Batch) -> tuple[float, Array]:
         labels, seen = _targets(output, batch)
         weight, states = _as_computed(self.embedding, output[:, :-1][seen])
-        found = [np.empty((0, 3))]
-        for some, goals in _chunks(states, labels[seen]):
-            logits = _logits(some, weight, self.embedding)
-            right = logits.argmax(-1) == goals
-            losses = _losses(logits, goals)[0]
-            found.append(torch.stack([losses, torch.ones_like(losses), right.float()], 1).double().cpu().numpy())
+        found = [self._look(weight, *each) for each in _chunks(states, labels[seen])]
         sums = np.zeros((len(output), 3))
-        np.add.at(sums, seen.nonzero()[:, 0].cpu().numpy(), np.concatenate(found))
+        np.add.at(sums, seen.nonzero()[:, 0].cpu().numpy(), np.concatenate([np.empty((0, 3)), *found]))
         return float(sums[:, 0].sum()), sums
+
+    def _look(self, weight: Tensor, states: Tensor, targets: Tensor) -> Array:
+        """(positions, 3) the loss of each target, 1, and whether it is the likeliest token."""
+        logits = _logits(states, weight, self.embedding)
+        right = logits.argmax(-1) == targets
+        losses, _ = _losses(logits, targets)
+        seen: Array = torch.stack([losses, torch.ones_like(losses), right.float()], dim=1).double().cpu().numpy()
+        return seen
 
     def divergence(self, one: Tensor, other: Tensor, batch: Batch) -> Tensor:
         _, seen = _targets(one, batch)
@@ -120,24 +123,26 @@ class _LinearCrossEntropy(Function):
             for each, need in zip((states, weight, bias), needs, strict=True)
         )
         held, computed = _as_computed(embedding, states)
-        total, start = states.new_zeros((), dtype=torch.float32), 0
-        for some, goals in _chunks(computed, targets):
+
+        def taken(start: int, some: Tensor, goals: Tensor) -> Tensor:
+            """The loss of some positions, their gradients added: in a function, which lets go of all logits."""
             logits = _logits(some, held, embedding)
             bent = None if embedding.cap is None else 1 - (logits / embedding.cap).square_()
             losses, slopes = _losses(logits, goals)
-            total += losses.sum()
             if any(needs):
                 slopes = _slopes(slopes, goals, embedding.scale, bent)
                 lower = slopes.to(held.dtype)
                 if of_states is not None:
                     of_states[start : start + len(some)] = lower @ held
                 if of_weight is not None:
-                    of_weight += lower.T @ some
+                    of_weight.add_(lower.T @ some)
                 if of_bias is not None:
-                    of_bias += slopes.sum(0)
-            start += len(some)
+                    of_bias.add_(slopes.sum(0))
+            return losses.sum()
+
+        losses = [taken(CHUNK * number, *each) for number, each in enumerate(_chunks(computed, targets))]
         ctx.gradients = of_states, of_weight, of_bias
-        return total
+        return torch.stack(losses).sum() if losses else states.new_zeros((), dtype=torch.float32)
 
     @staticmethod
     def backward(ctx: Any, *given: Any) -> Any:
