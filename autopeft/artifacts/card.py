@@ -105,7 +105,7 @@ def _scores(trial: Trial | None) -> Iterator[str]:
     counted = f" ({rows:,} rows)" if isinstance(rows, int) else ""
     yield f"- {_text(metric.heading)} on validation data{counted}: {metric.show_with(trial.score, trial.error)}{less}"
     for name, other in trial.curve[-1].others.items() if trial.curve else ():
-        yield f"- {_text(name)} on validation data: {metric.show(other)}"
+        yield f"- {_text(name)} on validation data: {metric.show_with(other, trial.other_errors.get(name))}"
     for name, each in record.baselines.items():
         yield f"- {_text(name)}, for comparison: {metric.show_with(each.score, each.error)}"
     sure = confirmed(record)

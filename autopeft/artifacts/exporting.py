@@ -66,7 +66,9 @@ def export(
         raise AutopeftError(f"'{to}' exists and is not an empty folder; give another one.")
     description, candidate = read_description(artifact)
     if onnx and description.task.causal:
-        raise AutopeftError("a language model goes into no ONNX file here: give --merge, and transformers loads it whole.")
+        raise AutopeftError(
+            "a language model goes into no ONNX file here: give --merge, and transformers loads it whole."
+        )
     if merge and description.backbone == MERGED:
         raise AutopeftError(f"'{artifact}' is merged already.")
     if model == description.backbone:

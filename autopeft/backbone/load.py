@@ -132,7 +132,9 @@ def load_backbone(name: str, *, trust_remote_code: bool = False, causal: bool = 
     every = {id(each): each for part in (model, output) if part is not None for each in part.parameters()}
     parameters = sum(parameter.numel() for parameter in every.values())
     sites, commit = find_sites(model, states_only=True), source.commit
-    return Backbone(name, model, sites, processor, parameters, fingerprint(model, output), commit, pixels, output=output)
+    return Backbone(
+        name, model, sites, processor, parameters, fingerprint(model, output), commit, pixels, output=output
+    )
 
 
 def load_skeleton(
@@ -236,7 +238,8 @@ def _causal_class_for(config: PretrainedConfig, trusted: Source | None) -> Any:
     if kind is None or getattr(config, "is_encoder_decoder", False):
         kinds = "encoder-decoder models" if getattr(config, "is_encoder_decoder", False) else "no language models"
         raise AutopeftError(
-            f"{type(config).__name__} is of {kinds}: text generation needs a causal model (GPT-2, Llama, Qwen, Gemma …)."
+            f"{type(config).__name__} is of {kinds}: text generation needs a causal model (GPT-2, Llama, Qwen, Gemma "
+            "…)."
         )
     return kind
 

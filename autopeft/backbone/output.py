@@ -1,8 +1,8 @@
 """How a language model makes logits of its last states: its own output embedding, which a task's head borrows.
 
 Tied to the input embedding or not, with a bias or without, its logits may be scaled (Granite, Cohere) and softly capped
-(Gemma). Which of these a model does is read off its configuration, and held once against the model's own logits: a model
-that does anything else is refused.
+(Gemma). Which of these a model does is read off its configuration, and held once against the model's own logits: a
+model that does anything else is refused.
 """
 
 from typing import Any

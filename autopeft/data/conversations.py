@@ -4,8 +4,8 @@ Read in this order, the first that is there counts; columns that are given come 
 
 1. `messages`: a list of `{"role", "content"}`, or `conversations` (ShareGPT): a list of `{"from", "value"}`
 2. `prompt` and `completion`: texts that follow one another as they are, or lists of messages
-3. `instruction` [and `input`] and `output` (Alpaca), `question` [and `context`] and `answer`, and their synonyms: a turn
-   of a user and one of an assistant
+3. `instruction` [and `input`] and `output` (Alpaca), `question` [and `context`] and `answer`, and their synonyms: a
+   turn of a user and one of an assistant
 4. `text`
 
 Beside conversations may stand `tools` (a list) and `chat_template_kwargs` (a mapping), and beside 3 `system`.
@@ -13,6 +13,7 @@ Beside conversations may stand `tools` (a list) and `chat_template_kwargs` (a ma
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -204,7 +205,9 @@ def asked(given: Any, form: str) -> Example:
     elif isinstance(given, Mapping):
         content = _asked_row(given, form)
     else:
-        raise AutopeftError(f"give a text, a list of messages, or a mapping as a row of the data has it, not {brief(given)}.")
+        raise AutopeftError(
+            f"give a text, a list of messages, or a mapping as a row of the data has it, not {brief(given)}."
+        )
     return Example(json.dumps(content, ensure_ascii=False), "what was asked")
 
 
@@ -247,10 +250,8 @@ def _beside(row: Mapping[str, Any]) -> dict[str, Any]:
     if not is_blank(row.get("chat_template_kwargs")):
         given = row["chat_template_kwargs"]
         if isinstance(given, str):
-            try:
+            with suppress(ValueError, RecursionError):
                 given = json.loads(given)
-            except (ValueError, RecursionError):
-                pass
         if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
             raise AutopeftError(f"chat_template_kwargs are a mapping of names to values, not {brief(given)}.")
         said |= {"kwargs": _plain(given)} if given else {}
@@ -289,13 +290,17 @@ def _turn(given: Any, number: int) -> dict[str, Any]:
             f"{', '.join(SAID_BY)}, and ShareGPT's human and gpt."
         )
     content = turn.get("content")
-    if isinstance(content, list) and all(isinstance(each, dict) and isinstance(each.get("text"), str) for each in content):
+    if isinstance(content, list) and all(
+        isinstance(each, dict) and isinstance(each.get("text"), str) for each in content
+    ):
         content = "".join(each["text"] for each in content)
     calls = bool(turn.get("tool_calls"))
     if not (isinstance(content, str) or (content is None and calls)):
         raise AutopeftError(f"turn {number} of the conversation has no text as its content, but {brief(content)}.")
     if role == ASSISTANT and not calls and not str(content).strip():
-        raise AutopeftError(f"turn {number} of the conversation, the assistant's, is empty: there is no answer to learn.")
+        raise AutopeftError(
+            f"turn {number} of the conversation, the assistant's, is empty: there is no answer to learn."
+        )
     return {**turn, "role": role, **({} if content is None else {"content": content})}
 
 

@@ -71,7 +71,10 @@ class Task(ABC):
 
     @classmethod
     def columns(cls, frame: pd.DataFrame, given: Columns) -> Columns:
-        """Which columns serve its roles, what is to be learned first: those given, others guessed. Raises AutopeftError."""
+        """Which columns serve its roles, what is to be learned first: those given, and others guessed.
+
+        Raises AutopeftError.
+        """
         return guess_columns(frame, cls.roles, given)
 
     @classmethod

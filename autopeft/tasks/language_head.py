@@ -1,10 +1,10 @@
 """A language model's head: the model's own output embedding, by which the loss of a few tokens at a time is computed.
 
-Logits of all tokens of a batch would take more memory than all else: 8 x 512 tokens of a vocabulary of 128,256 are 2 GiB
-in fp32, and several of that size are alive at once. So only states of supervised positions are projected (a prompt's are
-not), a fixed number at a time, and their logits are gone before the next are made (as in torchtune's and Liger's linear
-cross-entropy). Where gradients are wanted, those of the states are made with the loss, so that nothing is projected
-twice; they take the place that the states took.
+Logits of all tokens of a batch would take more memory than all else: 8 x 512 tokens of a vocabulary of 128,256 are
+2 GiB in fp32, and several of that size are alive at once. So only states of supervised positions are projected (a
+prompt's are not), a fixed number at a time, and their logits are gone before the next are made (as in torchtune's and
+Liger's linear cross-entropy). Where gradients are wanted, those of the states are made with the loss, so that nothing
+is projected twice; they take as much memory as the states themselves.
 
 Has no weights of its own, so nothing of it is trained but what is the backbone's: a tied embedding.
 """

@@ -183,9 +183,7 @@ def tokens(rows: Sequence[Rendered], tokenizer: PreTrainedTokenizerBase) -> Iter
         yield from _some_tokens(rows[start : start + _CHUNK], tokenizer)
 
 
-def _some_tokens(
-    rows: Sequence[Rendered], tokenizer: PreTrainedTokenizerBase
-) -> Iterator[tuple[list[int], list[int]]]:
+def _some_tokens(rows: Sequence[Rendered], tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[list[int], list[int]]]:
     beginnings = ["".join(piece.text for piece in row.pieces[: n + 1]) for row in rows for n in range(len(row.pieces))]
     made = iter(_ids(tokenizer, beginnings))
     start, end = _start(tokenizer), tokenizer.eos_token_id

@@ -1,4 +1,4 @@
-"""Text generation: a language model learns what answers look like, from conversations, prompts and completions, or texts.
+"""Text generation: a language model learns how texts go on, from conversations, prompts with completions, or texts.
 
 Learned are completions, and turns of the assistant, wherever they can be told; judged is the mean loss of their tokens
 on validation rows. The head is the model's own output embedding. What the model gets to read is shown, and which of its
@@ -151,8 +151,8 @@ class TextGeneration(Task):
         tokenizer = backbone.tokenizer
         learned = data.targets.values != NO_LABEL
         said = [
-            f"tokens: {len(learned):,} of training, {np.count_nonzero(learned) / len(learned):.0%} of them learned; the "
-            f"longest example has {int(data.lengths.max()):,}"
+            f"tokens: {len(learned):,} of training, {np.count_nonzero(learned) / len(learned):.0%} of them learned; "
+            f"the longest example has {int(data.lengths.max()):,}"
         ]
         some = [rendered(each, tokenizer) for each in rows.inputs[:_SEEN] if isinstance(each, Example)]
         if self.form == CONVERSATION and not tokenizer.chat_template:
@@ -167,7 +167,9 @@ class TextGeneration(Task):
                 f"{joined} of {len(some)} prompts looked at run into their completions without a blank between; end "
                 "prompts with one, or with a line break, if that is not meant"
             )
-        return *said, *(f"example {row + 1}, «learned»: {_written(data, row, backbone)}" for row in range(min(_SHOWN, len(data))))
+        return *said, *(
+            f"example {row + 1}, «learned»: {_written(data, row, backbone)}" for row in range(min(_SHOWN, len(data)))
+        )
 
     def key(self, backbone: Backbone, max_length: int) -> str:
         tokenizer = backbone.tokenizer

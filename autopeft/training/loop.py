@@ -101,8 +101,10 @@ def train(
                 seconds += time.perf_counter() - began
                 pace.answers = judged(metric, seen.judged)
                 score, error = pace.answers.score, pace.answers.error
-                others = {each.name: each.of(seen.statistics) for each in metrics if each != metric}
-                yield Rung(step + 1, steps, score, error, total.item() / since, seconds, others)
+                beside = [each for each in metrics if each != metric]
+                others = {each.name: each.of(seen.statistics) for each in beside}
+                errors = {each.name: each.error(seen.statistics) for each in beside}
+                yield Rung(step + 1, steps, score, error, total.item() / since, seconds, others, errors)
                 began = time.perf_counter()
                 total, since = torch.zeros((), device=device), 0
             if step + 1 == steps:

@@ -42,13 +42,17 @@ def test_its_logits_are_the_models_own(name: str) -> None:
 
 def test_a_model_that_makes_its_logits_otherwise_is_refused() -> None:
     model = model_of(SCALED["divided"]())
-    with pytest.raises(AutopeftError, match="GraniteForCausalLM of 'other' makes its logits in another way than by its"):
+    with pytest.raises(
+        AutopeftError, match="GraniteForCausalLM of 'other' makes its logits in another way than by its"
+    ):
         require_causal("other", model, OutputEmbedding(model.lm_head))
 
 
 def test_a_model_that_looks_at_later_tokens_is_refused(tmp_path: Path) -> None:
     folder = saved(tmp_path / "encoder")
-    with pytest.raises(AutopeftError, match=r"is no causal model: what BertLMHeadModel gives for a token depends on later"):
+    with pytest.raises(
+        AutopeftError, match=r"is no causal model: what BertLMHeadModel gives for a token depends on later"
+    ):
         load_backbone(str(folder), causal=True)
 
 

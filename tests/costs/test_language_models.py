@@ -1,7 +1,7 @@
 """Costs of language models as predicted and as metered: through the head that training uses, a few tokens at a time.
 
-Four decoders that differ where it matters here: an output embedding of its own (Llama), tied ones (GPT-2, Qwen 3), norms
-of queries and keys (Qwen 3), layers of two kinds and a soft cap (Gemma 3).
+Four decoders that differ where it matters here: an output embedding of its own (Llama), tied ones (GPT-2, Qwen 3),
+norms of queries and keys (Qwen 3), layers of two kinds and a soft cap (Gemma 3).
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +31,8 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "checkpointing"), [("lora", False), ("lora", True), ("full", False), ("ia3", False), ("prompt_tuning", False)]
+    ("method", "checkpointing"),
+    [("lora", False), ("lora", True), ("full", False), ("ia3", False), ("prompt_tuning", False)],
 )
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_step_of_a_decoder_is_predicted_within_three_percent(name: str, method: str, checkpointing: bool) -> None:

@@ -119,7 +119,9 @@ def test_data_for_other_tasks_is_not_taken_for_it(row: dict[str, Any]) -> None:
 
 
 def test_data_without_any_form_is_told_which_there_are() -> None:
-    with pytest.raises(AutopeftError, match=r"no column holds what a language model learns .* There are a, b; say which"):
+    with pytest.raises(
+        AutopeftError, match=r"no column holds what a language model learns .* There are a, b; say which"
+    ):
         guess(pd.DataFrame([{"a": 1, "b": 2}]), {})
     with pytest.raises(AutopeftError, match=r"unknown column 'messsages'\. Did you mean 'messages'\?"):
         guess(pd.DataFrame([{"messages": HELLO}]), {"messages": ("messsages",)})
