@@ -171,8 +171,8 @@ def _skeleton(name: str, kind: Any, config: PretrainedConfig, dtype: torch.dtype
     model = without_pooler(model).requires_grad_(False)
     model.eval()  # type: ignore[no-untyped-call]
     output = output_of(name, model) if causal else None
-    model = model.base_model if causal else model
-    return Skeleton(name, model, find_sites(model, states_only=True), output=output)
+    inner: Any = model.base_model if causal else model
+    return Skeleton(name, inner, find_sites(inner, states_only=True), output=output)
 
 
 def _require_whole(name: str, info: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
 import torch
 from torch import nn
@@ -79,7 +80,7 @@ def measure(
     training = _training(batch_size, micro_batch_size, gradient_checkpointing)
     device, kind = model.device, task_named(task)
     output = output_of(type(model).__name__, model) if kind.causal else None
-    model = model.base_model if kind.causal else model
+    model = cast(PreTrainedModel, model.base_model) if kind.causal else model
     sites = find_sites(model, states_only=True)
     learned = kind.sized(labels).on(Skeleton(type(model).__name__, model, sites))
     parts = tuple(parts_of(method))

@@ -199,7 +199,9 @@ def asked(given: Any, form: str) -> Example:
         if not given:
             raise AutopeftError("there is nothing to go on with in an empty text.")
         text = storable(given)
-        content = {"messages": [{"role": USER, "content": text}]} if form == CONVERSATION else {"prompt": text}
+        content: Mapping[str, Any] = (
+            {"messages": [{"role": USER, "content": text}]} if form == CONVERSATION else {"prompt": text}
+        )
     elif isinstance(given, list | tuple):
         content = {"messages": _turns(list(given), answered=False)}
     elif isinstance(given, Mapping):
@@ -226,8 +228,8 @@ def _content(row: Mapping[str, Any], form: str) -> dict[str, Any]:
     if "messages" in row:
         return {"messages": _turns(row["messages"]), **beside}
     if holds_list(row["prompt"]) and holds_list(row["completion"]) and not isinstance(row["completion"], str):
-        prompt, completion = _turns(row["prompt"], answered=False), _turns(row["completion"])
-        return {"messages": [*prompt, *completion], "from": len(prompt), **beside}
+        before, answers = _turns(row["prompt"], answered=False), _turns(row["completion"])
+        return {"messages": [*before, *answers], "from": len(before), **beside}
     prompt, completion = (_text(row[role], role) for role in ("prompt", "completion"))
     if form == CONTINUATION:
         return {"prompt": prompt, "completion": completion}

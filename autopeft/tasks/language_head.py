@@ -94,13 +94,14 @@ class LanguageModelHead(Head):
     def told(self, output: Tensor, batch: Batch) -> Tensor:
         """(rows, vocabulary) logits of the token that comes after each row."""
         last = batch[MASK][:, : output.shape[1]].sum(1) - 1
-        return self.embedding(output[torch.arange(len(output), device=output.device), last])
+        logits: Tensor = self.embedding(output[torch.arange(len(output), device=output.device), last])
+        return logits
 
 
 def linear_cross_entropy(states: Tensor, targets: Tensor, embedding: OutputEmbedding) -> Tensor:
     """The sum of cross-entropies of (positions,) targets by (positions, width) states, and their gradients with it."""
     wanted = torch.is_grad_enabled()
-    loss: Tensor = _LinearCrossEntropy.apply(states, embedding.weight, embedding.bias, targets, embedding, wanted)
+    loss: Tensor = _LinearCrossEntropy.apply(states, embedding.weight, embedding.bias, targets, embedding, wanted)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -189,7 +190,8 @@ def _slopes(probabilities: Tensor, targets: Tensor, scale: float, bent: Tensor |
 
 def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Pieces of as many positions as logits are made of at once."""
-    yield from zip(*(each.split(CHUNK) for each in tensors), strict=True) if len(tensors[0]) else ()
+    for start in range(0, len(tensors[0]), CHUNK):
+        yield tuple(each[start : start + CHUNK] for each in tensors)
 
 
 def _targets(states: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

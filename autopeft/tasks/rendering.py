@@ -117,13 +117,13 @@ class _Writer:
             return []
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        _, places = render_jinja_template(
+        found: Any = render_jinja_template(
             [[*turns]],
             chat_template=self.template,
             return_assistant_tokens_mask=True,
             **{**self._tokenizer.special_tokens_map, **self._beside},
         )
-        return [(start, end) for start, end in places[0]]
+        return [(start, end) for start, end in found[1][0]]
 
 
 def _conversation(write: _Writer, turns: Sequence[Any], first: int) -> Rendered:

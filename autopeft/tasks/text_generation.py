@@ -124,7 +124,7 @@ class TextGeneration(Task):
         return Dataset(self._columns(left, backbone), max_length)
 
     def _tokens(
-        self, inputs: Sequence[Example], backbone: Backbone, max_length: int
+        self, inputs: Sequence[Any], backbone: Backbone, max_length: int
     ) -> Iterator[tuple[list[int], list[int]]]:
         tokenizer, filling = backbone.tokenizer, padding_of(backbone.tokenizer, backbone.vocabulary)
         require_end(tokenizer, backbone.name)

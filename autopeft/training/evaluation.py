@@ -82,7 +82,8 @@ def checked(found: Any, batch: Batch, head: object) -> Array:
             f"the statistics of '{shown(type(head))}' must be an array with one row of numbers for each of {rows:,} "
             f"rows, not {brief(found) if shape is None else f'one of shape {shape}'}."
         )
-    return found
+    seen: Array = found
+    return seen
 
 
 def judged(metric: Metric, rows: Array) -> Answers:

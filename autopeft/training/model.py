@@ -38,7 +38,7 @@ class TaskModel(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        head: nn.Module,
+        head: Any,
         attached: Attached | None = None,
         inputs: Inputs = as_it_is,
         output: OutputEmbedding | None = None,
@@ -52,7 +52,7 @@ class TaskModel(nn.Module):
         self.head: Any = head
         self.output = output
         if output is not None:
-            self.head.borrow(output)
+            head.borrow(output)
         self.attached = attached
         self.prepended = attached.prepended if attached is not None else 0
         self._inputs = inputs
