@@ -130,7 +130,7 @@ def metric_of(task: Task, name: str) -> Metric:
     if task.causal:
         raise AutopeftError(
             f"a task '{task.name}' is judged by the loss of answers, not by what a model would write, so it takes no "
-            f"metric of one's own such as '{metric.shown}'; give one of {', '.join(each.name for each in task.metrics)}."
+            f"metric of one's own such as '{metric.shown}'; it has {', '.join(each.name for each in task.metrics)}."
         )
     if any(metric.name == each.name for each in task.metrics):
         raise AutopeftError(
