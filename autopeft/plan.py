@@ -118,8 +118,8 @@ class Plan:
     """How many candidates to train; 32 when neither trials nor time is given."""
     time: float | None = None
     """Wall-clock limit of the search, such as 30m or 2h; what trains still is stopped then, at its last rung."""
-    max_length: int = 128
-    """Longest text in tokens; what is longer is cut off."""
+    max_length: int | None = None
+    """Longest text in tokens; what is longer is cut off. 128 when not given, and 1,024 for text-generation."""
     sampler: str = "known_costs"
     """How candidates are proposed: known_costs is our own, the others are Optuna's."""
     seed: int = 0
@@ -152,7 +152,8 @@ class Plan:
             object.__setattr__(self, name, _names(name, getattr(self, name)))
         object.__setattr__(self, "columns", _columns(self.columns))
         for name in ("trials", "max_length", "seed", "confirm"):
-            if not (_is_number(getattr(self, name), whole=True) or (name == "trials" and self.trials is None)):
+            may_lack = name in ("trials", "max_length") and getattr(self, name) is None
+            if not (_is_number(getattr(self, name), whole=True) or may_lack):
                 raise AutopeftError(f"{name} must be a whole number, not '{told(getattr(self, name))}'.")
             if (getattr(self, name) or 0) > _MOST and name != "seed":
                 raise AutopeftError(f"{name} must be at most {_MOST:,}, not {told(getattr(self, name))}.")
@@ -162,7 +163,7 @@ class Plan:
             raise AutopeftError(f"trials must be at least 1, not {self.trials}.")
         if self.time is not None:
             object.__setattr__(self, "time", _seconds("time", self.time))
-        if self.max_length < 8:
+        if self.max_length is not None and self.max_length < 8:
             raise AutopeftError(f"max_length must be at least 8 tokens, not {self.max_length}.")
         for name in ("warm_start", "trust_remote_code"):
             if not isinstance(getattr(self, name), bool):

@@ -85,6 +85,8 @@ class Rung:
     """Training seconds so far, evaluation included."""
     others: Mapping[str, float] = field(default_factory=dict)
     """Further metrics by name, kept beside the one that is judged."""
+    other_errors: Mapping[str, float] = field(default_factory=dict)
+    """Their standard errors; of a rung that an earlier version remembered, none."""
     artifact: str = ""
     """Folder of the weights that had this score, until those of a later rung took their place; empty where none were
     kept. Places are those of an outcome's."""
@@ -230,6 +232,11 @@ class Trial:
     def others(self) -> Mapping[str, float]:
         """Further metrics at the last rung by name, which nothing is judged by; none before the first."""
         return self.curve[-1].others if self.curve else {}
+
+    @property
+    def other_errors(self) -> Mapping[str, float]:
+        """Their standard errors, as far as they are known."""
+        return self.curve[-1].other_errors if self.curve else {}
 
     @property
     def seconds(self) -> float | None:

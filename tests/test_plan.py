@@ -160,7 +160,7 @@ def test_paths_and_column_numbers_are_taken_as_text():
         ({"trials": "many"}, "trials must be a whole number, not 'many'."),
         ({"trials": 1.5}, "trials must be a whole number, not '1.5'."),
         ({"trials": True}, "trials must be a whole number, not 'True'."),
-        ({"max_length": None}, "max_length must be a whole number, not 'None'."),
+        ({"max_length": "long"}, "max_length must be a whole number, not 'long'."),
         ({"max_length": 4}, "max_length must be at least 8 tokens, not 4."),
         ({"seed": None}, "seed must be a whole number, not 'None'."),
         ({"seed": -1}, "seed must lie between 0 and 4294967295, not -1."),

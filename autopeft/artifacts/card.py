@@ -108,7 +108,7 @@ def _scores(trial: Trial | None) -> Iterator[str]:
     if trial.share < 1:
         yield f"- trained for {trial.share:.0%} of its steps: the search ended it there, and the score is from there"
     for name, other in trial.curve[-1].others.items() if trial.curve else ():
-        yield f"- {_text(name)} on validation data: {metric.show(other)}"
+        yield f"- {_text(name)} on validation data: {metric.show_with(other, trial.other_errors.get(name))}"
     for name, each in record.baselines.items():
         yield f"- {_text(name)}, for comparison: {metric.show_with(each.score, each.error)}"
     sure = confirmed(record)

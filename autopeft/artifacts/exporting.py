@@ -65,6 +65,10 @@ def export(
     if to.exists() and (not to.is_dir() or {each.name for each in to.iterdir()} - {_WRITING}):
         raise AutopeftError(f"'{to}' exists and is not an empty folder; give another one.")
     description, candidate = read_description(artifact)
+    if onnx and description.task.causal:
+        raise AutopeftError(
+            "a language model goes into no ONNX file here: give --merge, and transformers loads it whole."
+        )
     if merge and description.backbone == MERGED:
         raise AutopeftError(f"'{artifact}' is merged already.")
     if model == description.backbone:
@@ -212,6 +216,7 @@ def _processor(trained: TrainedModel) -> Any:
     if trained.task.reads == IDS:
         processor.model_max_length = trained.longest
         processor.padding_side = "right"
+    trained.task.equip(processor)
     return processor
 
 

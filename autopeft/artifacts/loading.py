@@ -61,7 +61,7 @@ def load_trained(
     if merged and not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
         raise AutopeftError(f"'{folder}' holds no merged model: model.safetensors is missing.")
     name = model or (str(folder) if merged else pinned(description.backbone, description.revision))
-    backbone = _backbone(folder, name, trust_remote_code)
+    backbone = _backbone(folder, name, trust_remote_code, description.task.causal)
     if description.fingerprint and description.fingerprint != backbone.fingerprint:
         _tell_of_other_weights(folder, description, model or description.backbone, strict)
     if (task := description.task).on(backbone) != task:
@@ -70,16 +70,18 @@ def load_trained(
             "one that lay beside the backbone then."
         )
     on = _device(device)
-    _hold(backbone.model, dtype)
-    backbone.model.to(on)  # type: ignore[arg-type]
+    for held in (backbone.model, backbone.output):
+        if held is not None:
+            _hold(held, dtype)
+    backbone.to(on)
     attached = None if merged else attach_saved(backbone.model, folder, backbone.sites)
     head = _read_head(folder / HEAD, description.task, backbone.sites.width, candidate).to(on)
     return TrainedModel(backbone, attached, head, description)
 
 
-def _backbone(folder: Path, name: str, trust_remote_code: bool) -> Backbone:
+def _backbone(folder: Path, name: str, trust_remote_code: bool, causal: bool) -> Backbone:
     try:
-        return load_backbone(name, trust_remote_code=trust_remote_code)
+        return load_backbone(name, trust_remote_code=trust_remote_code, causal=causal)
     except (AutopeftError, OSError) as error:
         advice = f"If its backbone lies elsewhere now, say where: load('{folder}', model=...)."
         raise AutopeftError(f"'{folder}' cannot be loaded: {error} {advice}") from error

@@ -38,7 +38,8 @@ class Reading:
 
 def reading(trained: TrainedModel, processor: Any) -> Reading:
     """Of a trained model whose processor is given away as it is here."""
-    numbers = bool(trained.task.output_names) or _are_numbers(trained)
+    task = trained.task
+    numbers = bool(task.output_names) or task.causal or _are_numbers(trained)
     if trained.task.reads != IDS:
         return Reading(numbers=numbers)
     of_words, pair = trained.task.pipeline == "token-classification", trained.task.asks[0].startswith("(")

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from autopeft.artifacts.description import Description
 from autopeft.backbone.load import Backbone
-from autopeft.data.store import Dataset
+from autopeft.data.store import LABELS, Dataset
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 from autopeft.methods.attached import Attached
 from autopeft.tasks.base import Task
-from autopeft.tasks.heads import Batch
+from autopeft.tasks.heads import NO_LABEL, Batch
 from autopeft.training.model import TaskModel
-from autopeft.training.precision import forward
+from autopeft.training.precision import autocast, forward
 
 
 class TrainedModel:
@@ -26,7 +26,8 @@ class TrainedModel:
         self.description = description
         self.backbone = backbone
         self.attached = attached
-        self.model = TaskModel(backbone.model, head, attached, description.task.inputs).eval()
+        inputs = description.task.inputs
+        self.model = TaskModel(backbone.model, head, attached, inputs, backbone.output).eval()
 
     @property
     def task(self) -> Task:
@@ -84,11 +85,62 @@ class TrainedModel:
         for output, batch, some in self.outputs(inputs, batch_size, self.description.precision):
             yield self.task.parts(output, batch, some), some
 
+    def _told(self, batch: Batch, precision: str) -> Tensor:
+        """What people are given of the head's output for a batch on the device."""
+        device = next(self.model.parameters()).device
+        output = forward(self.model, batch, device, precision)
+        with autocast(device, precision):
+            told: Tensor = self.model.head.told(output, batch)
+        return told
+
+    @torch.inference_mode()
+    def loss(self, given: Any, batch_size: int = 32) -> float:
+        """The mean loss over what is to be learned of one example, or of many, given as rows of the data have them.
+
+        Of a model that generates texts it is that of the tokens of answers. Raises AutopeftError where the task's
+        inputs do not hold what is to be learned.
+
+        >>> model.loss({"prompt": "2 + 2 =", "completion": " 4"})
+        0.21
+        """
+        inputs, _ = self.task.asked(given)
+        device = next(self.model.parameters()).device
+        total, count = 0.0, 0
+        for batch, _ in self._batches(inputs, batch_size):
+            self._require_answers(batch)
+            output = forward(self.model, batch, device, self.description.precision)
+            with autocast(device, self.description.precision):
+                total += float(self.model.head.loss(output, batch))
+            count += int(self.model.head.count(batch))
+        return total / max(count, 1)
+
+    def _require_answers(self, batch: Batch) -> None:
+        labels = batch.get(LABELS)
+        if not self.task.causal or labels is None:
+            raise AutopeftError(f"inputs of '{self.task.name}' do not hold what is to be learned; give `predict` one.")
+        if not bool((labels[:, 1:] != NO_LABEL).any(1).all()):
+            raise AutopeftError(
+                "a loss is one of an answer: give each example as a row of the data has it, such as "
+                "{'prompt': …, 'completion': …} or {'messages': […]} with an assistant's turn."
+            )
+
     @torch.inference_mode()
     def outputs(
         self, inputs: Sequence[Any], batch_size: int, precision: str
     ) -> Iterator[tuple[Tensor, Batch, Sequence[Any]]]:
         """What the head puts out on the CPU, batch by batch, beside what the model read of which inputs."""
+        for there, some in self._batches(inputs, batch_size):
+            batch = {name: tensor.cpu() for name, tensor in there.items()}
+            output = self._told(there, precision).cpu()
+            if not torch.isfinite(output).all():
+                raise AutopeftError(
+                    f"the model gives no finite numbers for these {self.task.noun}s: its weights are spoiled, or too "
+                    f"large for {precision}."
+                )
+            yield output, batch, some
+
+    def _batches(self, inputs: Sequence[Any], batch_size: int) -> Iterator[tuple[Batch, Sequence[Any]]]:
+        """What the model reads of inputs, on its device, batch by batch, beside them."""
         if not isinstance(batch_size, int) or batch_size < 1:
             raise AutopeftError(f"batch_size must be at least 1, not {brief(batch_size)}.")
         device = next(self.model.parameters()).device
@@ -96,11 +148,4 @@ class TrainedModel:
             some = inputs[start : start + batch_size]
             data = Dataset(self.task.encoded(some, self.backbone, self.longest), self.longest)
             batch = data.batch(np.arange(len(some)))
-            there = {name: tensor.to(device) for name, tensor in batch.items()}
-            output = forward(self.model, there, device, precision).cpu()
-            if not torch.isfinite(output).all():
-                raise AutopeftError(
-                    f"the model gives no finite numbers for these {self.task.noun}s: its weights are spoiled, or too "
-                    f"large for {precision}."
-                )
-            yield output, batch, some
+            yield {name: tensor.to(device) for name, tensor in batch.items()}, some

@@ -30,6 +30,8 @@ Weights = Mapping[str, Tensor]
 def labelled(config: PretrainedConfig, task: Task) -> PretrainedConfig:
     """A copy of a model's configuration that names the task's outputs, as transformers does."""
     named = copy.deepcopy(config)
+    if task.causal:
+        return named
     if names := task.output_names:
         named.id2label = dict(enumerate(names))
         named.label2id = {name: number for number, name in enumerate(names)}
@@ -49,6 +51,10 @@ def whole(trained: TrainedModel) -> Any:
     own: Any = getattr(model, prefix, None)
     if model is None or type(own) is not type(plain):
         return None
+    if trained.backbone.output is not None:
+        setattr(model, prefix, plain)
+        model.set_output_embeddings(trained.backbone.output.linear)
+        return model.requires_grad_(False).eval() if _alike(model, trained) else None
     padding = getattr(trained.backbone.processor, "pad_token_id", None)
     if getattr(model.config, "pad_token_id", None) is None and padding is not None:
         model.config.pad_token_id = padding  # By which decoders find the last token.
@@ -105,7 +111,10 @@ def compared(model: nn.Module, trained: TrainedModel, rows: int) -> Iterator[tup
         expected, there = answers_of(task, output), {name: tensor.to(device) for name, tensor in batch.items()}
         with torch.inference_mode():
             found = model(**trained.model.read(there)).logits.float().cpu()
-        if expected.ndim == 3:
+        if task.causal:
+            # Of the token that comes next.
+            found = found[torch.arange(len(found)), batch[MASK].sum(1) - 1]
+        elif expected.ndim == 3:
             seen = batch[MASK][:, : expected.shape[1]] != 0
             expected, found = expected[seen], found[seen]
         yield found, expected

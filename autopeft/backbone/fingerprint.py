@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 _ASIDE = frozenset(
@@ -27,11 +27,16 @@ _THREADS = 4
 """Hashing lets other threads run."""
 
 
-def fingerprint(model: PreTrainedModel) -> str:
-    """64 hexadecimal digits. A billion weights in fp32 take some seconds on one core."""
+def fingerprint(model: PreTrainedModel, beside: nn.Module | None = None) -> str:
+    """64 hexadecimal digits, also of what is used `beside` the model and has weights of its own. A billion weights in
+    fp32 take some seconds on one core.
+    """
     config = json.dumps(_telling(model.config), sort_keys=True, default=str)
     digest = hashlib.sha256(f"{type(model).__name__} {config}".encode())
     tensors = model.state_dict()
+    held = {each.data_ptr() for each in tensors.values()}
+    more = beside.state_dict() if beside is not None else {}
+    tensors = {**tensors, **{f"beside {name}": each for name, each in more.items() if each.data_ptr() not in held}}
     with ThreadPoolExecutor(_THREADS) as pool:
         for name, bits in zip(tensors, pool.map(_bits, tensors.values()), strict=True):
             digest.update(f"{name} {tuple(tensors[name].shape)} ".encode() + bits)

@@ -2,7 +2,7 @@
 
 Only encoders and decoders are loaded, without a head; of an encoder-decoder model the encoder, where transformers has a
 class for it; of a model of texts and images side by side (CLIP) the tower that reads images. A pooler is left out: the
-head pools by itself.
+head pools by itself. For a task whose head borrows it, a language model's output embedding comes beside its decoder.
 """
 
 import copy
@@ -25,6 +25,7 @@ from autopeft.backbone.find import find_sites
 from autopeft.backbone.fingerprint import fingerprint
 from autopeft.backbone.inputs import example, named, reads
 from autopeft.backbone.limits import positions_of, vocabulary_of
+from autopeft.backbone.output import OutputEmbedding, output_of, require_causal
 from autopeft.backbone.pixels import Pixels, pixels_of
 from autopeft.backbone.processors import Processor, load_image_processor, load_tokenizer, require_fitting
 from autopeft.backbone.sites import Sites
@@ -39,6 +40,14 @@ class Skeleton:
     name: str
     model: PreTrainedModel = field(repr=False)
     sites: Sites = field(repr=False)
+    output: OutputEmbedding | None = field(default=None, repr=False, kw_only=True)
+    """What a language model makes logits with; None where it was not asked for."""
+
+    def to(self, device: torch.device) -> None:
+        """Moves the model, and what makes its logits, which may be tied to it."""
+        self.model.to(device)  # type: ignore[arg-type]
+        if self.output is not None:
+            self.output.to(device)
 
     @property
     def positions(self) -> int | None:
@@ -85,15 +94,15 @@ class Backbone(Skeleton):
         return self.processor
 
 
-def load_backbone(name: str, *, trust_remote_code: bool = False) -> Backbone:
+def load_backbone(name: str, *, trust_remote_code: bool = False, causal: bool = False) -> Backbone:
     """The backbone in a local folder or of a hub name, in fp32 on the CPU, frozen. Raises AutopeftError.
 
     A hub name may end with a revision (`org/name@v1`). Program code that comes with a model runs only with
-    `trust_remote_code`.
+    `trust_remote_code`. A `causal` one comes with its output embedding, or is refused.
     """
     with _plainly(name) as source:
         require_files(source)
-        config, kind = _configured(source, trust_remote_code)
+        config, kind = _configured(source, trust_remote_code, causal)
         require_weights(source, kind, config)
         model, info = kind.from_pretrained(
             source.where,
@@ -108,39 +117,51 @@ def load_backbone(name: str, *, trust_remote_code: bool = False) -> Backbone:
             processor = load_image_processor(source, config, trust_remote_code)
         else:
             processor = load_tokenizer(source, trust_remote_code)
-    _require_whole(name, info)
     _require_finite(name, model)
     model = without_pooler(model).requires_grad_(False)
     model.eval()  # type: ignore[no-untyped-call]
+    output = output_of(name, model) if causal else None
+    if output is not None:
+        # Before weights are missed: those of an encoder have no such head.
+        require_causal(name, model, output)
+        model = model.base_model
+    _require_whole(name, info)
     pixels = pixels_of(name, processor) if reads(model) == "pixel_values" else None
     if pixels is not None:
         require_fitting(name, model, pixels)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    sites = find_sites(model, states_only=True)
-    return Backbone(name, model, sites, processor, parameters, fingerprint(model), source.commit, pixels)
+    every = {id(each): each for part in (model, output) if part is not None for each in part.parameters()}
+    parameters = sum(parameter.numel() for parameter in every.values())
+    sites, commit = find_sites(model, states_only=True), source.commit
+    return Backbone(
+        name, model, sites, processor, parameters, fingerprint(model, output), commit, pixels, output=output
+    )
 
 
 def load_skeleton(
-    what: str | PretrainedConfig, dtype: torch.dtype = torch.float32, *, trust_remote_code: bool = False
+    what: str | PretrainedConfig,
+    dtype: torch.dtype = torch.float32,
+    *,
+    trust_remote_code: bool = False,
+    causal: bool = False,
 ) -> Skeleton:
     """The same model without weights, from a folder, a hub name, a `config.json` or a config. Raises AutopeftError."""
     if isinstance(what, PretrainedConfig):
-        config, kind = _meant(copy.deepcopy(what))
-        return _skeleton(type(what).__name__, kind, config, dtype)
+        config, kind = _meant(copy.deepcopy(what), causal=causal)
+        return _skeleton(type(what).__name__, kind, config, dtype, causal)
     with _plainly(what) as source:
-        config, kind = _configured(source, trust_remote_code)
-    return _skeleton(what, kind, config, dtype)
+        config, kind = _configured(source, trust_remote_code, causal)
+    return _skeleton(what, kind, config, dtype, causal)
 
 
-def _configured(source: Source, trust_remote_code: bool) -> tuple[PretrainedConfig, Any]:
+def _configured(source: Source, trust_remote_code: bool, causal: bool = False) -> tuple[PretrainedConfig, Any]:
     """The configuration, and the class of the model that it is of."""
     plain, _ = PretrainedConfig.get_config_dict(source.where, revision=source.revision)
     require_sane(source.name, plain)
     config = AutoConfig.from_pretrained(source.where, revision=source.revision, trust_remote_code=trust_remote_code)
-    return _meant(without_kernels(config), source if trust_remote_code else None)
+    return _meant(without_kernels(config), source if trust_remote_code else None, causal)
 
 
-def _skeleton(name: str, kind: Any, config: PretrainedConfig, dtype: torch.dtype) -> Skeleton:
+def _skeleton(name: str, kind: Any, config: PretrainedConfig, dtype: torch.dtype, causal: bool) -> Skeleton:
     try:
         with quietly(), torch.device("meta"):
             model = kind._from_config(config, dtype=dtype)
@@ -149,7 +170,9 @@ def _skeleton(name: str, kind: Any, config: PretrainedConfig, dtype: torch.dtype
         raise AutopeftError(f"no {kind.__name__} can be made of the configuration of '{name}': {reason}.") from error
     model = without_pooler(model).requires_grad_(False)
     model.eval()  # type: ignore[no-untyped-call]
-    return Skeleton(name, model, find_sites(model, states_only=True))
+    output = output_of(name, model) if causal else None
+    inner: Any = model.base_model if causal else model
+    return Skeleton(name, inner, find_sites(inner, states_only=True), output=output)
 
 
 def _require_whole(name: str, info: Mapping[str, Any]) -> None:
@@ -171,8 +194,10 @@ def _require_finite(name: str, model: PreTrainedModel) -> None:
             )
 
 
-def _meant(config: Any, trusted: Source | None = None) -> tuple[PretrainedConfig, Any]:
-    """The configuration and class of the part of a model that is a backbone."""
+def _meant(config: Any, trusted: Source | None = None, causal: bool = False) -> tuple[PretrainedConfig, Any]:
+    """The configuration and class of the part of a model that is a backbone; of a causal one of the whole."""
+    if causal:
+        return config, _causal_class_for(config, trusted)
     kind = _class_for(config, trusted)
     if hasattr(kind, "get_text_features") and hasattr(kind, "get_image_features"):
         tower = getattr(transformers, kind.__name__.replace("Model", "VisionModel"), None)
@@ -202,6 +227,21 @@ def _class_for(config: PretrainedConfig, trusted: Source | None = None) -> Any:
             f"{kind.__name__} is an encoder-decoder model whose encoder transformers does not offer alone."
         )
     return encoder or kind
+
+
+def _causal_class_for(config: PretrainedConfig, trusted: Source | None) -> Any:
+    """The class of a language model with its head. Raises AutopeftError."""
+    own = (getattr(config, "auto_map", None) or {}).get("AutoModelForCausalLM")
+    if own is not None and trusted is not None:
+        return get_class_from_dynamic_module(own, trusted.where, revision=trusted.revision)
+    kind: Any = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if kind is None or getattr(config, "is_encoder_decoder", False):
+        kinds = "encoder-decoder models" if getattr(config, "is_encoder_decoder", False) else "no language models"
+        raise AutopeftError(
+            f"{type(config).__name__} is of {kinds}: text generation needs a causal model (GPT-2, Llama, Qwen, Gemma "
+            "…)."
+        )
+    return kind
 
 
 def without_pooler(model: PreTrainedModel) -> PreTrainedModel:

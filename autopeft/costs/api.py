@@ -1,15 +1,19 @@
 """Costs of one method for people who write Python: `predict` without weights, and `measure` on a real model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
 import torch
+from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.limits import require_positions
 from autopeft.backbone.load import Skeleton, load_skeleton
+from autopeft.backbone.output import output_of
 from autopeft.costs.calibration import costs_of_training
 from autopeft.costs.measure import measure_batch, measure_calibrations, measure_evaluation, measure_inference
 from autopeft.costs.predict import Predictor
@@ -70,14 +74,17 @@ def measure(
 ) -> Costs:
     """The same, read off one real training step on random inputs, and off inference on one, on the model's device.
 
-    The model must have no head, and is as before afterwards. Raises CannotAttach with the reason.
+    The model must have no head, but for a task whose head is a language model's own, and is as before afterwards.
+    Raises CannotAttach with the reason.
     """
     training = _training(batch_size, micro_batch_size, gradient_checkpointing)
-    device = model.device
+    device, kind = model.device, task_named(task)
+    output = output_of(type(model).__name__, model) if kind.causal else None
+    model = cast(PreTrainedModel, model.base_model) if kind.causal else model
     sites = find_sites(model, states_only=True)
-    learned = task_named(task).sized(labels).on(Skeleton(type(model).__name__, model, sites))
+    learned = kind.sized(labels).on(Skeleton(type(model).__name__, model, sites))
     parts = tuple(parts_of(method))
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), _frozen(output):
         examples = partial(_examples, learned, model, length, labels)
         batch = examples(training.at_once)
         one = {name: tensor[-1:].to(device) for name, tensor in batch.items()}
@@ -85,7 +92,7 @@ def measure(
         with attach(model, parts, sites) as attached:
             require_positions(model, length, attached.prepended)
             head = learned.new_head(sites.width, training).to(device)
-            trained = TaskModel(model, head, attached, learned.inputs)
+            trained = TaskModel(model, head, attached, learned.inputs, output)
             costs = measure_batch(trained, batch, training, device)
             left = attached.remaining
             calibrations = measure_calibrations(trained, examples, device)
@@ -98,6 +105,19 @@ def measure(
     return replace(
         costs_of_training(costs, calibrations, evaluation), inference_flops=merged, overhead=merged / bare - 1
     )
+
+
+@contextmanager
+def _frozen(output: nn.Module | None) -> Iterator[None]:
+    """A borrowed output embedding is not trained, unless it is tied to weights that a method trains."""
+    flags = [(each, each.requires_grad) for each in output.parameters()] if output is not None else []
+    for parameter, _ in flags:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
 
 
 def _examples(task: Task, model: PreTrainedModel, length: int, labels: int, rows: int) -> Mapping[str, torch.Tensor]:
@@ -129,10 +149,10 @@ def predictor_of(
         raise unknown("dtype", dtype, DTYPES)
     config = model.config if isinstance(model, PreTrainedModel) else model
     if dtype in FORMATS:
-        skeleton = load_skeleton(config, COMPUTED_IN, trust_remote_code=trust_remote_code)
+        skeleton = load_skeleton(config, COMPUTED_IN, trust_remote_code=trust_remote_code, causal=task.causal)
         return Predictor(skeleton, cards, task.on(skeleton), length, quantised=dtype, rows=rows)
     held = model.dtype if dtype is None and isinstance(model, PreTrainedModel) else _DTYPES[dtype or "float32"]
-    skeleton = load_skeleton(config, held, trust_remote_code=trust_remote_code)
+    skeleton = load_skeleton(config, held, trust_remote_code=trust_remote_code, causal=task.causal)
     return Predictor(skeleton, cards, task.on(skeleton), length, rows=rows)
 
 

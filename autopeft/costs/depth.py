@@ -251,7 +251,7 @@ def _shortened(skeleton: Skeleton, kept: tuple[int, ...]) -> Skeleton:
     try:
         for path, numbers in lists.items():
             _put(model, path, nn.ModuleList(model.get_submodule(sites.layers[number]) for number in numbers))
-        copied = copy.deepcopy(model)
+        copied, output = copy.deepcopy((model, skeleton.output))
     finally:
         for path, layers in whole.items():
             _put(model, path, layers)
@@ -266,7 +266,7 @@ def _shortened(skeleton: Skeleton, kept: tuple[int, ...]) -> Skeleton:
         site: tuple(_moved(place, place_of, paths) for place in all_ if place.layer in (-1, *kept))
         for site, all_ in sites.places.items()
     }
-    return Skeleton(skeleton.name, copied, replace(sites, layers=tuple(paths.values()), places=places))
+    return Skeleton(skeleton.name, copied, replace(sites, layers=tuple(paths.values()), places=places), output=output)
 
 
 def _put(model: nn.Module, path: str, layers: nn.Module) -> None:

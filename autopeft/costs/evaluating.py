@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autopeft.costs.step import Progress, Spent, metered
 from autopeft.training.model import TaskModel
-from autopeft.training.precision import forward
+from autopeft.training.precision import autocast, forward
 
 
 class EvaluationStep(nn.Module):
@@ -30,5 +30,6 @@ class EvaluationStep(nn.Module):
         meter = metered(self.model, batch, self._device)
         with torch.no_grad(), Progress(meter, self._layers), meter:
             output = forward(self.model, batch, self._device)
-            self.model.head.loss(output, batch)
+            with autocast(self._device):
+                self.model.head.loss(output, batch)
         return Spent(meter.peak, meter.peak_by_part, meter.flops, meter.peaks, meter.work)

@@ -83,7 +83,7 @@ class Predictor:
     @property
     def weights(self) -> int:
         """Bytes of the backbone as it is held."""
-        return _bytes(self._skeleton.model) - (self._packing.saved if self._packing else 0)
+        return _bytes(*_held(self._skeleton)) - (self._packing.saved if self._packing else 0)
 
     def predict(self, candidate: Candidate) -> Costs:
         """Raises CannotAttach with the reason where the candidate's methods do not go on this backbone."""
@@ -107,7 +107,7 @@ class Predictor:
     def counts(self, candidate: Candidate) -> Mapping[str, int]:
         """The costs that need no simulation: trainable and stored. Raises CannotAttach with the reason."""
         with self._attached(self._skeleton, configured_parts(candidate.parts, self._cards)) as attached:
-            return {name: value for name, value in _counted(attached).items() if name != "weights"}
+            return {name: value for name, value in _counted(self._skeleton, attached).items() if name != "weights"}
 
     def can_attach(self, parts: Sequence[Configured]) -> bool:
         """Whether methods that are configured already can be attached to this backbone; nothing is simulated."""
@@ -189,7 +189,8 @@ class Predictor:
         if self._last_kinds is None or self._last_kinds[0] != key:
             with self._attached(self._skeleton, parts) as attached:
                 kinds = kinds_of_layers(self._skeleton.model, self._skeleton.sites, parts)
-                self._last_kinds = key, kinds, _counted(attached), is_worth(len(attached.frozen), attached.depth)
+                counted = _counted(self._skeleton, attached)
+                self._last_kinds = key, kinds, counted, is_worth(len(attached.frozen), attached.depth)
         return self._last_kinds[1:]
 
     def _of_shallow(
@@ -232,7 +233,7 @@ class Predictor:
             if kinds is not None and kinds_of_layers(skeleton.model, skeleton.sites, parts) != tuple(kinds):
                 return None
             spent = self._step(skeleton, attached, training)
-            counted = _counted(attached)
+            counted = _counted(skeleton, attached)
             left, frozen = attached.remaining, len(attached.frozen)
             keeps = kinds is not None or is_worth(frozen, attached.depth)
             calibrations = self._calibrations(skeleton, attached, parts, training)
@@ -302,7 +303,7 @@ class Predictor:
 
     def _model(self, skeleton: Skeleton, attached: Attached, training: Training) -> TaskModel:
         head = self._task.new_head(skeleton.sites.width, training)
-        return TaskModel(skeleton.model, head, attached, self._task.inputs)
+        return TaskModel(skeleton.model, head, attached, self._task.inputs, skeleton.output)
 
     def _read(self, step: nn.Module, tensors: Sequence[Tensor], rows: int, length: int | None = None) -> Spent:
         """What a step shows on so many rows, with fake tensors for its own and for those that it is given."""
@@ -361,10 +362,15 @@ def _key_of_step(training: Training) -> tuple[Hashable, ...]:
     return training.at_once, pieces, training.gradient_checkpointing, training.pooling
 
 
-def _counted(attached: Attached) -> Mapping[str, int]:
+def _counted(skeleton: Skeleton, attached: Attached) -> Mapping[str, int]:
     """What needs no simulation."""
-    weights = _bytes(attached.model, attached.modules)
+    weights = _bytes(attached.model, attached.modules, *_held(skeleton)[1:])
     return {"trainable": attached.count, "stored": attached.stored, "weights": weights}
+
+
+def _held(skeleton: Skeleton) -> Sequence[nn.Module]:
+    """The backbone, and what makes its logits where a head borrows that."""
+    return [each for each in (skeleton.model, skeleton.output) if each is not None]
 
 
 def _bytes(*modules: nn.Module) -> int:

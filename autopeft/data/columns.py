@@ -13,15 +13,16 @@ from autopeft.data.numbers import number_in
 from autopeft.errors import AutopeftError, unknown
 from autopeft.foreign import brief
 
-TEXT, CATEGORY, CATEGORIES, NUMBER, WORDS, IMAGE = KINDS = (
+TEXT, CATEGORY, CATEGORIES, NUMBER, WORDS, IMAGE, MESSAGES = KINDS = (
     "text",
     "category",
     "categories",
     "number",
     "words",
     "image",
+    "messages",
 )
-"""What columns hold: texts, one class, several classes, a number, a list of words, a picture."""
+"""What columns hold: texts, one class, several classes, a number, a list of words, a picture, a conversation."""
 LABELS = (
     "label",
     "labels",

@@ -292,7 +292,7 @@ def plan_lines(record: SearchRecord) -> tuple[tuple[str, str], ...]:
         "search": f"at most {' or '.join(ends)}",
         "space": plan.space + (f", only {', '.join(plan.methods)}" if plan.methods else ""),
         "sampler": f"{plan.sampler}, seed {plan.seed}",
-        "longest text": f"{plan.max_length} tokens",
+        "longest text": f"{record.facts.get('max_length', plan.max_length)} tokens",
         "weights": "kept of all trials" if plan.keep == "all" else "kept of trials that no other one beats",
     }
     return tuple(lines.items())

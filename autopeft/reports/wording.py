@@ -70,8 +70,13 @@ def trained_in_part(trial: Trial) -> str:
 
 
 def beside(trial: Trial) -> tuple[tuple[str, str], ...]:
-    """Further metrics of a trial, which nothing is judged by, with their values."""
-    return tuple((name, show_number(value)) for name, value in trial.others.items() if math.isfinite(value))
+    """Further metrics of a trial, which nothing is judged by, with their values and, where known, errors."""
+
+    def shown(name: str, value: float) -> str:
+        error = trial.other_errors.get(name, math.nan)
+        return f"{show_number(value)} ± {show_number(error)}" if error > 0 else show_number(value)
+
+    return tuple((name, shown(name, value)) for name, value in trial.others.items() if math.isfinite(value))
 
 
 def first_line(reason: str) -> str:

@@ -109,6 +109,7 @@ def _facts(dataset: PreparedDataset, space: Space) -> Mapping[str, Any]:
         "backbone_parameters": backbone.parameters,
         BACKBONE: backbone.fingerprint,
         REVISION: backbone.revision,
+        "max_length": dataset.max_length,
         "batch_length": dataset.length if MASK in data.task.shapes(dataset.length) else None,
         "refused": dict(space.refused),
         "methods": list(space.methods),

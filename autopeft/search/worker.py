@@ -81,8 +81,10 @@ class TrainingWorker:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._backbone: Backbone = load_backbone(job.model, trust_remote_code=job.trust_remote_code)
-        self._backbone.model.to(self._device)  # type: ignore[arg-type]
+        self._backbone: Backbone = load_backbone(
+            job.model, trust_remote_code=job.trust_remote_code, causal=job.description.task.causal
+        )
+        self._backbone.to(self._device)
         self._train: Dataset = open_split(job.tokenized, "train")
         self._validation: Dataset = open_split(job.tokenized, "validation")
         self._states = FrozenStates(self._train, self._validation)
@@ -189,9 +191,10 @@ class TrainingWorker:
             attached = attach(self._backbone.model, parts, self._backbone.sites)
             try:
                 head = self._task.new_head(self._backbone.sites.width, candidate.training)
-                if candidate.training.head_start == "probe":
+                if candidate.training.head_start == "probe" and not self._task.causal:
                     load_probe(self._job.probes, candidate.training.pooling).start(head)
-                yield TaskModel(self._backbone.model, head.to(self._device), attached, self._task.inputs)
+                output = self._backbone.output
+                yield TaskModel(self._backbone.model, head.to(self._device), attached, self._task.inputs, output)
             finally:
                 self._take_off(attached)
 

@@ -152,6 +152,10 @@ class _OfTrial:
         return (ForeignKeyConstraint(columns, [f"trials.{column}" for column in columns], ondelete="CASCADE"),)
 
 
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2
+
+
 class RungRow(_OfTrial, Base):
     """One rung of a trial's curve."""
 
@@ -164,7 +168,8 @@ class RungRow(_OfTrial, Base):
     error: Mapped[float] = mapped_column(Real, nullable=True)
     loss: Mapped[float] = mapped_column(Real, nullable=True)
     seconds: Mapped[float] = mapped_column(Real, nullable=True)
-    others: Mapped[dict[str, float]] = mapped_column(Plain)
+    others: Mapped[dict[str, Any]] = mapped_column(Plain)
+    """By name, each value with its error; alone where nobody knew that."""
     artifact: Mapped[str] = mapped_column(Text)
 
     @classmethod
@@ -178,12 +183,17 @@ class RungRow(_OfTrial, Base):
             error=rung.error,
             loss=rung.loss,
             seconds=rung.seconds,
-            others=dict(rung.others),
+            others={
+                name: [value, rung.other_errors[name]] if name in rung.other_errors else value
+                for name, value in rung.others.items()
+            },
             artifact=rung.artifact,
         )
 
     def rung(self) -> Rung:
-        known = (self.step, self.steps, self.score, self.error, self.loss, self.seconds, self.others, self.artifact)
+        others = {name: each[0] if _is_pair(each) else each for name, each in self.others.items()}
+        errors = {name: each[1] for name, each in self.others.items() if _is_pair(each)}
+        known = (self.step, self.steps, self.score, self.error, self.loss, self.seconds, others, errors, self.artifact)
         return checked(Rung(*known))
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from autopeft.backbone.inputs import named, reads
 from autopeft.backbone.load import Backbone, Skeleton
 from autopeft.backbone.pixels import Pixels
-from autopeft.data.columns import Columns, Roles
+from autopeft.data.columns import Columns, Roles, guess_columns
 from autopeft.data.rows import Rows
 from autopeft.data.store import LABELS, Column, Dataset
 from autopeft.errors import AutopeftError, unknown
@@ -59,11 +59,23 @@ class Task(ABC):
     """transformers' class of models with a head for it; empty where there is none."""
     problem_type: ClassVar[str | None] = None
     """What such a class calls it, where it has several losses."""
+    causal: ClassVar[bool] = False
+    """Whether its head is a language model's own output embedding, and has no weights of its own."""
+    longest: ClassVar[int] = 128
+    """Tokens of a text at most, where nobody says how many."""
 
     @classmethod
     def fits(cls, frame: pd.DataFrame, given: Columns) -> bool:  # noqa: ARG003
         """Whether data is surely meant for this task."""
         return False
+
+    @classmethod
+    def columns(cls, frame: pd.DataFrame, given: Columns) -> Columns:
+        """Which columns serve its roles, what is to be learned first: those given, and others guessed.
+
+        Raises AutopeftError.
+        """
+        return guess_columns(frame, cls.roles, given)
 
     @classmethod
     @abstractmethod
@@ -135,9 +147,16 @@ class Task(ABC):
         """A note on what is to be learned of a split and did not get into what the model reads; empty where all did."""
         return ""
 
+    def shown(self, rows: Rows, data: Dataset, backbone: Backbone) -> Sequence[str]:  # noqa: ARG002
+        """Short lines that show what the model gets to read of training rows."""
+        return ()
+
     @abstractmethod
     def shapes(self, length: int) -> Mapping[str, tuple[torch.dtype, tuple[int, ...]]]:
         """The tensors of a batch of one, for costs that are predicted: without the rows, by name."""
+
+    def equip(self, processor: Any) -> None:  # noqa: B027 - most need nothing
+        """Gives a processor that goes elsewhere what others need to make inputs as the training did."""
 
     def inputs(self, batch: Batch) -> Batch:
         """What the model is called with, by the names of its arguments, of a batch on the device; labels go by

@@ -26,6 +26,9 @@ class Head(nn.Module, ABC):
     def forward(self, states: Tensor, batch: Batch) -> Tensor:
         """(rows, length, width) states -> the output, rows first."""
 
+    def borrow(self, output: nn.Module) -> None:
+        """Hears of the model's own output embedding, where the model comes with it: it is used, and not the head's."""
+
     @abstractmethod
     def features(self, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """(items, width) frozen features in fp32, (items, …) their targets and (items,) their rows, for a probe."""
@@ -41,6 +44,14 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def statistics(self, output: Tensor, batch: Batch) -> Array:
         """(rows, k) all that the task's metrics need of each row; may be called on any device."""
+
+    def evaluated(self, output: Tensor, batch: Batch) -> tuple[float, Array]:
+        """The sum of losses as a number, and the statistics: what an evaluation asks of each batch."""
+        return float(self.loss(output, batch)), self.statistics(output, batch)
+
+    def told(self, output: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002
+        """Of the output what people are given of each row: all of it, as a rule."""
+        return output
 
     @abstractmethod
     def divergence(self, one: Tensor, other: Tensor, batch: Batch) -> Tensor:

@@ -25,6 +25,8 @@ _STEP = 1e-4
 """By how much of the largest row a sum is moved to see how the score follows."""
 _GROUPS = 500
 """Groups of rows that are left out in turn, at most."""
+_MOST_LOSS = 60.0
+"""Of a token; its perplexity is still a score."""
 _ROUNDING = 1e-12
 """A sum of squared deviations that is a smaller part of that of squares is none."""
 _RESAMPLES = 200
@@ -185,6 +187,15 @@ def _token_accuracy(sums: Array) -> float:
     return _share(right, tokens)
 
 
+def _loss(sums: Array) -> float:
+    *_, losses, tokens, _ = sums
+    return float(losses / tokens) if tokens > 0 else 0.0
+
+
+def _perplexity(sums: Array) -> float:
+    return float(np.exp(min(_loss(sums), _MOST_LOSS)))
+
+
 def _spread(squares: float, total: float, rows: float) -> float:
     """The sum of squared deviations from the mean; 0 where it is no more than rounding."""
     spread = squares - total**2 / rows
@@ -233,6 +244,8 @@ ENTITY_F1 = Metric("f1", "entity F1", _entity_f1)
 ENTITY_PRECISION = Metric("precision", "entity precision", _entity_precision)
 ENTITY_RECALL = Metric("recall", "entity recall", _entity_recall)
 TOKEN_ACCURACY = Metric("accuracy", "token accuracy", _token_accuracy)
+LOSS = Metric("loss", "loss per token", _loss, higher_is_better=False, ideal=0.0)
+PERPLEXITY = Metric("perplexity", "perplexity", _perplexity, higher_is_better=False, ideal=None)
 PEARSON = Metric("pearson", "Pearson correlation", _pearson)
 RMSE = Metric("rmse", "root mean squared error", _rmse, higher_is_better=False, ideal=0.0)
 MAE = Metric("mae", "mean absolute error", _mae, higher_is_better=False, ideal=0.0)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from autopeft.backbone.load import Backbone
-from autopeft.data.columns import CATEGORIES, Columns, guess_columns
+from autopeft.data.columns import CATEGORIES, Columns
 from autopeft.data.reading import read_splits
 from autopeft.data.rows import Rows, has_columns, overlaps, short
 from autopeft.data.several import separated, with_flags
@@ -47,7 +47,7 @@ class TaskData:
         target, *others = (" + ".join(map(short, columns)) for columns in self.columns.values())
         rows = ", ".join(f"{len(split):,} {name}" for name, split in self.splits.items())
         return (
-            f"{self.task.name}: {', '.join(others)} -> {target}",
+            f"{self.task.name}: {' -> '.join(part for part in (', '.join(others), target) if part)}",
             f"rows: {rows}",
             *self.task.described(self.splits["train"]),
             *self.notes,
@@ -72,7 +72,7 @@ def understand(
     told: list[str] = []
     frames = read_splits(data, told.append, tuple(name for each in columns.values() for name in each))
     kind = kind or guess_task(frames["train"], columns)
-    columns = guess_columns(frames["train"], kind.roles, columns)
+    columns = kind.columns(frames["train"], columns)
     if separator is not None:
         several = _in_one_cell(kind, columns, separator)
         frames = {name: separated(frame, several, separator) for name, frame in frames.items()}

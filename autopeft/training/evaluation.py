@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from autopeft.tasks.metrics import MOST_SCORE, Array, Metric, NoScore
 from autopeft.tasks.own import shown
 from autopeft.training.batches import MOST_TOKENS, by_length, on_device
 from autopeft.training.model import TaskModel
-from autopeft.training.precision import forward
+from autopeft.training.precision import autocast, forward
 from autopeft.trial import Answers
 
 Counted = Callable[[Tensor, Batch], Array]
@@ -56,9 +57,10 @@ def evaluate(
     order: list[np.ndarray] = []
     loss, count = 0.0, 0
     for rows, batch, output in outputs(model, data, device, tokens=tokens):
-        loss += float(model.head.loss(output, batch))
-        count += int(model.head.count(batch))
-        found.append(counted(model.head.statistics, output, batch))
+        with autocast(device):
+            of_batch, statistics = model.head.evaluated(output, batch)
+        loss, count = loss + of_batch, count + int(model.head.count(batch))
+        found.append(checked(statistics, batch, model.head))
         needed.append(counted(answered, output, batch) if answered else found[-1])
         order.append(rows)
     back = np.argsort(np.concatenate(order))
@@ -68,15 +70,20 @@ def evaluate(
 
 def counted(count: Counted, output: Tensor, batch: Batch) -> Array:
     """What is counted of each row of an output. Raises AutopeftError where that is not something for each."""
-    found, rows = count(output, batch), len(batch[LABELS])
+    return checked(count(output, batch), batch, getattr(count, "__self__", count))
+
+
+def checked(found: Any, batch: Batch, head: object) -> Array:
+    """The same, counted already by `head`. Raises AutopeftError."""
+    rows = len(batch[LABELS])
     shape = found.shape if isinstance(found, np.ndarray) else None
     if shape is None or len(shape) != 2 or shape[0] != rows:
-        head = getattr(count, "__self__", count)
         raise AutopeftError(
             f"the statistics of '{shown(type(head))}' must be an array with one row of numbers for each of {rows:,} "
             f"rows, not {brief(found) if shape is None else f'one of shape {shape}'}."
         )
-    return found
+    seen: Array = found
+    return seen
 
 
 def judged(metric: Metric, rows: Array) -> Answers:

@@ -133,8 +133,10 @@ def train(
                 seconds += time.perf_counter() - began
                 pace.answers = judged(metric, seen.judged)
                 score, error = pace.answers.score, pace.answers.error
-                others = {each.name: each.of(seen.statistics) for each in metrics if each != metric}
-                curve = (*curve, Rung(step + 1, steps, score, error, total.item() / since, seconds, others))
+                beside = [each for each in metrics if each != metric]
+                others = {each.name: each.of(seen.statistics) for each in beside}
+                errors = {each.name: each.error(seen.statistics) for each in beside}
+                curve = (*curve, Rung(step + 1, steps, score, error, total.item() / since, seconds, others, errors))
                 # Whoever hears of a rung may draw numbers, too, before this goes on.
                 random = random_numbers(device)
                 if course.keep is not None and step + 1 < steps:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from autopeft.tasks.heads import Batch
 from autopeft.training.model import TaskModel
-from autopeft.training.precision import forward
+from autopeft.training.precision import autocast, forward
 
 
 def loss_of(model: TaskModel, piece: Batch, device: torch.device, count: int | Tensor) -> Tensor:
@@ -15,10 +15,12 @@ def loss_of(model: TaskModel, piece: Batch, device: torch.device, count: int | T
     again = partial(forward, model, piece, device)
     output = again()
     here = model.head.count(piece)
-    loss: Tensor = model.head.loss(output, piece) / count
+    with autocast(device):
+        loss: Tensor = model.head.loss(output, piece) / count
 
     def divergence(one: Tensor, other: Tensor) -> Tensor:
-        apart: Tensor = model.head.divergence(one, other, piece) / here
+        with autocast(device):
+            apart: Tensor = model.head.divergence(one, other, piece) / here
         return apart
 
     extra = model.methods.extra_loss(output, again, divergence)
@@ -27,5 +29,7 @@ def loss_of(model: TaskModel, piece: Batch, device: torch.device, count: int | T
 
 def mean_loss(model: TaskModel, batch: Batch, device: torch.device) -> Tensor:
     """The loss alone, on average over what is to be learned."""
-    loss: Tensor = model.head.loss(forward(model, batch, device), batch) / model.head.count(batch)
+    output = forward(model, batch, device)
+    with autocast(device):
+        loss: Tensor = model.head.loss(output, batch) / model.head.count(batch)
     return loss

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from autopeft.backbone.inputs import bare
 from autopeft.backbone.limits import positions_of, types_of
+from autopeft.backbone.output import OutputEmbedding
 from autopeft.data.states import ROWS
 from autopeft.data.store import LABELS
 from autopeft.methods.attached import Attached
@@ -37,15 +38,21 @@ class TaskModel(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        head: nn.Module,
+        head: Any,
         attached: Attached | None = None,
         inputs: Inputs = as_it_is,
+        output: OutputEmbedding | None = None,
     ) -> None:
-        """`model` is the bare one; what is `attached` to it says what to call. `inputs` are the task's."""
+        """`model` is the bare one; what is `attached` to it says what to call. `inputs` are the task's; `output` is
+        lent to a head that has no weights of its own.
+        """
         super().__init__()
         self.model = attached.model if attached is not None else model
         self.beside = attached.modules if attached is not None else nn.ModuleList()
         self.head: Any = head
+        self.output = output
+        if output is not None:
+            head.borrow(output)
         self.attached = attached
         self.prepended = attached.prepended if attached is not None else 0
         self._inputs = inputs

@@ -55,8 +55,26 @@ def _save(model: t.PreTrainedModel, folder: Path) -> None:
         model.save_pretrained(folder)
 
 
-MODELS: Mapping[str, Callable[..., None]] = {"input_ids": model_of_texts, "pixel_values": model_of_images}
-"""By the main input of the models that a task is learned with."""
+def model_that_goes_on(folder: Path, layers: int = LAYERS) -> None:
+    """A Llama whose output embedding has weights of its own; its tokenizer frames nothing, and has no chat template."""
+    vocabulary = {word: number for number, word in enumerate((*_SPECIAL, *_WORDS))}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    named = {"pad_token": "[PAD]", "unk_token": "[UNK]", "eos_token": "[SEP]"}
+    t.PreTrainedTokenizerFast(tokenizer_object=backend, **named).save_pretrained(folder)
+    shape = {**_SIZES, "num_hidden_layers": layers, "intermediate_size": 64, "max_position_embeddings": 64}
+    config = t.LlamaConfig(**shape, num_key_value_heads=2, vocab_size=len(vocabulary), tie_word_embeddings=False)
+    _save(t.LlamaForCausalLM(config), folder)
+
+
+MODELS: Mapping[str, Callable[..., None]] = {
+    "input_ids": model_of_texts,
+    "pixel_values": model_of_images,
+    "causal": model_that_goes_on,
+}
+"""By the main input of the models that a task is learned with, and those that go on with a text."""
+_USED = {"text-generation": ("completion", "prompt")}
+"""Roles of usual rows, of tasks whose rows may have several forms."""
 
 
 def _words(number: int) -> list[str]:
@@ -94,19 +112,28 @@ def _cell(kind: str, role: str, number: int, folder: Path) -> Any:
     raise NotImplementedError(f"say here what a cell of the kind '{kind}' looks like")
 
 
+def kind_of_model(task: type[Task]) -> str:
+    """What it is learned with, one of `MODELS`."""
+    return "causal" if task.causal else task.reads
+
+
+def _roles(task: type[Task]) -> Mapping[str, columns.Role]:
+    return {name: role for name, role in task.roles.items() if name in _USED.get(task.name, task.roles)}
+
+
 def row_of(task: type[Task], number: int, folder: Path) -> dict[str, Any]:
     """A row for a task, its columns called as usual."""
-    return {role.names[0]: _cell(role.kind, name, number, folder) for name, role in task.roles.items()}
+    return {role.names[0]: _cell(role.kind, name, number, folder) for name, role in _roles(task).items()}
 
 
 def columns_of(task: type[Task]) -> dict[str, tuple[str, ...]]:
     """The columns of such rows, by role."""
-    return {name: (role.names[0],) for name, role in task.roles.items()}
+    return {name: (role.names[0],) for name, role in _roles(task).items()}
 
 
 def made_for(task: type[Task], folder: Path, train: int = 24, validation: int = 12) -> Path:
     """Fills a folder with `model/` and `data/`."""
-    MODELS[task.reads](folder / "model")
+    MODELS[kind_of_model(task)](folder / "model")
     data = folder / "data"
     data.mkdir()
     first = 0

@@ -51,7 +51,8 @@ def render(record: SearchRecord) -> str:
 
 def _trial(trial: Trial) -> Mapping[str, Any]:
     """Without what single rows are worth, which only the database keeps."""
-    of_last = {"score": trial.score, "error": trial.error, "others": trial.others, "trained": trial.share}
+    of_last = {"score": trial.score, "error": trial.error, "others": trial.others}
+    of_last |= {"other_errors": trial.other_errors, "trained": trial.share}
     whole = asdict(trial) | {"candidate": trial.candidate.to_dict(), **of_last}
     if whole["outcome"] is not None:
         del whole["outcome"]["answers"]

@@ -1,5 +1,6 @@
 """The last of three preparations: what needs no fine-tuning, and where heads may start."""
 
+import time
 from collections.abc import Callable, Mapping
 from math import inf, isfinite, nan
 from pathlib import Path
@@ -13,7 +14,8 @@ from autopeft.space.candidate import Training
 from autopeft.space.space import Space
 from autopeft.tasks.metrics import Array, Metric, NoScore
 from autopeft.tasks.own_metric import answered
-from autopeft.training.evaluation import constant_statistics, judged
+from autopeft.training.evaluation import constant_statistics, evaluate, judged
+from autopeft.training.model import TaskModel
 from autopeft.training.probe import answered_by, fit_probes
 from autopeft.trial import Baseline
 
@@ -22,13 +24,14 @@ def prepare_baselines(
     dataset: PreparedDataset, space: Space, metric: Metric, weights: str, say: Callable[[str], None]
 ) -> Mapping[str, Baseline]:
     """The reference points. A probe is kept for every pooling of the space, because heads start from it."""
+    if dataset.data.task.causal:
+        return _as_it_is(dataset, metric, say)
     say("measuring the linear probe")
     probes = dataset.probes
     marked(lambda: _made(probes), weights)
     task, backbone = dataset.data.task, dataset.backbone
     train, validation = open_split(dataset.encoded, "train"), open_split(dataset.encoded, "validation")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    backbone.model.to(device)  # type: ignore[arg-type]
+    backbone.to(_device())
     fitted = fit_probes(backbone.model, backbone.sites.width, task, train, validation, _poolings(space), probes)
     needed, width = answered(task) if metric.of_answers else None, backbone.sites.width
     constant = _baseline(metric, constant_statistics(task, train, validation, width, needed))
@@ -41,6 +44,22 @@ def prepare_baselines(
     sign = 1 if metric.higher_is_better else -1
     best = max(probes_by_score, key=lambda each: sign * each.score if isfinite(each.score) else -inf)
     return {task.constant: constant, "linear probe": best}
+
+
+def _as_it_is(dataset: PreparedDataset, metric: Metric, say: Callable[[str], None]) -> Mapping[str, Baseline]:
+    """The backbone without anything attached: what it knows already."""
+    task, backbone, device = dataset.data.task, dataset.backbone, _device()
+    say(f"measuring the {task.constant}")
+    began = time.perf_counter()
+    backbone.to(device)
+    head = task.new_head(backbone.sites.width, Training()).to(device)
+    model = TaskModel(backbone.model, head, None, task.inputs, backbone.output)
+    seen = evaluate(model, open_split(dataset.encoded, "validation"), device)
+    return {task.constant: _baseline(metric, seen.judged, time.perf_counter() - began)}
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _baseline(metric: Metric, rows: Array, seconds: float | None = None) -> Baseline:

@@ -50,7 +50,9 @@ def prepare_dataset(
     if known:
         require_same_data(known, data.fingerprint)
     say("loading the backbone")
-    backbone = load_backbone(as_known(known) if known else plan.model, trust_remote_code=plan.trust_remote_code)
+    backbone = load_backbone(
+        as_known(known) if known else plan.model, trust_remote_code=plan.trust_remote_code, causal=data.task.causal
+    )
     if known:
         require_same_backbone(known, backbone, say)
     data = replace(data, task=data.task.on(backbone))
@@ -58,17 +60,20 @@ def prepare_dataset(
     say(f"encoding the {data.task.noun}s")
     made = marked(lambda: encoded(data, backbone, max_length, folder / "data"), weights)
     splits = {name: open_split(made, name) for name in ("train", "validation")}
-    data = _with_losses(data, splits)
+    shown = data.task.shown(data.splits["train"], splits["train"], backbone)
+    data = _with_losses(replace(data, notes=(*data.notes, *shown)), splits)
     lengths = [padded(int(split.lengths.max())) for split in splits.values()]
     length, longest = min(max_length, lengths[0]), min(max_length, max(lengths))
     return PreparedDataset(data, backbone, pinned(plan.model, backbone.revision), max_length, made, length, longest)
 
 
-def _within_positions(max_length: int, backbone: Backbone, data: TaskData) -> tuple[int, TaskData]:
+def _within_positions(asked: int | None, backbone: Backbone, data: TaskData) -> tuple[int, TaskData]:
     """The longest text that plan and model allow; the data's notes say where that is less than was asked for."""
-    positions = backbone.positions
+    positions, max_length = backbone.positions, asked or data.task.longest
     if positions is None or max_length <= positions:
         return max_length, data
+    if asked is None:
+        return positions, data
     note = f"texts are cut after {positions:,} tokens, not {max_length:,}: the model has no more positions"
     return positions, replace(data, notes=(*data.notes, note))
 

@@ -1,0 +1,220 @@
+"""From rows to tokens of a language model, and which of them are learned.
+
+A conversation is written as the tokenizer's chat template writes it, or by a plain template where it has none, as base
+models have not. What the assistant says is learned: what the template marks as such (`{% generation %}`), else what a
+turn adds to the conversation before it. A template that writes earlier turns otherwise once others follow (Qwen3 leaves
+out their reasoning) tells the last answer only. A prompt with its completion is one text after the other, with an end
+token behind them.
+
+The tokens of what comes before an answer are tokens of the whole up to there, because a model that generates sees no
+more; where a tokenizer joins characters across that place, the pieces are made into tokens one by one.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedTokenizerBase
+
+from autopeft.data.conversations import ASSISTANT, Example
+from autopeft.errors import AutopeftError
+from autopeft.foreign import brief
+from autopeft.tasks.heads import NO_LABEL
+
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}{{ '### ' + message['role'] | capitalize + ':\\n' + message['content'] | trim }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '### Assistant:\\n' }}{% endif %}"
+)
+"""How conversations are written for a model that has no chat template."""
+_MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_CHUNK = 500
+"""Rows that are made into tokens at a time."""
+_REASON = 200
+
+
+class Piece(NamedTuple):
+    """A part of a rendered row."""
+
+    text: str
+    learned: bool
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A row as it is written."""
+
+    pieces: tuple[Piece, ...]
+    follows: bool
+    """Whether a text is gone on with as it is: a start token comes before it, and an end token after an answer."""
+    untold: int = 0
+    """Turns of the assistant that cannot be told from what comes before, and are not learned."""
+
+    @property
+    def ends(self) -> bool:
+        """Whether it has an answer."""
+        return any(piece.learned for piece in self.pieces)
+
+
+def template_of(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The chat template that conversations are written by."""
+    own = tokenizer.chat_template
+    if isinstance(own, dict):
+        own = own.get("default") or next(iter(own.values()), None)
+    return str(own) if own else PLAIN_TEMPLATE
+
+
+def require_end(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Raises AutopeftError for a tokenizer that cannot say where a text ends."""
+    if tokenizer.eos_token_id is None:
+        raise AutopeftError(
+            f"the tokenizer of '{name}' has no end token, so a model would never learn to stop: set one "
+            "(`tokenizer.eos_token = …`) and save it again."
+        )
+
+
+def rendered(example: Example, tokenizer: PreTrainedTokenizerBase) -> Rendered:
+    """A row as it is written. Raises AutopeftError that names the row."""
+    row = example.read
+    if "text" in row:
+        return Rendered((Piece(row["text"], learned=True),), follows=True)
+    if "prompt" in row:
+        answer = (Piece(row["completion"], learned=True),) if "completion" in row else ()
+        return Rendered((Piece(row["prompt"], learned=False), *answer), follows=True)
+    try:
+        return _conversation(_Writer(tokenizer, row), row["messages"], row.get("from", 0))
+    except AutopeftError as error:
+        raise AutopeftError(f"{example.what}: {error}") from error
+
+
+class _Writer:
+    """Writes beginnings of one conversation."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, row: Any) -> None:
+        self._tokenizer = tokenizer
+        self.template = template_of(tokenizer)
+        self._beside = {**row.get("kwargs", {}), "tools": row.get("tools")}
+
+    def __call__(self, turns: Sequence[Any], *, asks: bool = False) -> str:
+        """`asks` writes what stands before an answer, too. Raises AutopeftError."""
+        try:
+            text = self._tokenizer.apply_chat_template(
+                [*turns],
+                chat_template=self.template,
+                tokenize=False,
+                add_generation_prompt=asks,
+                **self._beside,
+            )
+        except Exception as error:
+            reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+            raise AutopeftError(f"the model's chat template does not take it: {brief(reason, _REASON)}.") from error
+        return str(text)
+
+    def marked(self, turns: Sequence[Any]) -> list[tuple[int, int]]:
+        """From where to where the template marks what is to be learned; nothing where it marks nothing."""
+        if not _MARKS.search(self.template):
+            return []
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        found: Any = render_jinja_template(
+            [[*turns]],
+            chat_template=self.template,
+            return_assistant_tokens_mask=True,
+            **{**self._tokenizer.special_tokens_map, **self._beside},
+        )
+        return [(start, end) for start, end in found[1][0]]
+
+
+def _conversation(write: _Writer, turns: Sequence[Any], first: int) -> Rendered:
+    """Turns of the assistant `first` or after it are learned. Raises AutopeftError."""
+    if turns[-1]["role"] != ASSISTANT and not any(turn["role"] == ASSISTANT for turn in turns):
+        return Rendered((Piece(write(turns, asks=True), learned=False),), follows=False)
+    last = max(number for number, turn in enumerate(turns) if turn["role"] == ASSISTANT)
+    # What follows the last answer is nothing to learn from.
+    turns = turns[: last + 1]
+    whole = write(turns)
+    for turn in turns:
+        content = turn.get("content", "").strip()
+        if turn["role"] != ASSISTANT and content not in whole:
+            raise AutopeftError(
+                f"the model's chat template leaves out what the {turn['role']} says ({brief(content)})"
+                + ("; put it at the beginning of the first turn of the user." if turn["role"] == "system" else ".")
+            )
+    wanted = [number for number, turn in enumerate(turns) if turn["role"] == ASSISTANT and number >= first]
+    places = write.marked(turns) if not first else []
+    untold = 0
+    if not places:
+        found = [_place(write, turns, number, whole) for number in wanted]
+        places = [place for place in found if place is not None]
+        untold = len(found) - len(places)
+    if not places:
+        raise AutopeftError("the model's chat template does not show where its last answer begins.")
+    return Rendered(tuple(_pieces(whole, places)), follows=False, untold=untold)
+
+
+def _place(write: _Writer, turns: Sequence[Any], number: int, whole: str) -> tuple[int, int] | None:
+    """From where to where a turn of the assistant stands in the whole; None where that cannot be told."""
+    is_last = number == len(turns) - 1
+    upto = whole if is_last else write(turns[: number + 1])
+    if whole.startswith(upto) and number:
+        for asks in (True, False):
+            before = write(turns[:number], asks=asks)
+            if upto.startswith(before):
+                return len(before), len(upto)
+    start = whole.rfind(turns[number].get("content", "\0").strip()) if is_last else -1
+    return (start, len(whole)) if start >= 0 else None
+
+
+def _pieces(whole: str, places: Sequence[tuple[int, int]]) -> Iterator[Piece]:
+    at = 0
+    for start, end in places:
+        if start > at:
+            yield Piece(whole[at:start], learned=False)
+        yield Piece(whole[start:end], learned=True)
+        at = end
+    if at < len(whole):
+        yield Piece(whole[at:], learned=False)
+
+
+def tokens(rows: Sequence[Rendered], tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[list[int], list[int]]]:
+    """For each row its tokens, and its labels: the same tokens where they are learned."""
+    for start in range(0, len(rows), _CHUNK):
+        yield from _some_tokens(rows[start : start + _CHUNK], tokenizer)
+
+
+def _some_tokens(rows: Sequence[Rendered], tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[list[int], list[int]]]:
+    beginnings = ["".join(piece.text for piece in row.pieces[: n + 1]) for row in rows for n in range(len(row.pieces))]
+    made = iter(_ids(tokenizer, beginnings))
+    start, end = _start(tokenizer), tokenizer.eos_token_id
+    for row in rows:
+        upto = [next(made) for _ in row.pieces]
+        whole = upto[-1]
+        parts = [ids[len(before) :] for before, ids in zip(([], *upto), upto, strict=False)]
+        if any(whole[: len(each)] != each for each in upto):
+            parts = _ids(tokenizer, [piece.text for piece in row.pieces])
+        if row.follows and row.ends and parts[-1][-1:] != [end]:
+            parts[-1] = [*parts[-1], end]
+        ids, labels = ([*start], [NO_LABEL] * len(start)) if row.follows else ([], [])
+        for piece, part in zip(row.pieces, parts, strict=True):
+            ids += part
+            labels += _labels(part, end) if piece.learned else [NO_LABEL] * len(part)
+        yield ids, labels
+
+
+def _labels(part: Sequence[int], end: int | None) -> list[int]:
+    """An answer is over at its end token, whatever a template writes behind it."""
+    over = max((at + 1 for at, token in enumerate(part) if token == end), default=len(part))
+    return [*part[:over], *[NO_LABEL] * (len(part) - over)]
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    found: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    return found
+
+
+def _start(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the tokenizer puts before every text."""
+    bare, framed = (tokenizer("a", add_special_tokens=each)["input_ids"] for each in (False, True))
+    at = next((n for n in range(len(framed)) if framed[n : n + len(bare)] == bare), 0)
+    return list(framed[:at])

@@ -1,0 +1,233 @@
+"""Text generation: a language model learns how texts go on, from conversations, prompts with completions, or texts.
+
+Learned are completions, and turns of the assistant, wherever they can be told; judged is the mean loss of their tokens
+on validation rows. The head is the model's own output embedding. What the model gets to read is shown, and which of its
+tokens are learned.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from autopeft.backbone.load import Backbone
+from autopeft.data import conversations
+from autopeft.data.columns import Columns
+from autopeft.data.conversations import CONVERSATION, FORMS, PLAIN, Example
+from autopeft.data.rows import Rows, require_columns
+from autopeft.data.store import LABELS, MASK, Column, Dataset
+from autopeft.errors import AutopeftError
+from autopeft.foreign import brief
+from autopeft.space.candidate import Training
+from autopeft.tasks.base import Task
+from autopeft.tasks.heads import NO_LABEL, Head
+from autopeft.tasks.language_head import LanguageModelHead
+from autopeft.tasks.metrics import LOSS, PERPLEXITY, TOKEN_ACCURACY
+from autopeft.tasks.rendering import Rendered, rendered, require_end, template_of, tokens
+from autopeft.tasks.texts import IDS, key_of, padding_of, require_embeddings, sample_texts
+
+_SHOWN = 2
+"""Rows that are shown as the model reads them."""
+_LONGEST = 300
+"""Characters at either end of such a row."""
+_SEEN = 200
+"""Rows that are looked at for what templates do to them."""
+_LEARNED = {
+    CONVERSATION: "what the assistant says",
+    conversations.CONTINUATION: "completions",
+    PLAIN: "whole texts",
+}
+
+
+@dataclass(frozen=True)
+class TextGeneration(Task):
+    """How texts go on."""
+
+    form: str
+    """What rows are: a conversation, a continuation (a prompt with its completion), or a text."""
+
+    name: ClassVar = "text-generation"
+    aliases: ClassVar = ("CAUSAL_LM", "sft")
+    roles: ClassVar = conversations.ROLES
+    metrics: ClassVar = (LOSS, PERPLEXITY, TOKEN_ACCURACY)
+    constant: ClassVar = "backbone as it is"
+    noun: ClassVar = "example"
+    target: ClassVar = "answer"
+    settings: ClassVar = {}
+    pipeline: ClassVar = name
+    auto_class: ClassVar = "AutoModelForCausalLM"
+    causal: ClassVar = True
+    longest: ClassVar = 1024
+
+    def __post_init__(self) -> None:
+        if self.form not in FORMS:
+            raise ValueError(f"form is {brief(self.form)}, not one of {', '.join(FORMS)}")
+
+    @classmethod
+    def fits(cls, frame: pd.DataFrame, given: Columns) -> bool:
+        return conversations.is_meant(frame, given)
+
+    @classmethod
+    def columns(cls, frame: pd.DataFrame, given: Columns) -> Columns:
+        return conversations.guess(frame, given)
+
+    @classmethod
+    def sized(cls, labels: int) -> Self:  # noqa: ARG003
+        return cls(PLAIN)
+
+    @property
+    def identity(self) -> str:
+        return f"{self.name} {self.form}"
+
+    @property
+    def asks(self) -> tuple[str, str]:
+        if self.form == CONVERSATION:
+            return '[{"role": "user", "content": "…"}]', '[{"role": "user", "content": "…"}]'
+        return super().asks
+
+    @classmethod
+    def understand(cls, frame: pd.DataFrame, columns: Columns) -> tuple[Self, Sequence[str]]:
+        conversations.examples(frame, columns, "train")
+        return cls(conversations.form_of(columns)), []
+
+    def rows(self, frame: pd.DataFrame, columns: Columns, split: str) -> Rows:
+        require_columns(frame, columns, split)
+        found = conversations.examples(frame, columns, split)
+        return Rows(found, Column(np.zeros(len(found), dtype=np.int8)))
+
+    def complete(self, frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+        return frame[conversations.readable(frame, columns)]
+
+    def described(self, train: Rows) -> Sequence[str]:
+        some = [each.read for each in train.inputs if isinstance(each, Example)]
+        turns = [len(each["messages"]) for each in some if "messages" in each]
+        said = f"learned: {_LEARNED[self.form]}"
+        return (f"{said}; turns of a conversation: {np.mean(turns):.1f} on average" if turns else said,)
+
+    def encoded(self, inputs: Sequence[Any], backbone: Backbone, max_length: int) -> Mapping[str, Column]:
+        return self._columns(list(self._tokens(inputs, backbone, max_length)), backbone)
+
+    def encode(self, rows: Rows, backbone: Backbone, max_length: int) -> Dataset:
+        """Without rows of which nothing is left to learn."""
+        made = list(self._tokens(rows.inputs, backbone, max_length))
+        left = [(ids, labels) for ids, labels in made if any(each != NO_LABEL for each in labels[1:])]
+        if not left:
+            raise AutopeftError(
+                f"nothing is left to learn of {len(made):,} rows: after {max_length:,} tokens (--max-length) no answer "
+                "has begun; allow more, or shorten the prompts."
+            )
+        return Dataset(self._columns(left, backbone), max_length)
+
+    def _tokens(
+        self, inputs: Sequence[Any], backbone: Backbone, max_length: int
+    ) -> Iterator[tuple[list[int], list[int]]]:
+        tokenizer, filling = backbone.tokenizer, padding_of(backbone.tokenizer, backbone.vocabulary)
+        require_end(tokenizer, backbone.name)
+        for ids, labels in tokens([rendered(each, tokenizer) for each in inputs], tokenizer):
+            yield ids[:max_length] or [filling], labels[:max_length] or [NO_LABEL]
+
+    def _columns(self, made: Sequence[tuple[list[int], list[int]]], backbone: Backbone) -> Mapping[str, Column]:
+        filling = padding_of(backbone.tokenizer, backbone.vocabulary)
+        ids = [np.asarray(each, dtype=np.int32) for each, _ in made]
+        known = [backbone.vocabulary, backbone.output.tokens if backbone.output else None]
+        require_embeddings(backbone.tokenizer, ids, min((each for each in known if each is not None), default=None))
+        labels = Column.ragged([each for _, each in made], np.int32, NO_LABEL)
+        return {IDS: Column.ragged(ids, np.int32, filling), LABELS: labels}
+
+    def lost(self, rows: Rows, data: Dataset) -> str:
+        cut = int(np.count_nonzero(data.lengths >= data.longest))
+        dropped = len(rows) - len(data)
+        said = [f"cut after {data.longest:,} tokens (--max-length): {cut:,}"] if cut else []
+        if dropped:
+            said.append(f"left out, because no answer begins within {data.longest:,} tokens: {dropped:,}")
+        return f"of {len(rows):,} examples {'; '.join(said)}" if said else ""
+
+    def shown(self, rows: Rows, data: Dataset, backbone: Backbone) -> Sequence[str]:
+        tokenizer = backbone.tokenizer
+        learned = data.targets.values != NO_LABEL
+        said = [
+            f"tokens: {len(learned):,} of training, {np.count_nonzero(learned) / len(learned):.0%} of them learned; "
+            f"the longest example has {int(data.lengths.max()):,}"
+        ]
+        some = [rendered(each, tokenizer) for each in rows.inputs[:_SEEN] if isinstance(each, Example)]
+        if self.form == CONVERSATION and not tokenizer.chat_template:
+            said.append("the model has no chat template; conversations are written by a plain one, as shown")
+        if untold := sum(each.untold > 0 for each in some):
+            said.append(
+                f"only the last answer is learned of {untold} of {len(some)} examples looked at: the chat template "
+                "writes earlier ones otherwise once turns follow"
+            )
+        if joined := sum(map(_runs_together, some)):
+            said.append(
+                f"{joined} of {len(some)} prompts looked at run into their completions without a blank between; end "
+                "prompts with one, or with a line break, if that is not meant"
+            )
+        return *said, *(
+            f"example {row + 1}, «learned»: {_written(data, row, backbone)}" for row in range(min(_SHOWN, len(data)))
+        )
+
+    def key(self, backbone: Backbone, max_length: int) -> str:
+        tokenizer = backbone.tokenizer
+        said = f"{template_of(tokenizer)} {key_of(tokenizer, max_length, backbone.vocabulary)}"
+        return hashlib.sha256(said.encode()).hexdigest()
+
+    def equip(self, processor: Any) -> None:
+        if self.form == CONVERSATION:
+            processor.chat_template = template_of(processor)
+
+    def shapes(self, length: int) -> Mapping[str, tuple[torch.dtype, tuple[int, ...]]]:
+        return dict.fromkeys((IDS, MASK, LABELS), (torch.long, (length,)))
+
+    def new_head(self, width: int, training: Training) -> LanguageModelHead:  # noqa: ARG002
+        return LanguageModelHead()
+
+    def best_constant(self, train: Dataset) -> Tensor:
+        raise NotImplementedError("what needs no training is the backbone as it is")
+
+    def fit(self, head: Head, features: np.ndarray, targets: np.ndarray) -> None:
+        raise NotImplementedError("the head has no weights of its own")
+
+    def samples(self, backbone: Backbone) -> Sequence[Example]:
+        return [conversations.asked(text, PLAIN) for text in sample_texts(backbone.tokenizer)]
+
+    def asked(self, given: Any) -> tuple[Sequence[Example], bool]:
+        """One is a text, a list of messages, or a mapping as a row has it; a list of such is many."""
+        many = given.tolist() if hasattr(given, "tolist") else given
+        if isinstance(many, Iterator):
+            many = list(many)
+        is_one = not isinstance(many, list | tuple) or (bool(many) and all(map(_is_turn, many)))
+        return [conversations.asked(each, self.form) for each in ([many] if is_one else many)], is_one
+
+    def answers(self, output: Any, inputs: Sequence[Any]) -> Sequence[Any]:  # noqa: ARG002
+        raise AutopeftError(
+            "a model of 'text-generation' gives logits of the next token (`logits`) and the loss of answers (`loss`); "
+            "texts it does not generate yet."
+        )
+
+
+def _is_turn(given: Any) -> bool:
+    return isinstance(given, Mapping) and bool({"role", "from"} & given.keys())
+
+
+def _runs_together(row: Rendered) -> bool:
+    """Whether a prompt and its completion meet without anything between them."""
+    if not row.follows or len(row.pieces) < 2:
+        return False
+    return not (row.pieces[0].text[-1:].isspace() or row.pieces[1].text[:1].isspace())
+
+
+def _written(data: Dataset, row: int, backbone: Backbone) -> str:
+    """A row as the model reads it, on one line, with what is learned in «»."""
+    ids, labels = data.columns[IDS][row], data.targets[row]
+    edges = np.flatnonzero(np.diff(labels != NO_LABEL)) + 1
+    parts = []
+    for some, goals in zip(np.split(ids, edges), np.split(labels, edges), strict=True):
+        text = str(backbone.tokenizer.decode(some.tolist())).replace("\n", "↵")
+        parts.append(f"«{text}»" if goals[0] != NO_LABEL else text)
+    whole = "".join(parts).strip()
+    return whole if len(whole) <= 2 * _LONGEST else f"{whole[:_LONGEST]} … {whole[-_LONGEST:]}"

@@ -1,0 +1,88 @@
+"""A language model comes with what makes its logits, or is refused."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as t
+
+from autopeft.backbone.load import load_backbone, load_skeleton
+from autopeft.backbone.output import OutputEmbedding, output_of, require_causal
+from autopeft.errors import AutopeftError
+from tests.saved import saved
+from tests.tasks.examples import model_that_goes_on
+
+_SHAPE = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+_MORE = {**_SHAPE, "intermediate_size": 32, "num_key_value_heads": 2}
+SCALED: Mapping[str, Callable[[], t.PretrainedConfig]] = {
+    "soft cap": lambda: t.Gemma2Config(**_MORE, head_dim=8, final_logit_softcapping=2.0),
+    "divided": lambda: t.GraniteConfig(**_MORE, logits_scaling=8.0),
+    "multiplied": lambda: t.CohereConfig(**_MORE, logit_scale=0.0625),
+    "bias": lambda: t.PhiConfig(**_MORE),
+    "plain": lambda: t.LlamaConfig(**_MORE),
+}
+
+
+def model_of(config: t.PretrainedConfig) -> Any:
+    torch.manual_seed(0)
+    return t.AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_its_logits_are_the_models_own(name: str) -> None:
+    model = model_of(SCALED[name]())
+    output = output_of(name, model)
+    require_causal(name, model, output)
+    assert (output.bias is not None) == (name == "bias")
+    assert (output.scale != 1.0) == (name in ("divided", "multiplied"))
+    assert (output.cap is not None) == (name == "soft cap")
+
+
+def test_a_model_that_makes_its_logits_otherwise_is_refused() -> None:
+    model = model_of(SCALED["divided"]())
+    with pytest.raises(
+        AutopeftError, match="GraniteForCausalLM of 'other' makes its logits in another way than by its"
+    ):
+        require_causal("other", model, OutputEmbedding(model.lm_head))
+
+
+def test_a_model_that_looks_at_later_tokens_is_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "encoder")
+    with pytest.raises(
+        AutopeftError, match=r"is no causal model: what BertLMHeadModel gives for a token depends on later"
+    ):
+        load_backbone(str(folder), causal=True)
+
+
+def test_an_encoder_decoder_is_refused() -> None:
+    with pytest.raises(AutopeftError, match=r"T5Config is of encoder-decoder models: text generation needs a causal"):
+        load_skeleton(t.T5Config(), causal=True)
+
+
+def test_a_model_of_something_else_is_refused() -> None:
+    with pytest.raises(AutopeftError, match=r"ViTConfig is of no language models: text generation needs a causal"):
+        load_skeleton(t.ViTConfig(), causal=True)
+
+
+def test_a_model_without_its_head_is_told_to_be_incomplete(tmp_path: Path) -> None:
+    model_that_goes_on(tmp_path / "model", layers=2)
+    t.AutoModel.from_pretrained(tmp_path / "model").save_pretrained(tmp_path / "model")
+    with pytest.raises(AutopeftError, match=r"incomplete: 1 tensors are missing, among them 'lm_head.weight'"):
+        load_backbone(str(tmp_path / "model"), causal=True)
+
+
+def test_weights_that_are_not_tied_count_and_are_told_apart(tmp_path: Path) -> None:
+    model_that_goes_on(tmp_path / "model", layers=2)
+    with_output, without = (load_backbone(str(tmp_path / "model"), causal=each) for each in (True, False))
+    assert with_output.output is not None
+    assert with_output.parameters == without.parameters + with_output.output.weight.numel()
+    assert with_output.fingerprint != without.fingerprint
+    assert with_output.sites == without.sites == load_skeleton(str(tmp_path / "model"), causal=True).sites
+
+
+def test_tied_weights_count_once() -> None:
+    skeleton = load_skeleton(t.GPT2Config(n_layer=1, n_embd=16, n_head=2, vocab_size=50), causal=True)
+    assert skeleton.output is not None
+    assert skeleton.output.weight is skeleton.model.get_input_embeddings().weight

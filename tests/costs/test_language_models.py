@@ -1,0 +1,65 @@
+"""Costs of language models as predicted and as metered: through the head that training uses, a few tokens at a time.
+
+Four decoders that differ where it matters here: an output embedding of its own (Llama), tied ones (GPT-2, Qwen 3),
+norms of queries and keys (Qwen 3), layers of two kinds and a soft cap (Gemma 3).
+"""
+
+from collections.abc import Callable, Mapping
+
+import pytest
+import transformers as t
+
+import autopeft
+from autopeft.backbone.load import load_skeleton
+from autopeft.tasks import language_head
+
+_SHAPE = {"vocab_size": 400, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+_MORE = {**_SHAPE, "intermediate_size": 96, "num_key_value_heads": 2, "head_dim": 12, "max_position_embeddings": 128}
+CONFIGS: Mapping[str, Callable[[], t.PretrainedConfig]] = {
+    "llama": lambda: t.LlamaConfig(**_MORE, tie_word_embeddings=False),
+    "gpt2": lambda: t.GPT2Config(vocab_size=400, n_embd=48, n_layer=2, n_head=4, n_positions=128),
+    "qwen3": lambda: t.Qwen3Config(**_MORE, tie_word_embeddings=True),
+    "gemma3": lambda: t.Gemma3TextConfig(**_MORE, sliding_window=16, final_logit_softcapping=5.0),
+}
+HOW = {"task": "text-generation", "batch_size": 4, "length": 40}
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that there are several, as of a real batch."""
+    monkeypatch.setattr(language_head, "CHUNK", 32)
+
+
+@pytest.mark.parametrize(
+    ("method", "checkpointing"),
+    [("lora", False), ("lora", True), ("full", False), ("ia3", False), ("prompt_tuning", False)],
+)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_step_of_a_decoder_is_predicted_within_three_percent(name: str, method: str, checkpointing: bool) -> None:
+    model = t.AutoModelForCausalLM.from_config(CONFIGS[name]())
+    how = {**HOW, "gradient_checkpointing": checkpointing}
+    predicted, measured = autopeft.predict(model, method, **how), autopeft.measure(model, method, **how)
+    assert predicted.memory == pytest.approx(measured.memory, rel=0.03)
+    assert (predicted.trainable, predicted.stored) == (measured.trainable, measured.stored)
+    assert predicted.flops == pytest.approx(measured.flops, rel=0.001)
+
+
+def test_of_a_deep_decoder_shallow_ones_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An embedding that is tied stays so in them."""
+    config = t.Qwen3Config(**{**_MORE, "num_hidden_layers": 12})
+    predicted = autopeft.predict(config, "lora", **HOW)
+    monkeypatch.setattr("autopeft.costs.predict.shallow_models", lambda _: None)
+    whole = autopeft.predict(config, "lora", **HOW)
+    assert predicted.memory == pytest.approx(whole.memory, rel=0.001)
+    assert predicted.flops == whole.flops
+
+
+def test_a_large_vocabulary_costs_a_few_tokens_logits_and_not_those_of_all() -> None:
+    large = CONFIGS["llama"]()
+    large.vocab_size = 40_000
+    memory = autopeft.predict(large, "lora", **HOW).memory
+    output = load_skeleton(large, causal=True).output
+    assert output is not None
+    weights = 2 * output.weight.numel() * 4
+    logits_of_all = HOW["batch_size"] * HOW["length"] * large.vocab_size * 4
+    assert memory - weights < logits_of_all / 2
