@@ -1,4 +1,5 @@
-"""What a search begins with: methods and hybrids at their known good settings, the first few spread over the front.
+"""What a search begins with: what its space says that people would take by hand; then methods and hybrids at their
+known good settings, the first few spread over the front.
 
 The order follows from costs alone, and is decided before anything is trained. Whoever has a budget somewhere on the
 scale of costs takes the best that fits it; nothing is expected of a candidate but that more trainable parameters learn
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from autopeft.errors import CannotAttach
 from autopeft.objectives import COSTS, Objective, cost_names
-from autopeft.search.proposer import default_params
+from autopeft.search.proposer import drawn_params
 from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Recalled
 from autopeft.space.space import Space
@@ -41,19 +42,40 @@ def portfolio(
     that breaks a limit.
     """
     ways = _ways(space) if COSTS["memory"] in objectives or "memory" in limits else [{}]
-    known = []
-    for kind in (*space.methods, *space.hybrids):
-        defaults = default_params(space, kind)
-        for way in ways:
-            params = {**defaults, **way}
-            try:
-                costs = predict(space.draw(Recalled(params)))
-            except CannotAttach:
-                continue
-            if not costs.excesses(limits):
-                known.append((params, costs))
-                break
+    kinds = (*space.methods, *space.hybrids)
+    known = [found for kind in kinds if (found := _fitting(space, {"method": kind}, ways, predict, limits))]
     return tuple(known[at][0] for at in in_order([costs for _, costs in known], objectives, len(known)))
+
+
+def by_hand(
+    space: Space, parameters: int, predict: Callable[[Candidate], Costs], limits: Mapping[str, float]
+) -> tuple[Mapping[str, Any], ...]:
+    """The draws that the space itself begins with on a backbone of so many parameters, in smaller batches and with
+    gradient checkpointing where that alone keeps the limits; none that breaks one or cannot be attached.
+    """
+    meant = [each for each in space.begins_with if each.is_for(parameters) and each.draws["method"] in space.kinds()]
+    ways = [{}, *_ways(space)] if "memory" in limits else [{}]
+    fitting = [_fitting(space, each.draws, ways, predict, limits) for each in meant]
+    return tuple(found[0] for found in fitting if found)
+
+
+def _fitting(
+    space: Space,
+    draws: Mapping[str, Any],
+    ways: Sequence[Mapping[str, Any]],
+    predict: Callable[[Candidate], Costs],
+    limits: Mapping[str, float],
+) -> tuple[Mapping[str, Any], Costs] | None:
+    """What makes a candidate of these draws and defaults in the first of these ways that keeps the limits."""
+    for way in ways:
+        params = drawn_params(space, {**draws, **way})
+        try:
+            costs = predict(space.draw(Recalled(params)))
+        except CannotAttach:
+            continue
+        if not costs.excesses(limits):
+            return params, costs
+    return None
 
 
 def in_order(

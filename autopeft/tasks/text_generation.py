@@ -61,6 +61,7 @@ class TextGeneration(Task):
     settings: ClassVar = {}
     pipeline: ClassVar = name
     auto_class: ClassVar = "AutoModelForCausalLM"
+    space: ClassVar = "language"
     causal: ClassVar = True
     longest: ClassVar = 1024
 
@@ -167,7 +168,9 @@ class TextGeneration(Task):
                 f"{joined} of {len(some)} prompts looked at run into their completions without a blank between; end "
                 "prompts with one, or with a line break, if that is not meant"
             )
-        return *said, *(f"example {row + 1}, «learned»: {_written(data, row, backbone)}" for row in range(min(_SHOWN, len(data))))
+        return *said, *(
+            f"example {row + 1}, «learned»: {_written(data, row, backbone)}" for row in range(min(_SHOWN, len(data)))
+        )
 
     def key(self, backbone: Backbone, max_length: int) -> str:
         tokenizer = backbone.tokenizer

@@ -78,7 +78,7 @@ def train(
     total, since = torch.zeros((), device=device), 0
     with checkpointing(model.model, training.gradient_checkpointing), seeded(seed), _training(model):
         for step, rows in enumerate(_endless(data.lengths, training.batch_size, seed)):
-            factor = learning_rate_factor(step, steps, training.warmup)
+            factor = learning_rate_factor(step, steps, training)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
             total += _step(model, varied(data.batch(rows), training), training.micro_batch_size, device)
