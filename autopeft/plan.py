@@ -106,8 +106,8 @@ class Plan:
     """The task type; guessed from the data when 'auto'; also your own, such as my_task.py:MyTask."""
     metric: str = "auto"
     """What scores are: a metric of the task; its usual one when 'auto'; also your own, such as my_metric.py:score."""
-    space: str = "default"
-    """A named search space, or a folder of your own cards."""
+    space: str = "auto"
+    """A named search space, or a folder of your own cards; the usual one of the task when 'auto'."""
     methods: tuple[str, ...] = ()
     """Search only these methods and hybrids of the space; all of them when not given."""
     objectives: tuple[str, ...] = (SCORE, "memory", "trainable")

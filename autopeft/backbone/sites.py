@@ -14,6 +14,10 @@ from autopeft.errors import AutopeftError, CannotAttach
 
 SITES = ("q", "k", "v", "o", "ffn.up", "ffn.gate", "ffn.down", "attention", "ffn", "norm", "embedding", "layer")
 """Every name that a site may have."""
+LINEAR = ("q", "k", "v", "o", "ffn.up", "ffn.gate", "ffn.down")
+"""Those that are linear maps."""
+ALL_LINEAR = "all-linear"
+"""A name for all of these that a backbone has; peft's own."""
 Layers = str | int | Sequence[int]
 """Which layers: 'all', 'first 6', 'last 3', 'last 50%', '3 of 4' (the upper 3 of every 4), 'spindle 1 4' (groups 1 and
 4 of `spindle`), or numbers from 0."""
@@ -52,11 +56,13 @@ class Sites:
     """Parameters that the output does not depend on, by their names in the part of the model that reads its input."""
 
     def at(self, site: str, layers: Layers = "all") -> tuple[Place, ...]:
-        """The places of `site` in the chosen layers; places outside the layers come with 'all' only.
+        """The places of `site` in the chosen layers; places outside the layers come with 'all' only. 'all-linear' is
+        every linear map of attention and feed-forward parts.
 
         Raises CannotAttach when the backbone has no such site.
         """
-        found = self.places.get(site, ())
+        named = LINEAR if site == ALL_LINEAR else (site,)
+        found = tuple(place for name in named for place in self.places.get(name, ()))
         if not found:
             known = sorted(name for name, places in self.places.items() if places)
             raise CannotAttach(f"{self.architecture} has no site '{site}'; it has {', '.join(known)}.")

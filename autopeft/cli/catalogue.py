@@ -26,7 +26,7 @@ Examples:
 """
 )
 @click.option("--model", required=True, help="A folder, a hub name or a config.json; weights are not needed.")
-@click.option("--space", default=Plan.space, show_default=True, help="The methods of this space, or of your own cards.")
+@click.option("--space", default="default", show_default=True, help="The methods of this space, or of your own cards.")
 @click.option("--memory", metavar="SIZE", help="Tell the largest settings that train within this, such as 8GiB.")
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Examples in a training step.")
 @click.option("--length", type=click.IntRange(1), default=512, show_default=True, help="Tokens of every example.")

@@ -47,6 +47,7 @@ def describe_fully(candidate: Candidate) -> str:
         f"{training.epochs:g} epoch" + ("" if training.epochs == 1 else "s"),
         *([f"{training.least_steps} steps at least"] if training.least_steps else []),
         f"warmup {training.warmup:g}",
+        *([f"{training.schedule} decay"] if training.schedule != "linear" else []),
         f"clip {training.clip:g}",
         *(["gradient checkpointing"] if training.gradient_checkpointing else []),
         *(["flips"] if training.flip else []),

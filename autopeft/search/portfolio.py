@@ -1,4 +1,5 @@
-"""What a search begins with: methods and hybrids at their known good settings, the first few spread over the front.
+"""What a search begins with: what its space says that people would take by hand; then methods and hybrids at their
+known good settings, the first few spread over the front.
 
 The order follows from costs alone, and is decided before anything is trained. Whoever has a budget somewhere on the
 scale of costs takes the best that fits it; nothing is expected of a candidate but that more trainable parameters learn
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from autopeft.errors import CannotAttach
 from autopeft.objectives import COSTS, Objective, cost_names
-from autopeft.search.proposer import default_params
+from autopeft.search.proposer import drawn_params
 from autopeft.search.samplers.parts.features import fraction
 from autopeft.search.samplers.parts.interface import SPANNING
 from autopeft.space.candidate import Candidate, Value
@@ -49,33 +50,29 @@ def portfolio(
     that breaks a limit.
     """
     ways = _ways(space) if COSTS["memory"] in objectives or "memory" in limits else [{}]
-
-    def known(several: Sequence[Mapping[str, Any]]) -> list[_Known]:
-        """The first of several ways to make a method that keeps all limits, if any does."""
-        for params in several:
-            candidate = space.draw(Recalled(params))
-            try:
-                costs = predict(candidate)
-            except CannotAttach:
-                continue
-            if not costs.excesses(limits):
-                return [_Known(params, costs, seconds(candidate, costs) if seconds else 1.0)]
-        return []
-
-    whole: list[_Known] = []
-    for kind in (*space.methods, *space.hybrids):
-        defaults = default_params(space, kind)
-        whole += known([{**defaults, **way} for way in ways])
+    kinds = (*space.methods, *space.hybrids)
+    whole = [found for kind in kinds if (found := _fitting(space, {"method": kind}, ways, predict, limits, seconds))]
     spread = _ordered(whole, objectives, _BY_SIZE, [each.seconds for each in whole])
     if seconds is None:
         return tuple(each.params for each in spread)
-    quick: list[_Known] = []
-    for each in spread[:SPANNING]:
-        if (params := _quick(space, each.params)) != each.params:
-            quick += known([params])
+    shorter = [(each.params, _quick(space, each.params)) for each in spread[:SPANNING]]
+    drawn = [made for params, made in shorter if made != params]
+    quick = [found for draws in drawn if (found := _fitting(space, draws, [{}], predict, limits, seconds))]
     good = _ordered(whole, objectives, _BY_SIZE_AT_GOOD_END, _slow([each.seconds for each in whole]))
     quick = _ordered(quick, objectives, _BY_SIZE, [each.seconds for each in quick])
     return tuple(each.params for pair in zip_longest(good, quick) for each in pair if each is not None)
+
+
+def by_hand(
+    space: Space, parameters: int, predict: Callable[[Candidate], Costs], limits: Mapping[str, float]
+) -> tuple[Mapping[str, Any], ...]:
+    """The draws that the space itself begins with on a backbone of so many parameters, in smaller batches and with
+    gradient checkpointing where that alone keeps the limits; none that breaks one or cannot be attached.
+    """
+    meant = [each for each in space.begins_with if each.is_for(parameters) and each.draws["method"] in space.kinds()]
+    ways = [{}, *_ways(space)] if "memory" in limits else [{}]
+    fitting = [_fitting(space, each.draws, ways, predict, limits) for each in meant]
+    return tuple(found.params for found in fitting if found)
 
 
 @dataclass(frozen=True)
@@ -85,6 +82,27 @@ class _Known:
     params: Mapping[str, Any]
     costs: Costs
     seconds: float
+
+
+def _fitting(
+    space: Space,
+    draws: Mapping[str, Any],
+    ways: Sequence[Mapping[str, Any]],
+    predict: Callable[[Candidate], Costs],
+    limits: Mapping[str, float],
+    seconds: Callable[[Candidate, Costs], float] | None = None,
+) -> _Known | None:
+    """What is made of these draws and defaults in the first of these ways that keeps the limits."""
+    for way in ways:
+        params = drawn_params(space, {**draws, **way})
+        candidate = space.draw(Recalled(params))
+        try:
+            costs = predict(candidate)
+        except CannotAttach:
+            continue
+        if not costs.excesses(limits):
+            return _Known(params, costs, seconds(candidate, costs) if seconds else 1.0)
+    return None
 
 
 def _ordered(

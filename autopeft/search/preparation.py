@@ -1,7 +1,7 @@
 """Everything that must be known and made before the first trial, in three preparations: dataset, space, baselines."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from autopeft.search.preparing.space import drawn_by, prepare_space
 from autopeft.search.sameness import BACKBONE, REVISION, require_same_direction
 from autopeft.search.worker import Job
 from autopeft.space.candidate import Candidate
-from autopeft.space.space import Space
+from autopeft.space.space import AUTO, Space
 from autopeft.tasks.own_metric import OwnMetric, metric_of
 from autopeft.trial import Baseline, Costs, SearchRecord
 
@@ -39,6 +39,8 @@ class Prepared:
     """For the record: versions, data as understood, sizes."""
     metric: Objective
     """What scores are."""
+    plan: Plan
+    """With the space that the task names, where it named none."""
     as_known: bool
     """Whether the space is the one that the search had in earlier sittings."""
     seconds: Seconds
@@ -58,9 +60,11 @@ def prepare(
 
     Raises AutopeftError; also where the data or the backbone are not those of the search that is `known` already.
     """
-    space = drawn_by(plan, known)
     dataset = prepare_dataset(plan, folder, weights, say, known)
     data, backbone = dataset.data, dataset.backbone
+    if plan.space == AUTO:
+        plan = replace(plan, space=data.task.space)
+    space = drawn_by(plan, known)
     metric = metric_of(data.task, plan.metric)
     if known:
         require_same_direction(known, metric.higher_is_better)
@@ -94,7 +98,8 @@ def prepare(
     drawn = ("methods", "hybrids", "pairs", "training", "versions")
     as_known = known is not None and all(known.facts.get(name) == facts[name] for name in drawn)
     score = score_of(metric.name, metric.heading, metric.higher_is_better, metric.ideal)
-    return Prepared(fitted.space, fitted.limits, fitted.predict, baselines, job, facts, score, as_known, fitted.seconds)
+    known_before = (baselines, job, facts, score, plan, as_known, fitted.seconds)
+    return Prepared(fitted.space, fitted.limits, fitted.predict, *known_before)
 
 
 def _facts(dataset: PreparedDataset, space: Space) -> Mapping[str, Any]:

@@ -235,6 +235,11 @@ def _distribution(parameter: Parameter) -> optuna.distributions.BaseDistribution
 
 def default_params(space: Space, kind: str) -> Mapping[str, Any]:
     """The draws that make a method or hybrid at all its defaults."""
-    source = _Remembered(Recalled({"method": kind}))
+    return drawn_params(space, {"method": kind})
+
+
+def drawn_params(space: Space, draws: Mapping[str, Any]) -> Mapping[str, Any]:
+    """All draws of the candidate that is made of these and of defaults."""
+    source = _Remembered(Recalled(draws))
     space.draw(source)
     return source.drawn

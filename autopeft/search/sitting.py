@@ -26,7 +26,7 @@ from autopeft.search.ledger import Ledger, Worker
 from autopeft.search.leftovers import clear
 from autopeft.search.marks import mark, require_own
 from autopeft.search.once_more import OnceMore
-from autopeft.search.portfolio import portfolio
+from autopeft.search.portfolio import by_hand, portfolio
 from autopeft.search.preparation import Prepared, prepare
 from autopeft.search.proposer import Proposer
 from autopeft.search.recalling import teach
@@ -59,6 +59,7 @@ def run(
             require_reachable(plan.budget.score, prepared.metric)
         record = replace(
             record,
+            plan=prepared.plan,
             facts={**prepared.facts, **record.facts},
             baselines=prepared.baselines,
             task=prepared.job.description.task.name,
@@ -91,8 +92,10 @@ def run(
     def known_good(predict: Predict) -> list[Mapping[str, Any]]:
         if remembered is not None and prepared.as_known:
             return [*remembered]
-        known = portfolio(prepared.space, predict, objectives, prepared.limits, seconds)
-        found = [*past, *(each for each in known if each not in past)]
+        size = int(record.facts["backbone_parameters"])
+        first = [*past, *by_hand(prepared.space, size, predict, prepared.limits)]
+        known = [*first, *portfolio(prepared.space, predict, objectives, prepared.limits, seconds)]
+        found = [each for at, each in enumerate(known) if each not in known[:at]]
         driver.remember(KNOWN_GOOD, [dict(each) for each in found])
         return found
 

@@ -24,6 +24,9 @@ class Part:
 OF_TASKS = ("pooling", "head_start", "head_learning_rate", "flip", "shift")
 """Those of a training's settings that are about the task's head and inputs; not every task has all of them."""
 
+SCHEDULES = ("linear", "cosine")
+"""How a learning rate may fall."""
+
 
 @dataclass(frozen=True)
 class Training:
@@ -44,7 +47,9 @@ class Training:
     least_steps: int = 0
     """Optimizer steps at least, in as many further passes as that takes: few rows need more than one pass."""
     warmup: float = 0.06
-    """Fraction of all steps in which the learning rate rises linearly; it falls linearly to 0 afterwards."""
+    """Fraction of all steps in which the learning rate rises linearly; it falls to 0 afterwards."""
+    schedule: str = "linear"
+    """How the learning rate falls: 'linear', or 'cosine' (as half a period of a cosine does)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     clip: float = 1.0

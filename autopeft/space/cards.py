@@ -25,7 +25,8 @@ SIZES = ("bottleneck", "rank", "length", "dimensions", "count")
 """Settings that say how large a method is; the first that a method has counts."""
 _METHOD_FIELDS = {"summary", "family", "paper", "implementation", "config", "settings", "training"}
 _HYBRID_FIELDS = {"summary", "paper", "parts"}
-_TRAINING = ("learning_rate", "weight_decay")
+OF_METHODS = ("learning_rate", "weight_decay")
+"""How the tensors of a method are trained."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,8 @@ def _read_card(file: Path) -> Card:
     settings = _parameters(plain.get("settings", {}), file, "settings")
     training = _parameters(plain["training"], file, "training")
     for name in training:
-        if name not in _TRAINING:
-            raise AutopeftError(f"{file}: training: '{name}' is none of {', '.join(_TRAINING)}.")
+        if name not in OF_METHODS:
+            raise AutopeftError(f"{file}: training: '{name}' is none of {', '.join(OF_METHODS)}.")
     if "learning_rate" not in training:
         raise AutopeftError(f"{file}: training: a learning_rate is missing.")
     return Card(
@@ -183,8 +184,8 @@ def _read_hybrid(file: Path, cards: Mapping[str, Card]) -> HybridCard:
             if name not in card.settings:
                 raise AutopeftError(f"{file}: {where}: settings: '{card.name}' has no setting '{name}'.")
         for name in training:
-            if name not in _TRAINING:
-                raise AutopeftError(f"{file}: {where}: training: '{name}' is none of {', '.join(_TRAINING)}.")
+            if name not in OF_METHODS:
+                raise AutopeftError(f"{file}: {where}: training: '{name}' is none of {', '.join(OF_METHODS)}.")
         read.append(HybridPart(str(part.get("name", card.name)), card.name, settings, training))
     if len({part.name for part in read}) < len(read):
         raise AutopeftError(f"{file}: parts: a method that occurs more than once needs a name for each.")

@@ -12,8 +12,10 @@ from typing import Any
 
 from autopeft.errors import AutopeftError, unknown
 from autopeft.shipped import shipped
-from autopeft.space.candidate import OF_TASKS, Candidate, Part, Training, Value
+from autopeft.space.beginnings import Beginning, read_beginning
+from autopeft.space.candidate import OF_TASKS, SCHEDULES, Candidate, Part, Training, Value
 from autopeft.space.cards import (
+    OF_METHODS,
     Card,
     HybridCard,
     HybridPart,
@@ -25,7 +27,9 @@ from autopeft.space.cards import (
 from autopeft.space.parameters import Draws, Parameter, Recalled, read_parameter
 
 MIXTURE = "mixture"
-_SPACE_FIELDS = {"summary", "methods", "hybrids", "mixtures", "training"}
+AUTO = "auto"
+"""Stands for the space that a task names."""
+_SPACE_FIELDS = {"summary", "methods", "hybrids", "mixtures", "settings", "training", "begin_with"}
 _TRAINING_FIELDS = tuple(Training.__dataclass_fields__)
 
 
@@ -36,7 +40,9 @@ class Space:
     name: str
     summary: str
     cards: Mapping[str, Card] = field(repr=False)
-    """Every known card, by name; hybrids may use cards that the space does not draw alone."""
+    """Every known card, by name, with what this space says instead of some settings; hybrids may use cards that the
+    space does not draw alone.
+    """
     methods: tuple[str, ...]
     """Methods drawn alone and in mixtures."""
     hybrids: Mapping[str, HybridCard]
@@ -49,6 +55,8 @@ class Space:
     """What cannot be attached to the backbone, and why."""
     pairs: frozenset[frozenset[str]] | None = None
     """Pairs of methods that may be mixed; None before the space was fitted: all."""
+    begins_with: tuple[Beginning, ...] = ()
+    """What a search tries first, in this order."""
 
     def kinds(self) -> tuple[str, ...]:
         """What is drawn first: methods, hybrids, and 'mixture' where there is one."""
@@ -234,9 +242,40 @@ def _read_space(name: str, file: Path, cards: Mapping[str, Card], hybrids: Mappi
         if field_name not in _TRAINING_FIELDS:
             raise AutopeftError(f"{file}: training: {unknown('setting', field_name, _TRAINING_FIELDS)}")
         training[field_name] = read_parameter(value, f"{file}: training: {field_name}")
+    if (schedule := training.get("schedule")) and (wrong := {schedule.default, *schedule.values} - {*SCHEDULES}):
+        raise AutopeftError(f"{file}: training: {unknown('schedule', str(min(wrong, key=str)), SCHEDULES)}")
+    cards = {**cards, **_with_settings(plain.get("settings", {}), cards, f"{file}: settings")}
     methods = chosen("methods", cards)
     mixtures = plain.get("mixtures", 0)
     if not isinstance(mixtures, int):
         raise AutopeftError(f"{file}: mixtures: give the most methods in a mixture, such as 3, not '{mixtures}'.")
     own = {each: hybrids[each] for each in chosen("hybrids", hybrids)}
-    return Space(name, str(plain.get("summary", "")).strip(), cards, methods, own, mixtures, training)
+    space = Space(name, str(plain.get("summary", "")).strip(), cards, methods, own, mixtures, training)
+    return replace(space, begins_with=_beginnings(space, plain.get("begin_with", []), f"{file}: begin_with"))
+
+
+def _with_settings(plain: Any, cards: Mapping[str, Card], where: str) -> Mapping[str, Card]:
+    """Cards of which a space says some settings otherwise. Raises AutopeftError."""
+    if not isinstance(plain, Mapping) or not all(isinstance(each, Mapping) for each in plain.values()):
+        raise AutopeftError(f"{where}: give settings by method, such as {{lora: {{rank: {{default: 16}}}}}}.")
+    changed = {}
+    for name, own in plain.items():
+        if name not in cards:
+            raise AutopeftError(f"{where}: {unknown('card', str(name), cards)}")
+        card = cards[name]
+        known = (*card.settings, *OF_METHODS)
+        for each in own:
+            if each not in known:
+                raise AutopeftError(f"{where}: {name}: {unknown('setting', str(each), known)}")
+        read = {each: read_parameter(value, f"{where}: {name}: {each}") for each, value in own.items()}
+        settings = {each: value for each, value in read.items() if each in card.settings}
+        training = {each: value for each, value in read.items() if each not in card.settings}
+        settings, training = {**card.settings, **settings}, {**card.training, **training}
+        changed[str(name)] = replace(card, settings=settings, training=training)
+    return changed
+
+
+def _beginnings(space: Space, plain: Any, where: str) -> tuple[Beginning, ...]:
+    if not isinstance(plain, list):
+        raise AutopeftError(f"{where}: give a list of methods with their settings.")
+    return tuple(read_beginning(space, each, f"{where}: entry {n}") for n, each in enumerate(plain, 1))

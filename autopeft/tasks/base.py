@@ -59,6 +59,8 @@ class Task(ABC):
     """transformers' class of models with a head for it; empty where there is none."""
     problem_type: ClassVar[str | None] = None
     """What such a class calls it, where it has several losses."""
+    space: ClassVar[str] = "default"
+    """What is searched where nobody names a space."""
     causal: ClassVar[bool] = False
     """Whether its head is a language model's own output embedding, and has no weights of its own."""
     longest: ClassVar[int] = 128

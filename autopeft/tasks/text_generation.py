@@ -61,6 +61,7 @@ class TextGeneration(Task):
     settings: ClassVar = {}
     pipeline: ClassVar = name
     auto_class: ClassVar = "AutoModelForCausalLM"
+    space: ClassVar = "language"
     causal: ClassVar = True
     longest: ClassVar = 1024
 

@@ -110,7 +110,7 @@ def train(
         began, total, since = time.perf_counter(), torch.zeros((), device=device), 0
         for step, rows in islice(enumerate(_endless(data.lengths, training.batch_size, seed)), done, None):
             course.ask()
-            factor = learning_rate_factor(step, steps, training.warmup)
+            factor = learning_rate_factor(step, steps, training)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
             total += _step(model, varied(data.batch(rows), training), training.micro_batch_size, device)

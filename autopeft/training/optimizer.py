@@ -1,14 +1,15 @@
-"""AdamW over the trained tensors only: each method at its own learning rate, the head at its own; linear warm-up and
-decay.
+"""AdamW over the trained tensors only: each method at its own learning rate, the head at its own; linear warm-up, and
+decay as its training says.
 """
 
+import math
 from typing import Any
 
 import torch
 from torch import nn
 
 from autopeft.methods.attached import Attached
-from autopeft.space.candidate import Candidate
+from autopeft.space.candidate import Candidate, Training
 
 
 def parameter_groups(attached: Attached, head: nn.Module, candidate: Candidate) -> list[dict[str, Any]]:
@@ -27,11 +28,12 @@ def new_optimizer(groups: list[dict[str, Any]]) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, fused=True)
 
 
-def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
-    """Of the peak learning rate at step 0 … steps - 1: up linearly in the first `warmup` fraction, then down linearly
-    to 0 at the end.
+def learning_rate_factor(step: int, steps: int, training: Training) -> float:
+    """Of the peak learning rate at step 0 … steps - 1: up linearly in the first `warmup` fraction, then down to 0 at
+    the end, linearly or as half a period of a cosine does.
     """
-    rising = round(warmup * steps)
+    rising = round(training.warmup * steps)
     if step < rising:
         return (step + 1) / rising
-    return (steps - step) / max(1, steps - rising)
+    left = (steps - step) / max(1, steps - rising)
+    return left if training.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopeft.backbone.sites import Place, Sites, layer_numbers
+from autopeft.backbone.sites import LINEAR, Place, Sites, layer_numbers
 from autopeft.errors import AutopeftError, CannotAttach
 
 SITES = Sites(
@@ -83,3 +83,12 @@ def test_places_come_in_the_order_of_layers_and_those_outside_layers_with_all_on
 def test_a_site_that_is_not_there_is_answered_with_those_that_are(site):
     with pytest.raises(CannotAttach, match=f"Toy has no site '{site}'; it has norm, q."):
         SITES.at(site)
+
+
+def test_all_linear_is_every_linear_map_that_there_is() -> None:
+    linear = [place.path for place in SITES.at("all-linear")]
+    assert linear == [place.path for name in LINEAR for place in SITES.places.get(name, ())]
+    assert linear
+    assert [place.path for place in SITES.at("all-linear", "last 1")] == [
+        each for each in linear if "layers.3." in each
+    ]

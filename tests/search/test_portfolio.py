@@ -1,13 +1,15 @@
 """What a search begins with follows from costs, spans the front and keeps the budget."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from autopeft.errors import CannotAttach
 from autopeft.objectives import Objective, objectives_named
-from autopeft.search.portfolio import in_order, portfolio
+from autopeft.search.portfolio import by_hand, in_order, portfolio
 from autopeft.search.proposer import default_params
+from autopeft.space.beginnings import Beginning
 from autopeft.space.candidate import Candidate
 from autopeft.space.space import load_space
 from autopeft.trial import Costs
@@ -123,3 +125,30 @@ def test_what_cannot_be_lean_is_tried_as_it_is_and_what_cannot_be_attached_is_no
     kept = portfolio(SPACE, refusing, OBJECTIVES, {})
     assert {params["method"] for params in kept} == {"bitfit", "full", "prompt_tuning"}
     assert {params["training.batch_size"] for params in kept} == {32}
+
+
+HAND = replace(
+    SPACE,
+    begins_with=(
+        Beginning({"method": "lora", "lora.learning_rate": 1e-3}),
+        Beginning({"method": "full"}, below=1e6),
+        Beginning({"method": "adapter"}),
+        Beginning({"method": "bitfit"}, least=1_000_000),
+    ),
+)
+
+
+def test_what_a_space_begins_with_comes_in_its_order_where_it_is_meant_for_the_backbone() -> None:
+    assert [params["method"] for params in by_hand(HAND, 999_999, predict, {})] == ["lora", "full"]
+    lora, bitfit = by_hand(HAND, 1_000_000, predict, {})
+    assert lora == {**default_params(SPACE, "lora"), "lora.learning_rate": 1e-3}
+    assert bitfit == default_params(SPACE, "bitfit")
+    assert by_hand(SPACE, 1, predict, {}) == ()
+
+
+def test_what_a_space_begins_with_is_lean_only_where_it_breaks_a_limit_otherwise() -> None:
+    whole, lean = (by_hand(HAND, 1, predict, {"memory": limit * MIB})[0] for limit in (10_000, 100))
+    assert (whole["training.batch_size"], lean["training.batch_size"]) == (32, 16)
+    assert {**lean, "training.batch_size": 32, "training.gradient_checkpointing": False} == whole
+    assert [each["method"] for each in by_hand(HAND, 1, predict, {"trainable": 300_000})] == ["lora"]
+    assert by_hand(HAND, 1, predict, {"trainable": 1}) == ()

@@ -5,7 +5,7 @@ import torch
 
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import method
-from autopeft.space.candidate import Candidate, Part, Training
+from autopeft.space.candidate import SCHEDULES, Candidate, Part, Training
 from autopeft.training.optimizer import learning_rate_factor, new_optimizer, parameter_groups
 from tests.tiny import tiny
 from tests.training.data import TASK
@@ -32,8 +32,11 @@ def test_each_method_and_the_head_have_their_own_learning_rate_and_decay() -> No
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 100])
 @pytest.mark.parametrize("warmup", [0.0, 0.06, 0.5, 1.0])
-def test_the_learning_rate_rises_to_its_peak_and_falls_to_almost_nothing(steps: int, warmup: float) -> None:
-    factors = [learning_rate_factor(step, steps, warmup) for step in range(steps)]
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_almost_nothing(
+    steps: int, warmup: float, schedule: str
+) -> None:
+    factors = [learning_rate_factor(step, steps, Training(warmup=warmup, schedule=schedule)) for step in range(steps)]
     assert max(factors) == 1.0
     assert all(0 < factor <= 1 for factor in factors)
     peak = factors.index(1.0)
