@@ -16,7 +16,7 @@ from autopeft.methods.attached import Attached
 from autopeft.tasks.base import Task
 from autopeft.tasks.heads import Batch
 from autopeft.training.model import TaskModel
-from autopeft.training.precision import forward
+from autopeft.training.precision import forward, repeated
 
 
 class TrainedModel:
@@ -81,7 +81,9 @@ class TrainedModel:
 
     def _parts(self, inputs: Sequence[Any], batch_size: int) -> Iterator[tuple[Any, Sequence[Any]]]:
         """What of the head's output belongs to each of the inputs, batch by batch, beside them."""
-        for output, batch, some in self.outputs(inputs, batch_size, self.description.precision):
+        device = next(self.model.parameters()).device
+        precision = repeated(self.description.precision, device, self.model.held)
+        for output, batch, some in self.outputs(inputs, batch_size, precision):
             yield self.task.parts(output, batch, some), some
 
     @torch.inference_mode()

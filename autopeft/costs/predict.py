@@ -27,7 +27,7 @@ from autopeft.costs.meter import Meter
 from autopeft.costs.quantised import packing_of, require_trainable
 from autopeft.costs.step import Spent, Step
 from autopeft.errors import AutopeftError, CannotAttach
-from autopeft.methods.attached import Attached, attach
+from autopeft.methods.attached import Attached, attach, require_capable
 from autopeft.methods.registry import Configured, configured_parts
 from autopeft.space.candidate import Candidate, Training
 from autopeft.space.cards import Card
@@ -35,6 +35,7 @@ from autopeft.tasks.base import Task
 from autopeft.tasks.own_slips import slip_of
 from autopeft.training.frozen import is_worth
 from autopeft.training.model import States, TaskModel
+from autopeft.training.precision import autocast, precision_of
 from autopeft.trial import Costs
 
 _SAME = 0.001
@@ -207,6 +208,7 @@ class Predictor:
     @contextmanager
     def _attached(self, skeleton: Skeleton, parts: Sequence[Configured]) -> Iterator[Attached]:
         model = skeleton.model
+        require_capable(parts, self._task.needs)
         with torch.device("meta"), attach(model, parts, skeleton.sites) as attached:
             require_positions(model, self._longest, attached.prepended)
             yield attached
@@ -315,7 +317,8 @@ class Predictor:
         features = TaskModel(skeleton.model, States(), attached, self._task.inputs).eval()
         meter = Meter(self._device)
         watched = each_layer(_layers(skeleton), meter)
-        with self._faked(features) as (slots, _), torch.no_grad(), meter, watched as of_layers:
+        computed = autocast(self._device, precision_of(self._device, features.held))
+        with self._faked(features) as (slots, _), torch.no_grad(), computed, meter, watched as of_layers:
             functional_call(features, slots, (self._batch(1),), tie_weights=False)
         return meter.flops, *of_layers
 

@@ -37,7 +37,7 @@ from autopeft.training.batches import evaluated_at_once
 from autopeft.training.frozen import FrozenStates
 from autopeft.training.loop import Pace, TrainingFailed, set_up, train
 from autopeft.training.model import TaskModel
-from autopeft.training.precision import precision_of
+from autopeft.training.precision import held_as, precision_of
 from autopeft.training.probe import load_probe
 from autopeft.trial import Outcome, Rung, Status, Trial
 
@@ -74,7 +74,12 @@ class TrainingWorker:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._backbone: Backbone = load_backbone(job.model, trust_remote_code=job.trust_remote_code)
+        self._backbone: Backbone = load_backbone(
+            job.model,
+            held_as(job.description.dtype),
+            trust_remote_code=job.trust_remote_code,
+            copies=job.tokenized.parent if self._device.type == "cpu" else None,
+        )
         self._backbone.model.to(self._device)  # type: ignore[arg-type]
         self._train: Dataset = open_split(job.tokenized, "train")
         self._validation: Dataset = open_split(job.tokenized, "validation")
@@ -111,7 +116,8 @@ class TrainingWorker:
             evaluation = measure_evaluation(model, longest_evaluated(self._validation, tokens), self._device)
             with self._states.serving(model, candidate.training, self._device) as kept:
                 yield from self._rungs(trial, model, pace)
-            description = replace(self._job.description, precision=precision_of(self._device))
+            precision = precision_of(self._device, model.held)
+            description = replace(self._job.description, precision=precision)
             save_artifact(folder, model.methods, model.head, description, candidate)
             remaining = model.methods.remaining
         yield Outcome(

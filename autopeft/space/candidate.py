@@ -44,7 +44,9 @@ class Training:
     least_steps: int = 0
     """Optimizer steps at least, in as many further passes as that takes: few rows need more than one pass."""
     warmup: float = 0.06
-    """Fraction of all steps in which the learning rate rises linearly; it falls linearly to 0 afterwards."""
+    """Fraction of all steps in which the learning rate rises linearly; afterwards it falls to 0."""
+    schedule: str = "linear"
+    """How the learning rate falls: 'linear', or as a 'cosine' does, slowly at first and at the end."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     clip: float = 1.0

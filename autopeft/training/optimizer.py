@@ -2,6 +2,8 @@
 decay.
 """
 
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -9,6 +11,12 @@ from torch import nn
 
 from autopeft.methods.attached import Attached
 from autopeft.space.candidate import Candidate
+
+_FALLS: Mapping[str, Callable[[float], float]] = {
+    "linear": lambda left: left,
+    "cosine": lambda left: (1 - math.cos(math.pi * left)) / 2,
+}
+"""Of the peak learning rate, by the share of the falling steps that is left."""
 
 
 def parameter_groups(attached: Attached, head: nn.Module, candidate: Candidate) -> list[dict[str, Any]]:
@@ -27,11 +35,11 @@ def new_optimizer(groups: list[dict[str, Any]]) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, fused=True)
 
 
-def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
-    """Of the peak learning rate at step 0 … steps - 1: up linearly in the first `warmup` fraction, then down linearly
-    to 0 at the end.
+def learning_rate_factor(step: int, steps: int, warmup: float, schedule: str = "linear") -> float:
+    """Of the peak learning rate at step 0 … steps - 1: up linearly in the first `warmup` fraction, then down to 0 at
+    the end, linearly or along half a cosine.
     """
     rising = round(warmup * steps)
     if step < rising:
         return (step + 1) / rising
-    return (steps - step) / max(1, steps - rising)
+    return _FALLS[schedule]((steps - step) / max(1, steps - rising))

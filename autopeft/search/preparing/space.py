@@ -62,7 +62,7 @@ def prepare_space(
 
     @cache
     def predictor() -> Predictor:
-        skeleton = load_skeleton(dataset.model, trust_remote_code=plan.trust_remote_code)
+        skeleton = load_skeleton(dataset.model, dataset.backbone.dtype, trust_remote_code=plan.trust_remote_code)
         return Predictor(skeleton, space.cards, dataset.data.task, dataset.length, longest=dataset.longest)
 
     prepared = PreparedSpace(space, limits, predictor, rows=len(dataset.data.splits["train"]))
