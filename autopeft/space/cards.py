@@ -9,7 +9,7 @@ what its cards name is imported, when they are loaded; not when only what they d
 import importlib
 import inspect
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from autopeft.space.parameters import Parameter, read_parameter
 FAMILIES = ("additive", "selective", "reparameterised", "hybrid")
 SIZES = ("bottleneck", "rank", "length", "dimensions", "count")
 """Settings that say how large a method is; the first that a method has counts."""
+PLACES = ("sites", "layers")
+"""Settings of peft's methods that our own map of the backbone reads."""
 _METHOD_FIELDS = {"summary", "family", "paper", "implementation", "config", "settings", "training"}
 _HYBRID_FIELDS = {"summary", "paper", "parts"}
 _TRAINING = ("learning_rate", "weight_decay")
@@ -40,7 +42,9 @@ class Card:
     implementation: str
     """`peft.SomeConfig` or `package.module.Class`."""
     config: Mapping[str, Any]
-    """For peft: field of its config class -> value, or `$setting`."""
+    """For peft: field of its config class -> value, or `$setting`. A setting that no field receives is a field itself,
+    but for those that say where the method goes.
+    """
     settings: Mapping[str, Parameter]
     """Hyperparameters."""
     training: Mapping[str, Parameter]
@@ -117,6 +121,9 @@ def _read_card(file: Path) -> Card:
     if not isinstance(config, Mapping):
         raise AutopeftError(f"{file}: config: must hold one line per field, not {brief(config)}.")
     settings = _parameters(plain.get("settings", {}), file, "settings")
+    if plain["implementation"].startswith("peft."):
+        received = {str(value)[1:].split("[")[0] for value in config.values() if str(value).startswith("$")}
+        config = {**config, **{name: f"${name}" for name in settings if name not in (*received, *PLACES)}}
     training = _parameters(plain["training"], file, "training")
     for name in training:
         if name not in _TRAINING:
@@ -191,6 +198,32 @@ def _read_hybrid(file: Path, cards: Mapping[str, Card]) -> HybridCard:
     return HybridCard(
         file.stem, str(plain.get("summary", "")).strip(), str(plain.get("paper", "")).strip(), tuple(read)
     )
+
+
+def changed_cards(plain: Any, cards: Mapping[str, Card], file: Path) -> Mapping[str, Card]:
+    """The cards of which a space says something else, of settings or of training. Raises AutopeftError."""
+    if not isinstance(plain, Mapping):
+        raise AutopeftError(f"{file}: cards: must hold one line per method, not {brief(plain)}.")
+    changed = {}
+    for name, own in plain.items():
+        if name not in cards:
+            raise AutopeftError(f"{file}: cards: {unknown('card', str(name), cards)}")
+        if not isinstance(own, Mapping) or own.keys() - {"settings", "training"}:
+            raise AutopeftError(f"{file}: cards: {name}: may hold settings and training, not {brief(own)}.")
+        settings, training = (
+            _instead(getattr(cards[name], each), own.get(each, {}), file, f"cards: {name}: {each}")
+            for each in ("settings", "training")
+        )
+        changed[name] = replace(cards[name], settings=settings, training=training)
+    return changed
+
+
+def _instead(known: Mapping[str, Parameter], plain: Any, file: Path, where: str) -> Mapping[str, Parameter]:
+    given = _parameters(plain, file, where)
+    for name in given:
+        if name not in known:
+            raise AutopeftError(f"{file}: {where}: {unknown('setting', name, known)}")
+    return {**known, **given}
 
 
 def _parameters(plain: Any, file: Path, where: str) -> Mapping[str, Parameter]:
