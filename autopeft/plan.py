@@ -26,6 +26,9 @@ from autopeft.sizes import Share, parse_wait
 
 SAMPLERS = found_in(Path(__file__).parent / "search" / "samplers")
 """Every sampler by name: the files of that folder, none of which is imported here."""
+AUTO = "auto"
+DTYPES = (AUTO, "float32", "bfloat16", "float16")
+"""In what a backbone's weights may be held."""
 KEPT = ("front", "all")
 """Whose trained weights a search may keep."""
 _MOST = 1_000_000_000
@@ -130,6 +133,9 @@ class Plan:
     """Begin with what was best in past searches of this database on the same backbone, whatever their data."""
     keep: str = "front"
     """Which trained weights to keep: front, of trials that no other one beats in the score and in all costs, or all."""
+    dtype: str = AUTO
+    """What the model's weights are held in: bfloat16 on GPUs that compute in it, else float32, when 'auto'; what is
+    trained is float32."""
     trust_remote_code: bool = False
     """Run program code that comes with the model, where transformers needs it; it may do anything on your machine."""
 
@@ -142,6 +148,7 @@ class Plan:
             "space",
             "sampler",
             "keep",
+            "dtype",
             *(name for name in ("label", "separator") if getattr(self, name) is not None),
         ):
             object.__setattr__(self, name, _text(name, getattr(self, name)))
@@ -178,6 +185,8 @@ class Plan:
             raise unknown("sampler", self.sampler, SAMPLERS)
         if self.keep not in KEPT:
             raise AutopeftError(f"keep must be {' or '.join(KEPT)}, not '{told(self.keep)}'.")
+        if self.dtype not in DTYPES:
+            raise unknown("dtype", self.dtype, DTYPES)
         self._name_objectives()
         if len(set(self.objectives)) != len(self.objectives) or not self.objectives:
             raise AutopeftError(f"objectives must be distinct and at least one, not '{','.join(self.objectives)}'.")

@@ -22,6 +22,7 @@ from autopeft.fronts import latencies
 from autopeft.objectives import COSTS, Objective
 from autopeft.sizes import show_bytes, show_milliseconds
 from autopeft.space.candidate import Candidate
+from autopeft.training.precision import FLOAT32
 from autopeft.trial import SearchRecord, Trial
 
 CARD = "README.md"
@@ -185,6 +186,8 @@ def _origin(facts: Facts) -> Iterator[str]:
         yield f"- revision of the backbone: {_code(description.revision)}"
     if description.fingerprint:
         yield f"- fingerprint of the backbone's weights: {_code(description.fingerprint)}"
+    if description.dtype != FLOAT32:
+        yield f"- the backbone's weights were held in {_code(description.dtype)}"
     versions = facts.trial.outcome.facts.get("versions") if facts.trial and facts.trial.outcome else None
     if isinstance(versions, dict):
         yield f"- versions: {', '.join(_code(f'{name} {version}') for name, version in versions.items())}"

@@ -35,7 +35,9 @@ class Description:
     revision: str | None = None
     """The hub's commit of the backbone; None where there is none."""
     precision: str = FLOAT32
-    """What forward passes were computed in when scores were measured: 'bfloat16' or 'float32'."""
+    """What forward passes were computed in when scores were measured: 'bfloat16', 'float16' or 'float32'."""
+    dtype: str = FLOAT32
+    """What the backbone's weights were held in then, by the same names."""
     metric: str = ""
     """The file and name of what trials were judged by, where that is a function of the user's own; nothing needs it."""
 
@@ -64,6 +66,7 @@ def read_description(folder: Path) -> tuple[Description, Candidate]:
         ("fingerprint", isinstance(description.fingerprint, str), description.fingerprint),
         ("revision", description.revision is None or _is_name(description.revision), description.revision),
         ("precision", description.precision in PRECISIONS, description.precision),
+        ("dtype", description.dtype in PRECISIONS, description.dtype),
         ("metric", isinstance(description.metric, str), description.metric),
         ("pooling", candidate.training.pooling in POOLINGS, candidate.training.pooling),
     ):

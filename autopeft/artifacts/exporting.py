@@ -21,18 +21,19 @@ from autopeft.artifacts.saving import write_head
 from autopeft.artifacts.trained import TrainedModel
 from autopeft.artifacts.usage import Form
 from autopeft.artifacts.whole import apart, compared, labelled, random_parts, read_whole, whole
+from autopeft.backbone.held import hold
 from autopeft.backbone.load import quietly
 from autopeft.errors import AutopeftError, require_extra
 from autopeft.files import beside
 from autopeft.methods.saved import read_json
 from autopeft.tasks.texts import IDS
-from autopeft.training.precision import FLOAT32
+from autopeft.training.precision import FLOAT32, held_as
 from autopeft.trial import Trial
 
 _WRITING = ".autopeft.writing"
-_APART, _APART_MERGED = 1e-4, 1e-3
+_APART, _APART_MERGED, _APART_IN_HALF = 1e-4, 1e-3, 5e-2
 """By how much an exported model's logits may differ in fp32, as a fraction of the largest of them, or of 1: merged, a
-model of many layers is rounded in other places.
+model of many layers is rounded in other places; and written as it was held in the search, in half of fp32, all is.
 """
 
 
@@ -74,7 +75,7 @@ def export(
     if model == description.backbone:
         model = None
     with _appearing(to) as temporary:
-        trained = load_trained(artifact, model, None, True, trust_remote_code)
+        trained = load_trained(artifact, model, None, True, trust_remote_code, FLOAT32)
         expected = _logits(trained)
         description = replace(description, backbone=model or description.backbone)
         again: TrainedModel | None = None
@@ -89,11 +90,12 @@ def export(
                 facts = _write_method(artifact, temporary, trained, facts)
             (temporary / CARD).write_text(card(facts), encoding="utf-8")
         del trained
-        again = again or load_trained(temporary, None, None, True, trust_remote_code)
+        again = again or load_trained(temporary, None, None, True, trust_remote_code, FLOAT32)
         pairs = [(_logits(again), expected)]
         if facts.form is Form.WHOLE:
             pairs += compared(read_whole(temporary, again), again, len(expected))
-        most = _APART if facts.form in (Form.METHOD, Form.PEFT) else _APART_MERGED
+        merged = _APART_MERGED if description.dtype == FLOAT32 else _APART_IN_HALF
+        most = _APART if facts.form in (Form.METHOD, Form.PEFT, Form.ONNX) else merged
         for found, right in pairs:
             if (by := apart(found, right, most)) is not None:
                 raise AutopeftError(
@@ -168,6 +170,7 @@ def _write_merged(to: Path, trained: TrainedModel, facts: Facts) -> Facts:
     told = reading(merged, _processor(merged))
     # Of answers that are more than its outputs, no pipeline knows how they are made.
     model = whole(merged) if told.numbers else None
+    hold(plain, held_as(merged.description.dtype))
     with quietly():
         if model is not None:
             model.save_pretrained(to)

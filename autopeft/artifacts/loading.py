@@ -14,15 +14,13 @@ from autopeft.artifacts.saving import HEAD
 from autopeft.artifacts.trained import TrainedModel
 from autopeft.backbone.load import Backbone, load_backbone
 from autopeft.backbone.place import pinned
-from autopeft.errors import AutopeftError, unknown
+from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 from autopeft.methods.attached import attach_saved
 from autopeft.methods.hooked import copy_into, read_tensors
 from autopeft.space.candidate import Candidate
 from autopeft.tasks.base import Task
-
-_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-"""As which weights can be held."""
+from autopeft.training.precision import held_as
 
 
 def load(
@@ -37,12 +35,15 @@ def load(
 
     >>> load("winner/").predict("a stirring, funny film")
 
-    It lies on `device`, as a rule the CPU. The backbone's weights are held as `dtype`: "float32", which is the rule, or
-    in half the memory "bfloat16" or "float16", with which answers are a little less exact. A method or a task of your
-    own must be known first: `autopeft.register`. Code that comes with the backbone runs only with `trust_remote_code`.
+    It lies on `device`, as a rule the CPU. The backbone's weights are held as `dtype`: as they were in training, which
+    is the rule; "float32"; in half the memory "bfloat16" or "float16", with which answers are a little less exact; or
+    "auto", as a search on this device would hold them. A method or a task of your own must be known first:
+    `autopeft.register`. Code that comes with the backbone runs only with `trust_remote_code`.
     Warns where `model` holds other weights than those that the method was trained on. Raises AutopeftError.
     """
-    return load_trained(Path(folder), model, device, model is None, trust_remote_code, _dtype(dtype))
+    if dtype is not None:
+        held_as(dtype)
+    return load_trained(Path(folder), model, device, model is None, trust_remote_code, dtype)
 
 
 def load_trained(
@@ -51,9 +52,10 @@ def load_trained(
     device: str | torch.device | None,
     strict: bool,
     trust_remote_code: bool,
-    dtype: torch.dtype = torch.float32,
+    dtype: str | torch.dtype | None = None,
 ) -> TrainedModel:
     """Where the backbone holds other weights it is refused, or, if not `strict`, told."""
+    on = _device(device)
     description, candidate = read_description(folder)
     merged = description.backbone == MERGED
     if merged and model is not None:
@@ -61,7 +63,8 @@ def load_trained(
     if merged and not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
         raise AutopeftError(f"'{folder}' holds no merged model: model.safetensors is missing.")
     name = model or (str(folder) if merged else pinned(description.backbone, description.revision))
-    backbone = _backbone(folder, name, trust_remote_code, description.task.causal)
+    held = held_as(description.dtype if dtype is None else dtype, on)
+    backbone = _backbone(folder, name, held, trust_remote_code, description.task.causal)
     if description.fingerprint and description.fingerprint != backbone.fingerprint:
         _tell_of_other_weights(folder, description, model or description.backbone, strict)
     if (task := description.task).on(backbone) != task:
@@ -69,19 +72,15 @@ def load_trained(
             f"'{folder}' was trained on {task.noun}s as another processor makes them than that of '{name}': give the "
             "one that lay beside the backbone then."
         )
-    on = _device(device)
-    for held in (backbone.model, backbone.output):
-        if held is not None:
-            _hold(held, dtype)
     backbone.to(on)
     attached = None if merged else attach_saved(backbone.model, folder, backbone.sites)
     head = _read_head(folder / HEAD, description.task, backbone.sites.width, candidate).to(on)
     return TrainedModel(backbone, attached, head, description)
 
 
-def _backbone(folder: Path, name: str, trust_remote_code: bool, causal: bool) -> Backbone:
+def _backbone(folder: Path, name: str, dtype: torch.dtype, trust_remote_code: bool, causal: bool) -> Backbone:
     try:
-        return load_backbone(name, trust_remote_code=trust_remote_code, causal=causal)
+        return load_backbone(name, dtype, trust_remote_code=trust_remote_code, causal=causal)
     except (AutopeftError, OSError) as error:
         advice = f"If its backbone lies elsewhere now, say where: load('{folder}', model=...)."
         raise AutopeftError(f"'{folder}' cannot be loaded: {error} {advice}") from error
@@ -108,21 +107,6 @@ def _device(wanted: str | torch.device | None) -> torch.device:
     if device.type == "meta":
         raise AutopeftError("'meta' is no device of this machine: it holds shapes only, and computes nothing.")
     return device
-
-
-def _dtype(wanted: str | torch.dtype | None) -> torch.dtype:
-    known = {str(each).removeprefix("torch."): each for each in _DTYPES}
-    name = "float32" if wanted is None else str(wanted).removeprefix("torch.")
-    if name not in known:
-        raise unknown("dtype", name, known)
-    return known[name]
-
-
-def _hold(model: nn.Module, dtype: torch.dtype) -> None:
-    """Weights alone: frequencies of positions and the like, which are no part of a checkpoint, stay exact."""
-    for tensor in model.state_dict(keep_vars=True).values():
-        if tensor.is_floating_point():
-            tensor.data = tensor.data.to(dtype)
 
 
 def _read_head(file: Path, task: Task, width: int, candidate: Candidate) -> nn.Module:

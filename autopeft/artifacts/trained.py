@@ -16,7 +16,7 @@ from autopeft.methods.attached import Attached
 from autopeft.tasks.base import Task
 from autopeft.tasks.heads import NO_LABEL, Batch
 from autopeft.training.model import TaskModel
-from autopeft.training.precision import autocast, forward
+from autopeft.training.precision import autocast, forward, repeated
 
 
 class TrainedModel:
@@ -82,7 +82,9 @@ class TrainedModel:
 
     def _parts(self, inputs: Sequence[Any], batch_size: int) -> Iterator[tuple[Any, Sequence[Any]]]:
         """What of the head's output belongs to each of the inputs, batch by batch, beside them."""
-        for output, batch, some in self.outputs(inputs, batch_size, self.description.precision):
+        device = next(self.model.parameters()).device
+        precision = repeated(self.description.precision, device, self.model.held)
+        for output, batch, some in self.outputs(inputs, batch_size, precision):
             yield self.task.parts(output, batch, some), some
 
     def _told(self, batch: Batch, precision: str) -> Tensor:
@@ -105,11 +107,12 @@ class TrainedModel:
         """
         inputs, _ = self.task.asked(given)
         device = next(self.model.parameters()).device
+        precision = repeated(self.description.precision, device, self.model.held)
         total, count = 0.0, 0
         for batch, _ in self._batches(inputs, batch_size):
             self._require_answers(batch)
-            output = forward(self.model, batch, device, self.description.precision)
-            with autocast(device, self.description.precision):
+            output = forward(self.model, batch, device, precision)
+            with autocast(device, precision):
                 total += float(self.model.head.loss(output, batch))
             count += int(self.model.head.count(batch))
         return total / max(count, 1)

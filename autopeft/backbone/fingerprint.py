@@ -1,7 +1,8 @@
 """A fingerprint of a backbone: of what it computes, whatever folder, machine or version of transformers it comes from.
 
 It covers the architecture, those fields of the configuration that are not as its class has them by default, and every
-tensor's bits in their order. A version of transformers that calls tensors otherwise gives another one.
+tensor's bits in their order, as fp32 where they are held in half of it. A version of transformers that calls tensors
+otherwise gives another one.
 """
 
 import hashlib
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from autopeft.backbone.held import HALF
+
 _ASIDE = frozenset(
     (
         *("_name_or_path", "_commit_hash", "transformers_version", "architectures", "auto_map", "dtype", "torch_dtype"),
@@ -25,6 +28,8 @@ _ASIDE = frozenset(
 """Fields of a configuration that say where it comes from, or what it is used for, and change no state."""
 _THREADS = 4
 """Hashing lets other threads run."""
+_PIECE = 2**20
+"""Weights that are read at once."""
 
 
 def fingerprint(model: PreTrainedModel, beside: nn.Module | None = None) -> str:
@@ -44,8 +49,13 @@ def fingerprint(model: PreTrainedModel, beside: nn.Module | None = None) -> str:
 
 
 def _bits(tensor: Tensor) -> bytes:
-    bits: Any = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return hashlib.sha256(bits).digest()
+    """A piece after the other, so that little is held twice."""
+    digest = hashlib.sha256()
+    for piece in tensor.detach().reshape(-1).split(_PIECE):  # type: ignore[no-untyped-call]
+        exact = piece.float() if piece.dtype in HALF else piece
+        bits: Any = exact.cpu().contiguous().view(torch.uint8).numpy()
+        digest.update(bits)
+    return digest.digest()
 
 
 def _telling(config: PretrainedConfig) -> Mapping[str, Any]:

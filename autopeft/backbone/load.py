@@ -5,13 +5,14 @@ class for it; of a model of texts and images side by side (CLIP) the tower that 
 head pools by itself. For a task whose head borrows it, a language model's output embedding comes beside its decoder.
 """
 
-import copy
 import inspect
 import logging
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,13 +24,14 @@ from transformers.utils import logging as transformers_logging
 from autopeft.backbone.claims import require_sane, require_weights, without_kernels
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.fingerprint import fingerprint
+from autopeft.backbone.held import held_in, hold, hold_mapped, is_exact, stored_in
 from autopeft.backbone.inputs import example, named, reads
 from autopeft.backbone.limits import positions_of, vocabulary_of
 from autopeft.backbone.output import OutputEmbedding, output_of, require_causal
 from autopeft.backbone.pixels import Pixels, pixels_of
 from autopeft.backbone.processors import Processor, load_image_processor, load_tokenizer, require_fitting
 from autopeft.backbone.sites import Sites
-from autopeft.backbone.source import Source, require_files, source_of, why_not
+from autopeft.backbone.source import Source, require_files, safetensors_of, source_of, why_not
 from autopeft.errors import AutopeftError
 
 
@@ -48,6 +50,11 @@ class Skeleton:
         self.model.to(device)  # type: ignore[arg-type]
         if self.output is not None:
             self.output.to(device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What its weights are held in."""
+        return held_in(self.model)
 
     @property
     def positions(self) -> int | None:
@@ -85,6 +92,8 @@ class Backbone(Skeleton):
     """Of the hub, the commit that was loaded; None for a folder."""
     pixels: Pixels | None = None
     """How its processor makes images come to it; None where it reads none."""
+    copy: Path | None = None
+    """The file that its weights are mapped from, where that is not the model's own."""
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -94,9 +103,19 @@ class Backbone(Skeleton):
         return self.processor
 
 
-def load_backbone(name: str, *, trust_remote_code: bool = False, causal: bool = False) -> Backbone:
-    """The backbone in a local folder or of a hub name, in fp32 on the CPU, frozen. Raises AutopeftError.
+def load_backbone(
+    name: str,
+    dtype: torch.dtype = torch.float32,
+    *,
+    trust_remote_code: bool = False,
+    causal: bool = False,
+    copies: Path | None = None,
+) -> Backbone:
+    """The backbone in a local folder or of a hub name, its weights held in `dtype` on the CPU, frozen. Raises
+    AutopeftError.
 
+    Weights that are stored in that dtype are mapped: processes of one machine that only read them share them. Others
+    are where there is a folder for `copies` in that dtype.
     A hub name may end with a revision (`org/name@v1`). Program code that comes with a model runs only with
     `trust_remote_code`. A `causal` one comes with its output embedding, or is refused.
     """
@@ -104,14 +123,7 @@ def load_backbone(name: str, *, trust_remote_code: bool = False, causal: bool = 
         require_files(source)
         config, kind = _configured(source, trust_remote_code, causal)
         require_weights(source, kind, config)
-        model, info = kind.from_pretrained(
-            source.where,
-            revision=source.revision,
-            config=config,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
+        model, info = _as_stored(source, kind, config)
         processor: Processor
         if reads(model) == "pixel_values":
             processor = load_image_processor(source, config, trust_remote_code)
@@ -120,21 +132,44 @@ def load_backbone(name: str, *, trust_remote_code: bool = False, causal: bool = 
     _require_finite(name, model)
     model = without_pooler(model).requires_grad_(False)
     model.eval()  # type: ignore[no-untyped-call]
-    output = output_of(name, model) if causal else None
+    whole, output = model, output_of(name, model) if causal else None
     if output is not None:
         # Before weights are missed: those of an encoder have no such head.
         require_causal(name, model, output)
         model = model.base_model
     _require_whole(name, info)
+    known = fingerprint(model, output)
+    copy = None
+    if copies is not None and model.dtype != dtype:
+        copy = copies / f"weights-{known[:16]}-{str(dtype).removeprefix('torch.')}" / "model.safetensors"
+        hold_mapped(whole, dtype, copy)
+    else:
+        hold(whole, dtype)
     pixels = pixels_of(name, processor) if reads(model) == "pixel_values" else None
     if pixels is not None:
         require_fitting(name, model, pixels)
     every = {id(each): each for part in (model, output) if part is not None for each in part.parameters()}
     parameters = sum(parameter.numel() for parameter in every.values())
     sites, commit = find_sites(model, states_only=True), source.commit
-    return Backbone(
-        name, model, sites, processor, parameters, fingerprint(model, output), commit, pixels, output=output
-    )
+    return Backbone(name, model, sites, processor, parameters, known, commit, pixels, copy, output=output)
+
+
+def _as_stored(source: Source, kind: Any, config: PretrainedConfig) -> tuple[Any, Mapping[str, Any]]:
+    """The model in the dtype of its files, and what transformers says of loading it; in fp32 where these hold several,
+    or where the model would compute tables of its own in that dtype.
+    """
+    for dtype in (stored_in(safetensors_of(source)), torch.float32):
+        model, info = kind.from_pretrained(
+            source.where,
+            revision=source.revision,
+            config=config,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+        if is_exact(model):
+            break
+    return model, info
 
 
 def load_skeleton(
@@ -146,7 +181,7 @@ def load_skeleton(
 ) -> Skeleton:
     """The same model without weights, from a folder, a hub name, a `config.json` or a config. Raises AutopeftError."""
     if isinstance(what, PretrainedConfig):
-        config, kind = _meant(copy.deepcopy(what), causal=causal)
+        config, kind = _meant(deepcopy(what), causal=causal)
         return _skeleton(type(what).__name__, kind, config, dtype, causal)
     with _plainly(what) as source:
         config, kind = _configured(source, trust_remote_code, causal)
@@ -164,7 +199,8 @@ def _configured(source: Source, trust_remote_code: bool, causal: bool = False) -
 def _skeleton(name: str, kind: Any, config: PretrainedConfig, dtype: torch.dtype, causal: bool) -> Skeleton:
     try:
         with quietly(), torch.device("meta"):
-            model = kind._from_config(config, dtype=dtype)
+            model = kind._from_config(config, dtype=torch.float32)
+            hold(model, dtype)
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise AutopeftError(f"no {kind.__name__} can be made of the configuration of '{name}': {reason}.") from error

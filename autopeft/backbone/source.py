@@ -13,7 +13,7 @@ from pathlib import Path
 
 from huggingface_hub import is_offline_mode
 from transformers import dynamic_module_utils
-from transformers.utils.hub import cached_file
+from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from autopeft.backbone.place import require_model
@@ -134,6 +134,25 @@ def weights_of(source: Source) -> list[str]:
     """The files of a local folder's weights; empty where there are none, or where they are not local."""
     files = _files(source.name, Path(source.where)) if source.local else ()
     return [file for file in files if not file.endswith(".json")]
+
+
+def safetensors_of(source: Source) -> list[Path]:
+    """The files of a model's weights that transformers would read, also of the hub; none where they are of another
+    format, or cannot be had, which loading says better.
+    """
+    if source.local:
+        return [Path(source.where, name) for name in weights_of(source) if name.endswith(".safetensors")]
+    for name in _WEIGHTS[:2]:
+        try:
+            file = cached_file(source.where, name, revision=source.revision)
+            if file is not None and name.endswith(".json"):
+                found, _ = get_checkpoint_shard_files(source.where, file, revision=source.revision)  # type: ignore[no-untyped-call]
+                return [*map(Path, found)]
+            if file is not None:
+                return [Path(file)]
+        except (OSError, ValueError):
+            continue
+    return []
 
 
 def _files(name: str, folder: Path) -> Iterator[str]:

@@ -8,7 +8,7 @@ import click
 from autopeft import machine
 from autopeft.cli.printing import say, table
 from autopeft.events import IMPORTING
-from autopeft.plan import Plan, field_docs
+from autopeft.plan import AUTO, DTYPES, Plan, field_docs
 
 _SHOWN = 3
 """Usual names of columns that are listed."""
@@ -32,7 +32,11 @@ Examples:
 @click.option("--length", type=click.IntRange(1), default=512, show_default=True, help="Tokens of every example.")
 @click.option("--gradient-checkpointing", is_flag=True, help="Recompute activations: less memory, more time.")
 @click.option(
-    "--dtype", default="float32", show_default=True, help="What the weights are held in; also nf4 or int8 (quantised)."
+    "--dtype",
+    metavar=f"{'|'.join(DTYPES)}|nf4|int8",
+    default=AUTO,
+    show_default=True,
+    help=f"{field_docs(Plan)['dtype']} nf4 and int8 are quantised.",
 )
 @click.option("--time", is_flag=True, help="Tell how long a whole training on --rows takes on this device.")
 @click.option("--rows", type=click.IntRange(1), default=1000, show_default=True, help="Rows to train on, for --time.")

@@ -9,7 +9,7 @@ import click
 
 from autopeft.cli.printing import say
 from autopeft.objectives import SCORE, UNITS
-from autopeft.plan import KEPT, SAMPLERS, Budget, Resources, field_docs
+from autopeft.plan import DTYPES, KEPT, SAMPLERS, Budget, Resources, field_docs
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _SIZES = {
@@ -18,6 +18,7 @@ _SIZES = {
     "timeout": "DURATION",
     "sampler": "|".join(SAMPLERS),
     "keep": "|".join(KEPT),
+    "dtype": "|".join(DTYPES),
     "columns": "ROLE=NAME[,…]",
 }
 """Options that the dataclasses read as text, and how to write them."""

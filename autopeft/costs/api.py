@@ -11,6 +11,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from autopeft.backbone.find import find_sites
+from autopeft.backbone.held import holding
 from autopeft.backbone.limits import require_positions
 from autopeft.backbone.load import Skeleton, load_skeleton
 from autopeft.backbone.output import output_of
@@ -20,16 +21,18 @@ from autopeft.costs.predict import Predictor
 from autopeft.costs.quantised import COMPUTED_IN, FORMATS
 from autopeft.data.store import LABELS, MASK, PIXELS
 from autopeft.errors import unknown
-from autopeft.methods.attached import Wanted, attach, parts_of
+from autopeft.methods.attached import Wanted, attach, parts_of, require_capable
+from autopeft.plan import AUTO
+from autopeft.plan import DTYPES as UNQUANTISED
 from autopeft.space.candidate import Training
 from autopeft.space.cards import Card
 from autopeft.tasks.base import Task
 from autopeft.tasks.named import task_named
 from autopeft.training.model import States, TaskModel
+from autopeft.training.precision import held_as
 from autopeft.trial import Costs
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-DTYPES = (*_DTYPES, *FORMATS)
+DTYPES = (*UNQUANTISED, *FORMATS)
 """What a backbone's weights may be held in."""
 
 
@@ -51,10 +54,10 @@ def predict(
     >>> predict("bert-base-uncased", method("lora", rank=8), batch_size=32).memory
 
     With `micro_batch_size`, gradients are accumulated over so many examples at a time. `dtype` is what the backbone's
-    weights are held in: float32, bfloat16, float16, or nf4 or int8 as bitsandbytes quantises them on CUDA; when not
-    given that of a model, else float32. Of a model only this and its configuration are used. Code that comes with a
-    model runs only with `trust_remote_code`. Raises AutopeftError for a model that cannot be had, and CannotAttach with
-    the reason for a method that does not go on it.
+    weights are held in: float32, bfloat16, float16, nf4 or int8 as bitsandbytes quantises them on CUDA, or auto, as a
+    search here would hold them; when not given that of a model, else auto. Of a model only this and its configuration
+    are used. Code that comes with a model runs only with `trust_remote_code`. Raises AutopeftError for a model that
+    cannot be had, and CannotAttach with the reason for a method that does not go on it.
     """
     training = _training(batch_size, micro_batch_size, gradient_checkpointing)
     predictor = predictor_of(model, dtype, {}, task_named(task).sized(labels), length, trust_remote_code)
@@ -71,19 +74,26 @@ def measure(
     labels: int = 2,
     micro_batch_size: int | None = None,
     gradient_checkpointing: bool = False,
+    dtype: str | None = None,
 ) -> Costs:
     """The same, read off one real training step on random inputs, and off inference on one, on the model's device.
 
-    The model must have no head, but for a task whose head is a language model's own, and is as before afterwards.
-    Raises CannotAttach with the reason.
+    The model must have no head, but for a task whose head is a language model's own, and is as before afterwards; its
+    weights are held in `dtype` meanwhile, where that is given. Raises CannotAttach with the reason.
     """
     training = _training(batch_size, micro_batch_size, gradient_checkpointing)
+    with holding(model, model.dtype if dtype is None else held_as(dtype, model.device)):
+        return _measured(model, method, training, length, task, labels)
+
+
+def _measured(model: PreTrainedModel, method: Wanted, training: Training, length: int, task: str, labels: int) -> Costs:
     device, kind = model.device, task_named(task)
     output = output_of(type(model).__name__, model) if kind.causal else None
     model = cast(PreTrainedModel, model.base_model) if kind.causal else model
     sites = find_sites(model, states_only=True)
     learned = kind.sized(labels).on(Skeleton(type(model).__name__, model, sites))
     parts = tuple(parts_of(method))
+    require_capable(parts, learned.needs)
     with torch.random.fork_rng(), _frozen(output):
         examples = partial(_examples, learned, model, length, labels)
         batch = examples(training.at_once)
@@ -151,7 +161,7 @@ def predictor_of(
     if dtype in FORMATS:
         skeleton = load_skeleton(config, COMPUTED_IN, trust_remote_code=trust_remote_code, causal=task.causal)
         return Predictor(skeleton, cards, task.on(skeleton), length, quantised=dtype, rows=rows)
-    held = model.dtype if dtype is None and isinstance(model, PreTrainedModel) else _DTYPES[dtype or "float32"]
+    held = model.dtype if dtype is None and isinstance(model, PreTrainedModel) else held_as(dtype or AUTO)
     skeleton = load_skeleton(config, held, trust_remote_code=trust_remote_code, causal=task.causal)
     return Predictor(skeleton, cards, task.on(skeleton), length, rows=rows)
 

@@ -22,6 +22,7 @@ from autopeft.methods.passes import evaluating
 from autopeft.space.candidate import Candidate, Training
 from autopeft.training.batches import by_length
 from autopeft.training.model import TaskModel
+from autopeft.training.precision import forward
 from autopeft.trial import Costs
 
 Examples = Callable[[int], Mapping[str, Tensor]]
@@ -79,7 +80,7 @@ def measure_batch(model: TaskModel, batch: Mapping[str, Tensor], training: Train
 def measure_inference(model: TaskModel, batch: Mapping[str, Tensor]) -> int:
     """Floating-point operations of a model on this batch; modes are as before."""
     with evaluating(model), torch.no_grad(), Meter() as meter:
-        model(batch)
+        forward(model, batch, next(iter(batch.values())).device)
     flops: int = meter.flops
     return flops
 

@@ -29,7 +29,7 @@ from autopeft.costs.quantised import packing_of, require_trainable
 from autopeft.costs.step import Spent, Step
 from autopeft.costs.work import EVALUATION, SET_UP, STEP, Work
 from autopeft.errors import AutopeftError, CannotAttach
-from autopeft.methods.attached import Attached, attach
+from autopeft.methods.attached import Attached, attach, require_capable
 from autopeft.methods.registry import Configured, configured_parts
 from autopeft.space.candidate import Candidate, Training
 from autopeft.space.cards import Card
@@ -37,6 +37,7 @@ from autopeft.tasks.base import Task
 from autopeft.tasks.own_slips import slip_of
 from autopeft.training.frozen import is_worth
 from autopeft.training.model import States, TaskModel
+from autopeft.training.precision import autocast, precision_of
 from autopeft.trial import Costs
 
 _SAME = 0.001
@@ -212,6 +213,7 @@ class Predictor:
     @contextmanager
     def _attached(self, skeleton: Skeleton, parts: Sequence[Configured]) -> Iterator[Attached]:
         model = skeleton.model
+        require_capable(parts, self._task.needs)
         with torch.device("meta"), attach(model, parts, skeleton.sites) as attached:
             require_positions(model, self._longest, attached.prepended)
             yield attached
@@ -325,7 +327,8 @@ class Predictor:
         features = TaskModel(skeleton.model, States(), attached, self._task.inputs).eval()
         meter = Meter(self._device)
         watched = each_layer(_layers(skeleton), meter)
-        with self._faked(features) as (slots, _), torch.no_grad(), meter, watched as of_layers:
+        computed = autocast(self._device, precision_of(self._device, features.held))
+        with self._faked(features) as (slots, _), torch.no_grad(), computed, meter, watched as of_layers:
             batch = self._batch(1)
             meter.of_rows(batch.values())
             functional_call(features, slots, (batch,), tie_weights=False)

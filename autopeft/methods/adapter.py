@@ -100,7 +100,6 @@ class Adapter(Method):
                 )
             attached.between(place.source, place.path, lambda x, y: y + adapter(x))
         elif place.norm:
-            norm = attached.model.get_submodule(place.norm)
-            attached.on_call(place.norm, lambda x, u: norm.forward(x + adapter(u)))
+            attached.before_norm(place.norm, adapter)
         else:
             attached.on_output(sites.at("layer", [place.layer])[0].path, lambda h: h + adapter(h))

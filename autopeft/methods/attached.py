@@ -7,7 +7,7 @@ backbone keeps its own setting of `requires_grad`, so that it can be trained bes
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from autopeft.backbone.find import find_sites
+from autopeft.backbone.held import held_in
 from autopeft.backbone.inputs import bare
 from autopeft.backbone.sites import Sites
 from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
@@ -46,6 +47,8 @@ class Attached:
 
     def __init__(self, model: nn.Module, parts: Sequence[Configured], sites: Sites) -> None:
         self._bare = model
+        self.held = held_in(bare(model))
+        """What the backbone's weights are held in."""
         self._required_grad = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
         self.chosen = tuple(parts)
         self.model = model
@@ -288,6 +291,13 @@ def parts_of(what: Wanted) -> Iterator[Configured]:
             yield from parts_of(each)
     else:
         raise AutopeftError(f"{what!r} is no method: give method('lora'), or a list of methods.")
+
+
+def require_capable(parts: Sequence[Configured], needs: Sequence[str]) -> None:
+    """Raises CannotAttach where a method has not what a task needs."""
+    for part, need in product(parts, needs):
+        if need in (lacks := part.method.lacks):
+            raise CannotAttach(f"'{part.name}' is not {need}, as this task needs it: {lacks[need]}.")
 
 
 def _freeze(model: nn.Module) -> None:

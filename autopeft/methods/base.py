@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
@@ -65,6 +66,11 @@ class Method(ABC):
     stage: Stage = Stage.HOOK
     excludes_others: str = ""
     """Why no other method may be attached beside it; empty: others may."""
+    lacks: Mapping[str, str] = MappingProxyType({})
+    """What a task may ask for (its `needs`) and this method has not: the capability's name, and why.
+
+    `causal`: the states of a decoder do not depend on later tokens.
+    """
 
     @abstractmethod
     def attach(self, model: nn.Module, sites: Sites) -> "Attachment":

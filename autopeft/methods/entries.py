@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from autopeft.errors import AutopeftError
-from autopeft.methods.hooked import require_finite
+from autopeft.methods.hooked import require_finite, trained_in
 
 POSITIONS = ":indices"
 """Ending of the name under which the positions of a tensor's entries are saved."""
@@ -21,7 +21,7 @@ class Entries(nn.Module):
 
     def __init__(self, tensor: Tensor) -> None:
         super().__init__()
-        self.values = nn.Parameter(tensor.new_empty(0))
+        self.values = nn.Parameter(tensor.new_empty(0, dtype=trained_in(tensor)))
         small = tensor.numel() < 2**31
         nothing = torch.empty(0, dtype=torch.int32 if small else torch.int64, device=tensor.device)
         self.register_buffer("indices", nothing)

@@ -28,8 +28,8 @@ from transformers.pytorch_utils import Conv1D
 from autopeft.backbone.sites import Layers, Sites
 from autopeft.errors import AutopeftError, CannotAttach, unknown
 from autopeft.methods.base import Attachment, Batches, Calibration, Method
-from autopeft.methods.hooked import WEIGHTS, Hooked, copy_into, read_tensors, undone_on_error
-from autopeft.methods.in_place import kept, unadapted_parameters
+from autopeft.methods.hooked import WEIGHTS, copy_into, read_tensors, trained_in, undone_on_error
+from autopeft.methods.in_place import TrainedInPlace, kept, unadapted_parameters
 from autopeft.methods.passes import use_gradients
 
 Start = Literal["primed", "base"]
@@ -109,8 +109,10 @@ class Learners(nn.Module):
         super().__init__()
         whole = _by_row(linear)
         count = max(1, int(keep * len(whole["weight"])))
-        self.weight = nn.Parameter(whole["weight"].new_empty(count, whole["weight"].shape[1]))
-        self.register_parameter("bias", nn.Parameter(whole["bias"].new_empty(count)) if "bias" in whole else None)
+        dtype = trained_in(whole["weight"])
+        self.weight = nn.Parameter(whole["weight"].new_empty(count, whole["weight"].shape[1], dtype=dtype))
+        bias = nn.Parameter(whole["bias"].new_empty(count, dtype=dtype)) if "bias" in whole else None
+        self.register_parameter("bias", bias)
         self.register_buffer("rows", torch.zeros(count, dtype=torch.int32, device=whole["weight"].device))
 
     def choose(self, change: Tensor) -> None:
@@ -131,30 +133,26 @@ class Learners(nn.Module):
     def write(self, linear: nn.Module, values: Mapping[str, Tensor]) -> None:
         """Puts values for these rows into the Linear."""
         for name, whole in _by_row(linear).items():
-            whole.index_copy_(0, self.rows.long(), values[name].detach().to(whole.device))
+            whole.index_copy_(0, self.rows.long(), values[name].detach().to(whole.device, whole.dtype))
 
 
-class Reconfigured(Hooked):
+class Reconfigured(TrainedInPlace):
     """Linears that train their learners only, which are written into them whenever they run.
 
     `others` are parameters of the model that are trained whole beside them.
     """
 
-    mergeable = True
-
     def __init__(
         self, model: nn.Module, linears: Mapping[str, nn.Module], others: Mapping[str, nn.Parameter], settings: FAR
     ) -> None:
         learners = {path: Learners(linear, settings.keep) for path, linear in linears.items()}
-        super().__init__(model, nn.ModuleList(learners.values()))
+        super().__init__(model, others, nn.ModuleList(learners.values()))
         self._linears = linears
         self._learners = learners
-        self._others = others
         self._settings = settings
         self._priming = False
-        self._before: dict[str, Mapping[str, Tensor]] = {}
+        self._rows_before: dict[str, Mapping[str, Tensor]] = {}
         """The backbone's values of the learners, by Linear."""
-        self._others_before = {name: kept(tensor) for name, tensor in others.items()}
         for path, linear in linears.items():
             learners[path].choose(_by_row(linear)["weight"].abs().sum(1))
             learners[path].assign(learners[path].picked(_by_row(linear)))
@@ -182,12 +180,12 @@ class Reconfigured(Hooked):
         """Keeps what the backbone holds where the learners will be written."""
         for path, learners in self._learners.items():
             found = learners.picked(_by_row(self._linears[path]))
-            self._before[path] = {name: kept(tensor) for name, tensor in found.items()}
+            self._rows_before[path] = {name: kept(tensor) for name, tensor in found.items()}
 
     def _put_back(self) -> None:
-        for path, values in self._before.items():
+        for path, values in self._rows_before.items():
             self._learners[path].write(self._linears[path], values)
-        self._before.clear()
+        self._rows_before.clear()
 
     @contextmanager
     def calibrating(self) -> Iterator[Calibration]:
@@ -215,15 +213,12 @@ class Reconfigured(Hooked):
                     tensor.copy_(before[path][name])
             self._remember()
             if not others_stay:
-                self._put_others_back()
-
-    def _put_others_back(self) -> None:
-        for name, value in self._others_before.items():
-            self._others[name].data.copy_(value)
+                for name, value in self._before.items():
+                    self._chosen[name].data.copy_(value)
 
     def selects(self) -> Sequence[nn.Parameter]:
         whole = [parameter for linear in self._linears.values() for parameter in linear.parameters()]
-        return [*whole, *self._others.values()]
+        return [*whole, *self._chosen.values()]
 
     def trainable(self) -> Mapping[str, nn.Parameter]:
         learned = {
@@ -231,7 +226,7 @@ class Reconfigured(Hooked):
             for path, learners in self._learners.items()
             for name, parameter in learners.named_parameters()
         }
-        return {**learned, **self._others}
+        return {**learned, **self._chosen}
 
     def shipped(self) -> Mapping[str, Tensor]:
         return {**self.trainable(), **{f"{path}:rows": each.rows for path, each in self._learners.items()}}
@@ -265,13 +260,12 @@ class Reconfigured(Hooked):
         """Leaves the trained values in the model's tensors; `detach` will no longer undo them."""
         for path, learners in self._learners.items():
             learners.write(self._linears[path], dict(learners.named_parameters()))
-        self._before.clear()
-        self._others_before.clear()
+        self._rows_before.clear()
+        super().merge()
 
     def detach(self) -> None:
         super().detach()
         self._put_back()
-        self._put_others_back()
 
 
 def _by_row(linear: nn.Module) -> Mapping[str, Tensor]:

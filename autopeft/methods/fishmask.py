@@ -57,6 +57,7 @@ class _Written(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, values: Tensor, indices: Tensor) -> Tensor:
         ctx.save_for_backward(indices)
+        ctx.dtype = values.dtype
         _write(tensor, values, indices)
         return tensor.detach()
 
@@ -66,7 +67,7 @@ class _Written(torch.autograd.Function):
         positions = indices.long()
         of_values = gradient.take(positions)
         of_others = gradient.put(positions, torch.zeros_like(of_values)) if ctx.needs_input_grad[0] else None
-        return of_others, of_values, None
+        return of_others, of_values.to(ctx.dtype), None
 
 
 class Written(Entries):
@@ -205,4 +206,4 @@ def _fisher(tensors: Sequence[Tensor], batches: Batches) -> Tensor:
 
 def _write(tensor: Tensor, values: Tensor, indices: Tensor) -> None:
     """Through `.data`, unseen by autograd: a forward pass that is repeated for its activations writes what is there."""
-    tensor.data.put_(indices.long(), values.detach().to(tensor.device))
+    tensor.data.put_(indices.long(), values.detach().to(tensor.device, tensor.dtype))

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from autopeft.backbone.held import HALF
 from autopeft.errors import AutopeftError
 from autopeft.methods.base import Attachment
 
@@ -38,8 +39,8 @@ class Hooked(Attachment):
 
         def hook(_: nn.Module, __: Any, output: Any) -> Any:
             if isinstance(output, tuple):
-                return (change(output[0]), *output[1:])
-            return change(output)
+                return (alike(change, output[0]), *output[1:])
+            return alike(change, output)
 
         self._handles.append(self.model.get_submodule(path).register_forward_hook(hook))
 
@@ -47,9 +48,18 @@ class Hooked(Attachment):
         """Replaces the output of the module at `path` by `change(first input, output)`."""
 
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            return change(inputs[0], output)
+            return alike(change, inputs[0], output)
 
         self._handles.append(self.model.get_submodule(path).register_forward_hook(hook))
+
+    def before_norm(self, path: str, change: Callable[[Tensor], Tensor]) -> None:
+        """Replaces the output u of the norm at `path` by the norm of its input with `change(u)` added."""
+        norm = self.model.get_submodule(path)
+
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            return _normed(norm, alike(lambda u, x: x + change(u), output, inputs[0]))
+
+        self._handles.append(norm.register_forward_hook(hook))
 
     def between(self, source: str, path: str, change: Callable[[Tensor, Tensor], Tensor]) -> None:
         """Replaces the output of the module at `path` by `change(first input of the module at source, output)`."""
@@ -59,7 +69,7 @@ class Hooked(Attachment):
             seen[:] = [inputs[0]]
 
         def after(_: nn.Module, __: Any, output: Tensor) -> Tensor:
-            return change(seen.pop(), output)
+            return alike(change, seen.pop(), output)
 
         self._handles.append(self.model.get_submodule(source).register_forward_pre_hook(before))
         self._handles.append(self.model.get_submodule(path).register_forward_hook(after))
@@ -75,6 +85,36 @@ class Hooked(Attachment):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+
+
+def _normed(norm: nn.Module, states: Tensor) -> Tensor:
+    """What a norm gives, also where only some of its weights are trained, and held in fp32 for that."""
+    own = {name: each for name, each in norm._parameters.items() if each is not None}
+    mixed: dict[str, Any] = own
+    if len({each.dtype for each in own.values()}) > 1:
+        mixed = {name: each.to(states.dtype) for name, each in own.items()}
+    norm._parameters.update(mixed)
+    try:
+        normed: Tensor = norm.forward(states)
+    finally:
+        norm._parameters.update(own)
+    return normed
+
+
+def alike(change: Callable[..., Tensor], *states: Tensor) -> Tensor:
+    """`change(*states)` in the dtype of the last of these states. What a method trains is fp32: so are the states that
+    it gets, unless autocast says what is computed in.
+    """
+    dtype = states[-1].dtype
+    return change(*(fitting(each) for each in states)).to(dtype)
+
+
+def fitting(states: Tensor, weight: Tensor | None = None) -> Tensor:
+    """States held in half as what is trained in fp32, such as this weight, takes them: autocast says it by itself."""
+    wide = weight is None or weight.dtype == torch.float32
+    if not wide or states.dtype not in HALF or torch.is_autocast_enabled(states.device.type):
+        return states
+    return states.float()
 
 
 @contextmanager
@@ -131,13 +171,19 @@ def copy_into(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor], sourc
             tensor.copy_(values[name])
 
 
+def trained_in(weight: Tensor) -> torch.dtype:
+    """In what is trained what stands for this weight, or beside it."""
+    return torch.float32 if weight.dtype in HALF else weight.dtype
+
+
 def host(model: nn.Module, path: str) -> tuple[torch.device, torch.dtype]:
-    """Device and floating-point dtype of the module at `path`, or of the model where that module has no weights.
+    """The device of the module at `path`, or of the model where that module has no weights, and the dtype in which what
+    is added there is trained: that of its weights, and fp32 where these are held in half of it.
 
     Raises AutopeftError for a model without floating-point parameters.
     """
     for owner in (model.get_submodule(path), model):
         for parameter in owner.parameters():
             if parameter.is_floating_point():
-                return parameter.device, parameter.dtype
+                return parameter.device, trained_in(parameter)
     raise AutopeftError("the model has no floating-point parameters.")

@@ -27,7 +27,16 @@ from autopeft.backbone.inputs import bare
 from autopeft.backbone.sites import Layers, Sites, layer_numbers
 from autopeft.errors import AutopeftError, CannotAttach, unknown
 from autopeft.methods.base import Attachment, Batches, Calibration, Method
-from autopeft.methods.hooked import WEIGHTS, Hooked, copy_into, host, read_tensors, undone_on_error
+from autopeft.methods.hooked import (
+    WEIGHTS,
+    Hooked,
+    copy_into,
+    fitting,
+    host,
+    read_tensors,
+    trained_in,
+    undone_on_error,
+)
 from autopeft.methods.observed import Call, Observed, are_rotary, is_by_head, observed
 from autopeft.methods.passes import evaluating, use_gradients
 from autopeft.methods.pruned import Kept, Narrowing, summed
@@ -92,7 +101,7 @@ class SideLayer(nn.Module):
     def forward(self, z: Tensor, states: Tensor, inputs: Sequence[Any], named: Mapping[str, Any]) -> Tensor:
         """Side states after the step; `inputs` and `named` are what the backbone's layer got beside its states."""
         share = (self.gate / TEMPERATURE).sigmoid()
-        z = share * z + (1 - share) * self.down(states)
+        z = share * z + (1 - share) * self.down(fitting(states, self.down.weight))
         length = states.shape[1]
         others = {name: self._fitting(value, length) for name, value in named.items()}
         output = self.block(z, *(self._fitting(value, length) for value in inputs), **others)
@@ -105,8 +114,11 @@ class SideLayer(nn.Module):
             if value.get_seq_length() > length:
                 raise AutopeftError("a ladder reads texts whole: call the model with use_cache=False.")
             return None
-        if self.turned is not None and are_rotary(value):
-            return tuple(each.index_select(-1, self.turned) for each in value)
+        if are_rotary(value):
+            value = tuple(fitting(each, self.down.weight) for each in value)
+            return value if self.turned is None else tuple(each.index_select(-1, self.turned) for each in value)
+        if isinstance(value, Tensor):
+            value = fitting(value, self.down.weight)
         if self.heads is not None and is_by_head(value, self._all_heads):
             return value.index_select(1, self.heads)
         return value
@@ -128,7 +140,7 @@ class SideNetwork(nn.Module):
 
     def begin(self, states: Tensor) -> Tensor:
         """Side states from the embeddings."""
-        z: Tensor = self.first(self.dropout(states))
+        z: Tensor = self.first(self.dropout(fitting(states, self.first.weight)))
         return z
 
     def end(self, z: Tensor) -> Tensor:
@@ -299,6 +311,7 @@ def _magnitude(linear: Any) -> Tensor:
 
 def _fill(module: nn.Module, values: Mapping[str, Tensor]) -> None:
     """The first time, the module has no values and takes these tensors for its own."""
+    values = {name: each.to(trained_in(each)) for name, each in values.items()}
     module.load_state_dict(values, assign=any(each.is_meta for each in module.parameters()))
 
 
@@ -309,7 +322,7 @@ def _try(side: SideLayer, call: Call, architecture: str) -> None:
         name: call.states.new_empty(tensor.shape, dtype=tensor.dtype) if tensor.is_meta else tensor
         for name, tensor in own.items()
     }
-    z = call.states.new_zeros(*call.states.shape[:2], side.down.out_features)
+    z = call.states.new_zeros(*call.states.shape[:2], side.down.out_features, dtype=side.down.weight.dtype)
     try:
         with evaluating(side), torch.no_grad(), torch.device(call.states.device):
             functional_call(side, tensors, (z, call.states, call.inputs, call.named))

@@ -32,9 +32,12 @@ from autopeft.backbone.source import unasked
 from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
 from autopeft.methods.base import Attachment, Divergence, Method, Stage
 from autopeft.methods.hooked import read_tensors, require_finite
+from autopeft.methods.in_place import widened
+from autopeft.methods.peft_config import new_config, require_possible
 from autopeft.methods.peft_layers import (
     activate_all,
     adapters,
+    freeze_beside,
     require_different_names,
     require_that_covered_layers_run,
     tuner_layers,
@@ -47,6 +50,10 @@ _PUT_BACK = {"_require_grads_hooks", "_require_grads_hook", "peft_config"}
 """Attributes of a model: where transformers keeps the handles of its hooks on embeddings, and peft its configs."""
 _LOOKING: Mapping[type, str] = {LycorisLayer: "module_dropout", VBLoRALayer: "save_only_topk_weights"}
 """Layers that in training look at a number, and in vain where this field of the config is 0 or false."""
+_LACKS: Mapping[str, Mapping[str, str]] = {
+    "LilyConfig": {"causal": "its router weighs by an average over all tokens of a batch, also later ones"},
+}
+"""What methods have not that tasks may ask for, by their configuration."""
 _SAID_IN_VAIN = (
     r".*modify a model with PEFT for a second time.*",
     r".*`is_gradient_checkpointing` is deprecated.*",
@@ -78,11 +85,15 @@ class PeftMethod(Method):
         wraps = issubclass(getattr(peft, self.config_class), peft.PromptLearningConfig)
         return Stage.WRAP if wraps else Stage.REPLACE
 
+    @property
+    def lacks(self) -> Mapping[str, str]:  # type: ignore[override]
+        return _LACKS.get(self.config_class, {})
+
     def attach(self, model: nn.Module, sites: Sites) -> "PeftAttachment":
         fields = {name: self._filled(value, sites) for name, value in self.config.items()}
 
-        def new_config() -> Any:
-            config = getattr(peft, self.config_class)(**copy.deepcopy(fields))
+        def fitted() -> Any:
+            config = new_config(self.config_class, fields)
             if config.is_prompt_learning:
                 _fit_prompt(config, model, sites)
             return config
@@ -95,20 +106,26 @@ class PeftMethod(Method):
             unasked(),
         ):
             try:
-                return PeftAttachment(model, new_config())
+                return PeftAttachment(model, fitted())
             except Exception as error:
                 if not (valueless and "meta" in str(error).lower()):
                     raise
             with stand_ins(model, fields.get("target_modules", ())):
-                return PeftAttachment(model, new_config())
+                return PeftAttachment(model, fitted())
 
-    def _filled(self, value: Any, sites: Sites) -> Any:
+    def require_possible(self) -> None:
+        """Raises AutopeftError where peft refuses the values, wherever the sites are."""
+        require_possible(self.config_class, {name: self._filled(value, None) for name, value in self.config.items()})
+
+    def _filled(self, value: Any, sites: Sites | None) -> Any:
         match = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
         if match is None:
             return value
         setting = self.settings[match[1]]
         if match[1] != "sites":
             return list(setting) if isinstance(setting, tuple) else setting
+        if sites is None:
+            return list(setting)
         layers = self.settings.get("layers", "all")
         chosen = [name for name in setting if match[2] in (None, name)]
         return sorted({place.path for name in chosen for place in sites.at(name, layers)})
@@ -135,6 +152,7 @@ class PeftAttachment(Attachment):
             self._input_hooks = _hooks_on_input(model).keys() - hooks_before.keys()
             if self._taken:
                 self._taken.began(self._name)
+            freeze_beside(self._layers())
             require_different_names(model)
             activate_all(model)
             require_that_covered_layers_run(self._layers())
@@ -148,6 +166,7 @@ class PeftAttachment(Attachment):
             }
             if not self._trainable:
                 raise CannotAttach(f"peft's {type(config).__name__} finds nothing to train in {type(model).__name__}.")
+            widened(self._peft, self._trainable.values())
             self._require_useful_ranks()
             self._spare_looking(config)
         except BaseException:

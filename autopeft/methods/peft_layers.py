@@ -32,6 +32,14 @@ def kind(layer: Any) -> str:
     return type(layer).__module__.split(".")[-2]
 
 
+def freeze_beside(layers: Iterable[Any]) -> None:
+    """What layers keep beside their weights is not trained: peft forgets that where it casts it to another dtype."""
+    for layer in layers:
+        for name in layer.other_param_names:
+            if isinstance(beside := getattr(layer, name, None), nn.ParameterDict):
+                beside.requires_grad_(False)
+
+
 def require_different_names(model: nn.Module) -> None:
     """Two kinds of tuners that call weights alike (AdaLoRA, LoRA) take each other's for their own."""
     kinds = {frozenset(type(layer).adapter_layer_names): kind(layer) for layer in tuner_layers(model)}

@@ -2,15 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cache, cached_property
 from typing import Any
 
 from autopeft.errors import AutopeftError, unknown
 from autopeft.methods.base import Method
 from autopeft.methods.peft import PeftMethod
+from autopeft.methods.peft_config import fields_of
 from autopeft.space.candidate import Part, Value
 from autopeft.space.cards import Card, HybridCard, import_dataclass, load_cards, load_hybrids
 from autopeft.space.parameters import Parameter, frozen
+
+_PEFT = "peft."
+"""What names of configurations of peft's begin with."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Configured:
     def method(self) -> Method:
         """Raises AutopeftError for a value that the method refuses."""
         kind = self.kind or import_dataclass(self.implementation, self.name)
-        if self.implementation.startswith("peft."):
+        if self.implementation.startswith(_PEFT):
             return PeftMethod(kind.__name__, self.config, self.settings)
         built: Method = kind(**self.settings)
         return built
@@ -55,9 +60,11 @@ class Hybrid:
 
 
 def method(name: str, **settings: Any) -> Configured | Hybrid:
-    """A method or hybrid by name. Settings that are not given have their card's defaults.
+    """A method or hybrid by name. Settings that are not given have their card's defaults; a method of peft's takes the
+    fields of its configuration, too.
 
     >>> method("lora", rank=8, sites=["q", "v"])
+    >>> method("lora", rank=8, rank_pattern={"q_proj": 16})
     >>> method("lora_parallel", lora={"rank": 4}, adapter={"bottleneck": 32})
 
     Raises AutopeftError for an unknown name or setting, with the nearest known one.
@@ -71,15 +78,26 @@ def method(name: str, **settings: Any) -> Configured | Hybrid:
 
 
 def configured(card: Card, settings: Mapping[str, Any]) -> Configured:
-    """A method from its card. Raises AutopeftError for an unknown setting or a value that the method refuses."""
+    """A method from its card; of peft's, what is no setting may be any field of the configuration, by its own name.
+
+    Raises AutopeftError for an unknown setting or a value that the method refuses.
+    """
     full = {name: parameter.default for name, parameter in card.settings.items()}
+    own: dict[str, Any] = {}
+    passed_on = fields_of(card.implementation.removeprefix(_PEFT)) if card.implementation.startswith(_PEFT) else ()
     for name, value in settings.items():
-        if name not in card.settings:
-            raise unknown(f"setting of {card.name}", name, card.settings)
-        full[name] = frozen(value)
-        _check(f"{name} of {card.name}", full[name], card.settings[name])
-    built = Configured(card.name, card.implementation, card.config, full)
-    _ = built.method
+        if name in card.settings:
+            full[name] = frozen(value)
+            _check(f"{name} of {card.name}", full[name], card.settings[name])
+        elif name in passed_on:
+            own[name] = value
+        else:
+            near = get_close_matches(name, passed_on, n=1)
+            raise unknown(f"setting of {card.name}", name, [*card.settings, *near])
+    built = Configured(card.name, card.implementation, {**card.config, **own}, full)
+    method = built.method
+    if own and isinstance(method, PeftMethod):
+        method.require_possible()
     return built
 
 

@@ -26,7 +26,7 @@ from autopeft.foreign import brief
 from autopeft.methods.base import Method
 from autopeft.methods.registry import Configured, shipped_cards
 from autopeft.space.candidate import Value
-from autopeft.space.cards import Card, import_dataclass, load_cards
+from autopeft.space.cards import PLACES, Card, import_dataclass, load_cards
 from autopeft.space.parameters import Parameter, frozen
 
 DESCRIPTION = "method.json"
@@ -38,10 +38,9 @@ _UNDECLARED_MOST = 10_000
 """Largest number where no card declares any."""
 _LONGEST = 200
 """Characters of a text, and entries of a list."""
+_MODULE = re.compile(r"[\w.]{1,100}")
 _NAME = re.compile(r"[\w.+ ()-]{1,100}")
 _REFERENCE = re.compile(r"\$(\w{1,100})(?:\[([\w.]{1,100})\])?")
-_FREE = ("sites", "layers")
-"""Settings of peft's methods that our own map of the backbone reads."""
 
 _classes: set[type] = set()
 _cards: dict[str, list[Card]] = {}
@@ -229,16 +228,33 @@ def _check_peft(
         reference = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
         if name not in known or (reference and reference[1] not in settings):
             raise AutopeftError(f"{where}: {kind.__name__} takes no {brief(name)} from {brief(value)}.")
-        if reference and reference[1] in _FREE:
-            continue
+        if reference and reference[1] in PLACES:
+            if any(f"${reference[1]}" in str(card.config.get(name)) for card in cards):
+                continue
+            raise AutopeftError(f"{where}: {name} takes no places in the backbone, such as {brief(value)}.")
         given = settings[reference[1]] if reference else value
         declared = list(_given_to(name, cards))
-        offered = given == known[name] or (isinstance(given, str) and given in _words(kind).get(name, ()))
+        word = isinstance(given, str) and given in _words(kind).get(name, ())
+        offered = given == known[name] or word or (not declared and _is_harmless(name, given))
         if not offered and not _fits(given, declared, words=False):
             raise _misfit(f"{where}: {name}", given, declared)
     sites = settings.get("sites", ())
     if not isinstance(sites, tuple) or not all(isinstance(each, str) for each in sites):
         raise AutopeftError(f"{where}: sites must be a list such as ['q', 'v'], not {brief(sites)}.")
+
+
+def _is_harmless(field: str, value: Any) -> bool:
+    """Whether a value that no card declares is a short list of places in a vocabulary or among layers, or numbers by
+    plain names of modules, which are regular expressions that match in one pass.
+    """
+    if isinstance(value, list | tuple):
+        return len(value) <= _LONGEST and all(type(each) is int and 0 <= each < 2**31 for each in value)
+    if not field.endswith("_pattern") or not isinstance(value, dict) or len(value) > _LONGEST:
+        return False
+    return all(
+        _MODULE.fullmatch(name) and type(each) in (int, float) and _fits_number(each, [], [])
+        for name, each in value.items()
+    )
 
 
 def _given_to(field: str, cards: Sequence[Card]) -> Iterator[Parameter]:

@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -42,6 +43,8 @@ class UniPELT(Method):
     """Width of the adapter's bottleneck."""
     layers: Layers = "all"
     """Layers that get the three parts."""
+
+    lacks = MappingProxyType({"causal": "its gates look at all tokens of a text, also at later ones"})
 
     def __post_init__(self) -> None:
         for name in ("rank", "length", "bottleneck"):
@@ -147,8 +150,7 @@ class UniPELTAttachment(PrefixAttachment):
         self.on_call(places["v"].path, lambda x, y: _added(y, self._opening(parts.gate_v, x) * parts.v(x), places["v"]))
         self.prepend(attention, gated_prefix)
         if places["ffn"].norm:
-            norm = self.model.get_submodule(places["ffn"].norm)
-            self.on_call(places["ffn"].norm, lambda x, u: norm.forward(x + on_adapter(u)))
+            self.before_norm(places["ffn"].norm, on_adapter)
         else:
             self.on_output(places["layer"].path, lambda h: h + on_adapter(h))
 

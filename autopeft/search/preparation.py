@@ -14,11 +14,12 @@ from autopeft.plan import Plan
 from autopeft.search.preparing.baselines import prepare_baselines
 from autopeft.search.preparing.dataset import PreparedDataset, prepare_dataset
 from autopeft.search.preparing.space import drawn_by, prepare_space
-from autopeft.search.sameness import BACKBONE, REVISION, require_same_direction
+from autopeft.search.sameness import BACKBONE, DTYPE, REVISION, require_same_direction
 from autopeft.search.worker import Job
 from autopeft.space.candidate import Candidate
 from autopeft.space.space import AUTO, Space
 from autopeft.tasks.own_metric import OwnMetric, metric_of
+from autopeft.training.precision import name_of
 from autopeft.trial import Baseline, Costs, SearchRecord
 
 _VERSIONED = ("autopeft", "torch", "transformers", "peft", "optuna", "ray")
@@ -78,6 +79,7 @@ def prepare(
         backbone.fingerprint,
         backbone.revision,
         metric=own.shown if own else "",
+        dtype=name_of(backbone.dtype),
     )
     understood = [*data.described()]
     if own:
@@ -115,6 +117,7 @@ def _facts(dataset: PreparedDataset, space: Space) -> Mapping[str, Any]:
         BACKBONE: backbone.fingerprint,
         REVISION: backbone.revision,
         "max_length": dataset.max_length,
+        DTYPE: name_of(backbone.dtype),
         "batch_length": dataset.length if MASK in data.task.shapes(dataset.length) else None,
         "refused": dict(space.refused),
         "methods": list(space.methods),

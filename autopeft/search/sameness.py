@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 BACKBONE = "backbone_fingerprint"
 REVISION = "backbone_revision"
-"""Names of facts: what tells the backbone's weights apart, and the hub's commit of them."""
+DTYPE = "dtype"
+"""Names of facts: what tells the backbone's weights apart, the hub's commit of them, and what they are held in, of
+earlier searches fp32.
+"""
 
 
 def fact(record: SearchRecord, name: str) -> Any:

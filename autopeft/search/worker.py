@@ -37,7 +37,7 @@ from autopeft.training.batches import evaluated_at_once
 from autopeft.training.frozen import FrozenStates
 from autopeft.training.loop import UNBROKEN, Course, Pace, TrainingFailed, set_up, train
 from autopeft.training.model import TaskModel
-from autopeft.training.precision import precision_of
+from autopeft.training.precision import held_as, precision_of
 from autopeft.training.probe import load_probe
 from autopeft.training.state import State, take_up
 from autopeft.trial import Outcome, Rung, Status, Trial
@@ -82,7 +82,11 @@ class TrainingWorker:
         self._job = job
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._backbone: Backbone = load_backbone(
-            job.model, trust_remote_code=job.trust_remote_code, causal=job.description.task.causal
+            job.model,
+            held_as(job.description.dtype),
+            trust_remote_code=job.trust_remote_code,
+            causal=job.description.task.causal,
+            copies=job.tokenized.parent if self._device.type == "cpu" else None,
         )
         self._backbone.to(self._device)
         self._train: Dataset = open_split(job.tokenized, "train")
@@ -129,7 +133,8 @@ class TrainingWorker:
                     seconds = told["seconds"] + time.perf_counter() - began
                     files.keep(replace(state, told={**told, "seconds": seconds}))
 
-                description = replace(self._job.description, precision=precision_of(self._device))
+                precision = precision_of(self._device, model.held)
+                description = replace(self._job.description, precision=precision)
                 for rung in self._rungs(trial, model, pace, Course(state, keep, ask)):
                     yield (rung := files.with_weights(rung, model, description))
             remaining = model.methods.remaining

@@ -23,6 +23,8 @@ from autopeft.space.parameters import Parameter, read_parameter
 FAMILIES = ("additive", "selective", "reparameterised", "hybrid")
 SIZES = ("bottleneck", "rank", "length", "dimensions", "count")
 """Settings that say how large a method is; the first that a method has counts."""
+PLACES = ("sites", "layers")
+"""Settings of peft's methods that our own map of the backbone reads."""
 _METHOD_FIELDS = {"summary", "family", "paper", "implementation", "config", "settings", "training"}
 _HYBRID_FIELDS = {"summary", "paper", "parts"}
 OF_METHODS = ("learning_rate", "weight_decay")
@@ -41,7 +43,9 @@ class Card:
     implementation: str
     """`peft.SomeConfig` or `package.module.Class`."""
     config: Mapping[str, Any]
-    """For peft: field of its config class -> value, or `$setting`."""
+    """For peft: field of its config class -> value, or `$setting`. A setting that no field receives is a field itself,
+    but for those that say where the method goes.
+    """
     settings: Mapping[str, Parameter]
     """Hyperparameters."""
     training: Mapping[str, Parameter]
@@ -118,6 +122,9 @@ def _read_card(file: Path) -> Card:
     if not isinstance(config, Mapping):
         raise AutopeftError(f"{file}: config: must hold one line per field, not {brief(config)}.")
     settings = _parameters(plain.get("settings", {}), file, "settings")
+    if plain["implementation"].startswith("peft."):
+        received = {str(value)[1:].split("[")[0] for value in config.values() if str(value).startswith("$")}
+        config = {**config, **{name: f"${name}" for name in settings if name not in (*received, *PLACES)}}
     training = _parameters(plain["training"], file, "training")
     for name in training:
         if name not in OF_METHODS:

@@ -51,6 +51,8 @@ class Task(ABC):
     """What people call what is to be learned of it."""
     reads: ClassVar[str] = "input_ids"
     """The main input of the models that it is learned with."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Capabilities that it asks of methods, such as `causal`."""
     settings: ClassVar[Mapping[str, Parameter | None]] = dict.fromkeys(("pooling", "head_start", "head_learning_rate"))
     """Those of a training's settings `OF_TASKS` that it has, and what they may be where a space does not say."""
     pipeline: ClassVar[str] = ""

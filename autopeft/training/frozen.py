@@ -33,13 +33,13 @@ from autopeft.space.candidate import Training
 from autopeft.tasks.heads import Batch
 from autopeft.training.batches import on_device
 from autopeft.training.model import TaskModel
-from autopeft.training.precision import BFLOAT16, FLOAT32, autocast, precision_of
+from autopeft.training.precision import BFLOAT16, FLOAT16, FLOAT32, autocast, precision_of
 
 LEAST = 0.25
 """Of all layers must be frozen: what fewer compute is not worth the room that their states take."""
 _SPREAD = 0.05
 """How far trained tensors are moved for the trial: what is zero at the start would hide what hangs on it."""
-_TOLERANCE = {BFLOAT16: 2e-2, FLOAT32: 2e-5}
+_TOLERANCE = {BFLOAT16: 2e-2, FLOAT16: 4e-3, FLOAT32: 2e-5}
 """How far states may lie apart, as a fraction of the largest."""
 
 
@@ -114,8 +114,9 @@ class FrozenStates:
     def _prepared(self, model: TaskModel, passing: "_Passing", device: torch.device) -> str:
         """Makes room for what is wanted and tries it. Returns why it cannot be had, or nothing."""
         batch = on_device(self.train.batch(_two(self.train.lengths)), device)
+        precision = precision_of(device, model.held)
         before = {*self._levels}
-        with evaluating(model), _moved([*model.methods.parameters()]), torch.no_grad(), autocast(device):
+        with evaluating(model), _moved([*model.methods.parameters()]), torch.no_grad(), autocast(device, precision):
             plain, given = _observed(model, batch, passing)
             if given is None:
                 return "layers hand on more than states, or are not called one after the other"
@@ -123,7 +124,7 @@ class FrozenStates:
             if why_not:
                 return why_not
             _, served, padded = (_served(model, batch, passing, padding) for padding in (0.0, 0.0, 1.0))
-        if not _alike(plain, served, batch.get(MASK), _TOLERANCE[precision_of(device)]):
+        if not _alike(plain, served, batch.get(MASK), _TOLERANCE[precision]):
             why_not = "the model gives other states with kept ones"
         elif not _alike(served, padded, batch.get(MASK), _TOLERANCE[FLOAT32]):
             why_not = "what is attached reads padding, whose states are not kept"

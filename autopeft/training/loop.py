@@ -26,6 +26,7 @@ from autopeft.training.evaluation import Counted, evaluate, judged
 from autopeft.training.loss import loss_of, mean_loss
 from autopeft.training.model import TaskModel
 from autopeft.training.optimizer import learning_rate_factor, new_optimizer, parameter_groups
+from autopeft.training.precision import precision_of, scaler_of
 from autopeft.training.state import State, draw_on_from, random_numbers
 from autopeft.trial import Answers, Rung
 
@@ -99,6 +100,7 @@ def train(
     peaks = [group["lr"] for group in optimizer.param_groups]
     curve: tuple[Rung, ...] = ()
     seconds, done = 0.0, 0
+    scaler = scaler_of(device, precision_of(device, model.held))
     with checkpointing(model.model, training.gradient_checkpointing), seeded(seed), _training(model):
         if course.state is not None:
             curve = course.state.curve
@@ -113,13 +115,16 @@ def train(
             factor = learning_rate_factor(step, steps, training)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
-            total += _step(model, varied(data.batch(rows), training), training.micro_batch_size, device)
+            total += _step(model, varied(data.batch(rows), training), training.micro_batch_size, device, scaler)
             since += 1
             pace.steps += 1
             pace.examples += len(rows)
-            torch.nn.utils.clip_grad_norm_(tensors, training.clip)
-            optimizer.step()
-            attached.stepped(step + 1, steps)
+            scaler.unscale_(optimizer)
+            norm = torch.nn.utils.clip_grad_norm_(tensors, training.clip)
+            scaler.step(optimizer)
+            scaler.update()
+            if not scaler.is_enabled() or torch.isfinite(norm):
+                attached.stepped(step + 1, steps)
             optimizer.zero_grad(set_to_none=True)
             at_rung = step + 1 in stops
             if (at_rung or step % _LOOK_EVERY == 0) and not torch.isfinite(total):
@@ -154,13 +159,15 @@ def steps_of(training: Training, rows: int) -> int:
     return max(1, training.least_steps, round(training.epochs * math.ceil(rows / training.batch_size)))
 
 
-def _step(model: TaskModel, batch: Batch, micro: int | None, device: torch.device) -> torch.Tensor:
+def _step(
+    model: TaskModel, batch: Batch, micro: int | None, device: torch.device, scaler: torch.amp.GradScaler
+) -> torch.Tensor:
     """One forward and backward pass of a batch, in pieces where asked; returns its mean loss."""
     total = torch.zeros((), device=device)
     count = model.head.count(batch)
     for piece in cut(batch, micro):
         loss = loss_of(model, on_device(piece, device), device, count)
-        loss.backward()  # type: ignore[no-untyped-call]
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from autopeft.backbone.held import held_in
 from autopeft.backbone.inputs import bare
 from autopeft.backbone.limits import positions_of, types_of
 from autopeft.backbone.output import OutputEmbedding
@@ -55,6 +56,8 @@ class TaskModel(nn.Module):
             head.borrow(output)
         self.attached = attached
         self.prepended = attached.prepended if attached is not None else 0
+        self.held = attached.held if attached is not None else held_in(model)
+        """What the backbone's weights are held in."""
         self._inputs = inputs
         self._still = attached.still() if attached is not None else ()
         reader = bare(self.model)

@@ -3,6 +3,7 @@ decay as its training says.
 """
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +11,12 @@ from torch import nn
 
 from autopeft.methods.attached import Attached
 from autopeft.space.candidate import Candidate, Training
+
+_FALLS: Mapping[str, Callable[[float], float]] = {
+    "linear": lambda left: left,
+    "cosine": lambda left: (1 - math.cos(math.pi * left)) / 2,
+}
+"""Of the peak learning rate, by the share of the falling steps that is left."""
 
 
 def parameter_groups(attached: Attached, head: nn.Module, candidate: Candidate) -> list[dict[str, Any]]:
@@ -35,5 +42,4 @@ def learning_rate_factor(step: int, steps: int, training: Training) -> float:
     rising = round(training.warmup * steps)
     if step < rising:
         return (step + 1) / rising
-    left = (steps - step) / max(1, steps - rising)
-    return left if training.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
+    return _FALLS[training.schedule]((steps - step) / max(1, steps - rising))

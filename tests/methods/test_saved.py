@@ -99,7 +99,8 @@ def test_a_folder_of_cards_that_is_registered_may_name_code_and_odd_settings(own
     (tmp_path / "methods").mkdir()
     (tmp_path / "methods" / "mine.yaml").write_text(OWN_CARD.format(module=own))
     query = OWN_CARD.replace("{module}.Mine", "peft.LoraConfig\nconfig: {{r: $rank, target_modules: '.*query'}}")
-    (tmp_path / "methods" / "query.yaml").write_text(query.replace("twist", "rank").format())
+    query = query.replace("bottleneck: {{default: 4, values: [4, 8]}}, twist", "rank")
+    (tmp_path / "methods" / "query.yaml").write_text(query.format())
     lora = {**LORA, "name": "query", "config": {"r": "$rank", "target_modules": ".*query"}, "settings": {"rank": 3}}
     with pytest.raises(AutopeftError, match="target_modules must be"):
         read_parts(says(tmp_path / "folder", lora))
@@ -170,8 +171,19 @@ def test_other_implementations_are_refused(implementation: object, tmp_path: Pat
         {"r": -1},
         {"lora_alpha": 1e400},
         {"no_such_field": 1},
+        {"rank_pattern": {".*(q+)+": 4}},
+        {"rank_pattern": {"q_proj": 10**9}},
+        {"rank_pattern": {"q_proj": "8"}},
+        {"rank_pattern": {f"layer.{number}": 4 for number in range(1000)}},
+        {"use_bdlora": {"nblocks": 2}},
+        {"megatron_config": {"q_proj": 4}},
+        {"trainable_token_indices": [-1]},
+        {"trainable_token_indices": [*range(1000)]},
+        {"megatron_core": "$layers"},
+        {"lora_dropout": "$layers"},
+        {"megatron_core": "$sites"},
     ],
-    ids=str,
+    ids=lambda config: str(config)[:60],
 )
 def test_a_configuration_of_peft_gets_no_free_text_no_mappings_and_no_huge_numbers(
     config: dict[str, object], tmp_path: Path

@@ -5,7 +5,16 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from autopeft.training.precision import autocast, has_bf16
+from autopeft.methods.attached import attach
+from autopeft.methods.registry import configured_parts
+from autopeft.space.cards import load_cards
+from autopeft.tasks.metrics import ACCURACY
+from autopeft.training.loop import train
+from autopeft.training.model import TaskModel
+from autopeft.training.precision import autocast, has_bf16, precision_of, scaler_of
+from tests.tiny import tiny
+from tests.training.data import TASK
+from tests.training.test_loop import LORA, TRAIN, VALIDATION
 
 CPU = torch.device("cpu")
 
@@ -26,3 +35,15 @@ def test_a_gpu_that_only_emulates_bf16_does_not_train_in_it() -> None:
     with patch("torch.cuda.is_bf16_supported", return_value=False) as asked:
         assert not has_bf16(torch.device("cuda"))
     asked.assert_called_once_with(including_emulation=False)
+
+
+def test_fp16_is_trained_with_a_scaled_loss_and_steps_that_overflow_are_left_out() -> None:
+    rungs = []
+    for dtype in (torch.float16, torch.float32):
+        torch.manual_seed(7)
+        with attach(tiny("bert").to(dtype), configured_parts(LORA.parts, load_cards())) as attached:
+            made = TaskModel(attached.model, TASK.new_head(48, LORA.training), attached)
+            assert scaler_of(CPU, precision_of(CPU, made.held)).is_enabled() == (dtype == torch.float16)
+            rungs.append([*train(made, TRAIN, VALIDATION, LORA, ACCURACY, seed=1, device=CPU)][-1])
+    assert rungs[0].score == pytest.approx(rungs[1].score, abs=0.1)
+    assert rungs[0].loss == pytest.approx(rungs[1].loss, abs=0.1)

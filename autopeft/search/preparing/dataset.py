@@ -7,13 +7,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from autopeft.backbone.load import Backbone, load_backbone
 from autopeft.backbone.place import pinned
 from autopeft.data.store import Dataset, open_split, padded
 from autopeft.plan import Plan
 from autopeft.search.preparing.shared import marked
-from autopeft.search.sameness import as_known, require_same_backbone, require_same_data
+from autopeft.search.sameness import DTYPE, as_known, require_same_backbone, require_same_data
 from autopeft.tasks.understanding import TaskData, encoded, understand
+from autopeft.training.precision import FLOAT32, held_as, name_of
 from autopeft.trial import SearchRecord
 
 
@@ -38,7 +41,9 @@ class PreparedDataset:
     def probes(self) -> Path:
         """Folder for the linear probes of these rows on this backbone."""
         rows = self.encoded.name.removeprefix("tokens-")
-        return self.encoded.parent / f"probe-{rows}-{self.backbone.fingerprint[:16]}"
+        held = name_of(self.backbone.dtype)
+        inexact = "" if held == FLOAT32 else f"-{held}"
+        return self.encoded.parent / f"probe-{rows}-{self.backbone.fingerprint[:16]}{inexact}"
 
 
 def prepare_dataset(
@@ -50,9 +55,17 @@ def prepare_dataset(
     if known:
         require_same_data(known, data.fingerprint)
     say("loading the backbone")
+    dtype = held_as(known.facts.get(DTYPE, FLOAT32) if known else plan.dtype)
     backbone = load_backbone(
-        as_known(known) if known else plan.model, trust_remote_code=plan.trust_remote_code, causal=data.task.causal
+        as_known(known) if known else plan.model,
+        dtype,
+        trust_remote_code=plan.trust_remote_code,
+        causal=data.task.causal,
+        copies=None if torch.cuda.is_available() else folder / "data",
     )
+    if backbone.copy is not None:
+        own = backbone.copy.parent
+        marked(lambda: own, weights)
     if known:
         require_same_backbone(known, backbone, say)
     data = replace(data, task=data.task.on(backbone))

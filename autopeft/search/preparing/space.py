@@ -76,8 +76,8 @@ def prepare_space(
 
     @cache
     def predictor() -> Predictor:
-        task = dataset.data.task
-        skeleton = load_skeleton(dataset.model, trust_remote_code=plan.trust_remote_code, causal=task.causal)
+        task, trusted = dataset.data.task, plan.trust_remote_code
+        skeleton = load_skeleton(dataset.model, dataset.backbone.dtype, trust_remote_code=trusted, causal=task.causal)
         return Predictor(skeleton, space.cards, task, dataset.length, longest=dataset.longest, rows=len(train))
 
     train, validation = (open_split(dataset.encoded, name) for name in ("train", "validation"))
