@@ -2,8 +2,8 @@
 
 `q k v o` are the attention projections, `ffn.up`, `ffn.gate`, `ffn.down` the feed-forward ones; `attention` and `ffn`
 are the sub-layer outputs before residual and norm; `norm`, `embedding` (of tokens, or of an image's patches) and
-`layer` are what they say. A place is a module path, looked up in the model when a method attaches, so that it still
-holds after other methods replaced modules.
+`layer` are what they say; `linear` stands for all seven projections, as far as they are there. A place is a module
+path, looked up in the model when a method attaches, so that it still holds after other methods replaced modules.
 """
 
 import re
@@ -14,6 +14,8 @@ from autopeft.errors import AutopeftError, CannotAttach
 
 SITES = ("q", "k", "v", "o", "ffn.up", "ffn.gate", "ffn.down", "attention", "ffn", "norm", "embedding", "layer")
 """Every name that a site may have."""
+LINEAR = SITES[:7]
+"""What `linear` stands for: all linear maps of the layers, as far as a backbone has them."""
 Layers = str | int | Sequence[int]
 """Which layers: 'all', 'first 6', 'last 3', 'last 50%', '3 of 4' (the upper 3 of every 4), 'spindle 1 4' (groups 1 and
 4 of `spindle`), or numbers from 0."""
@@ -56,7 +58,8 @@ class Sites:
 
         Raises CannotAttach when the backbone has no such site.
         """
-        found = self.places.get(site, ())
+        names = LINEAR if site == "linear" else (site,)
+        found = tuple(place for name in names for place in self.places.get(name, ()))
         if not found:
             known = sorted(name for name, places in self.places.items() if places)
             raise CannotAttach(f"{self.architecture} has no site '{site}'; it has {', '.join(known)}.")

@@ -17,6 +17,7 @@ from autopeft.space.cards import (
     Card,
     HybridCard,
     HybridPart,
+    changed_cards,
     declared_cards,
     load_cards,
     load_hybrids,
@@ -25,7 +26,7 @@ from autopeft.space.cards import (
 from autopeft.space.parameters import Draws, Parameter, Recalled, read_parameter
 
 MIXTURE = "mixture"
-_SPACE_FIELDS = {"summary", "methods", "hybrids", "mixtures", "training"}
+_SPACE_FIELDS = {"summary", "methods", "hybrids", "mixtures", "training", "cards"}
 _TRAINING_FIELDS = tuple(Training.__dataclass_fields__)
 
 
@@ -219,6 +220,7 @@ def _space(name: str, load_cards: Callable[[Path | None], Mapping[str, Card]]) -
 
 def _read_space(name: str, file: Path, cards: Mapping[str, Card], hybrids: Mapping[str, HybridCard]) -> Space:
     plain = read_yaml(file, _SPACE_FIELDS)
+    cards = {**cards, **changed_cards(plain.get("cards", {}), cards, file)}
 
     def chosen(field_name: str, known: Mapping[str, Any]) -> tuple[str, ...]:
         names = plain.get(field_name, [])

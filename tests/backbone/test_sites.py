@@ -83,3 +83,11 @@ def test_places_come_in_the_order_of_layers_and_those_outside_layers_with_all_on
 def test_a_site_that_is_not_there_is_answered_with_those_that_are(site):
     with pytest.raises(CannotAttach, match=f"Toy has no site '{site}'; it has norm, q."):
         SITES.at(site)
+
+
+def test_linear_stands_for_all_projections_that_are_there() -> None:
+    two = {name: tuple(Place(f"layers.{n}.{name}", n) for n in range(2)) for name in ("q", "ffn.up", "attention")}
+    sites = Sites("Toy", 8, ("layers.0", "layers.1"), two)
+    assert [place.path for place in sites.at("linear", "last 1")] == ["layers.1.q", "layers.1.ffn.up"]
+    with pytest.raises(CannotAttach, match="has no site 'linear'"):
+        Sites("Toy", 8, ("layers.0",), {"attention": two["attention"]}).at("linear")

@@ -1,4 +1,5 @@
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,3 +167,42 @@ def test_a_setting_of_the_task_is_drawn_where_the_space_says_nothing_of_it():
 def test_a_name_that_can_be_no_path_is_an_unknown_space(name):
     with pytest.raises(AutopeftError):
         load_space(name)
+
+
+def test_a_space_may_say_something_else_of_a_method_than_its_card(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(
+        "methods: [lora, ia3]\ncards:\n  lora:\n    settings: {rank: {default: 64, values: [64, 256]}}\n"
+        "    training: {learning_rate: 2.0e-4}\n"
+    )
+    space, usual = load_space(str(tmp_path)), load_space("default")
+    (part,) = space.defaults("lora").parts
+    assert (part.settings["rank"], part.learning_rate) == (64, 2e-4)
+    assert space.cards["lora"].settings["sites"] == usual.cards["lora"].settings["sites"]
+    assert space.cards["ia3"] == usual.cards["ia3"]
+
+
+@pytest.mark.parametrize(
+    ("cards", "answer"),
+    [
+        ("{lara: {}}", r"space\.yaml: cards: unknown card 'lara'\. Did you mean 'lora'\?"),
+        ("{lora: {settings: {rnk: 4}}}", r"cards: lora: settings: unknown setting 'rnk'\. Did you mean 'rank'\?"),
+        ("{lora: {training: {lr: 4}}}", "cards: lora: training: unknown setting 'lr'"),
+        ("{lora: {config: {}}}", "cards: lora: may hold settings and training, not"),
+        ("{lora: 4}", "cards: lora: may hold settings and training, not 4"),
+        ("[lora]", "cards: must hold one line per method, not"),
+        ("{lora: {settings: {rank: {values: [1]}}}}", "cards: lora: settings: rank: a default is missing"),
+    ],
+)
+def test_slips_in_what_a_space_says_of_cards_are_answered(cards: str, answer: str, tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(f"methods: [lora]\ncards: {cards}\n")
+    with pytest.raises(AutopeftError, match=answer):
+        load_space(str(tmp_path))
+
+
+def test_the_space_for_language_models_begins_where_the_field_does() -> None:
+    space = load_space("language")
+    (lora,) = space.defaults("lora").parts
+    assert (lora.settings["rank"], lora.settings["sites"], lora.learning_rate) == (16, ("linear",), 1e-3)
+    assert space.cards["lora"].settings["rank"].holds(256)
+    assert all(space.cards["lora"].training["learning_rate"].holds(rate) for rate in (2e-4, 1e-3, 2e-3))
+    assert space.defaults("lora").training.schedule == "cosine"

@@ -32,8 +32,11 @@ def test_each_method_and_the_head_have_their_own_learning_rate_and_decay() -> No
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 100])
 @pytest.mark.parametrize("warmup", [0.0, 0.06, 0.5, 1.0])
-def test_the_learning_rate_rises_to_its_peak_and_falls_to_almost_nothing(steps: int, warmup: float) -> None:
-    factors = [learning_rate_factor(step, steps, warmup) for step in range(steps)]
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_almost_nothing(
+    steps: int, warmup: float, schedule: str
+) -> None:
+    factors = [learning_rate_factor(step, steps, warmup, schedule) for step in range(steps)]
     assert max(factors) == 1.0
     assert all(0 < factor <= 1 for factor in factors)
     peak = factors.index(1.0)
@@ -50,3 +53,12 @@ def test_the_optimizer_is_adamw() -> None:
     parameter.grad = torch.zeros(2)
     optimizer.step()
     assert torch.allclose(parameter, torch.full((2,), 0.95))
+
+
+def test_a_cosine_falls_slowly_at_first_and_at_the_end() -> None:
+    linear, cosine = (
+        [learning_rate_factor(step, 100, 0.0, each) for step in range(100)] for each in ("linear", "cosine")
+    )
+    assert all(one < other for one, other in zip(linear[1:50], cosine[1:50], strict=True))
+    assert all(one > other for one, other in zip(linear[51:], cosine[51:], strict=True))
+    assert cosine[50] == pytest.approx(0.5)
