@@ -38,22 +38,28 @@ def portfolio(
     limits: Mapping[str, float],
 ) -> tuple[Mapping[str, Any], ...]:
     """The draws that make every method and hybrid as it is known to be good, in the order in which to try them; none
-    that breaks a limit.
+    that breaks a limit. What the space names comes first.
     """
     ways = _ways(space) if COSTS["memory"] in objectives or "memory" in limits else [{}]
-    known = []
-    for kind in (*space.methods, *space.hybrids):
-        defaults = default_params(space, kind)
-        for way in ways:
-            params = {**defaults, **way}
-            try:
-                costs = predict(space.draw(Recalled(params)))
-            except CannotAttach:
-                continue
-            if not costs.excesses(limits):
-                known.append((params, costs))
-                break
-    return tuple(known[at][0] for at in in_order([costs for _, costs in known], objectives, len(known)))
+
+    def possible(given: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], Costs]]:
+        known = []
+        for draws in given:
+            for way in ways:
+                params = {**default_params(space, draws["method"]), **draws, **way}
+                try:
+                    costs = predict(space.draw(Recalled(params)))
+                except CannotAttach:
+                    continue
+                if not costs.excesses(limits):
+                    known.append((params, costs))
+                    break
+        return known
+
+    named = [params for params, _ in possible([each for each in space.first if each["method"] in space.methods])]
+    usual = possible([{"method": kind} for kind in (*space.methods, *space.hybrids)])
+    known = [each for each in usual if each[0] not in named]
+    return (*named, *(known[at][0] for at in in_order([costs for _, costs in known], objectives, len(known))))
 
 
 def in_order(

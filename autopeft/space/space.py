@@ -23,10 +23,10 @@ from autopeft.space.cards import (
     load_hybrids,
     read_yaml,
 )
-from autopeft.space.parameters import Draws, Parameter, Recalled, read_parameter
+from autopeft.space.parameters import Draws, Parameter, Recalled, frozen, label, read_parameter
 
 MIXTURE = "mixture"
-_SPACE_FIELDS = {"summary", "methods", "hybrids", "mixtures", "training", "cards"}
+_SPACE_FIELDS = {"summary", "methods", "hybrids", "mixtures", "training", "cards", "first"}
 _TRAINING_FIELDS = tuple(Training.__dataclass_fields__)
 
 
@@ -50,6 +50,8 @@ class Space:
     """What cannot be attached to the backbone, and why."""
     pairs: frozenset[frozenset[str]] | None = None
     """Pairs of methods that may be mixed; None before the space was fitted: all."""
+    first: tuple[Mapping[str, Any], ...] = ()
+    """What a search begins with, whatever it costs: a method, and draws that differ from its defaults."""
 
     def kinds(self) -> tuple[str, ...]:
         """What is drawn first: methods, hybrids, and 'mixture' where there is one."""
@@ -241,4 +243,23 @@ def _read_space(name: str, file: Path, cards: Mapping[str, Card], hybrids: Mappi
     if not isinstance(mixtures, int):
         raise AutopeftError(f"{file}: mixtures: give the most methods in a mixture, such as 3, not '{mixtures}'.")
     own = {each: hybrids[each] for each in chosen("hybrids", hybrids)}
-    return Space(name, str(plain.get("summary", "")).strip(), cards, methods, own, mixtures, training)
+    first = tuple(_first(each, methods, cards, file) for each in plain.get("first", ()))
+    return Space(name, str(plain.get("summary", "")).strip(), cards, methods, own, mixtures, training, first=first)
+
+
+def _first(plain: Any, methods: tuple[str, ...], cards: Mapping[str, Card], file: Path) -> Mapping[str, Any]:
+    """Draws that a space names: of a method, its settings and its training. Raises AutopeftError."""
+    method = plain.get("method") if isinstance(plain, Mapping) else None
+    if method not in methods:
+        raise AutopeftError(f"{file}: first: {unknown('method', str(method), methods)}")
+    known = {**cards[method].settings, **cards[method].training}
+    draws = {"method": method}
+    for name, value in plain.items():
+        if name == "method":
+            continue
+        if name not in known:
+            raise AutopeftError(f"{file}: first: {method}: {unknown('setting', str(name), known)}")
+        if not (known[name].varies and known[name].holds(frozen(value))):
+            raise AutopeftError(f"{file}: first: {method}: {name} is not drawn as {label(frozen(value))}.")
+        draws[f"{method}.{name}"] = label(frozen(value))
+    return draws

@@ -123,3 +123,17 @@ def test_what_cannot_be_lean_is_tried_as_it_is_and_what_cannot_be_attached_is_no
     kept = portfolio(SPACE, refusing, OBJECTIVES, {})
     assert {params["method"] for params in kept} == {"bitfit", "full", "prompt_tuning"}
     assert {params["training.batch_size"] for params in kept} == {32}
+
+
+def test_a_search_for_language_models_begins_with_what_people_take_by_hand() -> None:
+    space = load_space("language").only(("lora", "ia3", "vera"))
+    begun = portfolio(space, lambda _: Costs(1_000, MIB, 4_000, 1), OBJECTIVES, {})
+    kinds = [(each["method"], each.get("lora.learning_rate"), each.get("lora.dora")) for each in begun]
+    assert kinds[:5] == [
+        *(("lora", 2e-4, False), ("lora", 1e-3, False), ("lora", 2e-3, False), ("lora", 2e-4, True)),
+        ("ia3", None, None),
+    ]
+    assert begun[1]["lora.rslora"] is True
+    assert all(each["lora.sites"] == "linear" for each in begun[:4])
+    assert [each["method"] for each in begun].count("ia3") == 1
+    assert {each["method"] for each in begun} == {"lora", "ia3", "vera"}

@@ -199,6 +199,22 @@ def test_slips_in_what_a_space_says_of_cards_are_answered(cards: str, answer: st
         load_space(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("first", "answer"),
+    [
+        ("[{method: lara}]", r"space\.yaml: first: unknown method 'lara'\. Did you mean 'lora'\?"),
+        ("[lora]", "first: unknown method 'None'"),
+        ("[{method: lora, rnk: 4}]", r"first: lora: unknown setting 'rnk'\. Did you mean 'rank'\?"),
+        ("[{method: lora, rank: 5}]", "first: lora: rank is not drawn as 5"),
+        ("[{method: lora, learning_rate: 5}]", "first: lora: learning_rate is not drawn as 5"),
+    ],
+)
+def test_slips_in_what_a_search_begins_with_are_answered(first: str, answer: str, tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(f"methods: [lora]\nfirst: {first}\n")
+    with pytest.raises(AutopeftError, match=answer):
+        load_space(str(tmp_path))
+
+
 def test_the_space_for_language_models_begins_where_the_field_does() -> None:
     space = load_space("language")
     (lora,) = space.defaults("lora").parts
