@@ -445,3 +445,24 @@ def test_weights_can_be_held_in_half_the_memory_with_near_answers(name, dtype, n
 def test_another_dtype_is_refused(dtype, lora):
     with pytest.raises(AutopeftError, match=r"^unknown dtype .*bfloat16"):
         load(lora[0], dtype=dtype)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+@pytest.mark.parametrize("name", ["lora", "prompt_tuning"])
+def test_peft_loads_a_method_on_a_model_with_its_own_head_where_a_task_has_such(
+    name, architecture, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(TextClassification, "auto_class", "AutoModelForCausalLM")
+    monkeypatch.setattr(TextClassification, "peft_type", "CAUSAL_LM")
+    backbone = saved(tmp_path / "backbone", architecture)
+    logits, _ = artifact(tmp_path / "winner", backbone, [name])
+    folder = export(tmp_path / "winner", tmp_path / "given")
+    assert json.loads((folder / "adapter_config.json").read_text())["task_type"] == "CAUSAL_LM"
+    again = load(folder)
+    assert torch.allclose(again.logits(TEXTS), logits, atol=1e-4)
+    theirs = peft.AutoPeftModelForCausalLM.from_pretrained(str(folder)).eval()
+    ids = torch.tensor([[7, 8, 9, 10]])
+    with torch.no_grad():
+        bare = theirs(input_ids=ids, output_hidden_states=True).hidden_states[-1]
+        own = again.model.model(input_ids=ids).last_hidden_state
+    assert torch.allclose(bare[:, -4:], own[:, -4:], atol=1e-5)

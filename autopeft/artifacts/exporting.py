@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from autopeft.artifacts.card import CARD, Facts, card
@@ -20,17 +21,20 @@ from autopeft.artifacts.reading import reading
 from autopeft.artifacts.saving import write_head
 from autopeft.artifacts.trained import TrainedModel
 from autopeft.artifacts.usage import Form
-from autopeft.artifacts.whole import apart, compared, labelled, random_parts, read_whole, whole
+from autopeft.artifacts.whole import apart, compared, labelled, place_in_whole, random_parts, read_whole, whole
 from autopeft.backbone.held import hold
 from autopeft.backbone.load import quietly
 from autopeft.errors import AutopeftError, require_extra
 from autopeft.files import beside
+from autopeft.methods.hooked import read_tensors
 from autopeft.methods.saved import read_json
 from autopeft.tasks.texts import IDS
 from autopeft.training.precision import FLOAT32, held_as
 from autopeft.trial import Trial
 
 _WRITING = ".autopeft.writing"
+_BARE = "base_model.model."
+"""What names of a method's weights in peft's files begin with, before those of the model's modules."""
 _APART, _APART_MERGED, _APART_IN_HALF = 1e-4, 1e-3, 5e-2
 """By how much an exported model's logits may differ in fp32, as a fraction of the largest of them, or of 1: merged, a
 model of many layers is rounded in other places; and written as it was held in the search, in half of fp32, all is.
@@ -159,8 +163,12 @@ def _write_method(artifact: Path, to: Path, trained: TrainedModel, facts: Facts)
     if not config.is_file():
         return facts
     plain = read_json(config, f"'{artifact}' is damaged")
-    # By which peft's own classes with heads refuse it, too.
-    config.write_text(json.dumps({**plain, "task_type": "FEATURE_EXTRACTION"}, indent=2) + "\n", encoding="utf-8")
+    # By which peft's own classes with heads refuse it, too, where the head is not the model's.
+    config.write_text(json.dumps({**plain, "task_type": trained.task.peft_type}, indent=2) + "\n", encoding="utf-8")
+    if inside := place_in_whole(trained.task, trained.backbone.model.config):
+        weights = to / "adapter_model.safetensors"
+        renamed = {each.replace(_BARE, _BARE + inside, 1): tensor for each, tensor in read_tensors(weights).items()}
+        save_file({each: tensor.clone() for each, tensor in renamed.items()}, weights, {"format": "pt"})
     return replace(facts, form=Form.PEFT)
 
 

@@ -92,6 +92,14 @@ def random_parts(task: Task, config: PretrainedConfig) -> tuple[str, ...]:
     return tuple(name for name, _ in model.named_parameters() if not name.startswith(inside)) if model else ()
 
 
+def place_in_whole(task: Task, config: PretrainedConfig) -> str:
+    """Where a bare model lies in the models that peft's methods go on, such as `model.`; empty where these are bare."""
+    if task.peft_type == Task.peft_type:
+        return ""
+    model = _empty(task, config)
+    return f"{model.base_model_prefix}." if model is not None else ""
+
+
 def answers_of(task: Task, output: Tensor) -> Tensor:
     """The head's output in the unit of the answers, which is what other tools are to put out."""
     scale, offset = task.unit

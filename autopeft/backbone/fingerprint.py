@@ -28,8 +28,8 @@ _ASIDE = frozenset(
 """Fields of a configuration that say where it comes from, or what it is used for, and change no state."""
 _THREADS = 4
 """Hashing lets other threads run."""
-_PIECE = 2**20
-"""Weights that are read at once."""
+_PIECE = 2**15
+"""Weights that are widened at once: of much larger pieces malloc would keep some for each thread."""
 
 
 def fingerprint(model: PreTrainedModel, beside: nn.Module | None = None) -> str:

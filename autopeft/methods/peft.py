@@ -12,7 +12,7 @@ What peft cannot do, whatever it raises, is answered as CannotAttach in its word
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -265,6 +265,7 @@ class PeftAttachment(Attachment):
             if self._taken:
                 weights = self._taken.found_in(weights)
             expected = get_peft_model_state_dict(self._peft, adapter_name=self._name, save_embedding_layers=False)
+            weights = self._of_bare(weights, expected)
             if weights.keys() != expected.keys():
                 raise ValueError(f"'{sorted(weights.keys() ^ expected.keys())[0]}' is in one of them only")
             for name, tensor in expected.items():
@@ -275,6 +276,14 @@ class PeftAttachment(Attachment):
                     require_finite(name, weights[name], folder)
             set_peft_model_state_dict(self._peft, weights, adapter_name=self._name)
         self.settle()
+
+    def _of_bare(self, weights: Mapping[str, Tensor], expected: Container[str]) -> Mapping[str, Tensor]:
+        """The weights by the names that they have on a bare model, also of a file for a model with its head."""
+        inside = f"{getattr(self._bare, 'base_model_prefix', '')}."
+        return {
+            name if name in expected else name.replace(f"base_model.model.{inside}", "base_model.model.", 1): each
+            for name, each in weights.items()
+        }
 
     def settle(self) -> None:
         """Prompts are what an encoder made of them: from now on they are read and trained without it."""

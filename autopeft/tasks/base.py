@@ -59,6 +59,8 @@ class Task(ABC):
     """The hub's tag and transformers' pipeline for it; empty where they have none."""
     auto_class: ClassVar[str] = ""
     """transformers' class of models with a head for it; empty where there is none."""
+    peft_type: ClassVar[str] = "FEATURE_EXTRACTION"
+    """peft's word for the models that its methods go on: bare ones, or those of `auto_class`, whose head is theirs."""
     problem_type: ClassVar[str | None] = None
     """What such a class calls it, where it has several losses."""
     space: ClassVar[str] = "default"

@@ -63,6 +63,8 @@ class TextGeneration(Task):
     auto_class: ClassVar = "AutoModelForCausalLM"
     space: ClassVar = "language"
     causal: ClassVar = True
+    needs: ClassVar = ("causal",)
+    peft_type: ClassVar = "CAUSAL_LM"
     longest: ClassVar = 1024
 
     def __post_init__(self) -> None:

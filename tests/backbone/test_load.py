@@ -293,3 +293,26 @@ def test_a_configuration_cannot_wish_for_code_of_the_hub(spoiled, key, wish):
 def test_the_plain_attention_may_be_wished_for(spoiled):
     amend(spoiled, attn_implementation="eager")
     assert load_backbone(str(spoiled)).model.config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_weights_of_another_dtype_than_their_files_are_mapped_from_a_copy_that_is_made_once(tmp_path, dtype):
+    folder = saved(tmp_path / "half", model=tiny("bert").to(torch.bfloat16))
+    plain = load_backbone(str(folder), dtype)
+    one, other = (load_backbone(str(folder), dtype, copies=tmp_path / "data") for _ in range(2))
+    assert plain.copy is None
+    assert one.copy == other.copy
+    assert len([*(tmp_path / "data").rglob("*.*")]) == 1
+    assert str(one.copy) in Path("/proc/self/maps").read_text(encoding="ascii")
+    for name, tensor in plain.model.state_dict().items():
+        assert one.model.state_dict()[name].equal(tensor)
+        assert one.model.state_dict()[name].dtype == tensor.dtype
+    assert one.fingerprint == other.fingerprint == plain.fingerprint
+    one.model.state_dict()["embeddings.word_embeddings.weight"].fill_(0.0)
+    assert load_backbone(str(folder), dtype, copies=tmp_path / "data").model.embeddings.word_embeddings.weight.any()
+
+
+def test_weights_in_the_dtype_of_their_files_need_no_copy(tmp_path):
+    folder = saved(tmp_path / "half", model=tiny("bert").to(torch.bfloat16))
+    assert load_backbone(str(folder), torch.bfloat16, copies=tmp_path / "data").copy is None
+    assert not (tmp_path / "data").exists()
