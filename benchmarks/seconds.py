@@ -55,7 +55,7 @@ from autopeft.trial import Costs, Outcome, Rung, Status, Trial
 
 RECORDED = Path(__file__).parent / "recorded"
 SETS = ("sst2", "sick-nli", "trials", "hf-peft-suite")
-FROM_TABLE = 80
+FROM_TABLE = 60
 """Rows of a table of `record.py` whose work is predicted."""
 METHODS = (
     *("adalora", "adapter", "bitfit", "compacter", "fishmask", "ia3", "krona", "ladder", "lora"),
@@ -107,24 +107,23 @@ def record_table(name: str, data: Path, folder: Path) -> None:
     with (RECORDED / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if row["status"] == Status.FINISHED.value][:FROM_TABLE]
     trials = []
+    before = float(np.median([_before_steps(json.loads(row["curve"])) for row in rows]))
     for number, row in enumerate(rows, 1):
         candidate = space.draw(Recalled(json.loads(row["params"])))
-        before, steps = _before_steps(json.loads(row["curve"]))
         step, of, _, seconds = json.loads(row["curve"])[-1]
-        curve = (Rung(step, of, 0.0, 0.0, 0.0, steps),)
-        outcome = Outcome(Status.FINISHED, seconds=before + steps)
+        curve = (Rung(step, of, 0.0, 0.0, 0.0, seconds - before),)
+        outcome = Outcome(Status.FINISHED, seconds=seconds)
         trials.append(Trial(number, candidate, predictor.predict(candidate), {}, 0, Status.FINISHED, curve, outcome))
-        print(number, candidate.name, f"{seconds:.1f} s, of these {before:.1f} s before the first step", flush=True)
+        print(number, candidate.name, f"{seconds:.1f} s", flush=True)
     keep(name, trials, lengths, rates_of(torch.device("cpu"), 1))
 
 
-def _before_steps(curve: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Of three rungs' seconds, set-up included: those of the set-up, and of steps and evaluations."""
+def _before_steps(curve: Sequence[Sequence[float]]) -> float:
+    """Of three rungs' seconds, set-up included: those of the set-up."""
     (one, _, _, first), (two, _, _, second), (three, _, _, third) = curve
     step = ((third - second) - (second - first)) / ((three - two) - (two - one))
     evaluation = (second - first) - step * (two - one)
-    before = max(first - step * one - evaluation, 0.05)
-    return before, third - before
+    return max(first - step * one - evaluation, 0.05)
 
 
 def record_trials(name: str, data: Path, folder: Path) -> None:
@@ -139,7 +138,7 @@ def record_trials(name: str, data: Path, folder: Path) -> None:
         wanted.append(prepared.space.defaults(method))
         only = prepared.space.only((method,))
         wanted += [only.draw(Drawn(rng)) for _ in range(EACH - 1)]
-    rng.shuffle(wanted)  # type: ignore[arg-type]
+    rng.shuffle(wanted)
     shortened = [replace(each, training=replace(each.training, epochs=1.0, least_steps=0)) for each in wanted]
     with patch("time.perf_counter", time.process_time):
         rates = rates_of(torch.device("cpu"), 1)
