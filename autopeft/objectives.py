@@ -6,7 +6,7 @@ A new cost is an entry in `COSTS`, a limit in `Limits`, and a field of `trial.Co
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from autopeft.errors import unknown
@@ -150,7 +150,7 @@ class Limits:
     """Floating-point operations of one training step, such as 2T."""
     overhead: float | None = None
     """Extra floating-point operations of inference after merging what merges, such as 5%; 0 where all must merge."""
-    time: float | None = None
+    time: float | None = field(default=None, kw_only=True)
     """Longest training of one trial on this device, as predicted, such as 90s or 2m."""
 
 

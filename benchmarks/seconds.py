@@ -29,7 +29,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from record import part_of
-from recording import recording_space
+from recording import recording_space, settings_of
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
@@ -47,6 +47,7 @@ from autopeft.methods.registry import Configured
 from autopeft.plan import Plan
 from autopeft.search.here import train_here
 from autopeft.search.preparation import prepare
+from autopeft.search.preparing.dataset import prepare_dataset
 from autopeft.search.samplers.parts.drawing import Drawn
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.space.parameters import Recalled
@@ -54,8 +55,9 @@ from autopeft.tasks.named import task_named
 from autopeft.trial import Costs, Outcome, Rung, Status, Trial
 
 RECORDED = Path(__file__).parent / "recorded"
-SETS = ("sst2", "sick-nli", "trials", "hf-peft-suite")
-FROM_TABLE = 80
+TABLES = ("sst2", "sick-nli")
+SETS = (*TABLES, "trials", "hf-peft-suite")
+FROM_TABLE = 60
 """Rows of a table of `record.py` whose work is predicted."""
 METHODS = (
     *("adalora", "adapter", "bitfit", "compacter", "fishmask", "ia3", "krona", "ladder", "lora"),
@@ -96,35 +98,37 @@ def main() -> None:
 
 
 def record_table(name: str, data: Path, folder: Path) -> None:
-    """The work of the first candidates of a table of `record.py`."""
+    """The work of the first candidates of a table of `record.py`; what another table tells of the same settings is
+    taken from there.
+    """
     space = recording_space()
-    counts = {"train": 960, "validation": 500, "test": 100}
-    plan = Plan(str(demo_model()), str(part_of(data / name, folder / name, counts)), space="quick", max_length=32)
-    prepared, lengths = _prepared(plan, folder)
+    cut = part_of(data / name, folder / name, {"train": 960, "validation": 500, "test": 100})
+    plan = Plan(str(demo_model()), str(cut), max_length=32)
+    dataset = prepare_dataset(plan, folder.absolute(), "seconds", print, None)
     skeleton = load_skeleton(str(demo_model()))
-    longest = Load(np.array(lengths[0]), np.array(lengths[1]), lengths[2]).longest
-    predictor = Predictor(skeleton, space.cards, prepared.job.description.task, longest[0], longest=longest[1])
+    predictor = Predictor(skeleton, space.cards, dataset.data.task, dataset.length, longest=dataset.longest)
+    known = {settings_of(each.candidate): each.predicted for other in _recorded(TABLES) for each in read(other)[0]}
     with (RECORDED / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if row["status"] == Status.FINISHED.value][:FROM_TABLE]
+    before = float(np.median([_before_steps(json.loads(row["curve"])) for row in rows]))
     trials = []
     for number, row in enumerate(rows, 1):
         candidate = space.draw(Recalled(json.loads(row["params"])))
-        before, steps = _before_steps(json.loads(row["curve"]))
+        costs = known.get(settings_of(candidate)) or predictor.predict(candidate)
         step, of, _, seconds = json.loads(row["curve"])[-1]
-        curve = (Rung(step, of, 0.0, 0.0, 0.0, steps),)
-        outcome = Outcome(Status.FINISHED, seconds=before + steps)
-        trials.append(Trial(number, candidate, predictor.predict(candidate), {}, 0, Status.FINISHED, curve, outcome))
-        print(number, candidate.name, f"{seconds:.1f} s, of these {before:.1f} s before the first step", flush=True)
-    keep(name, trials, lengths, rates_of(torch.device("cpu"), 1))
+        curve = (Rung(step, of, 0.0, 0.0, 0.0, seconds - before),)
+        outcome = Outcome(Status.FINISHED, seconds=seconds)
+        trials.append(Trial(number, candidate, costs, {}, 0, Status.FINISHED, curve, outcome))
+        print(number, candidate.name, f"{seconds:.1f} s", flush=True)
+    keep(name, trials, _lengths(dataset.encoded), rates_of(torch.device("cpu"), 1))
 
 
-def _before_steps(curve: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Of three rungs' seconds, set-up included: those of the set-up, and of steps and evaluations."""
+def _before_steps(curve: Sequence[Sequence[float]]) -> float:
+    """Of three rungs' seconds, set-up included: those of the set-up."""
     (one, _, _, first), (two, _, _, second), (three, _, _, third) = curve
     step = ((third - second) - (second - first)) / ((three - two) - (two - one))
     evaluation = (second - first) - step * (two - one)
-    before = max(first - step * one - evaluation, 0.05)
-    return before, third - before
+    return max(first - step * one - evaluation, 0.05)
 
 
 def record_trials(name: str, data: Path, folder: Path) -> None:
@@ -132,14 +136,15 @@ def record_trials(name: str, data: Path, folder: Path) -> None:
     counts = {"train": 320, "validation": 160, "test": 100}
     cut = part_of(data / "sst2", folder / name, counts)
     plan = Plan(str(demo_model()), str(cut), space="default", methods=METHODS, max_length=32)
-    prepared, lengths = _prepared(plan, folder)
+    prepared = prepare(plan, folder.absolute(), "seconds", print)
+    lengths = _lengths(prepared.job.tokenized)
     rng = np.random.default_rng(0)
     wanted = []
     for method in METHODS:
         wanted.append(prepared.space.defaults(method))
         only = prepared.space.only((method,))
         wanted += [only.draw(Drawn(rng)) for _ in range(EACH - 1)]
-    rng.shuffle(wanted)  # type: ignore[arg-type]
+    rng.shuffle(wanted)
     shortened = [replace(each, training=replace(each.training, epochs=1.0, least_steps=0)) for each in wanted]
     with patch("time.perf_counter", time.process_time):
         rates = rates_of(torch.device("cpu"), 1)
@@ -218,10 +223,13 @@ def _configured(kind: str, fields: Mapping[str, Any]) -> Configured:
     return Configured(kind.lower(), f"peft.{found.__name__}", dict(fields), {})
 
 
-def _prepared(plan: Plan, folder: Path) -> tuple[Any, Lengths]:
-    prepared = prepare(plan, folder.absolute(), "seconds", print)
-    train, validation = (open_split(prepared.job.tokenized, split) for split in ("train", "validation"))
-    return prepared, (train.lengths.tolist(), validation.lengths.tolist(), train.longest)
+def _lengths(encoded: Path) -> Lengths:
+    train, validation = (open_split(encoded, split) for split in ("train", "validation"))
+    return train.lengths.tolist(), validation.lengths.tolist(), train.longest
+
+
+def _recorded(names: Sequence[str]) -> list[str]:
+    return [name for name in names if (RECORDED / "seconds" / f"{name}.json").exists()]
 
 
 def keep(name: str, trials: Sequence[Trial], lengths: Lengths, rates: Rates) -> None:
@@ -277,9 +285,7 @@ def show(rounds: int, each: bool) -> None:
         "Spearman",
     ):
         summary.add_column(heading, justify="left" if heading == "trainings" else "right")
-    for name in SETS:
-        if not (RECORDED / "seconds" / f"{name}.json").exists():
-            continue
+    for name in _recorded(SETS):
         trials, load, rates = read(name)
         before = _errors(trials, Seconds(load, lambda rates=rates: rates))  # type: ignore[misc]
         after: dict[int, list[tuple[float, float, float]]] = defaultdict(list)

@@ -180,7 +180,7 @@ class Predictor:
         whole = extended(runs, few, more)
         if whole is None or any(not isclose(whole.totals[name], counted[name], rel_tol=_SAME) for name in counted):
             return None
-        return Profile(whole.phases, {**whole.totals, **counted} | ({} if keeps else NOTHING_KEPT))
+        return Profile(whole.phases, {**whole.totals, **counted, **({} if keeps else NOTHING_KEPT)})
 
     def _kinds_with(self, parts: Sequence[Configured]) -> tuple[tuple[Hashable, ...], Mapping[str, int], bool]:
         """The kinds of the whole model's layers with these methods, what is counted, and whether states of frozen ones

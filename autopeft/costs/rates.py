@@ -16,7 +16,7 @@ _SECONDS = 0.06
 """For each of three measurements."""
 _SIZE = {"cpu": 384, "cuda": 4096}
 """Of square matrices."""
-_WALKED = {"cpu": 2**21, "cuda": 2**28}
+_WALKED = {"cpu": 2**21, "cuda": 2**26}
 """Bytes of a tensor that is walked through: as activations of a batch are on a CPU, more than any cache on a GPU."""
 
 
@@ -38,6 +38,8 @@ def rates_of(device: torch.device, threads: int | None = None) -> Rates:
         return _measured(device)
     finally:
         torch.set_num_threads(before)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 @torch.no_grad()

@@ -211,7 +211,7 @@ class _Fitted:
     def _fit(self, seen: list[_Seen]) -> None:
         measured = np.array([each.log_seconds for each in seen])
         beside = np.array([each.beside for each in seen])
-        weights = np.ones(len(seen))
+        weights: Array = np.ones(len(seen))
         for number in range(_ROUNDS):
             logs, slopes = self._at(seen)
             left = measured - logs

@@ -178,7 +178,8 @@ def without_clock(trial: Trial) -> Trial:
     timed = ("set_up_seconds", "seconds_per_step", "examples_per_second", "latency", "latency_bare")
     facts = {name: value for name, value in trial.outcome.facts.items() if name not in timed}
     outcome = replace(trial.outcome, seconds=0.0, artifact=Path(trial.outcome.artifact).name, facts=facts)
-    return replace(trial, curve=curve, outcome=outcome, started=None, finished=None)
+    predicted = replace(trial.predicted, time=None)
+    return replace(trial, predicted=predicted, curve=curve, outcome=outcome, started=None, finished=None)
 
 
 def test_the_same_plan_finds_the_same_trials_bit_for_bit(
