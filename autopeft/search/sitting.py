@@ -97,7 +97,8 @@ def run(
     finder = Finder(proposer, prepared.predict, prepared.limits, ahead=resources.workers != 0)
 
     def seconds_to_rung(candidate: Candidate, costs: Costs) -> float | None:
-        return seconds_to_first_rung(driver.trials, record.facts["train_rows"], candidate, costs)
+        rows = record.facts.get("train_rows")
+        return None if rows is None else seconds_to_first_rung(driver.trials, rows, candidate, costs)
 
     taking_away = partial(take_away, record, folder=prepared.job.artifacts)
     driver = Driver(record, finder, repository, tell, taking_away, seconds_to_rung, began)
@@ -179,7 +180,7 @@ def confirm(
 def train_once_more(
     record: SearchRecord, number: int, resources: Resources, repository: Repository, tell: Callable[[Event], None]
 ) -> None:
-    """Trains a finished trial again, whose weights are kept from now on."""
+    """Trains a trial that had ended again, to its end; its weights are kept from now on."""
     folder, *_ = run_folders(record, None)
     require_own(record, folder / weights_folder(record))
     prepared = prepare(record.plan, folder, weights_folder(record), saying(tell), record)
