@@ -64,12 +64,16 @@ def stopped(number: int, accuracy: float, status: Status = Status.STOPPED, kept:
 
 
 def test_what_was_stopped_is_on_the_front_where_its_weights_were_kept_and_nothing_beats_it() -> None:
-    finished = trial(1, 0.8, memory=400)
-    cheaper, worse, no_weights = stopped(2, 0.7, memory=100), stopped(3, 0.7, memory=500), stopped(4, 0.9, kept=False)
+    finished = trial(1, 0.8, memory=400 * MIB)
+    cheaper, worse, no_weights = (
+        stopped(2, 0.7, memory=100 * MIB),
+        stopped(3, 0.7, memory=500 * MIB),
+        stopped(4, 0.9, kept=False),
+    )
     members = front([finished, cheaper, worse, no_weights], named("accuracy", "memory"))
     assert numbers(members) == [1, 2]
     assert (members[1].score, members[1].share) == (0.7, 1 / 9)
-    assert select([finished, cheaper, no_weights], Budget(memory=200)) is cheaper
+    assert select([finished, cheaper, no_weights], Budget(memory=200 * MIB)) is cheaper
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.LOST])

@@ -276,11 +276,11 @@ def resume(
     trust_remote_code: bool = False,
     **resources: Any,
 ) -> Search:
-    """Goes on with an interrupted search: finished trials are kept, unfinished ones are trained again.
+    """Goes on with an interrupted search: finished trials are kept, unfinished ones go on from their last rungs.
 
     With `trials` or `time`, which count from the search's beginning, also with one that had reached its limits: the
-    plan has these from now on. With `once_more`, the number of a finished trial whose weights are gone, that one alone
-    is trained again, as it was, and its weights are kept. `resources` are the fields of `Resources`; `model`, `data`
+    plan has these from now on. With `once_more`, the number of a trial whose weights are gone, that one alone is
+    trained again, to its end, and its weights are kept. `resources` are the fields of `Resources`; `model`, `data`
     and `space` are for what lies elsewhere now; `task` and `metric` say once more which code of your own may run, and
     `trust_remote_code` says of the model's what the plan says. Raises AutopeftError.
     """

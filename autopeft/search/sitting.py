@@ -186,7 +186,7 @@ def confirm(
 def train_once_more(
     record: SearchRecord, number: int, resources: Resources, repository: Repository, tell: Callable[[Event], None]
 ) -> None:
-    """Trains a finished trial again, whose weights are kept from now on."""
+    """Trains a trial that had ended again, to its end; its weights are kept from now on."""
     folder, *_ = run_folders(record, None)
     require_own(record, folder / weights_folder(record))
     prepared = prepare(record.plan, folder, weights_folder(record), saying(tell), record)

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -117,15 +118,19 @@ def fits(size: int, folder: Path) -> bool:
 
 
 def _plain(state: State) -> dict[str, Any]:
-    """As plain values, whose tensors are alone in their memory: of a view all would be written."""
+    """As plain values, whose tensors are alone in their memory: of a view all would be written. A metric may give
+    numbers of NumPy's, which are none.
+    """
     plain = {name: _alone(value) for name, value in vars(state).items() if name != "curve"}
-    return {**plain, "curve": [asdict(rung) for rung in state.curve]}
+    return {**plain, "curve": [_alone(asdict(rung)) for rung in state.curve]}
 
 
 def _alone(value: Any) -> Any:
     if isinstance(value, Tensor):
         value = value.detach()
         return value if value.untyped_storage().nbytes() == value.nbytes else value.clone()
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, Mapping):
         return {name: _alone(each) for name, each in value.items()}
     return [_alone(each) for each in value] if isinstance(value, list | tuple) else value

@@ -127,12 +127,13 @@ def test_what_was_deleted_is_said_with_what_beats_it_and_how_it_comes_back() -> 
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, autopeft.Search, dict[int, Path]]:
-    """A search on a tiny model, and copies of the weights that trials had when they ended."""
+    """A search on a tiny model, and copies of the weights that trials had when they finished."""
     place, copies = Place(tmp_path_factory.mktemp("kept")), dict[int, Path]()
 
     def copy(event: Event) -> None:
         for weights in (place.folder / "runs").glob("kept-*/[0-9]*"):
-            if isinstance(event, TrialEnded) and event.trial.number == int(weights.name):
+            ended = event.trial if isinstance(event, TrialEnded) else None
+            if ended and ended.status is Status.FINISHED and ended.number == int(weights.name):
                 copies[event.trial.number] = shutil.copytree(weights, place.folder / f"copy-{weights.name}")
 
     search = autopeft.search(**place.settings("kept", 8, on_event=copy))
@@ -143,7 +144,7 @@ def test_a_search_keeps_what_it_recommends_while_it_goes_on_and_afterwards(
     searched: tuple[Place, autopeft.Search, dict[int, Path]],
 ) -> None:
     place, search, _ = searched
-    finished = [trial for trial in search.trials if trial.status is Status.FINISHED]
+    finished = [trial for trial in search.trials if trial.is_model]
     assert 0 < place.read_back("kept") < len(finished)
     assert all(search.has_weights(trial.number) for trial in search.front)
     for limits in ({}, *({name: int(each.predicted.value(name))} for each in finished for name in ("memory", "flops"))):

@@ -174,7 +174,7 @@ def needed(trial: Trial) -> int:
 def without_clock(trial: Trial) -> Trial:
     """The same trial without what depends on when and how fast it was trained, and for which search."""
     assert trial.outcome is not None
-    curve = tuple(replace(rung, seconds=0.0) for rung in trial.curve)
+    curve = tuple(replace(rung, seconds=0.0, artifact=Path(rung.artifact).name) for rung in trial.curve)
     timed = ("set_up_seconds", "seconds_per_step", "examples_per_second", "latency", "latency_bare")
     facts = {name: value for name, value in trial.outcome.facts.items() if name not in timed}
     outcome = replace(trial.outcome, seconds=0.0, artifact=Path(trial.outcome.artifact).name, facts=facts)

@@ -1,10 +1,13 @@
 """A training that is interrupted at a rung and goes on elsewhere equals one that was not, to the bit."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,7 +22,7 @@ from autopeft.space.space import load_space
 from autopeft.tasks.metrics import ACCURACY
 from autopeft.training.loop import UNBROKEN, Course, set_up, train
 from autopeft.training.model import TaskModel
-from autopeft.training.state import read_state, take_up, write_state
+from autopeft.training.state import State, read_state, take_up, write_state
 from autopeft.trial import Rung
 from tests.tiny import tiny
 from tests.training.data import TASK, split
@@ -113,3 +116,53 @@ def test_a_training_that_goes_on_from_a_rung_equals_an_unbroken_one(name: str, t
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in QUICK])
 def test_so_does_every_method_and_hybrid_of_the_default_space(name: str, tmp_path: Path) -> None:
     interrupted_and_resumed_equals_unbroken(name, tmp_path)
+
+
+def some_state(size: int = 10) -> State:
+    """Of a training of one part, whose metric gives numbers of NumPy's."""
+    rung = Rung(2, 18, np.float64(0.5), 0.1, 0.7, 1.0, {"f1": np.float64(0.4)})
+    part = {"trained": {"weight": torch.arange(1000.0)[:size]}, "beside": {}}
+    return State(
+        (rung,), [part], {"bias": torch.ones(2)}, {}, {"cpu": torch.get_rng_state()}, 2, 16, 1.0, {"seconds": 2.0}
+    )
+
+
+def test_a_state_is_read_as_it_was_written_and_takes_no_more_room_than_its_tensors(tmp_path: Path) -> None:
+    written, file = some_state(), tmp_path / "state"
+    assert write_state(written, file, OF)
+    assert file.stat().st_size < 20_000 + written.random["cpu"].nbytes
+    read = read_state(file, OF)
+    assert read is not None
+    assert (read.curve, read.told, read.bytes) == (written.curve, written.told, written.bytes)
+    assert torch.equal(read.methods[0]["trained"]["weight"], written.methods[0]["trained"]["weight"])
+    assert [each.name for each in tmp_path.iterdir()] == ["state"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no state", b"PK\x03\x04 half of one"])
+def test_what_is_not_the_state_of_this_training_is_not_gone_on_with(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "state"
+    assert read_state(file, OF) is None
+    if content is None:
+        write_state(some_state(), file, {"seed": 2})
+    else:
+        file.write_bytes(content)
+    assert read_state(file, OF) is None
+
+
+def test_a_state_that_would_take_much_of_the_disk_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = some_state().bytes
+    for free, kept in ((20 * size - 20, False), (20 * size + 20, True)):
+        monkeypatch.setattr(
+            "autopeft.training.state.shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free)
+        )
+        assert write_state(some_state(), tmp_path / "state", OF) == kept
+        assert (tmp_path / "state").exists() == kept
+
+
+def test_a_full_disk_costs_the_state_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("autopeft.training.state.torch.save", full)
+    assert not write_state(some_state(), tmp_path / "state", OF)
+    assert not list(tmp_path.iterdir())
