@@ -90,6 +90,8 @@ class _Known:
 def _ordered(
     those: Sequence[_Known], objectives: Sequence[Objective], by_size: float, lasts: Sequence[float]
 ) -> list[_Known]:
+    if not those:
+        return []
     costs = [each.costs for each in those]
     return [those[at] for at in in_order(costs, objectives, len(those), _expected(costs, by_size), lasts)]
 
