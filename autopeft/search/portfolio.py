@@ -7,6 +7,10 @@ more. First comes what serves most budgets best, then always what adds most to t
 at nearly the same costs nor one that is dear in every respect. Settings are those of the cards; where memory counts,
 with the smallest batch, because that decides about memory more than methods do and takes no time; with gradient
 checkpointing, which does, only where nothing else keeps a limit.
+
+Where seconds can be told beforehand, two kinds come in turn: the front's good end, where size is all that is expected
+to matter and only what is far slower than others waits; and quick ones, which are the first few methods on the fewest
+layers and for the fewest epochs, so that soon there is something for small budgets, too.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -108,6 +112,8 @@ def _fitting(
 def _ordered(
     those: Sequence[_Known], objectives: Sequence[Objective], by_size: float, lasts: Sequence[float]
 ) -> list[_Known]:
+    if not those:
+        return []
     costs = [each.costs for each in those]
     return [those[at] for at in in_order(costs, objectives, len(those), _expected(costs, by_size), lasts)]
 
@@ -194,8 +200,12 @@ class _Fewest:
 
     def draw(self, name: str, parameter: Parameter) -> Value:
         setting = name.rpartition(".")[2]
-        if setting == "layers":
+        if setting == "layers" and parameter.values:
             self.fewest[name] = label(min(parameter.values, key=fraction))
         elif setting == "epochs":
-            self.fewest[name] = parameter.low or min(int(str(value)) for value in parameter.values)
+            self.fewest[name] = label(min(parameter.values or (parameter.low,), key=_number))
         return self._source.draw(name, parameter)
+
+
+def _number(value: Value) -> float:
+    return float(str(value))

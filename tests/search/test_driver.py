@@ -462,3 +462,21 @@ def test_rungs_and_ends_teach_the_proposer_also_of_trials_that_an_earlier_sittin
     sitting.driver.ended(begun.number, Outcome(Status.FINISHED, seconds=1.0))
     (taught,) = sitting.proposer.study.trials
     assert (taught.state.name, taught.params) == ("COMPLETE", dict(begun.params))
+
+
+def test_what_is_spent_is_the_greater_part_of_trials_and_time(repository: Repository) -> None:
+    sitting = Sitting(repository, replace(PLAN, trials=4, time=100.0))
+    driver = sitting.driver
+    spent = []
+    for seconds in (0.0, 10.0, 90.0, 200.0):
+        driver.next()
+        with patch.object(Driver, "seconds", seconds):
+            spent.append(driver.spent)
+    assert spent == pytest.approx([0.25, 0.5, 0.9, 1.0])
+
+
+def test_nothing_is_spent_of_what_has_no_limit(repository: Repository) -> None:
+    driver = Sitting(repository, replace(PLAN, trials=None, time=100.0)).driver
+    driver.next()
+    with patch.object(Driver, "seconds", 20.0):
+        assert driver.spent == pytest.approx(0.2)

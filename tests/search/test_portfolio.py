@@ -9,8 +9,10 @@ from autopeft.errors import CannotAttach
 from autopeft.objectives import Objective, objectives_named
 from autopeft.search.portfolio import by_hand, in_order, portfolio
 from autopeft.search.proposer import default_params
+from autopeft.search.samplers.parts.features import fraction
 from autopeft.space.beginnings import Beginning
 from autopeft.space.candidate import Candidate
+from autopeft.space.parameters import Recalled
 from autopeft.space.space import load_space
 from autopeft.trial import Costs
 
@@ -152,3 +154,44 @@ def test_what_a_space_begins_with_is_lean_only_where_it_breaks_a_limit_otherwise
     assert {**lean, "training.batch_size": 32, "training.gradient_checkpointing": False} == whole
     assert [each["method"] for each in by_hand(HAND, 1, predict, {"trainable": 300_000})] == ["lora"]
     assert by_hand(HAND, 1, predict, {"trainable": 1}) == ()
+
+
+def test_where_seconds_are_known_the_good_end_and_quick_ones_come_in_turn() -> None:
+    space = load_space("default").only(("lora", "bitfit", "prompt_tuning", "top_layers"))
+
+    def seconds(candidate: Candidate, costs: Costs) -> float:  # noqa: ARG001
+        return candidate.training.epochs * sum(fraction(part.settings.get("layers", "all")) for part in candidate.parts)
+
+    found = [space.draw(Recalled(params)) for params in portfolio(space, predict, OBJECTIVES, {}, seconds)]
+    layers = [each.parts[0].settings.get("layers", "all") for each in found]
+    assert layers[:4] == ["all", "last 25%", "all", "last 50%"]
+    assert {each.name for each, of in zip(found, layers, strict=True) if of == "all"} == set(space.methods)
+    assert len({str(each.to_dict()) for each in found}) == len(found)
+
+
+def test_a_slow_method_does_not_begin_a_search() -> None:
+    """Though it would serve most budgets best."""
+    places = []
+    for slow in (20.0, 200.0):
+        found = portfolio(SPACE, predict, OBJECTIVES, {}, lambda each, _, of={"bitfit": slow}: of.get(each.name, 20.0))
+        whole = [params["method"] for params in found if params.get(f"{params['method']}.layers", "all") == "all"]
+        places.append(whole.index("bitfit"))
+    assert places[0] == 0
+    assert places[1] >= 2
+
+
+def test_quick_ones_keep_limits_and_need_to_be_attachable() -> None:
+    def refusing(candidate: Candidate) -> Costs:
+        if fraction(candidate.parts[0].settings.get("layers", "all")) < 1:
+            raise CannotAttach("no")
+        return predict(candidate)
+
+    quick = portfolio(SPACE, refusing, OBJECTIVES, {}, lambda *_: 1.0)
+    assert all(params.get(f"{params['method']}.layers", "all") == "all" for params in quick)
+
+
+def test_without_seconds_the_order_is_as_if_all_took_as_long() -> None:
+    even = in_order(COSTS, OBJECTIVES, 8, seconds=[7.0] * len(COSTS))
+    assert even == in_order(COSTS, OBJECTIVES, 8)
+    slow = in_order(COSTS, OBJECTIVES, 8, seconds=[100.0 if name == "adapter" else 1.0 for name in NAMES])
+    assert NAMES.index("adapter") not in slow[:4]

@@ -26,7 +26,7 @@ from autopeft.search.extrapolation import ends
 from autopeft.search.samplers.parts.drawing import Drawn
 from autopeft.search.samplers.parts.features import Array, Described, describe
 from autopeft.search.samplers.parts.gains import Gains, Result
-from autopeft.search.samplers.parts.improvement import Improvement, budgets_between
+from autopeft.search.samplers.parts.improvement import Improvement, budgets_between, for_their_seconds
 from autopeft.search.samplers.parts.interface import Ground, Sampler
 from autopeft.search.samplers.parts.prices import Prices, key_of
 from autopeft.space.candidate import Candidate
@@ -146,18 +146,14 @@ class KnownCosts:
         if not options:
             return None
         front = [point for trial, point in zip(trials, seen, strict=True) if trial.status is Status.FINISHED] + awaited
-        improvement = Improvement(
-            self._aims(front),
-            gains.believed(self._sized(front))[0],
-            self._budgets(rng),
-        )
+        improvement = Improvement(self._aims(front), gains.believed(self._sized(front))[0], self._budgets(rng))
 
-        hurry = 1 - self._ground.spent()
+        spent = self._ground.spent()
 
         def worth(points: Sequence[_Point]) -> Array:
             sized = self._sized(points)
             adds = gains.survive(sized) * improvement.of(self._aims(points), *gains.believed(sized))
-            return adds * np.exp([-hurry * point.duration for point in points])
+            return for_their_seconds(adds, np.array([point.duration for point in points]), spent)
 
         seeming = worth(options)
         shortlist = np.argsort(-seeming, kind="stable")[:_MOST_PREDICTED]

@@ -324,3 +324,37 @@ def test_samplers_of_optuna_are_told_the_direction(sampler: str) -> None:
 def test_before_there_is_anything_to_model_it_draws_at_random() -> None:
     mine = Proposer(SPACE, OBJECTIVES, "known_costs", 1, predict)
     assert len(searched(mine, 3)) == 3
+
+
+def told_seconds(slow: str, spent: float, seed: int) -> Proposer:
+    """One method takes thirty times as long as all others."""
+    mine = Proposer(
+        *(SPACE, OBJECTIVES, "known_costs", seed, predict),
+        seconds=lambda candidate, _: 30.0 if candidate.parts[0].method == slow else 1.0,
+        spent=lambda: spent,
+    )
+    for kind in SPACE.methods:
+        mine.begin_with(default_params(SPACE, kind))
+    return mine
+
+
+def test_what_is_slow_is_proposed_later_than_what_promises_as_much_until_all_is_spent() -> None:
+    slow = {}
+    for spent in (0.0, 1.0):
+        proposed = [
+            each.candidate.parts[0].method
+            for seed in (1, 2)
+            for each in searched(told_seconds("lora", spent, seed), 12)[len(SPACE.methods) :]
+        ]
+        slow[spent] = proposed.count("lora")
+    assert slow[0.0] < slow[1.0] / 2
+
+
+def test_where_seconds_are_known_it_begins_with_more_of_what_is_known_to_be_good() -> None:
+    known_good = [{**default_params(SPACE, "lora"), "lora.rank": rank} for rank in (1, 2, 4, 8, 16, 32)]
+    proposed = []
+    for seconds in (None, lambda candidate, costs: 1.0):  # noqa: ARG005
+        mine = Proposer(SPACE, OBJECTIVES, "known_costs", 1, predict, seconds=seconds)
+        mine.begin(known_good)
+        proposed.append(mine._first)
+    assert proposed == [3, 5]

@@ -39,6 +39,13 @@ def expected_excess(means: Array, deviations: Array, over: Array) -> Array:
     return np.asarray(deviations * (off * ndtr(off) + np.exp(-0.5 * off**2) / math.sqrt(2 * math.pi)))
 
 
+def for_their_seconds(adds: Array, durations: Array, spent: float) -> Array:
+    """What candidates add, weighed against the logarithms of their seconds, when a part of a search's trials or time is
+    `spent`: divided by their seconds at the beginning, and as it is at the end.
+    """
+    return np.asarray(adds * np.exp((spent - 1) * durations))
+
+
 def budgets_between(costs: Array, rng: np.random.Generator) -> Array:
     """Budgets up to the largest of these costs (candidates, costs), all in logarithms.
 

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from autopeft.search.samplers.parts.improvement import Improvement, budgets_between, expected_excess
+from autopeft.search.samplers.parts.improvement import (
+    Improvement,
+    budgets_between,
+    expected_excess,
+    for_their_seconds,
+)
 
 SURE = np.array([0.0])
 COSTS = np.array([[1.0, 3.0], [3.0, 1.0]])
@@ -49,3 +54,15 @@ def test_budgets_reach_from_the_least_to_the_largest_costs_on_both_scales() -> N
     half = len(budgets) // 2
     assert np.median(budgets[:half, 0]) == pytest.approx(1e5, rel=0.8)
     assert np.median(budgets[half:, 0]) == pytest.approx(5e6, rel=0.2)
+
+
+def test_of_two_that_add_as_much_the_quick_one_is_worth_more_until_all_is_spent() -> None:
+    adds, durations = np.array([1.0, 1.0, 3.0]), np.log([10.0, 100.0, 20.0])
+    assert for_their_seconds(adds, durations, 0.0) == pytest.approx([0.1, 0.01, 0.15])
+    assert for_their_seconds(adds, durations, 0.5) == pytest.approx([10**-0.5, 0.1, 3 * 20**-0.5])
+    assert for_their_seconds(adds, durations, 1.0) == pytest.approx(adds)
+
+
+def test_where_nobody_knows_seconds_nothing_is_weighed() -> None:
+    adds = np.array([0.3, 0.1])
+    assert (for_their_seconds(adds, np.zeros(2), 0.0) == adds).all()

@@ -100,3 +100,48 @@ def test_what_is_known_is_told_as_it_is_and_what_is_not_between_lower_and_higher
     (least_unseen, least_alike), (most_unseen, most_alike) = mine.estimated(others)
     assert (least_unseen < least_alike).all()
     assert (most_unseen - least_unseen > 2 * (most_alike - least_alike)).all()
+
+
+def seconds(candidate: Candidate, costs: Costs) -> float:
+    """In proportion to epochs and rows; prefix tuning takes ten times as long."""
+    slow = 10.0 if candidate.name == "prefix_tuning" else 1.0
+    return slow * candidate.training.epochs * costs.memory / 1e7
+
+
+def test_seconds_are_known_of_what_was_predicted_and_estimated_of_others() -> None:
+    mine, rng = Prices(SPACE, NAMES, costs, seconds), np.random.default_rng(0)
+    for _ in range(40):
+        draws = Drawn(rng)
+        candidate = SPACE.draw(draws)
+        mine.exact(draws.drawn)
+        assert mine.duration(draws.drawn) == pytest.approx(math.log(seconds(candidate, costs(candidate))))
+    candidates, _ = drawn(100)
+    exact = [math.log(seconds(each, costs(each))) for each in candidates]
+    off = np.abs(mine.durations([describe(each, SPACE.cards) for each in candidates]) - exact)
+    assert np.median(off) < 0.2
+
+
+def test_before_epochs_were_varied_seconds_are_expected_to_grow_with_them() -> None:
+    mine = Prices(SPACE, NAMES, costs, seconds)
+    for kind in OF_KIND:
+        mine.exact(default_params(SPACE, kind))
+    whole = {**default_params(SPACE, "lora"), "training.epochs": 1}
+    one, three = mine.durations(
+        [describe(SPACE.draw(Recalled({**whole, "training.epochs": count})), SPACE.cards) for count in (1, 3)]
+    )
+    assert three - one == pytest.approx(math.log(3), rel=0.2)
+
+
+def test_what_is_learned_of_seconds_changes_those_of_what_was_predicted_before() -> None:
+    pace = 1.0
+    mine = Prices(SPACE, NAMES, costs, lambda *both: pace * seconds(*both))
+    mine.exact(params("lora"))
+    before = mine.duration(params("lora"))
+    pace = 2.0
+    assert mine.duration(params("lora")) == pytest.approx(before + math.log(2))
+
+
+def test_where_nobody_knows_seconds_all_take_as_long() -> None:
+    mine = prices()
+    assert mine.duration(default_params(SPACE, "lora")) == 0
+    assert not mine.durations([describe(each, SPACE.cards) for each in drawn(5)[0]]).any()
