@@ -87,6 +87,12 @@ def test_what_follows_the_last_answer_is_left_out() -> None:
     assert "3+3" not in whole
 
 
+def test_an_answer_is_asked_to_all_turns() -> None:
+    whole, found = learned(asked(TALK[:4], "conversation"), tokenizer(CHATML))
+    assert not found
+    assert whole.endswith("And 3+3?<|im_end|>\n<|im_start|>assistant\n")
+
+
 def test_a_template_that_writes_earlier_turns_otherwise_tells_the_last_answer_only() -> None:
     talk = [*TALK[:2], {"role": "assistant", "content": "easy</think>4"}, *TALK[3:]]
     example, of = row_of(messages=talk), tokenizer(FORGETFUL)
@@ -161,6 +167,13 @@ def test_long_rows_are_cut_and_those_without_an_answer_left_out_and_both_are_tol
     said = "of 3 examples cut after 12 tokens (--max-length): 1; left out, because no answer begins within 12 tokens: 1"
     assert task.lost(given, made) == said
     assert not task.lost(given, task.encode(given, backbone, 60))
+
+
+def test_a_prompt_that_is_too_long_is_not_gone_on_with_at_another_place(backbone: Backbone) -> None:
+    task = TextGeneration("continuation")
+    inputs, _ = task.asked("film " * 20)
+    with pytest.raises(AutopeftError, match=r"what was asked has 20 tokens, and the model reads 8"):
+        task.encoded(inputs, backbone, 8)
 
 
 def test_rows_of_which_nothing_is_left_to_learn_are_answered(backbone: Backbone) -> None:
