@@ -133,6 +133,7 @@ def predictor_of(
     trust_remote_code: bool = False,
 ) -> Predictor:
     """A predictor for what was given, its weights held in `dtype`. Raises AutopeftError."""
+    dtype = None if dtype is None else str(dtype).removeprefix("torch.")
     if dtype is not None and dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
     config = model.config if isinstance(model, PreTrainedModel) else model
