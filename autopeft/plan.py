@@ -140,6 +140,7 @@ class Plan:
     """Run program code that comes with the model, where transformers needs it; it may do anything on your machine."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "dtype", str(self.dtype).removeprefix("torch."))
         for name in (
             "model",
             "data",

@@ -155,6 +155,7 @@ def predictor_of(
     """A predictor for what was given, its weights held in `dtype`, with so many rows to calibrate on. Raises
     AutopeftError.
     """
+    dtype = None if dtype is None else str(dtype).removeprefix("torch.")
     if dtype is not None and dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
     config = model.config if isinstance(model, PreTrainedModel) else model

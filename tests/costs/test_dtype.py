@@ -1,6 +1,7 @@
 """Costs with weights held in half of fp32: predictions against the meter on real steps, and every entry alike."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -45,6 +46,13 @@ def test_weights_take_half_the_memory_and_what_is_trained_as_much_as_in_fp32(met
     assert half.trainable == full.trainable
     assert half.stored == full.stored
     assert half.memory_by_part["weights"] < 0.6 * full.memory_by_part["weights"] + 4 * full.trainable
+
+
+def test_a_dtype_may_be_torch_s_own_word_everywhere() -> None:
+    config: Any = CONFIGS["llama"]()
+    assert autopeft.Plan("model", "data", dtype=torch.bfloat16).dtype == "bfloat16"  # type: ignore[arg-type]
+    named, own = (autopeft.predict(config, "lora", dtype=each, **ASKED) for each in ("bfloat16", torch.bfloat16))
+    assert named == own
 
 
 def test_a_model_is_measured_in_a_dtype_and_is_as_before() -> None:
