@@ -40,6 +40,7 @@ from autopeft.costs.load import Load
 from autopeft.costs.predict import Predictor
 from autopeft.costs.rates import Rates, rates_of
 from autopeft.costs.seconds import Seconds
+from autopeft.costs.work import FROZEN
 from autopeft.data.demo import demo_model
 from autopeft.data.store import open_split
 from autopeft.errors import AutopeftError
@@ -114,13 +115,18 @@ def record_table(name: str, data: Path, folder: Path) -> None:
     trials = []
     for number, row in enumerate(rows, 1):
         candidate = space.draw(Recalled(json.loads(row["params"])))
-        costs = known.get(settings_of(candidate)) or predictor.predict(candidate)
+        costs = known.get(settings_of(candidate)) or _without_store(predictor.predict(candidate))
         step, of, _, seconds = json.loads(row["curve"])[-1]
         curve = (Rung(step, of, 0.0, 0.0, 0.0, seconds - before),)
         outcome = Outcome(Status.FINISHED, seconds=seconds)
         trials.append(Trial(number, candidate, costs, {}, 0, Status.FINISHED, curve, outcome))
         print(number, candidate.name, f"{seconds:.1f} s", flush=True)
     keep(name, trials, _lengths(dataset.encoded), rates_of(torch.device("cpu"), 1))
+
+
+def _without_store(costs: Costs) -> Costs:
+    """The tables were recorded when no states of frozen layers were kept."""
+    return replace(costs, work={name: each for name, each in costs.work.items() if not name.startswith(FROZEN)})
 
 
 def _before_steps(curve: Sequence[Sequence[float]]) -> float:
