@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from autopeft.backbone.place import require_model
@@ -238,6 +239,7 @@ def search(
     own, and `metric` a function of expected and predicted values. Ctrl-C raises KeyboardInterrupt and
     leaves a search that `resume` goes on with. Raises AutopeftError.
     """
+    began = monotonic()
     of_resources = {each.name for each in fields(Resources)}
     resources = Resources(**{key: value for key, value in settings.items() if key in of_resources})
     of_plan = named({key: value for key, value in settings.items() if key not in of_resources})
@@ -257,7 +259,7 @@ def search(
         from autopeft.search.sitting import run
 
         with own_slips_told(plan):
-            name = run(record, resources, repository, tell, new=True, named=name is not None)
+            name = run(record, resources, repository, tell, new=True, named=name is not None, began=began)
     return Search(name, resources.storage)
 
 
@@ -284,7 +286,7 @@ def resume(
     and `space` are for what lies elsewhere now; `task` and `metric` say once more which code of your own may run, and
     `trust_remote_code` says of the model's what the plan says. Raises AutopeftError.
     """
-    where = Resources(**resources)
+    began, where = monotonic(), Resources(**resources)
     with Repository(where.storage) as repository:
         repository.claim(name)
         record = repository.load(name)
@@ -313,7 +315,7 @@ def resume(
             if once_more is not None:
                 train_once_more(record, once_more, where, repository, tell)
             elif record.ended is None:
-                run(record, where, repository, tell, new=False)
+                run(record, where, repository, tell, new=False, began=began)
             else:
                 confirm(record, record.plan.confirm, where, repository, tell)
     return Search(name, where.storage)

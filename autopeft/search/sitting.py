@@ -3,7 +3,6 @@
 Whoever imports it imports torch and all that training needs; what can be answered without that was answered before.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -47,10 +46,14 @@ def run(
     repository: Repository,
     tell: Callable[[Event], None],
     new: bool,
+    *,
+    began: float,
     named: bool = True,
 ) -> str:
-    """Returns the search's name, which is another one where it was not `named` by the user and is taken meanwhile."""
-    began, plan, say = time.monotonic(), record.plan, saying(tell)
+    """Returns the search's name, which is another one where it was not `named` by the user and is taken meanwhile. The
+    time of a search counts from when the sitting `began`, a moment of `time.monotonic`.
+    """
+    plan, say = record.plan, saying(tell)
     folder, *_ = run_folders(record, None)
     require_own(record, folder / weights_folder(record))
     prepared = prepare(plan, folder, weights_folder(record), say, None if new else record, _threads(resources))
