@@ -58,9 +58,9 @@ def test_a_search_begins_with_known_good_candidates_and_measures_what_it_predict
 ) -> None:
     search, _ = searched
     space, good, quick = load_space("quick"), search.trials[0:5:2], search.trials[1:5:2]
-    assert {trial.candidate.name for trial in good} == {"adapter", "ia3", "lora"}
+    assert {trial.candidate.name for trial in good} == {"adapter", "bitfit", "lora"}
     assert all(trial.candidate.parts == space.defaults(trial.candidate.name).parts for trial in good)
-    assert all(trial.candidate.parts[0].settings["layers"] == "last 25%" for trial in quick)
+    assert all(str(trial.candidate.parts[0].settings["layers"]).startswith("last") for trial in quick)
     finished = [trial for trial in search.trials if trial.status is Status.FINISHED]
     assert len(finished) >= 3
     assert all(trial.status in (Status.FINISHED, Status.STOPPED) for trial in search.trials)
