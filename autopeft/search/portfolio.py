@@ -43,7 +43,7 @@ def portfolio(
     ways = _ways(space) if COSTS["memory"] in objectives or "memory" in limits else [{}]
 
     def possible(given: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], Costs]]:
-        known = []
+        known: list[tuple[Mapping[str, Any], Costs]] = []
         for draws in given:
             for way in ways:
                 params = {**default_params(space, draws["method"]), **draws, **way}
