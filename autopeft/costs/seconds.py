@@ -219,8 +219,8 @@ class _Fitted:
             if number >= _PLAIN_ROUNDS:
                 weights = (_TAILS + 1) / (_TAILS + left**2 / noise)
             weighted = slopes * (weights / noise)[:, None]
-            precision: Array = weighted.T @ slopes + np.diag(1 / self._variances)
-            self._spread = np.asarray(np.linalg.inv(precision), dtype=np.float64)
+            precision = weighted.T @ slopes + np.diag(1 / self._variances)
+            self._spread = np.linalg.inv(precision).astype(np.float64)
             self._best = self._spread @ (weighted.T @ (left + slopes @ self._best))
         logs, _ = self._at(seen)
         for kind, expected in ((False, _NOISE), (True, _NOISE_BESIDE)):
