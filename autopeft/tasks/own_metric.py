@@ -127,6 +127,11 @@ def metric_of(task: Task, name: str) -> Metric:
     if not own.is_own(name):
         return task.metric(name)
     metric = own_metric(own.known(name, "metric"))
+    if task.causal:
+        raise AutopeftError(
+            f"a task '{task.name}' is judged by the loss of answers, not by what a model would write, so it takes no "
+            f"metric of one's own such as '{metric.shown}'; it has {', '.join(each.name for each in task.metrics)}."
+        )
     if any(metric.name == each.name for each in task.metrics):
         raise AutopeftError(
             f"the metric '{metric.shown}' cannot be called '{metric.name}', as a metric of {task.name} is, which is "
