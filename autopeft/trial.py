@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from autopeft.errors import AutopeftError, require_extra
 from autopeft.objectives import ACCURACY, SCORE, Objective, objectives_named, show
 from autopeft.plan import Plan
-from autopeft.space.candidate import Candidate
+from autopeft.space.candidate import OF_TASKS, Candidate
 
 
 @dataclass(frozen=True)
@@ -315,6 +315,11 @@ class SearchRecord:
     def objectives(self) -> tuple[Objective, ...]:
         """What the plan optimises."""
         return objectives_named(self.plan.objectives, self.metric)
+
+    @property
+    def of_task(self) -> tuple[str, ...]:
+        """Those of a training's settings about heads and inputs that its task has; all where nobody remembered."""
+        return tuple(self.facts.get("settings", OF_TASKS))
 
     @property
     def trivial(self) -> float | None:

@@ -104,7 +104,7 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
     among = ", ".join(f"{name} {limit}" for name, limit in limited.items())
     kept = f"of the finished trials that keep {among}" if among else "of all finished trials"
     say(f"Trial {chosen.number} of {opened.name}: the {most} {preferred.heading} {kept}.\n")
-    say(click.wrap_text(describe_fully(chosen.candidate), 100, "  ", "  ") + "\n")
+    say(click.wrap_text(describe_fully(chosen.candidate, opened.record.of_task), 100, "  ", "  ") + "\n")
     for what, value in lines(chosen, metric, latencies(opened.trials)):
         say(f"  {what:<18} {value}")
     if said := no_gain(opened.record, chosen):

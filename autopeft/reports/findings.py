@@ -57,6 +57,8 @@ class Findings:
     """Wall-clock of the search, where known."""
     confirmed: Confirmed | None
     """What further seeds and the test split say of the front; None where nothing was confirmed."""
+    of_task: tuple[str, ...]
+    """Training settings that the task has."""
 
     @property
     def beats_nothing(self) -> str:
@@ -115,6 +117,7 @@ def find(record: SearchRecord) -> Findings:
         rows,
         _seconds(record),
         sure,
+        record.of_task,
     )
 
 

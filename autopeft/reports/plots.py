@@ -245,5 +245,5 @@ def _hover(found: Findings, trial: Trial) -> str:
     ]
     lines.append(f"{escape(found.metric.heading)} {found.score(trial)}")
     lines.append(", ".join(f"{cost.heading} {cost.show(trial.value(cost.name))}" for cost in found.costs))
-    lines += [escape(line) for line in wrap(describe_fully(trial.candidate), 72)]
+    lines += [escape(line) for line in wrap(describe_fully(trial.candidate, found.of_task), 72)]
     return "<br>".join(lines)

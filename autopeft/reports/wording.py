@@ -1,10 +1,11 @@
 """Candidates, values and moments as people read them; the same words in every report and in the live display."""
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 from autopeft.sizes import show_number
-from autopeft.space.candidate import Candidate, Part
+from autopeft.space.candidate import OF_TASKS, Candidate, Part
 from autopeft.trial import Trial
 
 _UNTOLD: tuple[Any, ...] = (None, False, 0, "", "all", "none")
@@ -29,8 +30,10 @@ def describe(candidate: Candidate) -> str:
     return parts if _is_said_by_parts(candidate) else f"{candidate.name}: {parts}"
 
 
-def describe_fully(candidate: Candidate) -> str:
-    """A candidate with every setting, learning rates and training included."""
+def describe_fully(candidate: Candidate, of_task: Collection[str] = OF_TASKS) -> str:
+    """A candidate with every setting, learning rates and training included; of those about the head, what its task
+    has.
+    """
     parts = " + ".join(
         f"{_part(part, whole=True)} (learning rate {show_setting(part.learning_rate)}"
         + (f", weight decay {show_setting(part.weight_decay)})" if part.weight_decay else ")")
@@ -40,9 +43,10 @@ def describe_fully(candidate: Candidate) -> str:
     batch = f"batch {training.batch_size}"
     if training.micro_batch_size is not None and training.micro_batch_size != training.batch_size:
         batch += f" in steps of {training.micro_batch_size}"
+    head = f"head from {training.head_start} (learning rate {show_setting(training.head_learning_rate)})"
     rest = [
-        f"head from {training.head_start} (learning rate {show_setting(training.head_learning_rate)})",
-        f"{training.pooling} pooling",
+        *([head] if "head_start" in of_task else []),
+        *([f"{training.pooling} pooling"] if "pooling" in of_task else []),
         batch,
         f"{training.epochs:g} epoch" + ("" if training.epochs == 1 else "s"),
         *([f"{training.least_steps} steps at least"] if training.least_steps else []),

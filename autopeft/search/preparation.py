@@ -93,6 +93,7 @@ def _facts(dataset: PreparedDataset, space: Space) -> Mapping[str, Any]:
     return {
         "data_fingerprint": data.fingerprint,
         "task": data.task.to_dict(),
+        "settings": list(data.task.settings),
         "labels": list(getattr(data.task, "classes", ())),
         "train_rows": len(data.splits["train"]),
         "validation_rows": len(data.splits["validation"]),

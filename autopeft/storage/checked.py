@@ -18,7 +18,7 @@ from autopeft.trial import Answers, Baseline, Costs, Outcome, Rung, SearchRecord
 _Value = TypeVar("_Value")
 _YEARS = range(1970, 9000)
 _FACTS: Mapping[str, Any] = {
-    **dict.fromkeys(("data", "labels", "methods", "hybrids", "training"), list[str]),
+    **dict.fromkeys(("data", "labels", "methods", "hybrids", "training", "settings"), list[str]),
     **dict.fromkeys(("train_rows", "validation_rows", "backbone_parameters", "batch_length", "workers"), int | None),
     **dict.fromkeys(("backbone", "data_fingerprint"), str),
     **dict.fromkeys(("refused", "versions"), Mapping[str, str] | None),

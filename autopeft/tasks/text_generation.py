@@ -129,6 +129,11 @@ class TextGeneration(Task):
         tokenizer, filling = backbone.tokenizer, padding_of(backbone.tokenizer, backbone.vocabulary)
         require_end(tokenizer, backbone.name)
         for ids, labels in tokens([rendered(each, tokenizer) for each in inputs], tokenizer):
+            if len(ids) > max_length and all(each == NO_LABEL for each in labels):
+                raise AutopeftError(
+                    f"what was asked has {len(ids):,} tokens, and the model reads {max_length:,}: cut short at its end "
+                    "it would be gone on with at another place; shorten it."
+                )
             yield ids[:max_length] or [filling], labels[:max_length] or [NO_LABEL]
 
     def _columns(self, made: Sequence[tuple[list[int], list[int]]], backbone: Backbone) -> Mapping[str, Column]:

@@ -47,6 +47,7 @@ def test_its_trials_are_judged_by_the_loss_per_token_with_errors_beside_the_back
     record = search.record
     assert (record.task, record.metric.name, record.metric.higher_is_better) == ("text-generation", "loss", False)
     assert {trial.status for trial in record.trials} == {Status.FINISHED}
+    assert record.facts["max_length"] == 64, "1,024, but the model has no more positions"
     before = record.baselines["backbone as it is"]
     assert before.answers is not None
     assert before.answers.rows == 24
@@ -67,6 +68,8 @@ def test_its_report_shows_what_was_read_and_what_scores_are(search: autopeft.Sea
     said = render(search.record, "terminal")
     assert "example 1, «learned»: film bad w0«bad [SEP]»" in " ".join(said.split())
     assert "less is better" in said
+    assert "pooling" not in said
+    assert "head from" not in said
     assert "backbone as it is" in said
 
 
@@ -119,6 +122,7 @@ def test_conversations_are_searched_too_and_a_winner_is_asked_in_turns(tmp_path:
         space="quick",
         methods="lora",
         trials=1,
+        confirm=1,
         workers=0,
         name="talks",
         storage=f"sqlite:///{folder / 'searches.db'}",
@@ -126,6 +130,7 @@ def test_conversations_are_searched_too_and_a_winner_is_asked_in_turns(tmp_path:
     )
     (trial,) = search.trials
     assert trial.status is Status.FINISHED
+    assert [each.status for each in search.record.confirmations] == [Status.FINISHED]
     loaded = autopeft.load(trial.outcome.artifact)
     asked = [{"role": "user", "content": "film bad"}]
     assert torch.equal(loaded.logits(asked), loaded.logits("film bad"))

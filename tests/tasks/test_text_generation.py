@@ -163,6 +163,13 @@ def test_long_rows_are_cut_and_those_without_an_answer_left_out_and_both_are_tol
     assert not task.lost(given, task.encode(given, backbone, 60))
 
 
+def test_a_prompt_that_is_too_long_is_not_gone_on_with_at_another_place(backbone: Backbone) -> None:
+    task = TextGeneration("continuation")
+    inputs, _ = task.asked("film " * 20)
+    with pytest.raises(AutopeftError, match=r"what was asked has 20 tokens, and the model reads 8"):
+        task.encoded(inputs, backbone, 8)
+
+
 def test_rows_of_which_nothing_is_left_to_learn_are_answered(backbone: Backbone) -> None:
     with pytest.raises(AutopeftError, match=r"nothing is left to learn of 1 rows: after 8 tokens \(--max-length\) no"):
         TextGeneration("continuation").encode(rows([("film " * 20, "bad")]), backbone, 8)

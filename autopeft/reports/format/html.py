@@ -121,16 +121,16 @@ def _front_row(found: Findings, trial: Trial, named: str) -> Mapping[str, Any]:
         "number": trial.number,
         "knee": found.knee is not None and trial.number == found.knee.number,
         "short": named,
-        "full": _in_full(trial),
+        "full": _in_full(found, trial),
         "values": found.cells(trial),
         "seconds": show_seconds(trial.outcome.seconds) if trial.outcome else "-",
     }
 
 
-def _in_full(trial: Trial) -> str:
+def _in_full(found: Findings, trial: Trial) -> str:
     """Every setting, and what nothing is judged by."""
     others = ", ".join(" ".join(each) for each in beside(trial))
-    return describe_fully(trial.candidate) + (f"; {others}" if others else "")
+    return describe_fully(trial.candidate, found.of_task) + (f"; {others}" if others else "")
 
 
 def _confirmed(record: SearchRecord, found: Findings) -> Mapping[str, Any] | None:
@@ -160,7 +160,7 @@ def _trial_row(found: Findings, trial: Trial, named: str) -> Mapping[str, Any]:
         "status": trial.status.value,
         "front": any(member.number == trial.number for member in found.front),
         "short": named,
-        "full": _in_full(trial),
+        "full": _in_full(found, trial),
         "cells": cells,
         "reason": why(trial) if outcome and outcome.reason else "",
     }

@@ -80,7 +80,7 @@ def text(record: SearchRecord, width: int, coloured: bool) -> str:
             console.print()
         console.print(Text("Settings of the front", style="bold"))
         for trial in found.front:
-            console.print(_numbered(trial, describe_fully(trial.candidate)))
+            console.print(_numbered(trial, describe_fully(trial.candidate, record.of_task)))
     else:
         console.print(Text(emptiness(record, found), style="bold"))
         for name, baseline in baseline_rows(record.baselines, record.metric):
