@@ -66,8 +66,8 @@ class Example:
     """A row, read: the same one wherever it stands, if it says the same."""
 
     content: str
-    """As JSON: `messages`, of which those `from` a number on are learned, with `tools` and `kwargs`; or `prompt` and
-    `completion`; or `text`."""
+    """As JSON: `messages`, of which those `from` a number on are learned, or which it `asks` for an answer to, with
+    `tools` and `kwargs`; or `prompt` and `completion`; or `text`."""
     what: str = field(compare=False, default="")
     """Names the row."""
 
@@ -199,11 +199,11 @@ def asked(given: Any, form: str) -> Example:
         if not given:
             raise AutopeftError("there is nothing to go on with in an empty text.")
         text = storable(given)
-        content: Mapping[str, Any] = (
-            {"messages": [{"role": USER, "content": text}]} if form == CONVERSATION else {"prompt": text}
-        )
+        turns = [{"role": USER, "content": text}]
+        content: Mapping[str, Any] = {"messages": turns, "asks": True} if form == CONVERSATION else {"prompt": text}
     elif isinstance(given, list | tuple):
-        content = {"messages": _turns(list(given), answered=False)}
+        turns = _turns(list(given), answered=False)
+        content = {"messages": turns, "asks": turns[-1]["role"] != ASSISTANT}
     elif isinstance(given, Mapping):
         content = _asked_row(given, form)
     else:

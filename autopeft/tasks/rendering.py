@@ -12,12 +12,13 @@ more; where a tokenizer joins characters across that place, the pieces are made 
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from autopeft.data.conversations import ASSISTANT, Example
+from autopeft.data.conversations import ASSISTANT, SYSTEM, USER, Example
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 from autopeft.tasks.heads import NO_LABEL
@@ -82,8 +83,11 @@ def rendered(example: Example, tokenizer: PreTrainedTokenizerBase) -> Rendered:
     if "prompt" in row:
         answer = (Piece(row["completion"], learned=True),) if "completion" in row else ()
         return Rendered((Piece(row["prompt"], learned=False), *answer), follows=True)
+    write = _Writer(tokenizer, row)
     try:
-        return _conversation(_Writer(tokenizer, row), row["messages"], row.get("from", 0))
+        if row.get("asks"):
+            return Rendered((Piece(write(row["messages"], asks=True), learned=False),), follows=False)
+        return _conversation(write, row["messages"], row.get("from", 0))
     except AutopeftError as error:
         raise AutopeftError(f"{example.what}: {error}") from error
 
@@ -128,18 +132,16 @@ class _Writer:
 
 def _conversation(write: _Writer, turns: Sequence[Any], first: int) -> Rendered:
     """Turns of the assistant `first` or after it are learned. Raises AutopeftError."""
-    if turns[-1]["role"] != ASSISTANT and not any(turn["role"] == ASSISTANT for turn in turns):
-        return Rendered((Piece(write(turns, asks=True), learned=False),), follows=False)
     last = max(number for number, turn in enumerate(turns) if turn["role"] == ASSISTANT)
     # What follows the last answer is nothing to learn from.
     turns = turns[: last + 1]
     whole = write(turns)
     for turn in turns:
         content = turn.get("content", "").strip()
-        if turn["role"] != ASSISTANT and content not in whole:
+        if turn["role"] in (SYSTEM, USER) and content not in whole:
             raise AutopeftError(
                 f"the model's chat template leaves out what the {turn['role']} says ({brief(content)})"
-                + ("; put it at the beginning of the first turn of the user." if turn["role"] == "system" else ".")
+                + ("; put it at the beginning of the first turn of the user." if turn["role"] == SYSTEM else ".")
             )
     wanted = [number for number, turn in enumerate(turns) if turn["role"] == ASSISTANT and number >= first]
     places = write.marked(turns) if not first else []
@@ -159,9 +161,11 @@ def _place(write: _Writer, turns: Sequence[Any], number: int, whole: str) -> tup
     upto = whole if is_last else write(turns[: number + 1])
     if whole.startswith(upto) and number:
         for asks in (True, False):
-            before = write(turns[:number], asks=asks)
-            if upto.startswith(before):
-                return len(before), len(upto)
+            # A template may refuse a beginning, such as a system's turn alone.
+            with suppress(AutopeftError):
+                before = write(turns[:number], asks=asks)
+                if upto.startswith(before):
+                    return len(before), len(upto)
     start = whole.rfind(turns[number].get("content", "\0").strip()) if is_last else -1
     return (start, len(whole)) if start >= 0 else None
 
@@ -209,7 +213,10 @@ def _labels(part: Sequence[int], end: int | None) -> list[int]:
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    found: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    """Of each text, whatever its length."""
+    if not texts:
+        return []
+    found: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     return found
 
 

@@ -168,8 +168,9 @@ def test_tools_and_arguments_that_are_none_are_answered() -> None:
 
 def test_what_is_asked_is_a_text_messages_or_a_row() -> None:
     assert asked("2+2=", CONTINUATION).read == {"prompt": "2+2="}
-    assert asked("Hello?", CONVERSATION).read == {"messages": HELLO[:1]}
-    assert asked(HELLO[:1], CONVERSATION).read == {"messages": HELLO[:1]}
+    assert asked("Hello?", CONVERSATION).read == {"messages": HELLO[:1], "asks": True}
+    assert asked(HELLO[:1], CONVERSATION).read == {"messages": HELLO[:1], "asks": True}
+    assert not asked(HELLO, CONVERSATION).read["asks"]
     assert asked({"prompt": "2+2=", "completion": " 4"}, CONTINUATION).read == {"prompt": "2+2=", "completion": " 4"}
     assert asked({"question": "Hello?", "answer": "Hi!"}, CONVERSATION).read == {"messages": HELLO}
     with pytest.raises(AutopeftError, match=r"give a text, a list of messages, or a mapping as a row"):

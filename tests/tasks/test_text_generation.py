@@ -87,6 +87,12 @@ def test_what_follows_the_last_answer_is_left_out() -> None:
     assert "3+3" not in whole
 
 
+def test_an_answer_is_asked_to_all_turns() -> None:
+    whole, found = learned(asked(TALK[:4], "conversation"), tokenizer(CHATML))
+    assert not found
+    assert whole.endswith("And 3+3?<|im_end|>\n<|im_start|>assistant\n")
+
+
 def test_a_template_that_writes_earlier_turns_otherwise_tells_the_last_answer_only() -> None:
     talk = [*TALK[:2], {"role": "assistant", "content": "easy</think>4"}, *TALK[3:]]
     example, of = row_of(messages=talk), tokenizer(FORGETFUL)
