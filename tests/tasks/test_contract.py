@@ -46,7 +46,11 @@ HYBRIDS = load_hybrids(CARDS)
 DEFAULT, EVERYTHING = (load_space(name) for name in ("default", "everything"))
 MOST, ROWS = 48, 12
 """Tokens of a text, and rows that are trained on at a time, of twice as many."""
-REFUSED = {"pixel_values": {"prompt_tuning", "p_tuning"}, "input_ids": set[str](), "causal": {"bitfit", "s4", "unipelt"}}
+REFUSED = {
+    "pixel_values": {"prompt_tuning", "p_tuning"},
+    "input_ids": set[str](),
+    "causal": {"bitfit", "s4", "unipelt"},
+}
 """By what a model reads, methods of the default space that cannot be had there."""
 KINDS = ("lora", "full", "adapter", "prefix_tuning", "prompt_tuning", "fishmask")
 """One of each way to change what a model computes."""
