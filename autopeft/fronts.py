@@ -40,8 +40,9 @@ def beaten(trials: Iterable[Trial], objectives: Sequence[Objective], score: Obje
     """The numbers of the trials that nobody is ever recommended, each with that of one that is no worse in anything.
 
     They are not on the front, and another one is no worse in the score and in all costs of having the model, predicted
-    and measured: so `select` prefers that, whatever the limits on these. What its training took is over. More trials change nothing for one that is beaten. Trials that
-    are still training beat nothing and are not beaten, because their scores may change.
+    and measured: so `select` prefers that, whatever the limits on these. What its training took is over. More trials
+    change nothing for one that is beaten. Trials that are still training beat nothing and are not beaten, because their
+    scores may change.
     """
     ended = (trial for trial in trials if trial.status is not Status.TRAINING)
     trials = sorted(ended, key=lambda trial: trial.number)
