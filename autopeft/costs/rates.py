@@ -29,6 +29,10 @@ class Rates:
     operation: float
 
 
+USUAL = Rates(flop=1e-11, byte=5e-11, operation=5e-6)
+"""Of a core, about: for what must be the same on every machine and at any moment."""
+
+
 def rates_of(device: torch.device, threads: int | None = None) -> Rates:
     """Measured now; on a CPU with so many threads, where they are given."""
     before = torch.get_num_threads()

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopeft.costs.load import Load
-from autopeft.costs.rates import Rates
+from autopeft.costs.rates import USUAL, Rates
 from autopeft.costs.work import EVALUATION, FROZEN, SET_UP, STEP, Work
 from autopeft.space.candidate import Candidate
 from autopeft.trial import Costs, Status, Trial
@@ -93,19 +93,29 @@ class Seconds:
         """The same with its standard error; None where the work is not known."""
         return self._expected(candidate, costs, self._load.rungs(self._within(candidate).training))
 
+    def usual(self, candidate: Candidate, costs: Costs) -> float:
+        """Seconds of a whole training at usual rates, whatever was measured: which of two takes longer, told the same
+        every time; infinite where the work is not known.
+        """
+        rungs = self._load.rungs(self._within(candidate).training)
+        expected = self._expected(candidate, costs, rungs, _Fitted(USUAL, []))
+        return math.inf if expected is None else expected.seconds
+
     def to_first_rung(self, candidate: Candidate, costs: Costs) -> float | None:
         """Seconds until it has reached its first rung, and has ended there; None where its work is not known."""
         expected = self._expected(candidate, costs, self._load.rungs(self._within(candidate).training)[:1])
         return None if expected is None else expected.seconds
 
-    def _expected(self, candidate: Candidate, costs: Costs, rungs: tuple[int, ...]) -> Expected | None:
-        """Of a training that ends with the last of these rungs."""
+    def _expected(
+        self, candidate: Candidate, costs: Costs, rungs: tuple[int, ...], fitted: "_Fitted | None" = None
+    ) -> Expected | None:
+        """Of a training that ends with the last of these rungs, by what was learned unless something else is given."""
         if not costs.work:
             return None
         candidate = self._within(candidate)
         methods, steps = _methods(candidate), self._amounts(candidate, costs, rungs[-1], len(rungs))
         with self._lock:
-            fitted = self._fit()
+            fitted = fitted or self._fit()
             of_steps = fitted.expected(_Seen(methods, steps, 0.0, beside=False))
             of_rest = fitted.expected(_Seen(methods, self._beside(candidate, costs), 0.0, beside=True))
         return Expected(of_steps.seconds + of_rest.seconds, math.hypot(of_steps.error, of_rest.error))

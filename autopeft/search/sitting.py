@@ -97,7 +97,7 @@ def run(
             return [*remembered]
         size = int(record.facts["backbone_parameters"])
         first = [*past, *by_hand(prepared.space, size, predict, prepared.limits)]
-        known = [*first, *portfolio(prepared.space, predict, objectives, prepared.limits, seconds)]
+        known = [*first, *portfolio(prepared.space, predict, objectives, prepared.limits, seconds.usual)]
         found = [each for at, each in enumerate(known) if each not in known[:at]]
         driver.remember(KNOWN_GOOD, [dict(each) for each in found])
         return found

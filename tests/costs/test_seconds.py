@@ -161,3 +161,19 @@ def test_what_is_stated_as_error_holds() -> None:
         off.append(abs(last.outcome.seconds - expected.seconds) / expected.error)
     assert np.mean(np.array(off) < 1) > 0.5
     assert np.mean(np.array(off) < 3) > 0.95
+
+
+def test_at_usual_rates_nothing_depends_on_the_device_nor_on_what_was_learned() -> None:
+    slow = Seconds(LOAD, lambda: Rates(1e-9, 1e-9, 1e-3))
+    slow.learn(trial(1, "lora", 1.0, 900.0))
+    assert slow.usual(candidate("lora"), costs()) == learned().usual(candidate("lora"), costs())
+    assert slow(candidate("lora"), costs()) > 10 * learned()(candidate("lora"), costs())
+    assert slow.usual(candidate("lora"), costs()) < slow.usual(candidate("lora"), costs(2.0))
+    assert slow.usual(candidate("lora"), replace(costs(), work={})) == math.inf
+
+
+def test_the_first_rung_comes_sooner_than_the_end() -> None:
+    seconds, part = learned(), learned().to_first_rung(candidate("lora"), costs())
+    assert part is not None
+    assert 0.0 < part < 0.5 * seconds(candidate("lora"), costs())
+    assert seconds.to_first_rung(candidate("lora"), replace(costs(), work={})) is None

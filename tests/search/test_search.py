@@ -183,13 +183,13 @@ def without_clock(trial: Trial) -> Trial:
     return replace(trial, predicted=predicted, curve=curve, outcome=outcome, started=None, finished=None)
 
 
-def test_the_same_plan_finds_the_same_trials_bit_for_bit(
+def test_the_same_plan_begins_with_the_same_trials_bit_for_bit(
     searched: tuple[autopeft.Search, list[Event]], place: Path
 ) -> None:
+    """What is proposed afterwards goes by what trainings took."""
     search, _ = searched
-    again = autopeft.search(**options(place, name="again", trials=8, budget=search.plan.budget))
-    assert [without_clock(trial) for trial in again.trials] == [without_clock(trial) for trial in search.trials]
-    assert again.record.turned_away == search.record.turned_away
+    again = autopeft.search(**options(place, name="again", trials=5, budget=search.plan.budget))
+    assert [without_clock(trial) for trial in again.trials] == [without_clock(trial) for trial in search.trials[:5]]
     assert again.record.baselines == search.record.baselines
 
 
