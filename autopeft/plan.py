@@ -126,7 +126,7 @@ class Plan:
     sampler: str = "known_costs"
     """How candidates are proposed: known_costs is our own, the others are Optuna's."""
     seed: int = 0
-    """Fixes the validation split, what a search begins with, and every trial's training; not how long trainings take."""
+    """Fixes the validation split, what a search begins with, and every trial's training, but not how long they take."""
     confirm: int = 0
     """Seeds to train the front again with after the search, at full length; nothing else uses the test split."""
     warm_start: bool = False
