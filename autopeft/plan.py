@@ -134,8 +134,7 @@ class Plan:
     keep: str = "front"
     """Which trained weights to keep: front, of trials that no other one beats in the score and in all costs, or all."""
     dtype: str = AUTO
-    """What the model's weights are held in: bfloat16 on GPUs that compute in it, else float32, when 'auto'; what is
-    trained is float32."""
+    """What the model's weights are held in; when 'auto', bfloat16 on GPUs that compute in it, else float32."""
     trust_remote_code: bool = False
     """Run program code that comes with the model, where transformers needs it; it may do anything on your machine."""
 

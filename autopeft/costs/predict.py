@@ -292,7 +292,8 @@ class Predictor:
                     if calibration is not None:
                         step = CalibrationStep(model, calibration, self._device, _layers(skeleton))
                         spent = self._read(step, calibration.tensors, calibration.batch_size)
-                        share = min(1.0, (self._rows or calibration.examples) / calibration.examples)
+                        examples = calibration.examples
+                        share = min(self._rows or examples, examples) / max(examples, 1)
                         all_spent.append(replace(spent, work=spent.work.times(share)))
             self._calibrated[key] = all_spent
         return self._calibrated[key]

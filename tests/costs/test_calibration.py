@@ -8,6 +8,7 @@ from autopeft.costs.calibration import costs_of_training
 from autopeft.costs.measure import measure_calibrations
 from autopeft.costs.meter import ACTIVATIONS, Meter
 from autopeft.costs.step import Spent
+from autopeft.costs.work import Work
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import method
 from autopeft.space.candidate import Training
@@ -72,7 +73,7 @@ def test_a_look_that_needs_more_memory_than_a_step_is_what_counts():
 
 def test_the_larger_memory_counts_and_all_operations():
     step = Costs(trainable=1, memory=10, stored=4, flops=7, memory_by_part={"weights": 10})
-    small, large = (Spent(size, {"weights": size}, size, {}) for size in (5, 20))
+    small, large = (Spent(size, {"weights": size}, size, {}, Work()) for size in (5, 20))
     assert costs_of_training(step, [small]) == Costs(1, 10, 4, 7, {"weights": 10}, set_up_flops=5)
     assert costs_of_training(step, [small, large]) == Costs(1, 20, 4, 7, {"weights": 20}, set_up_flops=25)
     assert costs_of_training(step, []).set_up_flops == 0

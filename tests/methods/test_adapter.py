@@ -129,10 +129,10 @@ def test_only_chosen_layers_get_an_adapter(placement, layers):
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_weights_follow_the_dtype_of_their_layer(placement):
+def test_weights_are_in_fp32_on_a_bf16_model(placement):
     model = tiny("bert").to(torch.bfloat16)
     attached = attach(model, method("adapter", placement=placement))
-    assert {parameter.dtype for parameter in attached.parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in attached.parameters()} == {torch.float32}
     states = attached.model(**batch()).last_hidden_state
     assert states.dtype == torch.bfloat16
     states.float().pow(2).sum().backward()

@@ -355,9 +355,9 @@ def test_a_language_model_speaks_through_it_but_reads_texts_whole():
     assert not torch.equal(spoken, bare)
 
 
-def test_on_a_bf16_model_it_is_in_bf16():
+def test_on_a_bf16_model_it_is_in_fp32_and_gives_bf16():
     attached = attach(tiny("llama").to(torch.bfloat16), method("ladder", **HALF))
-    assert {parameter.dtype for parameter in attached.parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in attached.parameters()} == {torch.float32}
     output = states(attached)
     assert output.dtype == torch.bfloat16
     output.float().pow(2).sum().backward()

@@ -21,7 +21,7 @@ from autopeft.backbone.load import Backbone, load_backbone, load_skeleton
 from autopeft.costs.predict import Predictor
 from autopeft.data.store import Dataset, open_split, padded
 from autopeft.errors import AutopeftError
-from autopeft.methods.attached import Attached, attach
+from autopeft.methods.attached import Attached, attach, require_capable
 from autopeft.methods.registry import configured_parts
 from autopeft.search.worker import Job
 from autopeft.space.candidate import Candidate, Part, Training
@@ -207,7 +207,9 @@ def test_too_few_rows_are_answered(kind: type[Task], rows: int, ready: Ready, tm
 def begun(ready: Ready, wanted: Candidate) -> tuple[TaskModel, Attached]:
     """The methods attached and a head beside them, always the same. Raises CannotAttach."""
     torch.manual_seed(0)
-    attached = attach(ready.backbone.model, configured_parts(wanted.parts, CARDS), ready.backbone.sites)
+    parts = configured_parts(wanted.parts, CARDS)
+    require_capable(parts, ready.task.needs)
+    attached = attach(ready.backbone.model, parts, ready.backbone.sites)
     head = ready.task.new_head(ready.backbone.sites.width, wanted.training)
     return TaskModel(ready.backbone.model, head, attached, ready.task.inputs, ready.backbone.output), attached
 
