@@ -13,7 +13,7 @@ from operator import le
 from statistics import median
 
 from autopeft.errors import AutopeftError, unknown
-from autopeft.objectives import ACCURACY, COSTS, SCORE, TIME, UNITS, Objective, objective_named, show
+from autopeft.objectives import ACCURACY, COSTS, SCORE, UNITS, Objective, objective_named, show
 from autopeft.plan import Budget
 from autopeft.trial import Status, Trial, excesses
 
@@ -39,16 +39,14 @@ def front(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[Tri
 def beaten(trials: Iterable[Trial], objectives: Sequence[Objective], score: Objective = ACCURACY) -> Mapping[int, int]:
     """The numbers of the trials that nobody is ever recommended, each with that of one that is no worse in anything.
 
-    They are not on the front, and another one is no worse in the score and in all costs of having the model, predicted
-    and measured: so `select` prefers that, whatever the limits on these. What its training took is over. More trials
-    change nothing for one that is beaten. Trials that are still training beat nothing and are not beaten, because their
-    scores may change.
+    They are not on the front, and another one is no worse in the score and in all costs, predicted and measured: so
+    `select` prefers that, whatever the limits on these. More trials change nothing for one that is beaten. Trials that
+    are still training beat nothing and are not beaten, because their scores may change.
     """
     ended = (trial for trial in trials if trial.status is not Status.TRAINING)
     trials = sorted(ended, key=lambda trial: trial.number)
-    costs = [cost for name, cost in COSTS.items() if name != TIME]
     points = {
-        trial.number: (*_point(trial, (score, *costs)), *(_held(trial, cost.name, {}) for cost in costs))
+        trial.number: (*_point(trial, (score, *COSTS.values())), *(_held(trial, cost, {}) for cost in COSTS))
         for trial in trials
         if _counts(trial, (score,))
     }

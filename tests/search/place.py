@@ -157,7 +157,7 @@ def _compared(trial: Trial) -> list[float]:
     """Of a trial that was stopped nothing is measured."""
     assert trial.outcome is not None
     predicted, measured = trial.predicted, trial.outcome.measured
-    costs = ("memory", "trainable", "stored", "flops", "overhead")
+    costs = ("memory", "trainable", "stored", "flops", "overhead", "time")
     real = [getattr(measured, name, None) for name in costs]
     known = [predicted.value(name) for name in costs]
     held = [value if seen is None else max(value, seen) for value, seen in zip(known, real, strict=True)]
