@@ -142,7 +142,7 @@ def test_every_limit_is_written_with_its_unit(place: Path, limit: str) -> None:
     option = CALLED.get((Budget, limit), limit).replace("_", "-")
     told = run("select", f"--{option}", WRITTEN[limit], *where(place))
     assert told.exit_code == 0, told.stderr
-    assert " finished trials" in told.stdout
+    assert " of the trials that keep " in told.stdout
 
 
 @pytest.mark.usefixtures("searched")

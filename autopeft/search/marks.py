@@ -68,12 +68,13 @@ def own_weights(record: SearchRecord, folder: Path) -> Iterator[Path]:
                 yield weights_of(folder, trial.number)
 
 
-def clear_leftovers(folder: Path, name: str) -> None:
-    """Takes away what killed workers left of the weights `name` and of the state of their training, whole or half
-    written, in a marked folder only: who is trained anew may be stopped before it has any.
+def clear_leftovers(folder: Path, name: str, *, whole: bool) -> None:
+    """Takes away what killed workers left half written of the weights `name` and of the state of their training, and
+    with `whole` these themselves, in a marked folder only: who is trained anew may be stopped before it has any.
     """
     if has_mark(folder):
-        for left in (folder / name, folder / f"{name}{STATE}", *folder.glob(f"{name}.*writing")):
+        there = (folder / name, folder / f"{name}{STATE}") if whole else ()
+        for left in (*there, *folder.glob(f"{name}.*writing")):
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
             else:

@@ -33,8 +33,7 @@ class AtRungs:
     def state(self) -> State | None:
         """What to go on from; where there is nothing, the trial begins anew, and what is left of it is taken away."""
         found = read_state(self._state, self._of) if self._on_the_way else None
-        if found is None:
-            clear_leftovers(self.weights.parent, self.weights.name)
+        clear_leftovers(self.weights.parent, self.weights.name, whole=found is None)
         return found
 
     def keep(self, state: State) -> None:

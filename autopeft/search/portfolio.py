@@ -64,7 +64,9 @@ def portfolio(
     quick = [found for draws in drawn if (found := _fitting(space, draws, [{}], predict, limits, seconds))]
     good = _ordered(whole, objectives, _BY_SIZE_AT_GOOD_END, _slow([each.seconds for each in whole]))
     quick = _ordered(quick, objectives, _BY_SIZE, [each.seconds for each in quick])
-    return tuple(each.params for pair in zip_longest(good, quick) for each in pair if each is not None)
+    # Of few methods each is tried as it is usual before any is tried shorter.
+    several = zip_longest(good, quick) if len(good) > SPANNING else [[*good, *quick]]
+    return tuple(each.params for some in several for each in some if each is not None)
 
 
 def by_hand(

@@ -96,7 +96,7 @@ def test_reports_show_the_other_metrics_and_execute_nothing(place: Path) -> None
     assert float(row["other.mse"]) == trial["others"]["mse"]
     assert "; worst 0." in run(place, "report", "two", "--format", "html").stdout
     told = run(place, "select", "two", "--trainable", "100k").stdout
-    assert re.search(r"\n  worst +0\.\d+\n  mse +0\.\d+\n", told)
+    assert re.search(r"\n  worst +0\.\d+ ± 0\.\d+\n  mse +0\.\d+ ± 0\.\d+\n", told)
     assert f"--task {place}/my_task.py:TwoNumbers" in told
     assert run(place, "list").exit_code == 0
     assert run(place, "report", "two").exit_code == 0

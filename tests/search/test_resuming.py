@@ -134,8 +134,10 @@ def test_a_folder_that_an_earlier_version_did_not_mark_is_gone_on_with_and_a_mar
     (folder,) = tmp_path.glob("begun-*")
     if marked:
         (folder / "0002.dead.writing").mkdir()
-    else:
+    else:  # Earlier versions kept nothing of trials that had not ended.
         (folder / ".autopeft-search").unlink()
+        shutil.rmtree(folder / "0002")
+        (folder / "0002.state").unlink()
     resources = {name: settings[name] for name in where(place)}
     search = autopeft.resume("begun", **resources)
     assert {path.name for path in folder.iterdir()} == {".autopeft-search", "0001", "0002"}
@@ -149,10 +151,13 @@ def test_weights_of_a_trial_that_is_trained_again_are_gone_before_it_has_new_one
     with pytest.raises(KeyboardInterrupt):
         autopeft.search(**settings, on_event=interrupt_at_the_second)
     (folder,) = tmp_path.glob("begun-*")
-    shutil.copytree(folder / "0001", folder / "0002")
+    (folder / "0002.state").unlink()
+    shutil.copytree(folder / "0001", folder / "0002", dirs_exist_ok=True)
+    (folder / "0002" / "left").touch()
     with pytest.raises(KeyboardInterrupt):
         autopeft.resume("begun", **{name: settings[name] for name in where(place)}, on_event=interrupt_at_the_second)
-    assert {path.name for path in folder.iterdir()} == {".autopeft-search", "0001"}
+    assert {path.name for path in folder.iterdir()} == {".autopeft-search", "0001", "0002", "0002.state"}
+    assert not (folder / "0002" / "left").exists()
 
 
 def test_what_is_known_to_be_good_is_found_once(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
