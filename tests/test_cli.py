@@ -53,7 +53,7 @@ def searched(place: Path) -> Result:
 
 def test_a_search_reports_its_trials_and_says_what_to_do_next(searched: Result) -> None:
     assert searched.exit_code == 0
-    assert "lora" in searched.stdout
+    assert "bitfit" in searched.stdout
     assert "autopeft report reviews --storage" in searched.stdout
     assert "autopeft select reviews --storage" in searched.stdout
 
