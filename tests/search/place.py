@@ -134,7 +134,9 @@ class Place:
         nothing to go on from.
         """
         finished = [trial for trial in self.trials(name) if trial.is_model and trial.outcome is not None]
-        folders = [Path(trial.artifact) for trial in finished if not any(_beats(other, trial) for other in finished)]
+        ahead = {trial.number for trial in autopeft.open(name, storage=self.storage).front}
+        kept = [each for each in finished if each.number in ahead or not any(_beats(other, each) for other in finished)]
+        folders = [Path(trial.artifact) for trial in kept]
         for folder in folders:
             tensors = [each for file in folder.rglob("*.safetensors") for each in load_file(file).values()]
             assert tensors, folder
