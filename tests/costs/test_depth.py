@@ -71,6 +71,7 @@ def test_shallow_models_tell_exactly_what_the_whole_one_does(architecture: str, 
     assert shallow.totals == whole.totals
 
 
+@pytest.mark.long
 def test_blocks_that_come_again_tell_exactly_what_the_whole_model_does() -> None:
     """Every sixth layer of Gemma 3 attends to all tokens, the others to near ones."""
     shallow, whole = both(gemma(36), (Part("lora"),), Training(batch_size=2, gradient_checkpointing=True))

@@ -104,6 +104,7 @@ def test_a_model_that_is_not_there_is_answered() -> None:
     assert "there is no model folder" in done.output
 
 
+@pytest.mark.long
 def test_processes_that_share_the_work_find_the_same() -> None:
     config = CONFIGS["bert"]()
     found = estimate(config, processes=2, **ASKED)

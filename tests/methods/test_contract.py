@@ -69,7 +69,19 @@ MIX_THE_TEXTS_OF_A_BATCH = {"lily"}
 ROUNDED = {"randlora": 1e-3}
 """How far merged weights may be off: RandLoRA's default alpha makes much of rounding errors."""
 
-pytestmark = [pytest.mark.parametrize("name", NAMES), pytest.mark.parametrize("architecture", CONFIGS)]
+OFTEN = ("bert", "llama")
+"""On these every method is tried every time, on the others our own ones and hybrids are; `make long` tries all."""
+
+
+def cases():
+    cards = load_cards()
+    for architecture in CONFIGS:
+        for name in NAMES:
+            rarely = architecture not in OFTEN and name in cards and cards[name].implementation.startswith("peft.")
+            yield pytest.param(architecture, name, marks=pytest.mark.long if rarely else ())
+
+
+pytestmark = pytest.mark.parametrize(("architecture", "name"), [*cases()])
 
 
 def model_for(name, architecture):

@@ -1,5 +1,7 @@
 """What every method of the default space must keep on backbones that read images, or why it is refused there."""
 
+from itertools import product
+
 import pytest
 import torch
 import transformers as t
@@ -27,7 +29,14 @@ REFUSED = {
 OF_EVERY_KIND = ("lora", "full", "bitfit", "norm_tuning", "said", "fishmask", "prefix_tuning", "unipelt", "ladder")
 
 on_images = pytest.mark.parametrize("architecture", BACKBONES)
-with_everything = pytest.mark.parametrize("name", NAMES)
+with_everything = pytest.mark.parametrize(
+    ("architecture", "name"),
+    [
+        pytest.param(of, name, marks=() if (place + at) % 2 == 0 else pytest.mark.long)
+        for (at, of), (place, name) in product(enumerate(BACKBONES), enumerate(NAMES))
+    ],
+)
+"""Every method on one of the two; `make long` tries both."""
 
 
 def model_for(name, architecture):
@@ -54,7 +63,6 @@ def values(model):
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-@on_images
 @with_everything
 def test_it_begins_as_promised_learns_and_comes_off_bit_for_bit(name, architecture):
     model = model_for(name, architecture)
@@ -80,7 +88,6 @@ def test_it_begins_as_promised_learns_and_comes_off_bit_for_bit(name, architectu
         assert torch.equal(model(**inputs(architecture, 3))[0], bare)
 
 
-@on_images
 @with_everything
 def test_saved_and_loaded_again_gives_equal_states(name, architecture, tmp_path):
     attached = trained(attach(model_for(name, architecture), method(name)), architecture)
@@ -91,7 +98,6 @@ def test_saved_and_loaded_again_gives_equal_states(name, architecture, tmp_path)
         assert torch.equal(states(again, architecture), expected)
 
 
-@on_images
 @with_everything
 def test_one_image_alone_has_the_states_that_it_has_among_others(name, architecture):
     attached = trained(attach(model_for(name, architecture), method(name)), architecture)
@@ -102,7 +108,6 @@ def test_one_image_alone_has_the_states_that_it_has_among_others(name, architect
     assert torch.allclose(torch.cat(alone), together, atol=1e-5)
 
 
-@on_images
 @with_everything
 def test_gradients_are_the_same_with_gradient_checkpointing(name, architecture):
     plain, checkpointed = (attach(model_for(name, architecture), method(name)) for _ in range(2))
