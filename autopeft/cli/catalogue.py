@@ -31,7 +31,9 @@ Examples:
 )
 @click.option("--model", required=True, help="A folder, a hub name or a config.json; weights are not needed.")
 @click.option("--space", default="default", show_default=True, help="The methods of this space, or of your own cards.")
-@click.option("--task", help="What is learned.  [default: text-generation for a causal model, else text-classification]")
+@click.option(
+    "--task", help="What is learned.  [default: text-generation for a causal model, else text-classification]"
+)
 @click.option(
     "--memory",
     metavar="SIZE",

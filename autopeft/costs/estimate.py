@@ -99,10 +99,11 @@ def estimate(
 
     `model` may be a folder, a hub name, a `config.json`, a configuration or a model; its weights are not needed. The
     task is text-generation for a causal model where none is given, and text-classification for others. On a machine
-    with a GPU, what that has free is the limit of memory where none is given. Code that comes with a model runs only with `trust_remote_code`. With `rows` to train on, each tells the seconds of
-    a whole training on this device, which is measured for it: its calibrations, steps and evaluations by the defaults.
-    `processes` share the work; a script that asks for several needs `if __name__ == "__main__":`. `on_event` hears how
-    far it is. Raises AutopeftError for a model or a space that cannot be had.
+    with a GPU, what that has free is the limit of memory where none is given. Code that comes with a model runs only
+    with `trust_remote_code`. With `rows` to train on, each tells the seconds of a whole training on this device, which
+    is measured for it: its calibrations, steps and evaluations by the defaults. `processes` share the work; a script
+    that asks for several needs `if __name__ == "__main__":`. `on_event` hears how far it is. Raises AutopeftError for
+    a model or a space that cannot be had.
     """
     drawn = load_space(space)
     names = (*drawn.methods, *drawn.hybrids)

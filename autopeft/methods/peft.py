@@ -43,8 +43,8 @@ from autopeft.methods.peft_layers import (
     tuner_layers,
 )
 from autopeft.methods.peft_ranks import ranks, take_up_ranks
-from autopeft.methods.peft_values import stand_ins, taken_by
 from autopeft.methods.peft_valueless import without_values
+from autopeft.methods.peft_values import stand_ins, taken_by
 from autopeft.methods.quiet import quiet
 
 _PUT_BACK = {"_require_grads_hooks", "_require_grads_hook", "peft_config"}

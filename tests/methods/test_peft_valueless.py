@@ -1,4 +1,4 @@
-"""Where only shapes are asked for nothing is decomposed, grouped or drawn, and as much is counted as on a real model."""
+"""Where only shapes are asked for nothing is decomposed or drawn, and as much is counted as on a real model."""
 
 from contextlib import contextmanager
 from typing import Any
