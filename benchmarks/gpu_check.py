@@ -29,6 +29,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import autopeft
+from autopeft.backbone.load import quietly
 from autopeft.sizes import show_bytes, show_seconds
 from autopeft.trial import Status, Trial
 
@@ -74,7 +75,8 @@ def config(size: Size) -> LlamaConfig:
 def made(folder: Path, size: Size) -> tuple[Path, Path]:
     """A model with its tokenizer, and a data set, in folders."""
     torch.manual_seed(0)
-    LlamaForCausalLM(config(size)).save_pretrained(folder / "model")
+    with quietly():
+        LlamaForCausalLM(config(size)).save_pretrained(folder / "model")
     words = [*SPECIAL.values(), *MARKS, *map(str, range(NUMBERS))]
     backend = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     backend.pre_tokenizer = Whitespace()

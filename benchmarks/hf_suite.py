@@ -213,12 +213,10 @@ def shown(found: Found) -> tuple[str, ...]:
 def summary(found: list[Found]) -> tuple[list[str], bool]:
     """Sentences about all runs, and whether all is as it must be."""
     seen = [each for each in found if each.costs is not None]
-    exact = sum(each.costs is not None and each.costs.trainable == each.run.trainable for each in seen)
+    exact = sum(each.costs.trainable == each.run.trainable for each in seen if each.costs)
     near = sum(abs(each.off) <= WITHIN for each in seen)
-    ranks = float(spearmanr([each.run.reserved for each in seen], [1 + each.off for each in seen]).statistic)
-    if len(seen) > 1:
-        predicted = [each.costs.memory for each in seen if each.costs]
-        ranks = float(spearmanr([each.run.reserved for each in seen], predicted).statistic)
+    predicted = [each.costs.memory for each in seen if each.costs]
+    ranks = float(spearmanr([each.run.reserved for each in seen], predicted).statistic) if len(seen) > 1 else 1.0
     seconds = [each.seconds for each in found]
     lines = [
         f"trainable parameters exact in {exact} of {len(found)}",
@@ -228,7 +226,7 @@ def summary(found: list[Found]) -> tuple[list[str], bool]:
         f"({max(found, key=lambda each: each.seconds).run.name})",
         *(f"cannot be attached: {each.run.name}: {each.refused}" for each in found if each.costs is None),
     ]
-    good = exact == len(found) and len(found) - near <= MAY_BE_OFF and (len(seen) < 3 or ranks >= RANKS)
+    good = exact == len(found) and len(found) - near <= MAY_BE_OFF and ranks >= RANKS
     return lines, good
 
 
