@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from autopeft import machine
 from autopeft.cli import main
 from autopeft.costs import estimate as module
 from autopeft.costs.api import predict
@@ -24,6 +25,7 @@ ASKED = {"batch_size": 2, "length": 16}
 @pytest.fixture(autouse=True)
 def few_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "load_space", lambda name: load_space(name).only(NAMES))
+    monkeypatch.setattr(machine, "cores", lambda: 1)
 
 
 def by_name(estimates: tuple[Estimate, ...]) -> dict[str, Estimate]:
