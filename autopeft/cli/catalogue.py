@@ -73,7 +73,7 @@ def estimate(model: str, memory: str | None, time: bool, rows: int, file: Any, *
         from autopeft.costs.estimate import about
         from autopeft.costs.estimate import estimate as estimate_all
 
-        asked = {"memory": memory, "rows": rows if time else None, **options}
+        asked: dict[str, Any] = {"memory": memory, "rows": rows if time else None, **options}
         estimates = estimate_all(model, processes=processes, on_event=progress, **asked)
         what = about(model, **asked)
     from autopeft.reports.estimates import estimate_lines, estimates_json, heading

@@ -18,8 +18,9 @@ def limit_of(asked: float | None, free: int | None) -> float | None:
 
 
 def free_here() -> int | None:
-    """Bytes that this machine's fullest GPU has free; None where it has none."""
+    """Bytes that this process has of this machine's fullest GPU or could still get; None where it has none."""
     import torch
 
     devices = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
-    return min((int(torch.cuda.mem_get_info(device)[0]) for device in devices), default=None)
+    free = (torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) for device in devices)
+    return min(free, default=None)

@@ -24,7 +24,8 @@ Attached = TypeVar("Attached")
 
 def without_values(attach: Callable[[], Attached], values: AbstractContextManager[None]) -> Attached:
     """Attaches to a model without values; where that needs some nevertheless, with `values`, which takes long."""
-    for as_if in (nullcontext, Valueless):
+    ways: tuple[Callable[[], AbstractContextManager[Any]], ...] = (nullcontext, Valueless)
+    for as_if in ways:
         try:
             with as_if():
                 return attach()

@@ -30,7 +30,7 @@ from autopeft.trial import Costs, SearchRecord
 
 _ATTACHING = ("autopeft", "peft", "transformers")
 """Libraries that say which methods go on which backbone."""
-MEMORY = "memory"
+_MEMORY = "memory"
 """The cost that a device limits by itself."""
 
 
@@ -76,10 +76,10 @@ def prepare_space(
 ) -> PreparedSpace:
     """`threads` are those of one worker. Raises AutopeftError where nothing fits the budget."""
     limits = plan.budget.resolved(dataset.backbone.parameters).limits()
-    room = limit_of(limits.get(MEMORY), free_here())
-    if room is not None and MEMORY not in limits:
+    room = limit_of(limits.get(_MEMORY), free_here())
+    if room is not None and _MEMORY not in limits:
         say(f"without --memory, what fits into what the GPU has free is the limit: {show_bytes(room)}")
-        limits = {**limits, MEMORY: room}
+        limits = {**limits, _MEMORY: room}
     space = space.having(dataset.data.task.settings)
 
     @cache
