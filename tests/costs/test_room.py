@@ -32,7 +32,7 @@ def test_the_fullest_gpu_tells_and_none_does_where_there_is_none(monkeypatch: py
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: ((7 - device) * GIB, 8 * GIB))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: GIB)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: GIB)
     assert free_here() == 7 * GIB
 
 
