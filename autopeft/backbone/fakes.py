@@ -78,3 +78,24 @@ def _unmasked(indices: Sequence[Tensor | None]) -> Iterator[Tensor | None]:
             yield from (index.new_zeros(index.numel(), dtype=torch.long) for _ in range(index.ndim))
         else:
             yield index
+
+
+class Valueless(EverythingPicked):  # type: ignore[no-untyped-call]
+    """Lets what looks at values be done with tensors that have none: copies to a device that has values stay without,
+    numbers are counted to any result, and a mask that is written through is written through nowhere.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not any(isinstance(each, Tensor) and each.is_meta for each in args):
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        kwargs = dict(kwargs or {})
+        if func is torch.ops.aten._to_copy.default:
+            kwargs["device"] = torch.device("meta")
+        elif func is torch.ops.aten.bincount.default:
+            least = kwargs.get("minlength", args[2] if len(args) > 2 else 0)
+            return args[0].new_empty(least, dtype=torch.long)
+        elif func is torch.ops.aten.index_put_.default and any(
+            each is not None and each.dtype == torch.bool for each in args[1]
+        ):
+            return args[0]
+        return super().__torch_dispatch__(func, types, args, kwargs)

@@ -188,12 +188,34 @@ def load_skeleton(
     return _skeleton(what, kind, config, dtype, causal)
 
 
+def is_of_causal_model(what: str | PretrainedConfig, trust_remote_code: bool = False) -> bool:
+    """Whether a model is one that goes on with texts, as far as its configuration tells: by the class that it names,
+    else by what transformers has for it. Raises AutopeftError for one that cannot be had.
+    """
+    if not isinstance(what, PretrainedConfig):
+        with _plainly(what) as source:
+            what = _read(source, trust_remote_code)
+    named = [each for each in getattr(what, "architectures", None) or () if "For" in each or "LMHead" in each]
+    if named:
+        return any(each.endswith(("ForCausalLM", "LMHeadModel")) for each in named)
+    kinds = transformers.models.auto.modeling_auto
+    reads_both_ways = type(what) in kinds.MODEL_FOR_MASKED_LM_MAPPING or getattr(what, "is_encoder_decoder", False)
+    return type(what) in kinds.MODEL_FOR_CAUSAL_LM_MAPPING and not reads_both_ways
+
+
 def _configured(source: Source, trust_remote_code: bool, causal: bool = False) -> tuple[PretrainedConfig, Any]:
     """The configuration, and the class of the model that it is of."""
+    config = _read(source, trust_remote_code)
+    return _meant(without_kernels(config), source if trust_remote_code else None, causal)
+
+
+def _read(source: Source, trust_remote_code: bool) -> PretrainedConfig:
     plain, _ = PretrainedConfig.get_config_dict(source.where, revision=source.revision)
     require_sane(source.name, plain)
-    config = AutoConfig.from_pretrained(source.where, revision=source.revision, trust_remote_code=trust_remote_code)
-    return _meant(without_kernels(config), source if trust_remote_code else None, causal)
+    config: PretrainedConfig = AutoConfig.from_pretrained(
+        source.where, revision=source.revision, trust_remote_code=trust_remote_code
+    )
+    return config
 
 
 def _skeleton(name: str, kind: Any, config: PretrainedConfig, dtype: torch.dtype, causal: bool) -> Skeleton:

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from autopeft import machine
 from autopeft.cli.printing import say, table
@@ -14,6 +15,8 @@ _SHOWN = 3
 """Usual names of columns that are listed."""
 _ESTIMATING = 4
 """Processes that share an estimate, at most: each begins with importing libraries, and reading the model's shape."""
+_ASSUMED = ("task", "batch_size", "length", "dtype", "memory")
+"""Options whose defaults are repeated where they were not given."""
 
 
 @click.command(
@@ -23,11 +26,19 @@ Examples:
   autopeft estimate --model bert-base-uncased --batch-size 32 --length 128
   autopeft estimate --model bert-base-uncased --length 64 --time --rows 5000
   autopeft estimate --model llama/config.json --memory 24GiB --dtype bfloat16 --gradient-checkpointing
+  autopeft estimate --model llama/config.json --task text-classification --json costs.json
 """
 )
 @click.option("--model", required=True, help="A folder, a hub name or a config.json; weights are not needed.")
 @click.option("--space", default="default", show_default=True, help="The methods of this space, or of your own cards.")
-@click.option("--memory", metavar="SIZE", help="Tell the largest settings that train within this, such as 8GiB.")
+@click.option(
+    "--task", help="What is learned.  [default: text-generation for a causal model, else text-classification]"
+)
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    help="Tell the largest settings that train within this, such as 8GiB.  [default: what a GPU here has free]",
+)
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True, help="Examples in a training step.")
 @click.option("--length", type=click.IntRange(1), default=512, show_default=True, help="Tokens of every example.")
 @click.option("--gradient-checkpointing", is_flag=True, help="Recompute activations: less memory, more time.")
@@ -41,7 +52,16 @@ Examples:
 @click.option("--time", is_flag=True, help="Tell how long a whole training on --rows takes on this device.")
 @click.option("--rows", type=click.IntRange(1), default=1000, show_default=True, help="Rows to train on, for --time.")
 @click.option("--trust-remote-code", is_flag=True, help=field_docs(Plan)["trust_remote_code"])
-def estimate(model: str, memory: str | None, time: bool, rows: int, **options: Any) -> None:
+@click.option(
+    "--json",
+    "file",
+    is_flag=False,
+    flag_value="-",
+    type=click.File("w", encoding="utf-8", lazy=True),
+    metavar="[FILE]",
+    help="Write everything as JSON to a file, or print it.",
+)
+def estimate(model: str, memory: str | None, time: bool, rows: int, file: Any, **options: Any) -> None:
     """Estimate what every method costs on a model, without training anything."""
     from autopeft.costs.slips import require_plausible
     from autopeft.reports.progress import Progress
@@ -50,13 +70,22 @@ def estimate(model: str, memory: str | None, time: bool, rows: int, **options: A
     processes = min(machine.cores(), _ESTIMATING)
     with Progress() as progress:
         progress(IMPORTING)
+        from autopeft.costs.estimate import about
         from autopeft.costs.estimate import estimate as estimate_all
 
-        asked = rows if time else None
-        estimates = estimate_all(model, memory=memory, rows=asked, processes=processes, on_event=progress, **options)
-    from autopeft.reports.estimates import estimate_lines
+        asked: dict[str, Any] = {"memory": memory, "rows": rows if time else None, **options}
+        estimates = estimate_all(model, processes=processes, on_event=progress, **asked)
+        what = about(model, **asked)
+    from autopeft.reports.estimates import estimate_lines, estimates_json, heading
 
-    lines, notes = estimate_lines(estimates, limited=memory is not None, rows_to_train_on=asked)
+    source = click.get_current_context().get_parameter_source
+    names = [name for name in _ASSUMED if source(name) is ParameterSource.DEFAULT and getattr(what, name) is not None]
+    if file is not None:
+        file.write(estimates_json(what, names, estimates))
+        return
+    for line in heading(what, names):
+        say(line)
+    lines, notes = estimate_lines(estimates, limited=what.memory is not None, rows_to_train_on=what.rows)
     table(lines[0], lines[1:])
     for note in notes:
         say(note)

@@ -16,11 +16,14 @@ import numpy as np
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
+from autopeft.backbone.load import is_of_causal_model
 from autopeft.costs.api import predictor_of
 from autopeft.costs.depth import Profile
 from autopeft.costs.load import Load
 from autopeft.costs.predict import Predictor
+from autopeft.costs.quantised import FORMATS
 from autopeft.costs.rates import Rates, rates_of
+from autopeft.costs.room import free_here, limit_of
 from autopeft.costs.seconds import Expected, Seconds
 from autopeft.data.splits import validation_size
 from autopeft.errors import AutopeftError
@@ -32,9 +35,30 @@ from autopeft.space.cards import size_among
 from autopeft.space.space import Space, load_space
 from autopeft.tasks.base import Task
 from autopeft.tasks.named import task_named
+from autopeft.training.precision import held_as, name_of
 from autopeft.trial import Costs
 
 _MOST_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class About:
+    """What an estimate is about."""
+
+    model: str
+    task: str
+    batch_size: int
+    """Examples in a training step."""
+    length: int
+    """Tokens of every example."""
+    gradient_checkpointing: bool
+    dtype: str
+    """What the backbone's weights are held in."""
+    memory: float | None
+    """The limit on memory in bytes: what was asked for, or what fits into what a GPU here has free."""
+    space: str
+    rows: int | None
+    """Of the training data, where seconds are asked for."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +84,7 @@ def estimate(
     memory: str | int | None = None,
     batch_size: int = 8,
     length: int = 512,
-    task: str = "text-classification",
+    task: str | None = None,
     labels: int = 2,
     gradient_checkpointing: bool = False,
     dtype: str | None = None,
@@ -73,11 +97,13 @@ def estimate(
 
     >>> estimate("bert-base-uncased", memory="4GiB", batch_size=16, length=128)
 
-    `model` may be a folder, a hub name, a `config.json`, a configuration or a model; its weights are not needed.
-    Code that comes with a model runs only with `trust_remote_code`. With `rows` to train on, each tells the seconds of
-    a whole training on this device, which is measured for it: its calibrations, steps and evaluations by the defaults.
-    `processes` share the work; a script that asks for several needs `if __name__ == "__main__":`. `on_event` hears how
-    far it is. Raises AutopeftError for a model or a space that cannot be had.
+    `model` may be a folder, a hub name, a `config.json`, a configuration or a model; its weights are not needed. The
+    task is text-generation for a causal model where none is given, and text-classification for others. On a machine
+    with a GPU, what that has free is the limit of memory where none is given. Code that comes with a model runs only
+    with `trust_remote_code`. With `rows` to train on, each tells the seconds of a whole training on this device, which
+    is measured for it: its calibrations, steps and evaluations by the defaults. `processes` share the work; a script
+    that asks for several needs `if __name__ == "__main__":`. `on_event` hears how far it is. Raises AutopeftError for
+    a model or a space that cannot be had.
     """
     drawn = load_space(space)
     names = (*drawn.methods, *drawn.hybrids)
@@ -85,14 +111,39 @@ def estimate(
         dtype = dtype or str(model.dtype).removeprefix("torch.")
         model = model.config
     training = Training(batch_size=batch_size, gradient_checkpointing=gradient_checkpointing)
-    limit = None if memory is None else parse_memory(memory)
-    learned = task_named(task).sized(labels)
+    limit = limit_of(None if memory is None else parse_memory(memory), free_here())
+    learned = task_named(task or usual_task(model, trust_remote_code)).sized(labels)
     seconds = None if rows is None else _seconds_on(rows, length)
     estimator = _Estimator(model, drawn, training, learned, length, dtype, limit, trust_remote_code, seconds, rows)
     if processes < 2:
         return _told(map(estimator.estimate, names), len(names), on_event)
     with ProcessPoolExecutor(processes, get_context("spawn"), _share, (estimator,)) as pool:
         return _told(pool.map(_estimate, names), len(names), on_event)
+
+
+def usual_task(model: str | PretrainedConfig, trust_remote_code: bool = False) -> str:
+    """What a model is fine-tuned for, where nobody said it. Raises AutopeftError for one that cannot be had."""
+    return "text-generation" if is_of_causal_model(model, trust_remote_code) else "text-classification"
+
+
+def about(
+    model: str,
+    *,
+    task: str | None,
+    batch_size: int,
+    length: int,
+    gradient_checkpointing: bool,
+    dtype: str,
+    memory: str | int | None,
+    space: str,
+    rows: int | None,
+    trust_remote_code: bool,
+) -> About:
+    """What `estimate` estimates when it is asked so: all that was left to it, decided. Raises AutopeftError."""
+    task = task_named(task or usual_task(model, trust_remote_code)).name
+    held = dtype if dtype in FORMATS else name_of(held_as(dtype))
+    limit = limit_of(None if memory is None else parse_memory(memory), free_here())
+    return About(model, task, batch_size, length, gradient_checkpointing, held, limit, space, rows)
 
 
 def _told(estimates: Iterable[Estimate], count: int, on_event: Callable[[Doing], None] | None) -> tuple[Estimate, ...]:
@@ -117,7 +168,7 @@ class _Estimator:
     task: Task
     length: int
     dtype: str | None
-    limit: int | None
+    limit: float | None
     trust_remote_code: bool
     seconds: tuple[Load, Rates] | None
     """What there is to train on, and how fast this device is, where seconds are asked for."""
@@ -218,7 +269,7 @@ def _sized(parts: Sequence[Configured], number: int, size: str, value: int) -> S
 
 
 def _largest(
-    profile: Callable[[int], Profile], is_possible: Callable[[int], bool], known: int, most: int, limit: int
+    profile: Callable[[int], Profile], is_possible: Callable[[int], bool], known: int, most: int, limit: float
 ) -> int:
     """The largest possible value up to `most` whose peak keeps the limit; 0 where none does. `known` is possible.
 

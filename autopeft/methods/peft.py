@@ -43,6 +43,7 @@ from autopeft.methods.peft_layers import (
     tuner_layers,
 )
 from autopeft.methods.peft_ranks import ranks, take_up_ranks
+from autopeft.methods.peft_valueless import without_values
 from autopeft.methods.peft_values import stand_ins, taken_by
 from autopeft.methods.quiet import quiet
 
@@ -105,13 +106,10 @@ class PeftMethod(Method):
             fork_rng(devices=[], enabled=valueless),
             unasked(),
         ):
-            try:
+            if not valueless:
                 return PeftAttachment(model, fitted())
-            except Exception as error:
-                if not (valueless and "meta" in str(error).lower()):
-                    raise
-            with stand_ins(model, fields.get("target_modules", ())):
-                return PeftAttachment(model, fitted())
+            values = stand_ins(model, fields.get("target_modules", ()))
+            return without_values(lambda: PeftAttachment(model, fitted()), values)
 
     def require_possible(self) -> None:
         """Raises AutopeftError where peft refuses the values, wherever the sites are."""

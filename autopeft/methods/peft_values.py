@@ -30,7 +30,7 @@ _A, _B = ".lora_A.weight", ".lora_B.weight"
 @contextmanager
 def stand_ins(model: nn.Module, paths: Sequence[str]) -> Iterator[None]:
     """While it lasts, the modules at `paths` of a model without values hold random ones, on the CPU."""
-    bare = [_bare(model.get_submodule(path)) for path in paths]
+    bare = [_bare(each) for path, each in model.named_modules() if _is_meant(path, paths)]
     before = [dict(module._parameters) for module in bare]
     try:
         with torch.device("cpu"):
@@ -136,6 +136,11 @@ def taken_by(config: Any, model: nn.Module) -> Taken | None:
     if next(model.parameters()).is_meta:
         config.init_lora_weights = True
     return Taken(model, sorted(config.target_modules))
+
+
+def _is_meant(path: str, names: Sequence[str]) -> bool:
+    """By peft's rule: a path as it is, or its end."""
+    return any(path == name or path.endswith(f".{name}") for name in ([names] if isinstance(names, str) else names))
 
 
 def _bare(module: Any) -> Any:

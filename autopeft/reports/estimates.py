@@ -1,13 +1,47 @@
-"""The table of what every method would cost on one model."""
+"""What every method would cost on one model: a table for people, JSON for programs."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
-from autopeft.costs.estimate import Estimate
+from autopeft.costs.estimate import About, Estimate
 from autopeft.objectives import COSTS, show
-from autopeft.sizes import show_seconds
+from autopeft.reports.format.json import plain
+from autopeft.sizes import show_bytes, show_seconds
 from autopeft.trial import Costs
 
 _COSTS = ("trainable", "stored", "memory", "flops")
+_VERSION = 1
+"""Grows when a field of the JSON changes its meaning or goes away."""
+
+
+def heading(about: About, assumed: Sequence[str]) -> Sequence[str]:
+    """What is estimated, in a line, and what of it nobody asked for; `assumed` are fields of `about`."""
+    step = f"{about.batch_size} x {about.length} tokens in a step"
+    step += ", activations recomputed" if about.gradient_checkpointing else ""
+    limit = "" if about.memory is None else f", within {show_bytes(about.memory)}"
+    lines = [f"{about.task} with {about.model}: {step}, weights in {about.dtype}{limit}"]
+    if assumed:
+        said = ", ".join(f"--{name.replace('_', '-')} {_value(about, name)}" for name in assumed)
+        lines.append(f"Assumed, as nothing else was asked for: {said}.")
+    return [*lines, ""]
+
+
+def _value(about: About, name: str) -> str:
+    value = getattr(about, name)
+    return show_bytes(value).replace(" ", "") if name == "memory" else str(value)
+
+
+def estimates_json(about: About, assumed: Sequence[str], estimates: Sequence[Estimate]) -> str:
+    """JSON, indented, ending in a newline: sizes in bytes, what does not go on the model with the reason."""
+    whole = {
+        "format": "autopeft estimate",
+        "version": _VERSION,
+        "about": asdict(about),
+        "assumed": assumed,
+        "methods": [asdict(each) for each in estimates],
+    }
+    return json.dumps(plain(whole), indent=2, allow_nan=False) + "\n"
 
 
 def estimate_lines(

@@ -4,14 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from autopeft.costs.room import CONTEXT, MARGIN
 from autopeft.errors import AutopeftError
 
 _PARTS = (1 / 8, 1 / 4, 1 / 2)
 """Parts of a GPU that several trials can share without leaving gaps."""
-_MARGIN = 1.25
-"""Memory set aside for each predicted byte: allocators round up and keep what they freed, predictions are not exact."""
-_CONTEXT = 768 * 1024**2
-"""Bytes of a GPU that every process takes for CUDA itself: its context, kernels and the libraries' workspaces."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ def part_of_gpu(memory: int, device: int) -> float:
     Counted are the prediction, a quarter on top of it and 768 MiB for CUDA itself. A trial that the whole GPU would
     not hold is given the whole GPU.
     """
-    needed = _MARGIN * memory + _CONTEXT
+    needed = MARGIN * memory + CONTEXT
     return next((part for part in _PARTS if needed <= part * device), 1.0)
 
 

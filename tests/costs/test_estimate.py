@@ -1,14 +1,17 @@
 """The table of all methods: what is said to fit does fit, and what does not go on a model is told why."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from autopeft import machine
 from autopeft.cli import main
 from autopeft.costs import estimate as module
 from autopeft.costs.api import predict
-from autopeft.costs.estimate import Estimate, estimate
+from autopeft.costs.estimate import Estimate, estimate, usual_task
 from autopeft.errors import AutopeftError
 from autopeft.methods.registry import method
 from autopeft.sizes import show_bytes
@@ -22,6 +25,7 @@ ASKED = {"batch_size": 2, "length": 16}
 @pytest.fixture(autouse=True)
 def few_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "load_space", lambda name: load_space(name).only(NAMES))
+    monkeypatch.setattr(machine, "cores", lambda: 1)
 
 
 def by_name(estimates: tuple[Estimate, ...]) -> dict[str, Estimate]:
@@ -50,6 +54,7 @@ def test_with_rows_to_train_on_the_seconds_of_a_training_are_told_with_their_err
 
 def test_what_does_not_go_on_the_model_is_there_with_the_reason() -> None:
     found = by_name(estimate(CONFIGS["llama"](), **ASKED))
+    assert found["lora"].costs == predict(CONFIGS["llama"](), "lora", task="text-generation", **ASKED)
     assert found["bitfit"].costs is None
     assert "no biases" in found["bitfit"].refused
     assert found["lora"].costs is not None
@@ -73,11 +78,12 @@ def test_the_largest_settings_fit_and_larger_ones_do_not() -> None:
 
 def test_a_limit_below_the_defaults_is_met_by_less_and_one_below_the_weights_by_nothing() -> None:
     config = CONFIGS["gpt2"]()
+    task: dict[str, Any] = {"task": "text-classification"}
     usual = predict(config, "lora", **ASKED).memory
     alone = predict(config, "lora", batch_size=1, length=16).memory
-    assert by_name(estimate(config, memory=usual - 1, **ASKED))["lora"].largest["batch_size"] == 1
-    assert by_name(estimate(config, memory=alone - 1, **ASKED))["lora"].largest["batch_size"] == 0
-    assert set(by_name(estimate(config, memory="1KiB", **ASKED))["lora"].largest.values()) == {0}
+    assert by_name(estimate(config, memory=usual - 1, **ASKED, **task))["lora"].largest["batch_size"] == 1
+    assert by_name(estimate(config, memory=alone - 1, **ASKED, **task))["lora"].largest["batch_size"] == 0
+    assert set(by_name(estimate(config, memory="1KiB", **ASKED, **task))["lora"].largest.values()) == {0}
 
 
 def test_a_prompt_is_no_longer_than_the_positions_that_are_left() -> None:
@@ -99,13 +105,57 @@ def test_the_command_prints_one_line_for_each_from_a_configuration_file(tmp_path
     asked = ["--model", str(tmp_path / "config.json"), "--batch-size", "2", "--length", "16", "--memory", "1GiB"]
     done = CliRunner().invoke(main, ["estimate", *asked])
     assert done.exit_code == 0, done.output
+    about, assumed = done.stdout.splitlines()[:2]
+    place = tmp_path / "config.json"
+    assert about == f"text-generation with {place}: 2 x 16 tokens in a step, weights in float32, within 1.00 GiB"
+    assert assumed == "Assumed, as nothing else was asked for: --task text-generation, --dtype float32."
     lora = next(line for line in done.output.splitlines() if line.startswith("lora "))
-    costs = predict(CONFIGS["llama"](), "lora", **ASKED)
+    costs = predict(CONFIGS["llama"](), "lora", task="text-generation", **ASKED)
     assert show_bytes(costs.memory) in lora
     assert "1024" in lora
     assert "rank 24" in lora  # all that v has of features: heads share keys and values
     assert "Not on this model:" in done.output
     assert "\nbitfit: " in done.output
+
+
+def test_everything_is_there_as_json_and_a_quantised_dtype_stays_what_it_is(tmp_path: Path) -> None:
+    CONFIGS["llama"]().save_pretrained(tmp_path)
+    asked = ["--model", str(tmp_path / "config.json"), "--batch-size", "2", "--length", "16", "--dtype", "nf4"]
+    done = CliRunner().invoke(main, ["estimate", *asked, "--json"])
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert (said["about"]["task"], said["about"]["dtype"], said["assumed"]) == ("text-generation", "nf4", ["task"])
+    found = {each["name"]: each for each in said["methods"]}
+    assert tuple(found) == NAMES
+    costs = predict(CONFIGS["llama"](), "lora", task="text-generation", dtype="nf4", **ASKED)
+    assert found["lora"]["costs"]["memory"] == costs.memory
+    assert found["lora"]["costs"]["memory_by_part"] == costs.memory_by_part
+    assert found["bitfit"]["costs"] is None
+    assert "no biases" in found["bitfit"]["refused"]
+    file = tmp_path / "costs.json"
+    done = CliRunner().invoke(main, ["estimate", *asked, "--task", "text-classification", "--json", str(file)])
+    assert done.stdout == ""
+    assert json.loads(file.read_text())["about"]["task"] == "text-classification"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "named", "task"),
+    [
+        ("llama", None, "text-generation"),
+        ("gpt2", ["GPT2LMHeadModel"], "text-generation"),
+        ("llama", ["LlamaModel"], "text-generation"),
+        ("llama", ["LlamaForSequenceClassification"], "text-classification"),
+        ("bert", None, "text-classification"),
+        ("bert", ["BertForMaskedLM"], "text-classification"),
+        ("t5", None, "text-classification"),
+    ],
+)
+def test_a_configuration_tells_what_its_model_is_usually_fine_tuned_for(
+    architecture: str, named: list[str] | None, task: str
+) -> None:
+    config = CONFIGS[architecture]()
+    config.architectures = named
+    assert usual_task(config) == task
 
 
 def test_a_model_that_is_not_there_is_answered() -> None:

@@ -15,6 +15,7 @@ from autopeft.backbone.load import load_skeleton
 from autopeft.costs.load import Load
 from autopeft.costs.predict import Predictor
 from autopeft.costs.rates import rates_of
+from autopeft.costs.room import free_here, limit_of
 from autopeft.costs.seconds import Seconds
 from autopeft.data.store import open_split
 from autopeft.methods.saved import trust
@@ -22,12 +23,15 @@ from autopeft.plan import Plan
 from autopeft.search.feasible import require_something_fits
 from autopeft.search.preparing.dataset import PreparedDataset
 from autopeft.search.recalling import as_searched, space_again
+from autopeft.sizes import show_bytes
 from autopeft.space.candidate import Candidate
 from autopeft.space.space import Space, load_space
 from autopeft.trial import Costs, SearchRecord
 
 _ATTACHING = ("autopeft", "peft", "transformers")
 """Libraries that say which methods go on which backbone."""
+_MEMORY = "memory"
+"""The cost that a device limits by itself."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class PreparedSpace:
     space: Space
     """Fitted to the backbone."""
     limits: Mapping[str, float]
-    """The budget's limits on costs, in numbers."""
+    """The budget's limits on costs, in numbers, and what the device has room for."""
     predictor: Callable[[], Predictor]
     """Makes it when it is asked first: confirmations never do."""
     rows: int
@@ -72,6 +76,10 @@ def prepare_space(
 ) -> PreparedSpace:
     """`threads` are those of one worker. Raises AutopeftError where nothing fits the budget."""
     limits = plan.budget.resolved(dataset.backbone.parameters).limits()
+    room = limit_of(limits.get(_MEMORY), free_here())
+    if room is not None and _MEMORY not in limits:
+        say(f"without --memory, what fits into what the GPU has free is the limit: {show_bytes(room)}")
+        limits = {**limits, _MEMORY: room}
     space = space.having(dataset.data.task.settings)
 
     @cache
