@@ -1,0 +1,123 @@
+"""Several examples in one row are learned as if each had its own: losses, gradients, and what every method makes of it.
+
+The decoders differ where it matters: positions that are learned (GPT-2) and turned, and layers that look back a few
+tokens only (Gemma 3), fewer than an example has.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+import transformers as t
+
+from autopeft.backbone.find import find_sites
+from autopeft.backbone.output import OutputEmbedding
+from autopeft.costs.measure import longest, measure
+from autopeft.costs.predict import Predictor
+from autopeft.backbone.load import load_skeleton
+from autopeft.data.packing import POSITIONS, packed
+from autopeft.data.store import LABELS, MASK, Column, Dataset
+from autopeft.errors import CannotAttach
+from autopeft.methods.attached import attach
+from autopeft.methods.registry import configured_parts, method
+from autopeft.space.candidate import Candidate, Part, Training
+from autopeft.space.cards import load_cards, load_hybrids
+from autopeft.tasks.heads import NO_LABEL
+from autopeft.tasks.language_head import LanguageModelHead
+from autopeft.tasks.metrics import LOSS
+from autopeft.tasks.text_generation import TextGeneration
+from autopeft.training.frozen import FrozenStates
+from autopeft.training.loop import set_up, train
+from autopeft.training.model import TaskModel
+from tests.costs.test_language_models import CONFIGS
+from tests.methods.by_hand import disturbed
+
+CPU = torch.device("cpu")
+CARDS = load_cards()
+LENGTH = 48
+VOCABULARY = 400
+
+
+@pytest.fixture(autouse=True)
+def _in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autopeft.training.precision.has_bf16", lambda _: False)
+
+
+def examples(count: int = 12, seed: int = 0) -> Dataset:
+    """Of 3 to 40 tokens, of which the second half is learned."""
+    rng = np.random.default_rng(seed)
+    ids = [rng.integers(3, VOCABULARY, size) for size in rng.integers(3, 41, count)]
+    labels = [np.where(np.arange(len(each)) < len(each) // 2, NO_LABEL, each) for each in ids]
+    columns = {"input_ids": Column.ragged(ids, np.int32), LABELS: Column.ragged(labels, np.int32, NO_LABEL)}
+    return Dataset(columns, LENGTH)
+
+
+def decoder(name: str, layers: int = 2) -> t.PreTrainedModel:
+    plain = CONFIGS[name]().to_dict() | {"num_hidden_layers": layers, "layer_types": None}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = t.AutoModelForCausalLM.from_config(type(CONFIGS[name]()).from_dict(plain)).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                # As far as a new model is from a trained one, attention hardly tells tokens apart.
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+@contextmanager
+def attached(whole: t.PreTrainedModel, what: str, **settings: object) -> Iterator[TaskModel]:
+    with attach(whole.base_model, method(what, **settings)) as methods:
+        disturbed(methods)
+        yield TaskModel(whole.base_model, LanguageModelHead(), methods, output=OutputEmbedding(whole.lm_head))
+
+
+def losses(model: TaskModel, data: Dataset, at_once: int) -> tuple[float, int, list[torch.Tensor]]:
+    """The sum of losses, how many tokens that is, and gradients."""
+    total, count = torch.zeros(()), 0
+    for start in range(0, len(data), at_once):
+        batch = data.batch(np.arange(start, min(start + at_once, len(data))))
+        total = total + model.head.loss(model(batch), batch)
+        count += int(model.head.count(batch))
+    total.backward()
+    gradients = [each.grad.clone() for each in model.methods.parameters()]
+    model.zero_grad()
+    return total.item(), count, gradients
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_losses_and_gradients_are_those_of_examples_alone(name: str, attention: str) -> None:
+    model = decoder(name)
+    model.set_attn_implementation(attention)
+    alone = examples()
+    rows = packed(alone, LENGTH)
+    assert len(rows) <= len(alone) - 3
+    with attached(model, "lora") as trained:
+        one, tokens, gradients = losses(trained, alone, 1)
+        other, same, theirs = losses(trained, rows, 3)
+    assert (other / same, same) == (pytest.approx(one / tokens, abs=1e-5), tokens)
+    for mine, their in zip(gradients, theirs, strict=True):
+        assert torch.allclose(mine, their, atol=1e-5 * float(mine.abs().max()) + 1e-4)
+
+
+@pytest.mark.parametrize("name", [*CARDS, *load_hybrids(CARDS)])
+def test_every_method_keeps_examples_apart_or_says_that_it_does_not(name: str) -> None:
+    alone = examples(6)
+    rows = packed(alone, LENGTH)
+    try:
+        context = attached(decoder("gpt2", layers=6 if name == "s4" else 2), name)
+        trained = context.__enter__()
+    except CannotAttach as refusal:
+        pytest.skip(f"refused: {refusal}")
+    lacks = {need for part in trained.methods.chosen for need in part.method.lacks}
+    if lacks:
+        assert lacks <= {"causal", "packable"}
+        return
+    with torch.no_grad():
+        one, other = (
+            sum(trained.head.evaluated(trained(batch), batch)[0] for batch in map(data.batch, np.arange(len(data))[:, None]))
+            for data in (alone, rows)
+        )
+    assert other == pytest.approx(one, rel=1e-5)
