@@ -1,11 +1,11 @@
-"""Liger's kernel in the place of our own loss of a language model, on GPUs where `liger-kernel` is installed.
+"""Liger's kernel in the place of our own loss of a language model: on GPUs, where `liger-kernel` is installed.
 
-It computes the same sum and the same gradients, a few tokens at a time too, in kernels of its own. It knows soft caps
-and biases, but no scale of logits. Memory is predicted for ours: kernels cannot be simulated.
+It computes the same sum and the same gradients, a few tokens at a time too, and knows biases and soft caps, but no
+scale of logits. Memory is predicted for our own, because kernels cannot be simulated.
 """
 
 from functools import cache
-from importlib.util import find_spec
+from typing import Any
 
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
@@ -13,29 +13,31 @@ from torch._subclasses.fake_tensor import FakeTensor
 from autopeft.backbone.output import OutputEmbedding
 
 
+def takes(device: str, scale: float, positions: int, *, real: bool) -> bool:
+    """Whether a kernel could compute the loss of so many states: of `real` ones, whose logits are not scaled."""
+    return device == "cuda" and real and scale == 1.0 and positions > 0
+
+
 @cache
-def installed() -> bool:
-    return find_spec("liger_kernel") is not None
-
-
-def takes(device: str, scale: float, *, real: bool, there: bool) -> bool:
-    """Whether its kernel takes the place of our own loss: on `real` tensors of this kind of device, where it is
-    `there`.
-    """
-    return there and real and device == "cuda" and scale == 1.0
+def kernel() -> Any:
+    """Liger's class; None where it is not installed, or does not fit this machine's Triton."""
+    try:
+        from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+    except (ImportError, RuntimeError, OSError):
+        return None
+    return LigerFusedLinearCrossEntropyLoss
 
 
 def may_take(states: Tensor, embedding: OutputEmbedding) -> bool:
-    """The same for states of this output embedding, of which there are some."""
-    real = not isinstance(states, FakeTensor) and len(states) > 0
-    return takes(states.device.type, embedding.scale, real=real, there=installed())
+    """Whether it computes the loss of (positions, width) states by this output embedding."""
+    real = not isinstance(states, FakeTensor)
+    return takes(states.device.type, embedding.scale, len(states), real=real) and kernel() is not None
 
 
 def linear_cross_entropy(
     states: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None, cap: float | None
 ) -> Tensor:
-    """The sum of cross-entropies of (positions,) targets by (positions, width) states, in fp32 as sums go."""
-    from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
-
-    loss: Tensor = LigerFusedLinearCrossEntropyLoss(reduction="sum", softcap=cap)(weight, states, targets, bias)
+    """The sum of cross-entropies of (positions,) targets by (positions, width) states."""
+    capped = {} if cap is None else {"softcap": cap}
+    loss: Tensor = kernel()(reduction="sum", **capped)(weight, states, targets, bias)
     return loss.float()

@@ -5,31 +5,32 @@ tokens only (Gemma 3), fewer than an example has.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import transformers as t
 
-from autopeft.backbone.find import find_sites
-from autopeft.backbone.output import OutputEmbedding
-from autopeft.costs.measure import longest, measure
-from autopeft.costs.predict import Predictor
 from autopeft.backbone.load import load_skeleton
-from autopeft.data.packing import POSITIONS, packed
-from autopeft.data.store import LABELS, MASK, Column, Dataset
+from autopeft.backbone.output import OutputEmbedding
+from autopeft.costs.measure import measure
+from autopeft.costs.predict import Predictor
+from autopeft.data.packing import packed
+from autopeft.data.store import LABELS, Column, Dataset
 from autopeft.errors import CannotAttach
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import configured_parts, method
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.space.cards import load_cards, load_hybrids
+from autopeft.space.space import load_space
 from autopeft.tasks.heads import NO_LABEL
 from autopeft.tasks.language_head import LanguageModelHead
 from autopeft.tasks.metrics import LOSS
 from autopeft.tasks.text_generation import TextGeneration
 from autopeft.training.frozen import FrozenStates
-from autopeft.training.loop import set_up, train
+from autopeft.training.loop import train
 from autopeft.training.model import TaskModel
 from tests.costs.test_language_models import CONFIGS
 from tests.methods.by_hand import disturbed
@@ -86,6 +87,13 @@ def losses(model: TaskModel, data: Dataset, at_once: int) -> tuple[float, int, l
     return total.item(), count, gradients
 
 
+@torch.no_grad()
+def lost(model: TaskModel, data: Dataset) -> float:
+    """The sum of losses, row by row."""
+    batches = [data.batch([row]) for row in range(len(data))]
+    return sum(model.head.evaluated(model(batch), batch)[0] for batch in batches)
+
+
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_losses_and_gradients_are_those_of_examples_alone(name: str, attention: str) -> None:
@@ -106,18 +114,58 @@ def test_losses_and_gradients_are_those_of_examples_alone(name: str, attention: 
 def test_every_method_keeps_examples_apart_or_says_that_it_does_not(name: str) -> None:
     alone = examples(6)
     rows = packed(alone, LENGTH)
-    try:
-        context = attached(decoder("gpt2", layers=6 if name == "s4" else 2), name)
-        trained = context.__enter__()
-    except CannotAttach as refusal:
-        pytest.skip(f"refused: {refusal}")
-    lacks = {need for part in trained.methods.chosen for need in part.method.lacks}
-    if lacks:
-        assert lacks <= {"causal", "packable"}
-        return
-    with torch.no_grad():
-        one, other = (
-            sum(trained.head.evaluated(trained(batch), batch)[0] for batch in map(data.batch, np.arange(len(data))[:, None]))
-            for data in (alone, rows)
-        )
-    assert other == pytest.approx(one, rel=1e-5)
+    with ExitStack() as stack:
+        try:
+            model = stack.enter_context(attached(decoder("gpt2", layers=6 if name == "s4" else 2), name))
+        except CannotAttach as refusal:
+            pytest.skip(f"refused: {refusal}")
+        if lacks := {need for part in model.methods.chosen for need in part.method.lacks}:
+            assert lacks & {"causal", "packable"}
+            return
+        assert lost(model, rows) == pytest.approx(lost(model, alone), rel=1e-5)
+
+
+def test_prompts_are_refused_with_the_reason() -> None:
+    predictor = Predictor(
+        load_skeleton(CONFIGS["llama"](), causal=True), CARDS, TextGeneration("text"), 48, packed=True
+    )
+    space = load_space("everything").only(("lora", "prompt_tuning", "prefix_tuning")).fitted(predictor.refusal)
+    assert space.methods == ("lora", "prefix_tuning")
+    assert (
+        "is not packable, as this task needs it: its prompt stands before a row once" in space.refused["prompt_tuning"]
+    )
+
+
+@pytest.mark.parametrize("training", [Training(batch_size=3), Training(batch_size=3, gradient_checkpointing=True)])
+@pytest.mark.parametrize("what", ["lora", "full"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_step_of_packed_rows_is_predicted_within_three_percent(name: str, what: str, training: Training) -> None:
+    rows = packed(examples(24), LENGTH)
+    assert (rows.lengths > LENGTH - 8).sum() >= 3
+    chosen = Candidate(what, (Part(what),), training)
+    skeleton = load_skeleton(CONFIGS[name](), causal=True)
+    predicted = Predictor(skeleton, CARDS, TextGeneration("text"), LENGTH, CPU, packed=True).predict(chosen)
+    with attached(decoder(name), what) as model:
+        everything = replace(rows, columns={**rows.columns, LABELS: rows.columns["input_ids"]})
+        measured = measure(model, everything, chosen, CPU)
+    assert predicted.memory == pytest.approx(measured.memory, rel=0.03)
+    assert predicted.flops == pytest.approx(measured.flops, rel=0.01)
+
+
+def test_states_of_frozen_layers_are_kept_for_packed_rows() -> None:
+    training = Training(batch_size=2, epochs=3)
+    chosen = Candidate("lora", (Part("lora", {"layers": "last 50%"}, 1e-3),), training)
+    whole, validation, rows = decoder("gemma3", layers=4), examples(4, seed=1), packed(examples(), LENGTH)
+    found = []
+    for served in (False, True):
+        torch.manual_seed(3)
+        with attach(whole.base_model, configured_parts(chosen.parts, CARDS)) as methods:
+            model = TaskModel(whole.base_model, LanguageModelHead(), methods, output=OutputEmbedding(whole.lm_head))
+            store = FrozenStates(rows, validation)
+            with store.serving(model, training, CPU) if served else nullcontext() as kept:
+                splits = (store.train, store.validation) if served else (rows, validation)
+                found.append([*train(model, *splits, chosen, LOSS, seed=1, device=CPU)])
+    assert kept is not None
+    assert (kept.why_not, kept.bytes > 0) == ("", True)
+    assert [each.loss for each in found[0]] == pytest.approx([each.loss for each in found[1]], abs=1e-5)
+    assert [each.score for each in found[0]] == pytest.approx([each.score for each in found[1]], abs=1e-5)
