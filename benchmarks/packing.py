@@ -96,7 +96,7 @@ def main() -> None:
         sides = {"an example a row": (alone, max(1, round(4 * len(alone) / len(rows)))), "packed": (rows, 4)}
         found: dict[str, list[Run]] = {name: [] for name in sides}
         for number in range(options.rounds):
-            for name in sides if number % 2 == 0 else reversed(sides):
+            for name in list(sides)[:: 1 if number % 2 == 0 else -1]:
                 began = time.perf_counter()
                 examples, batch_size = sides[name]
                 found[name].append(trained(backbone, data.task, examples, validation, batch_size))

@@ -12,7 +12,7 @@ from torch import nn
 from autopeft.backbone.inputs import bare
 from autopeft.backbone.limits import vocabulary_of
 
-_LENGTHS = (5, 8)
+_SHORT, _LONG = 5, 8
 """Tokens of two examples."""
 _TOLERANCE = {torch.float32: 1e-4}
 _OF_LESS = 2e-2
@@ -27,16 +27,16 @@ def why_not_apart(model: nn.Module) -> str:
         return "it takes no positions"
     device, dtype = next(reader.parameters()).device, next(reader.parameters()).dtype
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(vocabulary_of(reader) or 2, (sum(_LENGTHS),), generator=generator)
-    one, other = ids.split(_LENGTHS)
-    short, long = (torch.arange(each) for each in _LENGTHS)
+    tokens = vocabulary_of(reader) or 2
+    one, other = (torch.randint(tokens, (length,), generator=generator) for length in (_SHORT, _LONG))
     rows = torch.stack([torch.cat([one, other]), torch.cat([other, one])]).to(device)
+    short, long = torch.arange(_SHORT), torch.arange(_LONG)
     positions = torch.stack([torch.cat([short, long]), torch.cat([long, short])]).to(device)
     without = {"use_cache": False} if "use_cache" in takes else {}
     with torch.inference_mode():
         states = reader(input_ids=rows, position_ids=positions, **without).last_hidden_state.float()
-    first, second = states[0].split(_LENGTHS), states[1].split(_LENGTHS[::-1])
-    off = max(float((first[at] - second[1 - at]).abs().max()) for at in (0, 1))
+    pairs = (states[0, :_SHORT], states[1, _LONG:]), (states[0, _SHORT:], states[1, :_LONG])
+    off = max(float((first - second).abs().max()) for first, second in pairs)
     if off > _TOLERANCE.get(dtype, _OF_LESS) * float(states.abs().max()):
         return "what it makes of an example changes with those before it in a row"
     return ""
