@@ -29,6 +29,8 @@ SAMPLERS = found_in(Path(__file__).parent / "search" / "samplers")
 AUTO = "auto"
 DTYPES = (AUTO, "float32", "bfloat16", "float16")
 """In what a backbone's weights may be held."""
+LOSS_ON = COMPLETION, ALL = ("completion", "all")
+"""What of an example a language model may learn."""
 KEPT = ("front", "all")
 """Whose trained weights a search may keep."""
 _MOST = 1_000_000_000
@@ -123,6 +125,10 @@ class Plan:
     """Wall-clock limit of the search, such as 30m or 2h; what trains still is stopped then, at its last rung."""
     max_length: int | None = None
     """Longest text in tokens; what is longer is cut off. 128 when not given, and 1,024 for text-generation."""
+    packing: bool = False
+    """Train on several examples in each row, for text-generation: less padding. Rows count in batch sizes then."""
+    loss_on: str = COMPLETION
+    """What language models learn: completions and the assistant's turns where there are any, or all that they read."""
     sampler: str = "known_costs"
     """How candidates are proposed: known_costs is our own, the others are Optuna's."""
     seed: int = 0
@@ -147,6 +153,7 @@ class Plan:
             "metric",
             "space",
             "sampler",
+            "loss_on",
             "keep",
             "dtype",
             *(name for name in ("label", "separator") if getattr(self, name) is not None),
@@ -172,7 +179,7 @@ class Plan:
             object.__setattr__(self, "time", _seconds("time", self.time))
         if self.max_length is not None and self.max_length < 8:
             raise AutopeftError(f"max_length must be at least 8 tokens, not {self.max_length}.")
-        for name in ("warm_start", "trust_remote_code"):
+        for name in ("warm_start", "packing", "trust_remote_code"):
             if not isinstance(getattr(self, name), bool):
                 raise AutopeftError(f"{name} must be true or false, not '{told(getattr(self, name))}'.")
         if self.confirm < 0:
@@ -185,6 +192,8 @@ class Plan:
             raise unknown("sampler", self.sampler, SAMPLERS)
         if self.keep not in KEPT:
             raise AutopeftError(f"keep must be {' or '.join(KEPT)}, not '{told(self.keep)}'.")
+        if self.loss_on not in LOSS_ON:
+            raise AutopeftError(f"loss_on must be {' or '.join(LOSS_ON)}, not '{told(self.loss_on)}'.")
         if self.dtype not in DTYPES:
             raise unknown("dtype", self.dtype, DTYPES)
         self._name_objectives()

@@ -9,7 +9,7 @@ import click
 
 from autopeft.cli.printing import say
 from autopeft.objectives import SCORE, UNITS
-from autopeft.plan import DTYPES, KEPT, SAMPLERS, Budget, Resources, field_docs
+from autopeft.plan import DTYPES, KEPT, LOSS_ON, SAMPLERS, Budget, Resources, field_docs
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _SIZES = {
@@ -18,6 +18,7 @@ _SIZES = {
     "timeout": "DURATION",
     "sampler": "|".join(SAMPLERS),
     "keep": "|".join(KEPT),
+    "loss_on": "|".join(LOSS_ON),
     "dtype": "|".join(DTYPES),
     "columns": "ROLE=NAME[,…]",
 }

@@ -28,6 +28,7 @@ from autopeft.costs.meter import Meter
 from autopeft.costs.quantised import packing_of, require_trainable
 from autopeft.costs.step import Spent, Step
 from autopeft.costs.work import EVALUATION, SET_UP, STEP, Work
+from autopeft.data.packing import POSITIONS
 from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.methods.attached import Attached, attach, require_capable
 from autopeft.methods.registry import Configured, configured_parts
@@ -57,9 +58,11 @@ class Predictor:
         quantised: str | None = None,
         longest: int | None = None,
         rows: int | None = None,
+        packed: bool = False,
     ) -> None:
         """`quantised` names how a skeleton in bfloat16 is held in truth: nf4 or int8. `longest` is the longest text to
         be read, where that is more than `batch_length`; `rows` how many there are to calibrate on, where that is known.
+        By `packed`, rows of a training hold several examples.
         """
         self._skeleton = skeleton
         self._packing = packing_of(skeleton.model, quantised) if quantised else None
@@ -69,6 +72,7 @@ class Predictor:
         self._batch_length = batch_length
         self._longest = max(batch_length, longest or 0)
         self._rows = rows
+        self._packed = packed
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._known: dict[object, Profile] = {}
         self._inferences: dict[Hashable, Sequence[Work]] = {}
@@ -213,7 +217,7 @@ class Predictor:
     @contextmanager
     def _attached(self, skeleton: Skeleton, parts: Sequence[Configured]) -> Iterator[Attached]:
         model = skeleton.model
-        require_capable(parts, self._task.needs)
+        require_capable(parts, (*self._task.needs, *(["packable"] if self._packed else [])))
         with torch.device("meta"), attach(model, parts, skeleton.sites) as attached:
             require_positions(model, self._longest, attached.prepended)
             yield attached
@@ -309,7 +313,9 @@ class Predictor:
         return TaskModel(skeleton.model, head, attached, self._task.inputs, skeleton.output)
 
     def _read(self, step: nn.Module, tensors: Sequence[Tensor], rows: int, length: int | None = None) -> Spent:
-        """What a step shows on so many rows, with fake tensors for its own and for those that it is given."""
+        """What a step shows on so many rows, with fake tensors for its own and for those that it is given; rows of the
+        training, where no `length` is said.
+        """
         with self._faked(step) as (slots, fakes):
             given = [fakes[tensor] for tensor in tensors]
             try:
@@ -330,7 +336,7 @@ class Predictor:
         watched = each_layer(_layers(skeleton), meter)
         computed = autocast(self._device, precision_of(self._device, features.held))
         with self._faked(features) as (slots, _), torch.no_grad(), computed, meter, watched as of_layers:
-            batch = self._batch(1)
+            batch = self._batch(1, self._batch_length)
             meter.of_rows(batch.values())
             functional_call(features, slots, (batch,), tie_weights=False)
         return meter.work, *of_layers
@@ -348,7 +354,9 @@ class Predictor:
             yield slots, fakes
 
     def _batch(self, rows: int, length: int | None = None) -> Mapping[str, Tensor]:
-        shapes = self._task.shapes(length or self._batch_length)
+        shapes = dict(self._task.shapes(length or self._batch_length))
+        if self._packed and length is None:
+            shapes[POSITIONS] = torch.long, (self._batch_length,)
         return {name: torch.ones((rows, *shape), dtype=dtype) for name, (dtype, shape) in shapes.items()}
 
 

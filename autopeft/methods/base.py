@@ -69,7 +69,8 @@ class Method(ABC):
     lacks: Mapping[str, str] = MappingProxyType({})
     """What a task may ask for (its `needs`) and this method has not: the capability's name, and why.
 
-    `causal`: the states of a decoder do not depend on later tokens.
+    `causal`: the states of a decoder do not depend on later tokens. `packable`: those of several
+    examples in one row are as they would be alone.
     """
 
     @abstractmethod

@@ -34,6 +34,7 @@ from autopeft.methods.base import Attachment, Divergence, Method, Stage
 from autopeft.methods.hooked import read_tensors, require_finite
 from autopeft.methods.in_place import widened
 from autopeft.methods.peft_config import new_config, require_possible
+from autopeft.methods.peft_lacks import lacks_of, prompts
 from autopeft.methods.peft_layers import (
     activate_all,
     adapters,
@@ -51,10 +52,6 @@ _PUT_BACK = {"_require_grads_hooks", "_require_grads_hook", "peft_config"}
 """Attributes of a model: where transformers keeps the handles of its hooks on embeddings, and peft its configs."""
 _LOOKING: Mapping[type, str] = {LycorisLayer: "module_dropout", VBLoRALayer: "save_only_topk_weights"}
 """Layers that in training look at a number, and in vain where this field of the config is 0 or false."""
-_LACKS: Mapping[str, Mapping[str, str]] = {
-    "LilyConfig": {"causal": "its router weighs by an average over all tokens of a batch, also later ones"},
-}
-"""What methods have not that tasks may ask for, by their configuration."""
 _SAID_IN_VAIN = (
     r".*modify a model with PEFT for a second time.*",
     r".*`is_gradient_checkpointing` is deprecated.*",
@@ -83,12 +80,11 @@ class PeftMethod(Method):
 
     @property
     def stage(self) -> Stage:  # type: ignore[override]
-        wraps = issubclass(getattr(peft, self.config_class), peft.PromptLearningConfig)
-        return Stage.WRAP if wraps else Stage.REPLACE
+        return Stage.WRAP if prompts(self.config_class) else Stage.REPLACE
 
     @property
     def lacks(self) -> Mapping[str, str]:  # type: ignore[override]
-        return _LACKS.get(self.config_class, {})
+        return lacks_of(self.config_class)
 
     def attach(self, model: nn.Module, sites: Sites) -> "PeftAttachment":
         fields = {name: self._filled(value, sites) for name, value in self.config.items()}

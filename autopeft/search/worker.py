@@ -154,9 +154,10 @@ class TrainingWorker:
         )
 
     def _speed(self, pace: Pace, remaining: Sequence[Configured]) -> Mapping[str, float]:
-        """Of training, and of inference on one row of typical length."""
-        middle = np.argsort(self._train.lengths, kind="stable")[len(self._train) // 2]
-        inputs = {name: tensor.to(self._device) for name, tensor in self._train.batch(np.array([middle])).items()}
+        """Of training, and of inference on one validation row of typical length: training rows may hold several."""
+        rows = self._validation
+        middle = np.argsort(rows.lengths, kind="stable")[len(rows) // 2]
+        inputs = {name: tensor.to(self._device) for name, tensor in rows.batch(np.array([middle])).items()}
         latency = measure_latency(self._backbone.model, self._backbone.sites, remaining, self._task.inputs(inputs))
         return {
             "seconds_per_step": pace.seconds / pace.steps,

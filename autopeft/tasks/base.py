@@ -6,7 +6,7 @@ says that it is. It is plain values (classes, ranges), pickled to workers and wr
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, ClassVar, Self, get_type_hints
 
 import numpy as np
@@ -22,6 +22,7 @@ from autopeft.data.rows import Rows
 from autopeft.data.store import LABELS, Column, Dataset
 from autopeft.errors import AutopeftError, unknown
 from autopeft.foreign import brief
+from autopeft.plan import COMPLETION
 from autopeft.space.candidate import Training
 from autopeft.space.parameters import Parameter
 from autopeft.tasks.heads import Batch, Head
@@ -93,6 +94,15 @@ class Task(ABC):
         if reads(backbone.model) != self.reads:
             raise AutopeftError(
                 f"'{backbone.name}' reads {named(backbone.model)}: {self.name} needs a model of {self.noun}s."
+            )
+        return self
+
+    def learning(self, loss_on: str) -> Self:
+        """The same, learning completions, or all that is read. Raises AutopeftError where nobody may choose."""
+        if loss_on != COMPLETION:
+            raise AutopeftError(
+                f"loss_on is {loss_on}, and {self.name} learns a {self.target} for each {self.noun} and nothing else; "
+                "leave it out."
             )
         return self
 
@@ -242,7 +252,9 @@ class Task(ABC):
         known = {each.name: types[each.name] for each in fields(cls)}
         if more := plain.keys() - {"name", *known}:
             raise ValueError(f"nothing is known of {brief(min(more))}")
-        return cls(**{name: _READ[kind](plain[name]) for name, kind in known.items()})
+        # Earlier versions wrote nothing of fields that have a default.
+        optional = {each.name for each in fields(cls) if each.default is not MISSING} - plain.keys()
+        return cls(**{name: _READ[kind](plain[name]) for name, kind in known.items() if name not in optional})
 
 
 def _words(plain: Any) -> tuple[str, ...]:

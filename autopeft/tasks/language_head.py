@@ -4,7 +4,8 @@ Logits of all tokens of a batch would take more memory than all else: 8 x 512 to
 2 GiB in fp32, and several of that size are alive at once. So only states of supervised positions are projected (a
 prompt's are not), a fixed number at a time, and their logits are gone before the next are made (as in torchtune's and
 Liger's linear cross-entropy). Where gradients are wanted, those of the states are made with the loss, so that nothing
-is projected twice; they take as much memory as the states themselves.
+is projected twice; they take as much memory as the states themselves. On a GPU Liger's kernel does the same, where it
+is installed.
 
 Has no weights of its own, so nothing of it is trained but what is the backbone's: a tied embedding.
 """
@@ -20,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from autopeft.backbone.output import OutputEmbedding
 from autopeft.data.store import LABELS, MASK
+from autopeft.tasks import liger
 from autopeft.tasks.heads import NO_LABEL, Batch, Head, kullback_leibler
 from autopeft.tasks.metrics import Array
 
@@ -100,6 +102,9 @@ class LanguageModelHead(Head):
 
 def linear_cross_entropy(states: Tensor, targets: Tensor, embedding: OutputEmbedding) -> Tensor:
     """The sum of cross-entropies of (positions,) targets by (positions, width) states, and their gradients with it."""
+    if liger.may_take(states, embedding):
+        weight, computed = _as_computed(embedding, states)
+        return liger.linear_cross_entropy(computed, targets, weight, embedding.bias, embedding.cap)
     wanted = torch.is_grad_enabled()
     loss: Tensor = _LinearCrossEntropy.apply(states, embedding.weight, embedding.bias, targets, embedding, wanted)  # type: ignore[no-untyped-call]
     return loss

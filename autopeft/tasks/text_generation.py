@@ -7,7 +7,7 @@ tokens are learned.
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,6 +23,7 @@ from autopeft.data.rows import Rows, require_columns
 from autopeft.data.store import LABELS, MASK, Column, Dataset
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
+from autopeft.plan import ALL, COMPLETION, LOSS_ON
 from autopeft.space.candidate import Training
 from autopeft.tasks.base import Task
 from autopeft.tasks.heads import NO_LABEL, Head
@@ -42,6 +43,7 @@ _LEARNED = {
     conversations.CONTINUATION: "completions",
     PLAIN: "whole texts",
 }
+_ALL_LEARNED = "all that is read, up to the end of the last answer (--loss-on all)"
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class TextGeneration(Task):
 
     form: str
     """What rows are: a conversation, a continuation (a prompt with its completion), or a text."""
+    loss_on: str = COMPLETION
+    """What is learned of them: completions, or all that is read up to the end of the last one."""
 
     name: ClassVar = "text-generation"
     aliases: ClassVar = ("CAUSAL_LM", "sft")
@@ -70,6 +74,8 @@ class TextGeneration(Task):
     def __post_init__(self) -> None:
         if self.form not in FORMS:
             raise ValueError(f"form is {brief(self.form)}, not one of {', '.join(FORMS)}")
+        if self.loss_on not in LOSS_ON:
+            raise ValueError(f"loss_on is {brief(self.loss_on)}, not one of {', '.join(LOSS_ON)}")
 
     @classmethod
     def fits(cls, frame: pd.DataFrame, given: Columns) -> bool:
@@ -83,9 +89,12 @@ class TextGeneration(Task):
     def sized(cls, labels: int) -> Self:  # noqa: ARG003
         return cls(PLAIN)
 
+    def learning(self, loss_on: str) -> Self:
+        return replace(self, loss_on=loss_on)
+
     @property
     def identity(self) -> str:
-        return f"{self.name} {self.form}"
+        return f"{self.name} {self.form}" + (f" {ALL}" if self.loss_on == ALL else "")
 
     @property
     def asks(self) -> tuple[str, str]:
@@ -109,7 +118,7 @@ class TextGeneration(Task):
     def described(self, train: Rows) -> Sequence[str]:
         some = [each.read for each in train.inputs if isinstance(each, Example)]
         turns = [len(each["messages"]) for each in some if "messages" in each]
-        said = f"learned: {_LEARNED[self.form]}"
+        said = f"learned: {_ALL_LEARNED if self.loss_on == ALL else _LEARNED[self.form]}"
         return (f"{said}; turns of a conversation: {np.mean(turns):.1f} on average" if turns else said,)
 
     def encoded(self, inputs: Sequence[Any], backbone: Backbone, max_length: int) -> Mapping[str, Column]:
@@ -131,7 +140,8 @@ class TextGeneration(Task):
     ) -> Iterator[tuple[list[int], list[int]]]:
         tokenizer, filling = backbone.tokenizer, padding_of(backbone.tokenizer, backbone.vocabulary)
         require_end(tokenizer, backbone.name)
-        for ids, labels in tokens([rendered(each, tokenizer) for each in inputs], tokenizer):
+        for ids, found in tokens([rendered(each, tokenizer) for each in inputs], tokenizer):
+            labels = _all(ids, found) if self.loss_on == ALL else found
             if len(ids) > max_length and all(each == NO_LABEL for each in labels):
                 raise AutopeftError(
                     f"what was asked has {len(ids):,} tokens, and the model reads {max_length:,}: cut short at its end "
@@ -165,7 +175,8 @@ class TextGeneration(Task):
         some = [rendered(each, tokenizer) for each in rows.inputs[:_SEEN] if isinstance(each, Example)]
         if self.form == CONVERSATION and not tokenizer.chat_template:
             said.append("the model has no chat template; conversations are written by a plain one, as shown")
-        if untold := sum(each.untold > 0 for each in some):
+        untold = sum(each.untold > 0 for each in some)
+        if untold and self.loss_on != ALL:
             said.append(
                 f"only the last answer is learned of {untold} of {len(some)} examples looked at: the chat template "
                 "writes earlier ones otherwise once turns follow"
@@ -220,6 +231,12 @@ class TextGeneration(Task):
 
 def _is_turn(given: Any) -> bool:
     return isinstance(given, Mapping) and bool({"role", "from"} & given.keys())
+
+
+def _all(ids: Sequence[int], labels: Sequence[int]) -> list[int]:
+    """Labels of all tokens up to the last that is learned anyhow."""
+    over = max((at + 1 for at, label in enumerate(labels) if label != NO_LABEL), default=0)
+    return [*ids[:over], *labels[over:]]
 
 
 def _runs_together(row: Rendered) -> bool:

@@ -14,15 +14,20 @@ import pandas as pd
 
 from autopeft.backbone.load import Backbone
 from autopeft.data.columns import CATEGORIES, Columns
+from autopeft.data.packing import packed
 from autopeft.data.reading import read_splits
 from autopeft.data.rows import Rows, has_columns, overlaps, short
 from autopeft.data.several import separated, with_flags
 from autopeft.data.splits import split_off
 from autopeft.data.store import FORMAT, Dataset, kept
 from autopeft.errors import AutopeftError
+from autopeft.plan import COMPLETION
 from autopeft.tasks.base import Task
 from autopeft.tasks.named import guess_task, task_named, tasks
 from autopeft.tasks.own import digest, is_of_user, shown
+
+UNPACKED = "unpacked"
+"""Name of the training split with one example in each row, where `train` has several."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,12 @@ def understand(
     task: str = "auto",
     seed: int = 0,
     separator: str | None = None,
+    loss_on: str = COMPLETION,
 ) -> TaskData:
     """Reads and checks the data; makes a validation split where there is none. Raises AutopeftError.
 
-    `separator` stands between several labels in one cell, where that is another than usual.
+    `separator` stands between several labels in one cell, where that is another than usual; `loss_on` is what of a row
+    is learned, where that may be chosen.
 
     Every row of training and validation must be complete. Of a test split the complete rows are kept, so that one
     without labels stops no search.
@@ -80,6 +87,7 @@ def understand(
         if kind.roles[role].kind == CATEGORIES and len(names) == 1:
             frames = with_flags(frames, names[0])
     learned, notes = kind.understand(frames["train"], columns)
+    learned = learned.learning(loss_on)
     notes = [*told, *notes]
     splits: dict[str, Rows] = {
         name: _rows(learned, frames[name], columns, name) for name in ("train", "validation") if name in frames
@@ -112,8 +120,9 @@ def _rows(task: Task, frame: pd.DataFrame, columns: Columns, split: str) -> Rows
     return rows
 
 
-def encoded(data: TaskData, backbone: Backbone, max_length: int, folder: Path) -> Path:
-    """The folder of the splits as the model reads them, inside `folder`; made once for equal content.
+def encoded(data: TaskData, backbone: Backbone, max_length: int, folder: Path, *, packing: bool = False) -> Path:
+    """The folder of the splits as the model reads them, inside `folder`; made once for equal content. By `packing`,
+    rows of the training split are as long as may be, and hold several examples.
 
     Raises AutopeftError for what the model cannot read.
     """
@@ -126,10 +135,15 @@ def encoded(data: TaskData, backbone: Backbone, max_length: int, folder: Path) -
     )
     if is_of_user(type(data.task)):
         what = (*what, digest(type(data.task)))
+    if packing:
+        what = (*what, "packed")
     key = hashlib.sha256(" ".join(map(str, what)).encode()).hexdigest()[:24]
 
     def made() -> Mapping[str, Dataset]:
-        return {name: data.task.encode(rows, backbone, max_length) for name, rows in data.splits.items()}
+        splits = {name: data.task.encode(rows, backbone, max_length) for name, rows in data.splits.items()}
+        if not packing:
+            return splits
+        return {**splits, "train": packed(splits["train"], max_length), UNPACKED: splits["train"]}
 
     return kept(folder / f"tokens-{key}", made)
 

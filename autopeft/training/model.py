@@ -11,8 +11,9 @@ from autopeft.backbone.held import held_in
 from autopeft.backbone.inputs import bare
 from autopeft.backbone.limits import positions_of, types_of
 from autopeft.backbone.output import OutputEmbedding
+from autopeft.data.packing import POSITIONS
 from autopeft.data.states import ROWS
-from autopeft.data.store import LABELS
+from autopeft.data.store import LABELS, MASK
 from autopeft.methods.attached import Attached
 from autopeft.tasks.heads import Batch, pool
 
@@ -77,8 +78,10 @@ class TaskModel(nn.Module):
 
     def read(self, batch: Batch) -> dict[str, Any]:
         """What the model is called with of a batch that is padded on the right."""
-        given = self._inputs(batch).items()
-        return {name: each[:, : self.longest] for name, each in given if name not in self._without} | self._extra
+        given = self._inputs(batch)
+        # Positions keep packed examples apart, and padding is none of them: transformers looks at them without a mask.
+        without = self._without | {MASK} if POSITIONS in given else self._without
+        return {name: each[:, : self.longest] for name, each in given.items() if name not in without} | self._extra
 
     def forward(self, batch: Batch) -> Tensor:
         """The head's output for a batch that is padded on the right."""

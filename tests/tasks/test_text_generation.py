@@ -223,3 +223,35 @@ def test_one_is_asked_or_many(backbone: Backbone) -> None:
     inputs, single = task.asked([TALK[:2], TALK[:2], "film"])
     assert (len(inputs), single) == (3, False)
     assert len(task.encoded(inputs, backbone, 60)[IDS]) == 3
+
+
+def test_all_that_is_read_is_learned_where_that_is_asked_for_and_prompts_never(backbone: Backbone) -> None:
+    task = TextGeneration("continuation").learning("all")
+    few = "good fair bad film"
+    data = task.encode(rows([(few, "bad"), (" ".join([few] * 4), "bad")]), backbone, 12)
+    assert [len(data.targets[row]) for row in range(2)] == [6, 12], "no prompt is too long to be learned"
+    assert all((data.targets[row] == data.columns[IDS][row]).all() for row in range(2))
+    assert task.described(rows([(few, "bad")])) == (
+        "learned: all that is read, up to the end of the last answer (--loss-on all)",
+    )
+    (asked_for,) = task.asked(few)[0]
+    assert (task.encoded([asked_for], backbone, 60)["labels"].values == NO_LABEL).all()
+
+
+def test_of_a_conversation_all_is_learned_up_to_the_end_of_the_last_answer(backbone: Backbone) -> None:
+    task = TextGeneration("conversation", "all")
+    given = Rows((asked({"messages": TALK}, "conversation"),), Column(np.zeros(1)))
+    data = task.encode(given, backbone, 200)
+    ids, labels = data.columns[IDS][0], data.targets[0]
+    end = int(np.flatnonzero(ids == backbone.tokenizer.eos_token_id)[-1])
+    assert (labels[: end + 1] == ids[: end + 1]).all()
+    assert (labels[end + 1 :] == NO_LABEL).all()
+
+
+def test_what_is_learned_is_part_of_the_task_and_of_what_tells_data_apart() -> None:
+    one, other = TextGeneration("text"), TextGeneration("text", "all")
+    assert one.identity != other.identity
+    assert TextGeneration.from_dict(other.to_dict()) == other
+    assert TextGeneration.from_dict({"name": "text-generation", "form": "text"}) == one
+    with pytest.raises(ValueError, match="loss_on is 'some', not one of completion, all"):
+        TextGeneration.from_dict({"name": "text-generation", "form": "text", "loss_on": "some"})

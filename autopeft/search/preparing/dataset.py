@@ -9,13 +9,15 @@ from pathlib import Path
 
 import torch
 
+from autopeft.backbone.apart import why_not_apart
 from autopeft.backbone.load import Backbone, load_backbone
 from autopeft.backbone.place import pinned
 from autopeft.data.store import Dataset, open_split, padded
+from autopeft.errors import AutopeftError
 from autopeft.plan import Plan
 from autopeft.search.preparing.shared import marked
 from autopeft.search.sameness import DTYPE, as_known, require_same_backbone, require_same_data
-from autopeft.tasks.understanding import TaskData, encoded, understand
+from autopeft.tasks.understanding import UNPACKED, TaskData, encoded, understand
 from autopeft.training.precision import FLOAT32, held_as, name_of
 from autopeft.trial import SearchRecord
 
@@ -51,7 +53,7 @@ def prepare_dataset(
 ) -> PreparedDataset:
     """Raises AutopeftError; also where data or backbone are not those of the search that is `known` already."""
     say("reading the data")
-    data = understand(plan.data, plan.given, plan.task, plan.seed, plan.separator)
+    data = understand(plan.data, plan.given, plan.task, plan.seed, plan.separator, plan.loss_on)
     if known:
         require_same_data(known, data.fingerprint)
     say("loading the backbone")
@@ -69,15 +71,41 @@ def prepare_dataset(
     if known:
         require_same_backbone(known, backbone, say)
     data = replace(data, task=data.task.on(backbone))
+    if plan.packing:
+        _require_packable(data, backbone)
     max_length, data = _within_positions(plan.max_length, backbone, data)
     say(f"encoding the {data.task.noun}s")
-    made = marked(lambda: encoded(data, backbone, max_length, folder / "data"), weights)
+    made = marked(lambda: encoded(data, backbone, max_length, folder / "data", packing=plan.packing), weights)
     splits = {name: open_split(made, name) for name in ("train", "validation")}
-    shown = data.task.shown(data.splits["train"], splits["train"], backbone)
-    data = _with_losses(replace(data, notes=(*data.notes, *shown)), splits)
+    alone = {**splits, "train": open_split(made, UNPACKED)} if plan.packing else splits
+    shown = [*data.task.shown(data.splits["train"], alone["train"], backbone)]
+    if plan.packing:
+        shown.append(_packed(splits["train"], len(alone["train"])))
+    data = _with_losses(replace(data, notes=(*data.notes, *shown)), alone)
     lengths = [padded(int(split.lengths.max())) for split in splits.values()]
     length, longest = min(max_length, lengths[0]), min(max_length, max(lengths))
     return PreparedDataset(data, backbone, pinned(plan.model, backbone.revision), max_length, made, length, longest)
+
+
+def _require_packable(data: TaskData, backbone: Backbone) -> None:
+    """Raises AutopeftError where several examples in one row would not be kept apart."""
+    if not data.task.causal:
+        raise AutopeftError(
+            f"packing puts several examples into one row, and {data.task.name} needs one for each {data.task.noun}; "
+            "leave it out."
+        )
+    if why_not := why_not_apart(backbone.model):
+        raise AutopeftError(
+            f"'{backbone.name}' does not keep several examples of one row apart: {why_not}; leave packing out."
+        )
+
+
+def _packed(train: Dataset, examples: int) -> str:
+    filled = train.lengths.sum() / (len(train) * train.longest)
+    return (
+        f"packed: {examples:,} examples into {len(train):,} rows of up to {train.longest:,} tokens (--max-length), "
+        f"{filled:.0%} of them filled"
+    )
 
 
 def _within_positions(asked: int | None, backbone: Backbone, data: TaskData) -> tuple[int, TaskData]:

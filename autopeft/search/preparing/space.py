@@ -86,12 +86,13 @@ def prepare_space(
     def predictor() -> Predictor:
         task, trusted = dataset.data.task, plan.trust_remote_code
         skeleton = load_skeleton(dataset.model, dataset.backbone.dtype, trust_remote_code=trusted, causal=task.causal)
-        return Predictor(skeleton, space.cards, task, dataset.length, longest=dataset.longest, rows=len(train))
+        longest, packed = dataset.longest, plan.packing
+        return Predictor(skeleton, space.cards, task, dataset.length, longest=longest, rows=len(train), packed=packed)
 
     train, validation = (open_split(dataset.encoded, name) for name in ("train", "validation"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     seconds = Seconds(Load.of(train, validation), partial(rates_of, device, threads))
-    prepared = PreparedSpace(space, limits, predictor, len(dataset.data.splits["train"]), seconds)
+    prepared = PreparedSpace(space, limits, predictor, len(train), seconds)
     if known and _attaches_as_then(known):
         return prepared
     say("fitting the space to backbone and budget")

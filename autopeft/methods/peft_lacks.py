@@ -1,0 +1,19 @@
+"""What peft's methods have not that a task or a search may ask for, by their configuration, and why."""
+
+from collections.abc import Mapping
+
+import peft
+
+_CAUSAL = {"LilyConfig": "its router weighs by an average over all tokens of a batch, also later ones"}
+_PACKABLE = "its prompt stands before a row once, and not before each of the examples in it"
+
+
+def lacks_of(config_class: str) -> Mapping[str, str]:
+    """By the name of the capability."""
+    lacks = {"causal": _CAUSAL[config_class]} if config_class in _CAUSAL else {}
+    return lacks | ({"packable": _PACKABLE} if prompts(config_class) else {})
+
+
+def prompts(config_class: str) -> bool:
+    """Whether it puts prompts before texts, by a wrapper around the model."""
+    return issubclass(getattr(peft, config_class), peft.PromptLearningConfig)
