@@ -46,7 +46,7 @@ def answer(record: SearchRecord, found: Findings) -> str:
         said = "Fine-tuning beats prompting" if by.by > 0 else "Prompting beats fine-tuning"
     less = "less" if (by.by > 0) != metric.higher_is_better else "more"
     on = f"on the same {plural(by.rows, 'row')}" if by.rows is not None else "on validation data"
-    lacks = all(each.rows is None for each in record.baselines.values())
+    lacks = not any(each.tokens for each in record.baselines.values())
     name, tokens = seen.name, f" ({_longer(seen.baseline)})" if seen.baseline.tokens else ""
     return (
         f"{said}: trial {seen.trial.number}{so_far(seen.trial)} has {metric.show_like(abs(by.by), by.error)} ± "

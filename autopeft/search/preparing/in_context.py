@@ -11,7 +11,7 @@ on other training rows, so that prompting has its choice, too.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf
+from math import inf, isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from autopeft.data.store import Dataset, open_split
 from autopeft.search.preparing.baselines import alone, baseline_of, device_here
 from autopeft.search.preparing.dataset import PreparedDataset
 from autopeft.tasks.base import InPrompt
-from autopeft.tasks.metrics import Array, Metric, NoScore
+from autopeft.tasks.metrics import Array, Metric
 from autopeft.training.evaluation import evaluate
 from autopeft.trial import Baseline
 
@@ -89,7 +89,7 @@ class Prompting:
 
     def is_lacking(self, baselines: Mapping[str, Baseline]) -> bool:
         """Whether there is something to measure still."""
-        return self.dataset.data.task.prompted and all(each.rows is None for each in baselines.values())
+        return self.dataset.data.task.prompted and not any(each.tokens for each in baselines.values())
 
     def seconds(self, baselines: Mapping[str, Baseline]) -> float:
         """How long all of it takes, by how long the backbone as it is took for all rows."""
@@ -205,11 +205,9 @@ class _Asking:
         """More rows that can be read come before better answers."""
         if not len(asked.in_prompt.places):
             return 0, -inf
-        try:
-            score = self._metric.of(asked.statistics)
-        except NoScore:
-            score = -inf
-        return len(asked.in_prompt.places), score if self._metric.higher_is_better else -score
+        made = baseline_of(self._metric, asked.statistics)
+        score = made.score if self._metric.higher_is_better else -made.score
+        return len(asked.in_prompt.places), score if isfinite(score) else -inf
 
     def _ask(self, examples: Sequence[Any], split: _Split, rows: np.ndarray) -> "_Asked":
         task, backbone = self._dataset.data.task, self._dataset.backbone
