@@ -333,6 +333,12 @@ class Baseline:
     seconds: float | None = None
     """What it took to make; None of what answers every row alike, and where nobody measured."""
     answers: Answers | None = None
+    rows: tuple[int, ...] | None = None
+    """Which validation rows it answered, from 0; None of one that answered all."""
+    tokens: float | None = None
+    """By how many the examples in a prompt make it longer, on average; None of what is asked by no prompt."""
+    left_out: int = 0
+    """Rows that it was to answer, and that it could not read."""
 
 
 @dataclass(frozen=True)
@@ -373,7 +379,7 @@ class SearchRecord:
         """The score of the worst baseline that answers every row alike, which anything has to beat; None where no
         baseline is known.
         """
-        known = [each for each in self.baselines.values() if math.isfinite(each.score)]
+        known = [each for each in self.baselines.values() if math.isfinite(each.score) and each.rows is None]
         alike = [each for each in known if each.seconds is None] or known
         return min((each.score for each in alike), key=lambda score: self.metric.sign * score, default=None)
 

@@ -111,7 +111,8 @@ def _scores(trial: Trial | None) -> Iterator[str]:
     for name, other in trial.curve[-1].others.items() if trial.curve else ():
         yield f"- {_text(name)} on validation data: {metric.show_with(other, trial.other_errors.get(name))}"
     for name, each in record.baselines.items():
-        yield f"- {_text(name)}, for comparison: {metric.show_with(each.score, each.error)}"
+        longer = f" ({each.tokens:,.0f} tokens more per answer)" if each.tokens else ""
+        yield f"- {_text(name)}{longer}, for comparison: {metric.show_with(each.score, each.error)}"
     sure = confirmed(record)
     for member in sure.members if sure else ():
         if member.trial.number == trial.number:

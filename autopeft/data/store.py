@@ -106,6 +106,10 @@ class Dataset:
         """What is to be learned."""
         return self.columns[LABELS]
 
+    def taken(self, rows: np.ndarray) -> "Dataset":
+        """These rows."""
+        return Dataset({name: column.taken(rows) for name, column in self.columns.items()}, self.longest)
+
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """The columns of these rows; ragged ones padded to a multiple of 8, with a mask of what is no padding."""
         ragged, width = self._ragged(), 0

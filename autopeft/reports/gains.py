@@ -47,25 +47,77 @@ def better(
 
 
 def _beats(shown: _Shown, baseline: Baseline, rows: int | None, metric: Objective) -> bool:
-    its = baseline.answers
-    if its and its.are_whole and shown.answers and all(each.rows == its.rows for each in shown.answers):
-        seeds = np.stack([each.of_rows for each in shown.answers])
-        return exceeds_by_rows(metric.sign * (seeds - its.of_rows))
+    if (by_row := _by_row(shown, baseline, metric)) is not None:
+        return exceeds_by_rows(by_row)
     if metric == ACCURACY:
         return exceeds(shown.scores, baseline.score, rows)
+    return metric.sign * (shown.scores.mean - baseline.score) > ERRORS * _error_apart(shown, baseline)
+
+
+def _by_row(shown: _Shown, baseline: Baseline, metric: Objective) -> np.ndarray | None:
+    """(seeds, rows) by how much more what was shown is worth, of the rows that the baseline answered; None where
+    somebody did not keep that.
+    """
+    its = baseline.answers
+    if not its or not its.are_whole or not shown.answers:
+        return None
+    if baseline.rows is None:
+        if any(each.rows != its.rows for each in shown.answers):
+            return None
+        places = np.arange(its.rows)
+    else:
+        places = np.array(baseline.rows)
+        if any(each.rows <= max(baseline.rows) for each in shown.answers):
+            return None
+    seeds = np.stack([each.of_rows[places] for each in shown.answers])
+    return metric.sign * (seeds - its.of_rows)
+
+
+def _error_apart(shown: _Shown, baseline: Baseline) -> float:
+    """Of a difference, as if both had rows of their own."""
     variance = (shown.error or 0.0) ** 2 + (baseline.error if math.isfinite(baseline.error) else 0.0) ** 2
     variance += (shown.scores.deviation or 0.0) ** 2 / len(shown.scores.values)
-    return metric.sign * (shown.scores.mean - baseline.score) > ERRORS * math.sqrt(variance)
+    return math.sqrt(variance)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A trial and a baseline."""
+
+    by: float
+    """By how much the trial is better, whichever way the metric goes."""
+    error: float
+    """Its standard error."""
+    is_sure: bool
+    """Whether the better one is so by more than chance."""
+    rows: int | None
+    """On which both were compared row by row; None where each is taken to have rows of its own."""
+
+
+def compared(record: SearchRecord, trial: Trial, baseline: Baseline, sure: Confirmed | None) -> Difference:
+    """How far a trial, which has a score, is from a baseline."""
+    shown = _confirmed(record, sure).get(trial.number) or _searched(trial, trial.score or 0.0)
+    by_row = _by_row(shown, baseline, record.metric)
+    if by_row is None:
+        by, error = record.metric.sign * (shown.scores.mean - baseline.score), _error_apart(shown, baseline)
+        return Difference(by, error, abs(by) > ERRORS * error, None)
+    is_sure = exceeds_by_rows(by_row) or exceeds_by_rows(-by_row)
+    return Difference(float(by_row.mean()), math.sqrt(_variance(by_row)), is_sure, by_row.shape[1])
 
 
 def exceeds_by_rows(differences: np.ndarray) -> bool:
     """Whether by how much (seeds, rows) are worth more is more than chance: the spread over rows and seeds, and signs
     that might as well be the other ones, which is what counts where rows are few.
     """
+    of_rows = differences.mean(0)
+    return float(of_rows.mean()) > ERRORS * math.sqrt(_variance(differences)) and sign_flips(of_rows) / 2 < _CHANCE
+
+
+def _variance(differences: np.ndarray) -> float:
+    """Of the mean of (seeds, rows): what the choice of rows does, and that of seeds."""
     of_rows, of_seeds = differences.mean(0), differences.mean(1)
     variance = float(of_rows.var()) / len(of_rows)
-    variance += float(of_seeds.var(ddof=1)) / len(of_seeds) if len(of_seeds) > 1 else 0.0
-    return float(of_rows.mean()) > ERRORS * math.sqrt(variance) and sign_flips(of_rows) / 2 < _CHANCE
+    return variance + (float(of_seeds.var(ddof=1)) / len(of_seeds) if len(of_seeds) > 1 else 0.0)
 
 
 def exceeds(accuracy: Spread, baseline: float, rows: int | None) -> bool:

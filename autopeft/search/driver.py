@@ -51,14 +51,16 @@ class Driver:
         learn: Callable[[Trial], None] = lambda _: None,
         seconds_to_rung: SecondsToRung = lambda *_: None,
         began: float | None = None,
+        reserve: float = 0.0,
     ) -> None:
         """The finder awaits the trials of `record` that are unfinished. `take_away` hears of all trials when one has
         ended, and removes files that are not kept; `learn` hears how long each took that has ended. `seconds_to_rung`
         predicts when a candidate will have reached its first rung. The sitting `began` at this moment of
-        `time.monotonic`, by default now.
+        `time.monotonic`, by default now. Of the plan's time, `reserve` seconds are for what comes after the trials.
         """
         self._name = record.name
         self._plan: Plan = record.plan
+        self._time = None if record.plan.time is None else record.plan.time - reserve
         self._objectives = record.objectives
         self._finder = finder
         self._repository = repository
@@ -158,15 +160,15 @@ class Driver:
     @property
     def spent(self) -> float:
         """The part of the plan's trials or of its time that is spent, whichever is more."""
-        trials, time = self._plan.trials, self._plan.time
+        trials, time = self._plan.trials, self._time
         return min(max(self._given / trials if trials else 0.0, self.seconds / time if time else 0.0), 1.0)
 
     def _left(self) -> float | None:
         """Seconds until the search is to end; None where nothing limits them."""
-        return None if self._plan.time is None else self._plan.time - self.seconds
+        return None if self._time is None else self._time - self.seconds
 
     def _out_of_time(self) -> bool:
-        return self._plan.time is not None and self.seconds >= self._plan.time
+        return self._time is not None and self.seconds >= self._time
 
     def _in_time(self, candidate: Candidate, costs: Costs) -> bool:
         """Whether a candidate can reach a rung in the time that is left, as far as anybody knows."""

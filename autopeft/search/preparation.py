@@ -13,6 +13,7 @@ from autopeft.objectives import Objective, score_of
 from autopeft.plan import Plan
 from autopeft.search.preparing.baselines import prepare_baselines
 from autopeft.search.preparing.dataset import PreparedDataset, prepare_dataset
+from autopeft.search.preparing.in_context import Prompting
 from autopeft.search.preparing.space import drawn_by, prepare_space
 from autopeft.search.sameness import BACKBONE, DTYPE, REVISION, require_same_direction
 from autopeft.search.worker import Job
@@ -46,6 +47,8 @@ class Prepared:
     """Whether the space is the one that the search had in earlier sittings."""
     seconds: Seconds
     """Predicts how long trainings take, and learns it from trials."""
+    prompting: Prompting
+    """Measures the baselines that come last."""
 
 
 def prepare(
@@ -70,7 +73,7 @@ def prepare(
     if known:
         require_same_direction(known, metric.higher_is_better)
     fitted = prepare_space(space, plan, dataset, say, known, threads)
-    baselines = prepare_baselines(dataset, fitted.space, metric, weights, say)
+    baselines = prepare_baselines(dataset, fitted.space, metric, weights, say, known)
     own = metric if isinstance(metric, OwnMetric) else None
     description = Description(
         plan.model,
@@ -100,7 +103,8 @@ def prepare(
     drawn = ("methods", "hybrids", "pairs", "training", "versions")
     as_known = known is not None and all(known.facts.get(name) == facts[name] for name in drawn)
     score = score_of(metric.name, metric.heading, metric.higher_is_better, metric.ideal)
-    known_before = (baselines, job, facts, score, plan, as_known, fitted.seconds)
+    prompting = Prompting(dataset, metric, plan.seed)
+    known_before = (baselines, job, facts, score, plan, as_known, fitted.seconds, prompting)
     return Prepared(fitted.space, fitted.limits, fitted.predict, *known_before)
 
 

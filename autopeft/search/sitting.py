@@ -27,6 +27,7 @@ from autopeft.search.marks import mark, require_own
 from autopeft.search.once_more import OnceMore
 from autopeft.search.portfolio import by_hand, portfolio
 from autopeft.search.preparation import Prepared, prepare
+from autopeft.search.preparing.in_context import SHARE, SPARE
 from autopeft.search.proposer import Proposer
 from autopeft.search.recalling import teach
 from autopeft.search.sameness import BACKBONE
@@ -105,11 +106,16 @@ def run(
     tell(Doing(f"predicting what known good candidates cost{_starting(resources)}"))
     finder = Finder(proposer, prepared.predict, prepared.limits, ahead=resources.workers != 0)
     taking_away = partial(take_away, record, folder=prepared.job.artifacts)
-    driver = Driver(record, finder, repository, tell, taking_away, seconds.learn, seconds.to_first_rung, began)
+    asking = prepared.prompting.seconds(record.baselines)
+    driver = Driver(
+        *(record, finder, repository, tell, taking_away, seconds.learn, seconds.to_first_rung, began),
+        reserve=min(asking, SHARE * (plan.time or 0)),
+    )
     try:
         with closing(finder):
             finder.begin(known_good, least=len(past), tried=[trial.params for trial in record.trials])
             _train(driver, prepared.job, resources)
+        _ask(prepared, record, driver, repository, tell)
         driver.remember_time()
         repository.update(record.name, ended=datetime.now(UTC))
         take_away_states(prepared.job.artifacts)
@@ -123,6 +129,19 @@ def run(
         raise
     tell(Ended(repository.load(record.name)))
     return record.name
+
+
+def _ask(
+    prepared: Prepared, record: SearchRecord, driver: Driver, repository: Repository, tell: Callable[[Event], None]
+) -> None:
+    """Measures, in a small part of the search's time, what the backbone does with examples in its prompt."""
+    seconds = max(SHARE * driver.seconds, SPARE)
+    if record.plan.time is not None:
+        seconds = min(seconds, record.plan.time - driver.seconds)
+    baselines = prepared.prompting.measured(seconds, record.baselines, saying(tell))
+    if baselines != record.baselines:
+        repository.update(record.name, baselines=baselines)
+        tell(BaselinesKnown(baselines))
 
 
 def _threads(resources: Resources) -> int | None:

@@ -100,6 +100,15 @@ def _costs_hold(costs: Costs) -> bool:
     return not any(isinstance(value, int | float) and value < 0 for value in vars(costs).values())
 
 
+def _baseline_holds(baseline: Baseline) -> bool:
+    if not (_is_score(baseline.score) and _is_score(baseline.error)) or baseline.left_out < 0:
+        return False
+    if baseline.rows is None:
+        return True
+    answers = len(baseline.rows) if baseline.answers is None else baseline.answers.rows
+    return answers == len({*baseline.rows}) == len(baseline.rows) and min(baseline.rows, default=0) >= 0
+
+
 def _record_holds(record: SearchRecord) -> bool:
     correction = record.facts.get("memory_correction") or {"factor", "ran_out"}
     return _facts_hold(record.facts, _FACTS) and {"factor", "ran_out"} <= set(correction)
@@ -112,6 +121,6 @@ _ALSO: Mapping[type, Callable[[Any], bool]] = {
     Outcome: lambda outcome: _facts_hold(outcome.facts, _OF_OUTCOMES),
     Trial: lambda trial: trial.number > 0,
     SearchRecord: _record_holds,
-    Baseline: lambda baseline: _is_score(baseline.score) and _is_score(baseline.error),
+    Baseline: _baseline_holds,
     Objective: lambda metric: metric.ideal is None or _is_score(metric.ideal),
 }

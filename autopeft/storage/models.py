@@ -327,7 +327,8 @@ def _baseline(plain: Mapping[str, Any]) -> Baseline:
     answers = plain.get("answers")
     if answers is not None:
         answers = checked(Answers(**{**answers, "values": b64decode(answers["values"])}))
-    return checked(Baseline(**{**plain, "answers": answers}))
+    rows = plain.get("rows")
+    return checked(Baseline(**{**plain, "answers": answers, "rows": None if rows is None else tuple(rows)}))
 
 
 def metric_of(plain: Mapping[str, Any]) -> Objective:

@@ -26,11 +26,23 @@ from autopeft.plan import COMPLETION
 from autopeft.space.candidate import Training
 from autopeft.space.parameters import Parameter
 from autopeft.tasks.heads import Batch, Head
-from autopeft.tasks.metrics import Metric
+from autopeft.tasks.metrics import Array, Metric
 from autopeft.tasks.own import is_of_user, shown
 
 CODE = "code"
 """Under which the plain values of a task of one's own say where its code is."""
+
+
+@dataclass(frozen=True)
+class InPrompt:
+    """Rows with examples in their prompts."""
+
+    places: np.ndarray
+    """Which of the rows could be asked so."""
+    data: Dataset
+    """These rows, as the model reads them."""
+    more: float
+    """Tokens that the examples add to one of them, on average."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,11 @@ class Task(ABC):
         return "\0".join(getattr(self, "classes", (self.name,)))
 
     @property
+    def prompted(self) -> bool:
+        """Whether a model is asked by a prompt, in which examples may stand."""
+        return False
+
+    @property
     def output_names(self) -> tuple[str, ...]:
         """What the outputs are called, in their order; empty where they have no names."""
         return tuple(getattr(self, "classes", ()))
@@ -166,6 +183,34 @@ class Task(ABC):
     def shown(self, rows: Rows, data: Dataset, backbone: Backbone) -> Sequence[str]:  # noqa: ARG002
         """Short lines that show what the model gets to read of training rows."""
         return ()
+
+    def recalled(
+        self,
+        metric: Metric,  # noqa: ARG002
+        train: Dataset,  # noqa: ARG002
+        validation: Dataset,  # noqa: ARG002
+        alone: Array,  # noqa: ARG002
+    ) -> Array | None:
+        """What a metric needs of validation rows that are answered as often as answers occurred in training; `alone`
+        is what it needs of what the backbone answers by itself. None where nothing can be said of that.
+        """
+        return None
+
+    def kept(self, rows: Rows, backbone: Backbone, max_length: int) -> np.ndarray:  # noqa: ARG002
+        """Which rows of a split `encode` keeps, in their order."""
+        return np.arange(len(rows))
+
+    def in_prompt(
+        self,
+        examples: Sequence[Any],
+        inputs: Sequence[Any],
+        read: Dataset,
+        backbone: Backbone,
+    ) -> InPrompt:
+        """Inputs, which are `read` already, with examples and their answers before each, as far as the model can read
+        both. Of tasks that are `prompted`.
+        """
+        raise NotImplementedError(f"{self.name} has no prompts")
 
     @abstractmethod
     def shapes(self, length: int) -> Mapping[str, tuple[torch.dtype, tuple[int, ...]]]:

@@ -143,8 +143,11 @@ def _conversation(write: _Writer, turns: Sequence[Any], first: int) -> Rendered:
                 f"the model's chat template leaves out what the {turn['role']} says ({brief(content)})"
                 + ("; put it at the beginning of the first turn of the user." if turn["role"] == SYSTEM else ".")
             )
-    wanted = [number for number, turn in enumerate(turns) if turn["role"] == ASSISTANT and number >= first]
-    places = write.marked(turns) if not first else []
+    said = [number for number, turn in enumerate(turns) if turn["role"] == ASSISTANT]
+    wanted, places = [number for number in said if number >= first], write.marked(turns)
+    if len(wanted) < len(said):
+        # Which marks are whose can be told where each turn has one.
+        places = places[-len(wanted) :] if len(places) == len(said) else []
     untold = 0
     if not places:
         found = [_place(write, turns, number, whole) for number in wanted]

@@ -25,10 +25,12 @@ from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 from autopeft.plan import ALL, COMPLETION, LOSS_ON
 from autopeft.space.candidate import Training
-from autopeft.tasks.base import Task
+from autopeft.tasks.base import InPrompt, Task
 from autopeft.tasks.heads import NO_LABEL, Head
+from autopeft.tasks.in_prompt import asked_after
 from autopeft.tasks.language_head import LanguageModelHead
-from autopeft.tasks.metrics import LOSS, PERPLEXITY, TOKEN_ACCURACY
+from autopeft.tasks.metrics import LOSS, PERPLEXITY, TOKEN_ACCURACY, Array, Metric
+from autopeft.tasks.recalled import recalled
 from autopeft.tasks.rendering import Rendered, rendered, require_end, template_of, tokens
 from autopeft.tasks.texts import IDS, key_of, padding_of, require_embeddings, sample_texts
 
@@ -97,6 +99,10 @@ class TextGeneration(Task):
         return f"{self.name} {self.form}" + (f" {ALL}" if self.loss_on == ALL else "")
 
     @property
+    def prompted(self) -> bool:
+        return self.form != PLAIN
+
+    @property
     def asks(self) -> tuple[str, str]:
         if self.form == CONVERSATION:
             return '[{"role": "user", "content": "…"}]', '[{"role": "user", "content": "…"}]'
@@ -127,13 +133,29 @@ class TextGeneration(Task):
     def encode(self, rows: Rows, backbone: Backbone, max_length: int) -> Dataset:
         """Without rows of which nothing is left to learn."""
         made = list(self._tokens(rows.inputs, backbone, max_length))
-        left = [(ids, labels) for ids, labels in made if any(each != NO_LABEL for each in labels[1:])]
+        left = [(ids, labels) for ids, labels in made if _teaches(labels)]
         if not left:
             raise AutopeftError(
                 f"nothing is left to learn of {len(made):,} rows: after {max_length:,} tokens (--max-length) no answer "
                 "has begun; allow more, or shorten the prompts."
             )
         return Dataset(self._columns(left, backbone), max_length)
+
+    def recalled(self, metric: Metric, train: Dataset, validation: Dataset, alone: Array) -> Array | None:
+        # Which token is the likeliest after others, such a distribution does not tell.
+        return None if metric == TOKEN_ACCURACY else recalled(train.targets, validation.targets, alone)
+
+    def kept(self, rows: Rows, backbone: Backbone, max_length: int) -> np.ndarray:
+        made = self._tokens(rows.inputs, backbone, max_length)
+        return np.flatnonzero([_teaches(labels) for _, labels in made])
+
+    def in_prompt(
+        self, examples: Sequence[Example], inputs: Sequence[Example], read: Dataset, backbone: Backbone
+    ) -> InPrompt:
+        alone = [(read.columns[IDS][row], read.targets[row]) for row in range(len(read))]
+        asked = asked_after(examples, inputs, alone, backbone.tokenizer, backbone.positions)
+        longest = max((len(ids) for ids, _ in asked.tokens), default=read.longest)
+        return InPrompt(asked.places, Dataset(self._columns(asked.tokens, backbone), longest), asked.more)
 
     def _tokens(
         self, inputs: Sequence[Any], backbone: Backbone, max_length: int
@@ -227,6 +249,11 @@ class TextGeneration(Task):
             "a model of 'text-generation' gives logits of the next token (`logits`) and the loss of answers (`loss`); "
             "texts it does not generate yet."
         )
+
+
+def _teaches(labels: Sequence[int]) -> bool:
+    """Whether something is learned of a row; of the first token nothing tells."""
+    return any(each != NO_LABEL for each in labels[1:])
 
 
 def _is_turn(given: Any) -> bool:

@@ -26,19 +26,21 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> autopeft.Search:
     for split, count in (("train", 48), ("validation", 24)):
         rows = [{"prompt": f"film {WORDS[n % 3]} w{n % 7} ", "completion": WORDS[n % 3]} for n in range(count)]
         (folder / "data" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return autopeft.search(
-        model=str(folder / "model"),
-        data=str(folder / "data"),
-        space="quick",
-        methods="lora,adapter",
-        trials=2,
-        keep="all",
-        sampler="random",
-        workers=0,
-        name="words",
-        storage=f"sqlite:///{folder / 'searches.db'}",
-        folder=str(folder / "runs"),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autopeft.search.sitting.SPARE", 600.0)
+        return autopeft.search(
+            model=str(folder / "model"),
+            data=str(folder / "data"),
+            space="quick",
+            methods="lora,adapter",
+            trials=2,
+            keep="all",
+            sampler="random",
+            workers=0,
+            name="words",
+            storage=f"sqlite:///{folder / 'searches.db'}",
+            folder=str(folder / "runs"),
+        )
 
 
 def test_its_trials_are_judged_by_the_loss_per_token_with_errors_beside_the_backbone_as_it_is(
@@ -49,6 +51,7 @@ def test_its_trials_are_judged_by_the_loss_per_token_with_errors_beside_the_back
     assert {trial.status for trial in record.trials} == {Status.FINISHED}
     assert record.facts["max_length"] == 64, "1,024, but the model has no more positions"
     before = record.baselines["backbone as it is"]
+    assert record.trivial == before.score > record.baselines["answers as often as in training"].score
     assert before.answers is not None
     assert before.answers.rows == 24
     best = min(record.trials, key=lambda trial: trial.score)
@@ -62,6 +65,19 @@ def test_its_trials_are_judged_by_the_loss_per_token_with_errors_beside_the_back
         assert trial.outcome is not None
         assert trial.outcome.measured is not None
         assert trial.predicted.memory == pytest.approx(trial.outcome.measured.memory, rel=0.03)
+
+
+def test_its_report_begins_with_whether_fine_tuning_beats_prompting(search: autopeft.Search) -> None:
+    asked = [f"backbone with {count} in its prompt" for count in ("1 example", "4 examples", "8 examples")]
+    baselines = search.record.baselines
+    others = ["backbone as it is", "answers as often as in training"]
+    assert [*baselines] == [*others, *asked], "all rows are asked, so that none is asked alone once more"
+    assert [round(baselines[name].tokens or 0) for name in asked] == [pytest.approx(5 * n, abs=n) for n in (1, 4, 8)]
+    assert baselines[asked[0]].rows == tuple(range(24))
+    said = render(search.record, "terminal")
+    assert said.startswith(("Fine-tuning beats prompting", "Fine-tuning does not beat", "Prompting beats fine-tuning"))
+    assert "on the same 24 rows" in said
+    assert f"{asked[0]} ({baselines[asked[0]].tokens:.0f} tokens more per answer, 24 rows)" in " ".join(said.split())
 
 
 def test_its_report_shows_what_was_read_and_what_scores_are(search: autopeft.Search) -> None:
@@ -102,9 +118,12 @@ def test_a_merged_winner_is_transformers_own_language_model(search: autopeft.Sea
         lora.save(tmp_path / "onnx", onnx=True)
 
 
-def test_conversations_are_searched_too_and_a_winner_is_asked_in_turns(tmp_path: Path) -> None:
+def test_conversations_are_searched_too_and_a_winner_is_asked_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from autopeft.tasks.text_generation import TextGeneration
 
+    monkeypatch.setattr("autopeft.search.sitting.SPARE", 600.0)
     folder = made_for(TextGeneration, tmp_path)
     tokenizer = t.AutoTokenizer.from_pretrained(folder / "model")
     tokenizer.chat_template = CHATML.replace("<|im_end|>", "[SEP]")
@@ -131,6 +150,10 @@ def test_conversations_are_searched_too_and_a_winner_is_asked_in_turns(tmp_path:
     (trial,) = search.trials
     assert trial.status is Status.FINISHED
     assert [each.status for each in search.record.confirmations] == [Status.FINISHED]
+    baselines = search.record.baselines
+    assert baselines["backbone with 1 example in its prompt"].rows == tuple(range(12))
+    where = {"storage": f"sqlite:///{folder / 'searches.db'}", "folder": str(folder / "runs"), "workers": 0}
+    assert autopeft.resume("talks", trials=2, **where).record.baselines == baselines
     loaded = autopeft.load(trial.outcome.artifact)
     asked = [{"role": "user", "content": "film bad"}]
     assert torch.equal(loaded.logits(asked), loaded.logits("film bad"))

@@ -45,9 +45,19 @@ whole_answers = st.builds(
     lambda values: Answers.of(float(np.mean(values)), np.array(values)),
     st.lists(st.floats(-1e6, 1e6, width=32), min_size=16, max_size=16),
 )
-baselines = st.dictionaries(
-    names, st.builds(Baseline, scores, scores, st.none() | st.floats(), st.none() | answers), max_size=3
-)
+
+
+@st.composite
+def _baseline(draw: st.DrawFn) -> Baseline:
+    """Of all rows, or of as many as have answers."""
+    known = draw(st.builds(Baseline, scores, scores, st.none() | st.floats(), st.none() | answers))
+    if known.answers is None or draw(st.booleans()):
+        return known
+    rows = draw(st.lists(st.integers(0, 40), min_size=known.answers.rows, max_size=known.answers.rows, unique=True))
+    return replace(known, rows=tuple(rows), tokens=draw(st.none() | st.floats()), left_out=draw(st.integers(0, 99)))
+
+
+baselines = st.dictionaries(names, _baseline(), max_size=3)
 metrics = st.builds(score_of, names, names, st.booleans(), st.none() | st.just(1.0) | st.floats(-1e9, 1e9))
 
 

@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from autopeft.fronts import latencies
 from autopeft.objectives import show
-from autopeft.reports import confirmations, costs
+from autopeft.reports import confirmations, costs, prompting
 from autopeft.reports.apart import apart
 from autopeft.reports.findings import (
     Findings,
@@ -65,11 +65,13 @@ def render(record: SearchRecord) -> str:
         headings=found.headings,
         took=costs.TOOK,
         baselines=[
-            (name, found.cells_of_baseline(each)) for name, each in baseline_rows(record.baselines, record.metric)
+            (prompting.labelled(name, each), found.cells_of_baseline(each))
+            for name, each in baseline_rows(record.baselines, record.metric)
         ],
         cost_headings=costs.HEADINGS,
         costs=[(trial.number, named[trial.number], costs.cells(trial, latency)) for trial in found.front],
         confirmed=_confirmed(record, found),
+        prompting=prompting.answer(record, found),
         emptiness=emptiness(record, found),
         tally=tally(record, found),
         failures=failure_lines(found),

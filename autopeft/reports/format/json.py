@@ -12,7 +12,8 @@ from typing import Any
 
 from autopeft.confirmed import Confirmed, Spread
 from autopeft.objectives import plain_score
-from autopeft.reports.findings import find
+from autopeft.reports.findings import Findings, find
+from autopeft.reports.prompting import prompting
 from autopeft.trial import Confirmation, SearchRecord, Trial
 
 VERSION = 2
@@ -33,9 +34,10 @@ def render(record: SearchRecord) -> str:
         "task": record.task,
         "metric": plain_score(record.metric),
         "baselines": {
-            name: {"score": each.score, "error": each.error, "seconds": each.seconds}
+            name: {field: value for field, value in vars(each).items() if field != "answers"}
             for name, each in record.baselines.items()
         },
+        "prompting": _prompting(record, found),
         "turned_away": record.turned_away,
         "front": [trial.number for trial in found.front],
         "hypervolume": found.hypervolume,
@@ -47,6 +49,13 @@ def render(record: SearchRecord) -> str:
     }
     # ASCII alone: the same values for programs, and nothing that a terminal would obey or an encoding does not have.
     return json.dumps(plain(whole), indent=2, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
+
+
+def _prompting(record: SearchRecord, found: Findings) -> Mapping[str, Any] | None:
+    """The best trial beside the best of prompting."""
+    if (seen := prompting(record, found)) is None:
+        return None
+    return {"trial": seen.trial.number, "baseline": seen.name, **asdict(seen.difference)}
 
 
 def _trial(trial: Trial) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autopeft.confirmed import Confirmed
-from autopeft.reports import confirmations
+from autopeft.reports import confirmations, prompting
 from autopeft.reports.apart import apart
 from autopeft.reports.costs import TOOK, seconds_with
 from autopeft.reports.findings import (
@@ -55,6 +55,8 @@ def text(record: SearchRecord, width: int, coloured: bool) -> str:
         markup=False,
         legacy_windows=False,
     )
+    if answered := prompting.answer(record, found):
+        console.print(Text(answered, style="bold"))
     console.print(Text(f"Search {record.name}", style="bold"))
     said = dict(plan_lines(record))
     for line in (
@@ -84,7 +86,7 @@ def text(record: SearchRecord, width: int, coloured: bool) -> str:
     else:
         console.print(Text(emptiness(record, found), style="bold"))
         for name, baseline in baseline_rows(record.baselines, record.metric):
-            console.print(Text(f"{name} {found.score(baseline)}"))
+            console.print(Text(f"{prompting.labelled(name, baseline)} {found.score(baseline)}"))
     console.print()
     console.print(Text(tally(record, found)))
     for line in failure_lines(found):
@@ -112,7 +114,7 @@ def _table(record: SearchRecord, found: Findings, width: int) -> Table:
     if record.baselines:
         table.add_section()
     for name, baseline in baseline_rows(record.baselines, record.metric):
-        table.add_row("", name, *found.cells_of_baseline(baseline), "", style="dim")
+        table.add_row("", prompting.labelled(name, baseline), *found.cells_of_baseline(baseline), "", style="dim")
     return table
 
 
