@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -58,6 +59,8 @@ class Shape:
 @dataclass(frozen=True)
 class PrefixTuning(Method):
     """Trained keys and values before the real ones."""
+
+    lacks = MappingProxyType({"packable": "kernels that keep the examples of a row apart have no place for its prefix"})
 
     length: int = 20
     """Virtual tokens."""
