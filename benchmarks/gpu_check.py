@@ -80,7 +80,8 @@ def made(folder: Path, size: Size) -> tuple[Path, Path]:
     words = [*SPECIAL.values(), *MARKS, *map(str, range(NUMBERS))]
     backend = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     backend.pre_tokenizer = Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=backend, **SPECIAL).save_pretrained(folder / "model")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **SPECIAL)  # type: ignore[no-untyped-call]
+    tokenizer.save_pretrained(folder / "model")
     draw = np.random.default_rng(0)
     (folder / "data").mkdir()
     for split, rows in (("train", size.rows), ("validation", size.rows // 4)):

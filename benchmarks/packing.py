@@ -55,7 +55,7 @@ def saved_model(package: Path, folder: Path) -> Path:
     with quietly():
         read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
         plain = {name: each for name, each in read.config.to_dict().items() if name != "quantization_config"}
-        whole = AutoModelForCausalLM.from_config(type(read.config).from_dict(plain))
+        whole = AutoModelForCausalLM.from_config(type(read.config).from_dict(plain))  # type: ignore[no-untyped-call]
         whole.load_state_dict(read.state_dict())
         whole.save_pretrained(folder)
         AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
