@@ -103,7 +103,7 @@ def test_any_file_is_a_plan_or_is_answered(tmp_path_factory: pytest.TempPathFact
 OPTIONS = [each for each in main.commands["search"].params if isinstance(each, click.Option) and not each.is_flag]
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=HEALTH)
+@settings(max_examples=50, deadline=None, suppress_health_check=HEALTH)
 @given(st.dictionaries(st.sampled_from([each.opts[0] for each in OPTIONS]), texts, max_size=4))
 def test_any_options_are_answered(tmp_path_factory: pytest.TempPathFactory, given: dict[str, str]) -> None:
     folder = tmp_path_factory.getbasetemp()

@@ -21,6 +21,6 @@ def test_methods_are_predicted_trained_measured_and_loaded(
     assert check.main(["--tiny"]), capsys.readouterr().out
     lines = capsys.readouterr().out.splitlines()
     for name in check.METHODS:
-        (line,) = (each for each in lines if each.startswith(name))
+        (line,) = (each for each in lines if each.split()[:1] == [name])
         assert " good " in line
     assert "a saved winner gives logits when it is loaded" in lines

@@ -2,8 +2,8 @@
 
 On a skeleton (the meta device) only shapes are asked for. Most of peft can be attached there as it is; these few look
 at values, and at the width of real models take minutes for it: AdaMSS groups the rows of every weight, BOFT writes
-permutations entry by entry, SHiRA draws from all entries of a weight. They are asked here first; weights that have
-values go on to peft itself, so that threads that train are not touched.
+permutations entry by entry, SHiRA draws from all entries of a weight, FRoD reads a size from a tensor in every pass.
+They are asked here first; weights that have values go on to peft itself, so that threads that train are not touched.
 """
 
 import functools
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from peft.tuners.adamss import layer as adamss
 from peft.tuners.boft import layer as boft
+from peft.tuners.frod.model import FrodModel
 from peft.tuners.shira import config as shira
 from torch import Tensor
 
@@ -65,6 +66,20 @@ def _weight(layer: Any) -> Tensor:
     return weight
 
 
+def _with_sizes(prepare: Callable[..., None]) -> Callable[..., None]:
+    """Lets the sizes that FRoD keeps in tensors have values, always."""
+
+    @functools.wraps(prepare)
+    def prepared(model: Any, *args: Any) -> None:
+        prepare(model, *args)
+        for category, sizes in model.frod_s_size.items():
+            for adapter in sizes:
+                if sizes[adapter].is_meta:
+                    sizes[adapter] = torch.tensor(model.frod_V[category][adapter].shape, device="cpu")
+
+    return prepared
+
+
 def _asked_first(holder: Any, name: str, looks_at: Callable[..., Tensor], twin: Callable[..., Any]) -> None:
     """Puts a twin before a function of peft's, for tensors without values."""
     own = getattr(holder, name)
@@ -80,3 +95,4 @@ _asked_first(adamss, "clustering_Z", lambda rows, *_: rows, _grouped)
 _asked_first(boft.BOFTLayer, "block_butterfly_perm", lambda layer, *_: _weight(layer), _order)
 _asked_first(boft.BOFTLayer, "perm2mat", lambda _, indices: indices, _permutation)
 _asked_first(shira, "random_mask", lambda layer, *_: layer.weight, _mask)
+FrodModel._init_frod_projections = _with_sizes(FrodModel._init_frod_projections)  # type: ignore[method-assign]

@@ -6,7 +6,7 @@ says that it is. It is plain values (classes, ranges), pickled to workers and wr
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Self, get_type_hints
 
 import numpy as np
@@ -297,9 +297,7 @@ class Task(ABC):
         known = {each.name: types[each.name] for each in fields(cls)}
         if more := plain.keys() - {"name", *known}:
             raise ValueError(f"nothing is known of {brief(min(more))}")
-        # Earlier versions wrote nothing of fields that have a default.
-        optional = {each.name for each in fields(cls) if each.default is not MISSING} - plain.keys()
-        return cls(**{name: _READ[kind](plain[name]) for name, kind in known.items() if name not in optional})
+        return cls(**{name: _READ[kind](plain[name]) for name, kind in known.items()})
 
 
 def _words(plain: Any) -> tuple[str, ...]:

@@ -133,7 +133,14 @@ def test_a_loss_reads_as_a_loss_in_every_format() -> None:
     assert whole["version"] == 2
     assert whole["task"] == "text-regression"
     assert whole["metric"] == {"name": "loss", "heading": "cross-entropy", "higher_is_better": False, "ideal": None}
-    assert whole["baselines"]["linear probe"] == {"score": 13.7612, "error": 0.2612, "seconds": 3.5}
+    assert whole["baselines"]["linear probe"] == {
+        "score": 13.7612,
+        "error": 0.2612,
+        "seconds": 3.5,
+        "rows": None,
+        "tokens": None,
+        "left_out": 0,
+    }
     assert (whole["trials"][0]["score"], whole["trials"][0]["error"]) == (pytest.approx(12.78), 0.4)
     assert whole["hypervolume"] == pytest.approx(find(lossy).hypervolume)
     row = next(csv.DictReader(io.StringIO(render(lossy, "csv"))))

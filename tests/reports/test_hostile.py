@@ -36,7 +36,7 @@ from autopeft.trial import SearchRecord, Status
 from tests.reports.records import confirmation, record
 
 EVIL = "=cmd|'/C calc'!A0\x1b]52;c;aGk=\x07\x9b2J\u202e\x7f\r\t</script><img src=x onerror=alert(1)>{{7*7}}[bold]"
-KEPT = {"objectives", "sampler", "keep", "dtype", "schedule", "task", "seed", "status"}
+KEPT = {"objectives", "loss_on", "sampler", "keep", "dtype", "schedule", "task", "seed", "status"}
 """Fields whose values are checked when a record is made."""
 
 

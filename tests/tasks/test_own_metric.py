@@ -8,7 +8,7 @@ import torch
 
 from autopeft.confirmed import compare, draw
 from autopeft.errors import AutopeftError
-from autopeft.search.preparing.baselines import _baseline
+from autopeft.search.preparing.baselines import baseline_of
 from autopeft.space.candidate import Training
 from autopeft.tasks import own_metric as module
 from autopeft.tasks.base import Task
@@ -165,7 +165,7 @@ def test_a_baseline_that_a_metric_has_no_value_for_stays_unknown():
     """As a correlation with what is the same for all has none."""
     constant = rows_of(np.arange(9.0), np.ones(9))
     metric = OwnMetric("same", "same", lambda expected, predicted: float("nan"), ideal=None)
-    found = _baseline(metric, constant)
+    found = baseline_of(metric, constant)
     assert np.isnan(found.score)
     assert found.answers is None
 
