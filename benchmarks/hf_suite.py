@@ -82,7 +82,7 @@ class Run:
 
     name: str
     config: Mapping[str, Any] | None
-    """Of peft; None where the whole model is trained."""
+    """Of peft; none where the whole model is trained."""
     optimizer: str
     trainable: int
     reserved: int
@@ -96,7 +96,7 @@ class Run:
         return found
 
     def _found(self) -> Configured | Hybrid:
-        if self.config is None:
+        if not self.config:
             return method("full")
         kind = self.config["peft_type"]
         if kind == "PREFIX_TUNING":
