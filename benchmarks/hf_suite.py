@@ -12,6 +12,7 @@ may be.
 """
 
 import argparse
+import functools
 import json
 import sys
 import time
@@ -20,16 +21,17 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import patch
 
+import peft
 import torch
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 from transformers import LlamaConfig
 
 from autopeft.backbone.load import load_skeleton
@@ -56,6 +58,16 @@ READ_OFF = ("num_layers", "token_dim", "num_attention_heads", "num_transformer_s
 """Fields that peft itself fills in from the model, and writes down."""
 CAUSAL = "model."
 """Where the decoder lies in the model with its head, which the suite attaches to."""
+WITHOUT_HEAD: dict[str, dict[str, Any]] = {
+    "PROMPT_TUNING": {"task_type": "FEATURE_EXTRACTION", "prompt_tuning_init": "RANDOM"},
+    "P_TUNING": {"task_type": "FEATURE_EXTRACTION"},
+}
+"""What stands otherwise here: the head is not peft's, and where prompts begin costs nothing."""
+OSF = "osf/llama-3.2-3B-rank128"
+RANKS_OF_OSF: dict[str, Any] = {"effective_rank": 2944, "rank_pattern": {"k_proj": 896, "v_proj": 896}}
+"""128 of each matrix are trained, as the run's published configuration says; the list of figures leaves it out, as it
+does that this run alone keeps what is trained in the model's dtype (`autocast_adapter_dtype`).
+"""
 FIXED_BY = {"lora-fa": "lora_A"}
 """What an optimizer of the suite leaves as it was, by its name."""
 
@@ -104,6 +116,7 @@ class Run:
         config_class = PEFT_TYPE_TO_CONFIG_MAPPING[kind].__name__
         given = {name: self.config[name] for name in fields_of(config_class) if name in self.config}
         fields = {name: value for name, value in given.items() if name not in READ_OFF}
+        fields |= WITHOUT_HEAD.get(kind, {}) | (RANKS_OF_OSF if self.name == OSF else {})
         if isinstance(target := fields.get("target_modules"), str):
             fields["target_modules"] = target.removeprefix(CAUSAL)
         return Configured(self.name, f"peft.{config_class}", fields, {})
@@ -137,15 +150,21 @@ def runs_in(folder: Path) -> Iterator[Run]:
 class PlainLogits(LanguageModelHead):
     """Logits of all tokens, as transformers' own models make them for their loss; they stay until the step is over."""
 
+    prompt: ClassVar = 0
+    """Virtual tokens, of which there are logits, too."""
+
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
-        self._logits = self.embedding.linear(output.to(self.embedding.weight.dtype))
-        labels = torch.nn.functional.pad(batch["labels"], (0, 1), value=NO_LABEL)[:, 1:].reshape(-1)
+        states = pad(output, (0, 0, self.prompt, 0)).to(self.embedding.weight.dtype)
+        self._logits = self.embedding.linear(states)
+        labels = pad(batch["labels"], (self.prompt, 1), value=NO_LABEL)[:, 1:].reshape(-1)
         flat = self._logits.float().view(len(labels), -1)
         return cross_entropy(flat, labels, ignore_index=NO_LABEL, reduction="sum")
 
 
 class AsInSuite(TextGeneration):
-    """Text generation with that head."""
+    """Text generation with that head. What the suite trained was not asked whether it is causal: Lily is not."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
 
     def new_head(self, width: int, training: Training) -> LanguageModelHead:  # noqa: ARG002
         return PlainLogits()
@@ -159,6 +178,10 @@ def as_in_suite(run: Run) -> Iterator[None]:
 
     def begins(self: Any, *given: Any) -> None:
         began(self, *given)
+        for module in given[0].modules():
+            if "boft_P" in module._buffers:
+                # The suite moves nothing after peft, which makes permutations on the CPU.
+                object.__setattr__(module, "boft_P", module._buffers.pop("boft_P"))
         for name in [each for each in self._trainable if fixed is not None and fixed in each]:
             self._trainable.pop(name).requires_grad_(False)
 
@@ -168,6 +191,12 @@ def as_in_suite(run: Run) -> Iterator[None]:
         for module in ("peft", "in_place"):
             stack.enter_context(patch(f"autopeft.methods.{module}.widened", lambda *_: []))
         stack.enter_context(patch.object(PeftAttachment, "__init__", begins))
+        if run.name == OSF:
+            as_it_is = functools.partial(peft.get_peft_model, autocast_adapter_dtype=False)
+            stack.enter_context(patch.object(peft, "get_peft_model", as_it_is))
+        config = run.config or {}
+        if config.get("peft_type") in WITHOUT_HEAD:
+            stack.enter_context(patch.object(PlainLogits, "prompt", config["num_virtual_tokens"]))
         yield
 
 

@@ -69,7 +69,7 @@ class TextGeneration(Task):
     auto_class: ClassVar = "AutoModelForCausalLM"
     space: ClassVar = "language"
     causal: ClassVar = True
-    needs: ClassVar = ("causal",)
+    needs: ClassVar[tuple[str, ...]] = ("causal",)
     peft_type: ClassVar = "CAUSAL_LM"
     longest: ClassVar = 1024
 
