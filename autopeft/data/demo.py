@@ -113,5 +113,5 @@ def _package(name: str) -> Path:
     require_packages(name)
     spec = find_spec(name.replace("-", "_"))
     assert spec is not None
-    (place, *_) = spec.submodule_search_locations or ()
-    return Path(place)
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0])
