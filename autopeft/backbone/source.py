@@ -102,6 +102,15 @@ def unasked() -> Iterator[None]:
         dynamic_module_utils.TIME_OUT_REMOTE_CODE = before
 
 
+def generation_file(source: Source) -> Path | None:
+    """Where a model says how it generates, its end tokens for instance; None where it says nothing."""
+    try:
+        file = cached_file(source.where, "generation_config.json", revision=source.revision)
+    except (OSError, ValueError):
+        return None
+    return None if file is None else Path(file)
+
+
 def _commit(where: str, revision: str | None) -> str | None:
     """The commit that a revision of a hub model is now, read off the place of its configuration in the cache; None
     where it cannot be had, which loading it says better.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from autopeft.cli.demos import DEMOS, NEWS
 from autopeft.cli.group import IN_VAIN, INTERRUPTED, TERMINATED
 from autopeft.cli.options import (
     MOVED,
@@ -28,16 +29,13 @@ if TYPE_CHECKING:
     from autopeft.search.search import Search
     from autopeft.trial import SearchRecord
 
-_DEMO: Mapping[str, Any] = {"space": "quick", "max_length": 32, "sampler": "tpe"}
-"""A sampler that goes on trying all kinds: `known_costs` may narrow down to one within so few trials."""
-_DEMO_LIMITS: Mapping[str, Any] = {"trials": 16, "time": "6m"}
-
 
 @click.command(
     epilog="""
 \b
 Examples:
   autopeft search --demo
+  autopeft search --demo chat
   autopeft search --model bert-base-uncased --data train.csv --memory 8GiB --trainable 1% --trials 60
   autopeft search --model ./my-model --data data/ --methods lora,adapter --time 2h --workers 4
   autopeft search --plan plan.yaml --trials 200 --address auto --folder /shared/autopeft-runs
@@ -46,18 +44,24 @@ A plan is a YAML file of the options above, with _ in place of -, and the limits
 Options given beside --plan or --demo come before theirs. Ctrl-C stops a search; `autopeft resume` goes on with it.
 """
 )
-@click.option("--demo", is_flag=True, help="Search on a packaged small model and data set, without a network.")
+@click.option(
+    "--demo",
+    type=click.Choice([*DEMOS]),
+    is_flag=False,
+    flag_value=NEWS,
+    help="Search on a packaged small model and data set, without a network: sections of news by their headlines "
+    "(news, also without a name), or headlines written by a language model (chat).",
+)
 @click.option("--plan", "plan_file", metavar="FILE", help="Read the plan from a YAML file.")
 @click.option("--name", help="A name for the search.  [default: from the data and the time]")
 @options_of(Plan, "budget")
 @options_of(Budget)
 @options_of(Resources)
-def search(demo: bool, plan_file: str | None, name: str | None, **options: Any) -> None:
+def search(demo: str | None, plan_file: str | None, name: str | None, **options: Any) -> None:
     """Search for the best methods: train candidates and report their front."""
     wanted = given_of(options, Plan)
     if demo:
-        limits = {} if wanted.keys() & _DEMO_LIMITS.keys() else _DEMO_LIMITS
-        wanted = {**_DEMO, **limits, **_demo_paths(options["folder"] or Resources.folder), **wanted}
+        wanted = DEMOS[demo].plan(wanted, Path(options["folder"] or Resources.folder) / "demo")
     elif not plan_file:
         for needed in ("model", "data"):
             if needed not in wanted:
@@ -73,12 +77,6 @@ def search(demo: bool, plan_file: str | None, name: str | None, **options: Any) 
         return run_search(plan, name=name, on_event=on_event, **resources)
 
     _watch(run, resources)
-
-
-def _demo_paths(folder: str) -> dict[str, str]:
-    from autopeft.data.demo import demo_data, demo_model
-
-    return {"model": str(demo_model()), "data": str(demo_data(Path(folder) / "demo"))}
 
 
 @click.command()

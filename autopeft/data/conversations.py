@@ -139,17 +139,19 @@ def is_meant(frame: pd.DataFrame, given: Columns) -> bool:
         columns = guess(frame, given)
     except AutopeftError:
         return False
-    if "messages" in columns:
-        return any(map(_holds_turns, frame[columns["messages"][0]]))
+    if "messages" in columns and any(map(_holds_turns, frame[columns["messages"][0]])):
+        return True
     others = {str(name).lower() for name in frame.columns} - {name for each in columns.values() for name in each}
-    if "text" in columns:
+    if columns.keys() & {"messages", "text"}:
+        # Of messages that are texts it is told better where turns are read what is wrong with them.
         return not others
     return not others & {*LABELS} and columns["completion"][0].lower() not in LABELS
 
 
 def _holds_turns(cell: object) -> bool:
+    """Whether somebody says something, whatever may be wrong with it."""
     try:
-        return bool(_turns(cell))
+        return any(isinstance(each, Mapping) and {"role", "from"} & each.keys() for each in list_in(cell))
     except AutopeftError:
         return False
 

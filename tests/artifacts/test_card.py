@@ -13,6 +13,7 @@ from autopeft.space.candidate import Candidate, Part
 from autopeft.tasks.base import Task
 from autopeft.tasks.image_classification import ImageClassification
 from autopeft.tasks.text_classification import TextClassification
+from autopeft.tasks.text_generation import TextGeneration
 from autopeft.tasks.text_regression import TextRegression
 from autopeft.tasks.token_classification import TokenClassification
 from autopeft.trial import Trial
@@ -111,6 +112,7 @@ def test_a_method_that_no_search_trained_has_a_card_without_scores() -> None:
         TextRegression(("text",), 3.0, 2.0),
         TokenClassification(("O", "B-X")),
         ImageClassification(("cat", "dog")),
+        TextGeneration("conversation"),
     ],
 )
 def test_the_lines_that_load_a_folder_are_python(form: Form, task: Task) -> None:
