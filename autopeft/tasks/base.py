@@ -129,6 +129,11 @@ class Task(ABC):
         return False
 
     @property
+    def in_turns(self) -> bool:
+        """Whether a model is asked in turns of a conversation."""
+        return False
+
+    @property
     def output_names(self) -> tuple[str, ...]:
         """What the outputs are called, in their order; empty where they have no names."""
         return tuple(getattr(self, "classes", ()))
@@ -252,6 +257,14 @@ class Task(ABC):
     @abstractmethod
     def answers(self, output: Any, inputs: Sequence[Any]) -> Sequence[Any]:
         """What a person is told, for each of the inputs, of its part of the output."""
+
+    def prompts(self, inputs: Sequence[Any], backbone: Backbone) -> Sequence[Sequence[int]]:  # noqa: ARG002
+        """The tokens of each input that a model goes on with. Raises AutopeftError for a task that writes no texts."""
+        raise AutopeftError(f"a model of '{self.name}' answers by `predict`; it writes no texts.")
+
+    def ends(self, backbone: Backbone) -> frozenset[int]:  # noqa: ARG002
+        """Tokens that what is written is over at."""
+        return frozenset()
 
     def probabilities(self, output: Tensor) -> Tensor | None:  # noqa: ARG002
         """Of what each output stands for; None where outputs are no logits."""

@@ -31,7 +31,7 @@ from autopeft.tasks.in_prompt import asked_after
 from autopeft.tasks.language_head import LanguageModelHead
 from autopeft.tasks.metrics import LOSS, PERPLEXITY, TOKEN_ACCURACY, Array, Metric
 from autopeft.tasks.recalled import recalled
-from autopeft.tasks.rendering import Rendered, rendered, require_end, template_of, tokens
+from autopeft.tasks.rendering import Rendered, asking, ends, rendered, require_end, template_of, tokens
 from autopeft.tasks.texts import IDS, key_of, padding_of, require_embeddings, sample_texts
 
 _SHOWN = 2
@@ -101,6 +101,10 @@ class TextGeneration(Task):
     @property
     def prompted(self) -> bool:
         return self.form != PLAIN
+
+    @property
+    def in_turns(self) -> bool:
+        return self.form == CONVERSATION
 
     @property
     def asks(self) -> tuple[str, str]:
@@ -244,11 +248,20 @@ class TextGeneration(Task):
         is_one = not isinstance(many, list | tuple) or (bool(many) and all(map(_is_turn, many)))
         return [conversations.asked(each, self.form) for each in ([many] if is_one else many)], is_one
 
-    def answers(self, output: Any, inputs: Sequence[Any]) -> Sequence[Any]:  # noqa: ARG002
-        raise AutopeftError(
-            "a model of 'text-generation' gives logits of the next token (`logits`) and the loss of answers (`loss`); "
-            "texts it does not generate yet."
-        )
+    def answers(self, output: Any, inputs: Sequence[Any]) -> Sequence[Any]:
+        raise NotImplementedError("texts are written token by token")
+
+    def prompts(self, inputs: Sequence[Any], backbone: Backbone) -> Sequence[Sequence[int]]:
+        tokenizer = backbone.tokenizer
+        found = [
+            ids[: asking(ids, to)] for ids, to in tokens([rendered(each, tokenizer) for each in inputs], tokenizer)
+        ]
+        if not all(found):
+            raise AutopeftError("there is nothing to go on with before an answer; give its beginning as a text.")
+        return found
+
+    def ends(self, backbone: Backbone) -> frozenset[int]:
+        return ends(backbone.tokenizer, self.in_turns)
 
 
 def _teaches(labels: Sequence[int]) -> bool:
