@@ -199,11 +199,8 @@ class PeftAttachment(Attachment):
             return None
         encoder = self._peft.prompt_encoder[self._name]
         prompt: Tensor = encoder.embedding.weight
-        if self._config.inference_mode:
-            return prompt
         with torch.no_grad():
-            made: Tensor = encoder(torch.arange(len(prompt), device=prompt.device))
-        return made
+            return prompt if self._config.inference_mode else encoder(torch.arange(len(prompt), device=prompt.device))
 
     def moves(self) -> Iterable[nn.Parameter]:
         """Weights, as a rule; biases where the layer trains nothing else; of a norm both."""

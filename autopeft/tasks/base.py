@@ -56,6 +56,8 @@ class Task(ABC):
     """The first is the default, as a rule."""
     constant: ClassVar[str]
     """What people call the best constant answer."""
+    written: ClassVar[tuple[Metric, ...]] = ()
+    """Further ones, of texts that a model writes."""
     aliases: ClassVar[tuple[str, ...]] = ()
     """What other tools call it."""
     noun: ClassVar[str] = "text"
@@ -127,6 +129,11 @@ class Task(ABC):
     def prompted(self) -> bool:
         """Whether a model is asked by a prompt, in which examples may stand."""
         return False
+
+    @property
+    def why_not_written(self) -> str:
+        """Why a model cannot be judged by what it writes; empty where it can be."""
+        return "it writes no texts"
 
     @property
     def in_turns(self) -> bool:
@@ -287,9 +294,10 @@ class Task(ABC):
 
     def metric(self, name: str) -> Metric:
         """The metric of this name; the default of `auto`. Raises AutopeftError."""
-        found = {"auto": self.default_metric, **{metric.name: metric for metric in self.metrics}}
+        every = {metric.name: metric for metric in (*self.metrics, *self.written)}
+        found = {"auto": self.default_metric, **every}
         if name not in found:
-            raise unknown("metric", name, [metric.name for metric in self.metrics])
+            raise unknown("metric", name, every)
         return found[name]
 
     def to_dict(self) -> dict[str, Any]:

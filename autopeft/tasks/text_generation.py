@@ -33,6 +33,7 @@ from autopeft.tasks.metrics import LOSS, PERPLEXITY, TOKEN_ACCURACY, Array, Metr
 from autopeft.tasks.recalled import recalled
 from autopeft.tasks.rendering import Rendered, asking, ends, rendered, require_end, template_of, tokens
 from autopeft.tasks.texts import IDS, key_of, padding_of, require_embeddings, sample_texts
+from autopeft.tasks.written import BLEU, CHRF, EXACT_MATCH, ROUGE_L
 
 _SHOWN = 2
 """Rows that are shown as the model reads them."""
@@ -61,6 +62,7 @@ class TextGeneration(Task):
     aliases: ClassVar = ("CAUSAL_LM", "sft")
     roles: ClassVar = conversations.ROLES
     metrics: ClassVar = (LOSS, PERPLEXITY, TOKEN_ACCURACY)
+    written: ClassVar = (EXACT_MATCH, ROUGE_L, CHRF, BLEU)
     constant: ClassVar = "backbone as it is"
     noun: ClassVar = "example"
     target: ClassVar = "answer"
@@ -101,6 +103,12 @@ class TextGeneration(Task):
     @property
     def prompted(self) -> bool:
         return self.form != PLAIN
+
+    @property
+    def why_not_written(self) -> str:
+        if self.form == PLAIN:
+            return "whole texts have no prompt to go on with"
+        return "what is learned of rows is not their answers alone (--loss-on all)" if self.loss_on == ALL else ""
 
     @property
     def in_turns(self) -> bool:
@@ -147,7 +155,7 @@ class TextGeneration(Task):
 
     def recalled(self, metric: Metric, train: Dataset, validation: Dataset, alone: Array) -> Array | None:
         # Which token is the likeliest after others, such a distribution does not tell.
-        return None if metric == TOKEN_ACCURACY else recalled(train.targets, validation.targets, alone)
+        return None if metric not in (LOSS, PERPLEXITY) else recalled(train.targets, validation.targets, alone)
 
     def kept(self, rows: Rows, backbone: Backbone, max_length: int) -> np.ndarray:
         made = self._tokens(rows.inputs, backbone, max_length)

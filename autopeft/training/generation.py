@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig
-from transformers.generation import BaseStreamer
+from transformers.generation.streamers import BaseStreamer
 
 from autopeft.backbone.held import held_in
 from autopeft.backbone.limits import positions_of
@@ -31,6 +31,7 @@ CACHED, PROMPT = "cached", "prompt"
 ROWS = 32
 """Prompts that are gone on with at once, where nobody says how many."""
 Tokens = Sequence[int]
+_PLAIN: Any = GenerationConfig
 
 
 def writer(
@@ -127,7 +128,7 @@ class Writer:
         before, width = [self.filling] * self._before, self._before + longest
         ids = torch.tensor([[self.filling] * (longest - len(text)) + before + [*text] for text in texts], device=device)
         mask = torch.tensor([[0] * (longest - len(text)) + [1] * (self._before + len(text)) for text in texts])
-        settings = GenerationConfig(
+        settings = _PLAIN(
             max_new_tokens=room,
             do_sample=False,
             use_cache=cached,
@@ -145,7 +146,7 @@ class Writer:
     @contextmanager
     def _plainly(self) -> Iterator[None]:
         """Nothing trains, nothing is recorded, and the model's own wishes for its answers are left aside."""
-        own, self.whole.generation_config = self.whole.generation_config, GenerationConfig()
+        own, self.whole.generation_config = self.whole.generation_config, _PLAIN()
         beside = self.attached.modules if self.attached is not None else nn.ModuleList()
         try:
             with evaluating(self.whole), evaluating(beside):

@@ -8,7 +8,7 @@ import torch
 
 from autopeft.confirmed import compare, draw
 from autopeft.errors import AutopeftError
-from autopeft.search.preparing.baselines import _baseline
+from autopeft.search.preparing.baselines import baseline_of
 from autopeft.space.candidate import Training
 from autopeft.tasks import own_metric as module
 from autopeft.tasks.base import Task
@@ -165,7 +165,7 @@ def test_a_baseline_that_a_metric_has_no_value_for_stays_unknown():
     """As a correlation with what is the same for all has none."""
     constant = rows_of(np.arange(9.0), np.ones(9))
     metric = OwnMetric("same", "same", lambda expected, predicted: float("nan"), ideal=None)
-    found = _baseline(metric, constant)
+    found = baseline_of(metric, constant)
     assert np.isnan(found.score)
     assert found.answers is None
 
@@ -212,7 +212,7 @@ def test_functions_of_scikit_learn_are_taken_in_their_direction():
 
 def test_every_task_tells_what_is_expected_and_answered_in_the_same_terms(task: Task):  # noqa: F811
     if task.causal:
-        with pytest.raises(AutopeftError, match="judged by the loss of answers, not by what a model would write"):
+        with pytest.raises(AutopeftError, match="must take three values, a prompt, its answer, and what was generated"):
             metric_of(task, "sklearn.metrics:cohen_kappa_score")
         return
     head, whole = task.new_head(WIDTH, Training()).eval(), batch(task, 6)
