@@ -339,6 +339,8 @@ class Baseline:
     """By how many the examples in a prompt make it longer, on average; None of what is asked by no prompt."""
     left_out: int = 0
     """Rows that it was to answer, and that it could not read."""
+    written: tuple[Mapping[str, str], ...] = ()
+    """Some prompts, answers, and what was generated, where that was judged."""
 
 
 @dataclass(frozen=True)

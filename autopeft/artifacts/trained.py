@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from autopeft.artifacts.description import Description
+from autopeft.artifacts.generating import MOST, written
 from autopeft.backbone.load import Backbone
 from autopeft.data.store import LABELS, Dataset
 from autopeft.errors import AutopeftError
@@ -46,7 +47,28 @@ class TrainedModel:
         >>> model.predict(["a stirring, funny film"])
         ['positive']
         """
+        if self.task.causal:
+            return self.generate(given, batch_size=batch_size)
         return self._answered(given, batch_size, self.task.answers)
+
+    def generate(
+        self,
+        given: Any,
+        max_new_tokens: int = MOST,
+        stream: Callable[[str], object] | None = None,
+        batch_size: int = 32,
+    ) -> Any:
+        """What a language model writes after one prompt, or a list of that after many: a prompt is a text, a list of
+        messages, or a row as the data has it, whose last answer is left out.
+
+        Greedy, so that the answer is always the same, and over at the end of the text, or after that many tokens. Of
+        one prompt, `stream` hears of each piece as it is written. Raises AutopeftError.
+
+        >>> model.generate("2 + 2 =")
+        ' 4'
+        >>> model.generate([{"role": "user", "content": "2 + 2?"}], stream=print)
+        """
+        return written(self, given, max_new_tokens, batch_size, stream)
 
     def scores(self, given: Any, batch_size: int = 32) -> Any:
         """How sure the model is of one input, or of many, as the task gives it: the probability of every class, say.

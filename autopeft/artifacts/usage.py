@@ -40,7 +40,7 @@ def usage(form: Form, task: Task, kind: str, base: str, reading: Reading) -> Seq
     if form is Form.ONNX:
         return _onnx(task, reading)
     ours = task.asks[0]
-    asked = f"model.{'logits' if task.causal else 'predict'}({ours})"
+    asked = f"model.{'generate' if task.causal else 'predict'}({ours})"
     autopeft = _block("import autopeft", "", f'model = autopeft.load("{HERE}")', asked)
     at = "; where the backbone lies elsewhere now, `model=` says so" if form in (Form.METHOD, Form.PEFT) else ""
     said = [f"In autopeft, which gives answers{at}:", autopeft]

@@ -94,6 +94,8 @@ class Backbone(Skeleton):
     """How its processor makes images come to it; None where it reads none."""
     copy: Path | None = None
     """The file that its weights are mapped from, where that is not the model's own."""
+    whole: PreTrainedModel | None = field(default=None, repr=False, kw_only=True)
+    """The language model that the decoder and its output embedding are parts of; None where it was not asked for."""
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -151,7 +153,10 @@ def load_backbone(
     every = {id(each): each for part in (model, output) if part is not None for each in part.parameters()}
     parameters = sum(parameter.numel() for parameter in every.values())
     sites, commit = find_sites(model, states_only=True), source.commit
-    return Backbone(name, model, sites, processor, parameters, known, commit, pixels, copy, output=output)
+    language_model = whole if causal else None
+    return Backbone(
+        *(name, model, sites, processor, parameters, known, commit, pixels, copy), output=output, whole=language_model
+    )
 
 
 def _as_stored(source: Source, kind: Any, config: PretrainedConfig) -> tuple[Any, Mapping[str, Any]]:

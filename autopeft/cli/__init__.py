@@ -7,12 +7,13 @@ but for reports, which are safe to print as they are; URLs of databases are `sho
 """
 
 from autopeft.cli.catalogue import estimate, methods, spaces, tasks
+from autopeft.cli.chatting import chat
 from autopeft.cli.group import main
 from autopeft.cli.results import delete, export, list_searches, report, select
 from autopeft.cli.searching import confirm, resume, search
 
 for command in (
-    *(search, resume, confirm, report, estimate, select, export),
+    *(search, resume, confirm, report, estimate, select, export, chat),
     *(list_searches, delete, methods, spaces, tasks),
 ):
     main.add_command(command)

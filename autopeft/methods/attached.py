@@ -83,6 +83,14 @@ class Attached:
         """Positions before the real tokens in the model's output."""
         return sum(part.prepended for part in self.parts)
 
+    @torch.no_grad()
+    def prompt(self) -> Tensor:
+        """(prepended, width) embeddings of these positions. Raises AutopeftError where a part tells none."""
+        found = [prompt for part in self.parts if (prompt := part.prompt()) is not None]
+        if sum(map(len, found)) != self.prepended:
+            raise AutopeftError(f"{', '.join(each.name for each in self.chosen)} tells no embeddings of its prompt.")
+        return torch.cat(found)
+
     @property
     def frozen(self) -> tuple[nn.Module, ...]:
         """The lowest layers on which nothing acts that is attached: what they compute is as without it."""

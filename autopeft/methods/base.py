@@ -70,7 +70,9 @@ class Method(ABC):
     """What a task may ask for (its `needs`) and this method has not: the capability's name, and why.
 
     `causal`: the states of a decoder do not depend on later tokens. `packable`: those of several
-    examples in one row are as they would be alone.
+    examples in one row are as they would be alone. `cached`: states are the same where keys and values
+    of earlier tokens come from a cache. `prompt`: what is prepended to texts are embeddings, which an
+    attachment's `prompt` gives.
     """
 
     @abstractmethod
@@ -116,6 +118,12 @@ class Attachment(ABC):
         in whose place it may give others: whatever comes before that is as without it.
         """
         return ()
+
+    def prompt(self) -> Tensor | None:
+        """(prepended, width) embeddings of the positions that it puts before the real tokens; None where there are
+        none.
+        """
+        return None
 
     def undecayed(self) -> frozenset[str]:
         """Names out of `trainable` that weight decay must leave alone (scales, gates, norms, biases)."""

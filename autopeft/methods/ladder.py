@@ -8,20 +8,22 @@ at the end, behind its final norm where there is one; z has a narrow norm like t
 weights are selected by their magnitude.
 
 The backbone runs without a graph and without dropout, whoever calls it in whichever mode, so no activation of it is
-kept but the states that a D reads, and no other method can be trained in it meanwhile. Texts are read whole: no cache.
+kept but the states that a D reads, and no other method can be trained in it meanwhile. Beside a cache of the backbone's
+keys and values there is one of the side network's.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from transformers import Cache
+from transformers import Cache, DynamicCache
 
 from autopeft.backbone.inputs import bare
 from autopeft.backbone.sites import Layers, Sites, layer_numbers
@@ -102,18 +104,13 @@ class SideLayer(nn.Module):
         """Side states after the step; `inputs` and `named` are what the backbone's layer got beside its states."""
         share = (self.gate / TEMPERATURE).sigmoid()
         z = share * z + (1 - share) * self.down(fitting(states, self.down.weight))
-        length = states.shape[1]
-        others = {name: self._fitting(value, length) for name, value in named.items()}
-        output = self.block(z, *(self._fitting(value, length) for value in inputs), **others)
+        others = {name: self._fitting(value) for name, value in named.items()}
+        output = self.block(z, *map(self._fitting, inputs), **others)
         after: Tensor = output[0] if isinstance(output, tuple) else output
         return after
 
-    def _fitting(self, value: Any, length: int) -> Any:
-        """What a narrow layer gets in place of what its counterpart got: its own heads and positions, and no cache."""
-        if isinstance(value, Cache):
-            if value.get_seq_length() > length:
-                raise AutopeftError("a ladder reads texts whole: call the model with use_cache=False.")
-            return None
+    def _fitting(self, value: Any) -> Any:
+        """What a narrow layer gets in place of what its counterpart got: its own heads and positions."""
         if are_rotary(value):
             value = tuple(fitting(each, self.down.weight) for each in value)
             return value if self.turned is None else tuple(each.index_select(-1, self.turned) for each in value)
@@ -167,6 +164,7 @@ class LadderAttachment(Hooked):
         self._with_graph = True
         self._bare = False
         self._z: Tensor | None = None
+        self._caches: WeakKeyDictionary[Cache, Cache] = WeakKeyDictionary()
         beside = (sites.layers[0], *self._paths.values())
         self._read = (bare(model), *(model.get_submodule(path) for path in beside), seen.end)
         self._hook(bare(model), sites, seen.end)
@@ -229,9 +227,18 @@ class LadderAttachment(Hooked):
         block.gradient_checkpointing = getattr(layer, "gradient_checkpointing", False)
         block._gradient_checkpointing_func = getattr(layer, "_gradient_checkpointing_func", None)
         states = output[0] if isinstance(output, tuple) else output
-        call = Call.of(inputs, named)
+        call = _with_cache(Call.of(inputs, named), partial(self._cache_beside, length=states.shape[1]))
         with torch.set_grad_enabled(self._with_graph):
             self._z = side(self._z, states, call.inputs, call.named)
+
+    def _cache_beside(self, cache: Cache, length: int) -> Cache:
+        """The side network's beside one of the backbone's, which holds the `length` tokens that are read by now."""
+        if cache not in self._caches:
+            if cache.get_seq_length() > length:
+                raise AutopeftError("a ladder has not read the tokens in this cache: begin with an empty one.")
+            config: Any = bare(self.model).config
+            self._caches[cache] = DynamicCache(config=config.get_text_config(decoder=True))
+        return self._caches[cache]
 
     def _gives(self, _: nn.Module, __: Any, output: Any) -> Any:
         if self._bare or self._z is None:
@@ -315,8 +322,18 @@ def _fill(module: nn.Module, values: Mapping[str, Tensor]) -> None:
     module.load_state_dict(values, assign=any(each.is_meta for each in module.parameters()))
 
 
+def _with_cache(call: Call, another: Callable[[Cache], Cache | None]) -> Call:
+    """The call with another cache in the place of its own."""
+
+    def given(value: Any) -> Any:
+        return another(value) if isinstance(value, Cache) else value
+
+    return Call(call.states, tuple(map(given, call.inputs)), {name: given(each) for name, each in call.named.items()})
+
+
 def _try(side: SideLayer, call: Call, architecture: str) -> None:
     """One step of the side network. Raises CannotAttach where the narrow layer does not run like its counterpart."""
+    call = _with_cache(call, lambda _: None)
     own = {**dict(side.named_parameters()), **dict(side.named_buffers())}
     tensors = {
         name: call.states.new_empty(tensor.shape, dtype=tensor.dtype) if tensor.is_meta else tensor

@@ -190,12 +190,17 @@ class PeftAttachment(Attachment):
             with quiet(_SAID_IN_VAIN), self._all_ranks():
                 saved = get_peft_model_state_dict(self._peft, adapter_name=self._name, save_embedding_layers=False)
             return {**saved, **(self._taken.shipped() if self._taken else {})}
+        prompt = self.prompt()
+        assert prompt is not None
+        return {"prompt_embeddings": prompt}
+
+    def prompt(self) -> Tensor | None:
+        if not self._config.is_prompt_learning:
+            return None
         encoder = self._peft.prompt_encoder[self._name]
-        prompts = encoder.embedding.weight
-        if not self._config.inference_mode:
-            with torch.no_grad():
-                prompts = encoder(torch.arange(len(prompts), device=prompts.device))
-        return {"prompt_embeddings": prompts}
+        prompt: Tensor = encoder.embedding.weight
+        with torch.no_grad():
+            return prompt if self._config.inference_mode else encoder(torch.arange(len(prompt), device=prompt.device))
 
     def moves(self) -> Iterable[nn.Parameter]:
         """Weights, as a rule; biases where the layer trains nothing else; of a norm both."""

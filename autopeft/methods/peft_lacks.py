@@ -6,11 +6,15 @@ import peft
 
 _CAUSAL = {"LilyConfig": "its router weighs by an average over all tokens of a batch, also later ones"}
 _PACKABLE = "its prompt stands before a row once, and not before each of the examples in it"
+_PROMPT = "what peft's {} puts before texts are keys and values, no embeddings; prefix_tuning does the same"
+_IN_CACHE = ("PrefixTuningConfig", "CartridgeConfig")
 
 
 def lacks_of(config_class: str) -> Mapping[str, str]:
     """By the name of the capability."""
     lacks = {"causal": _CAUSAL[config_class]} if config_class in _CAUSAL else {}
+    if config_class in _IN_CACHE:
+        lacks["prompt"] = _PROMPT.format(config_class.removesuffix("Config"))
     return lacks | ({"packable": _PACKABLE} if prompts(config_class) else {})
 
 

@@ -193,7 +193,7 @@ def attend(
         causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
         if attention_mask is None and causal and query.shape[2] > 1:
             every = torch.ones(1, 1, query.shape[2], key.shape[2], dtype=torch.bool, device=query.device)
-            attention_mask = every.tril()
+            attention_mask = every.tril(key.shape[2] - query.shape[2])
         key = _after([keys for keys, _ in prefixes], key)
         value = _after([values for _, values in prefixes], value)
         more = sum(keys.shape[-2] for keys, _ in prefixes)

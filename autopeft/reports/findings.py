@@ -342,7 +342,7 @@ def _hypervolume(record: SearchRecord) -> float:
 
 
 def _rows(record: SearchRecord) -> int | None:
-    rows = record.facts.get("validation_rows")
+    rows = record.facts.get("asked") or record.facts.get("validation_rows")
     return rows if isinstance(rows, int) and 0 < rows < 2**63 else None
 
 

@@ -11,18 +11,23 @@ from autopeft.costs.seconds import Seconds
 from autopeft.data.store import MASK
 from autopeft.objectives import Objective, score_of
 from autopeft.plan import Plan
+from autopeft.search.preparing.asked import asked
 from autopeft.search.preparing.baselines import prepare_baselines
 from autopeft.search.preparing.dataset import PreparedDataset, prepare_dataset
 from autopeft.search.preparing.in_context import Prompting
-from autopeft.search.preparing.space import drawn_by, prepare_space
+from autopeft.search.preparing.space import PreparedSpace, drawn_by, prepare_space
 from autopeft.search.sameness import BACKBONE, DTYPE, REVISION, require_same_direction
 from autopeft.search.worker import Job
 from autopeft.space.candidate import Candidate
 from autopeft.space.space import AUTO, Space
+from autopeft.tasks.metrics import Metric
 from autopeft.tasks.own_metric import OwnMetric, metric_of
+from autopeft.tasks.written import OwnWritten, WrittenMetric
 from autopeft.training.precision import name_of
 from autopeft.trial import Baseline, Costs, SearchRecord
 
+ASKED = "asked"
+"""The name of a fact: prompts that are gone on with at the end of each training."""
 _VERSIONED = ("autopeft", "torch", "transformers", "peft", "optuna", "ray")
 
 
@@ -73,8 +78,9 @@ def prepare(
     if known:
         require_same_direction(known, metric.higher_is_better)
     fitted = prepare_space(space, plan, dataset, say, known, threads)
-    baselines = prepare_baselines(dataset, fitted.space, metric, weights, say, known)
-    own = metric if isinstance(metric, OwnMetric) else None
+    count = _asked(dataset, fitted, metric, say, known)
+    baselines = prepare_baselines(dataset, fitted.space, metric, weights, say, known, count)
+    own = metric if isinstance(metric, OwnMetric | OwnWritten) else None
     description = Description(
         plan.model,
         data.task,
@@ -98,14 +104,29 @@ def prepare(
         plan.trust_remote_code,
         metric.name,
         own,
+        count,
     )
-    facts = {**_facts(dataset, fitted.space), "data": understood}
+    facts = {**_facts(dataset, fitted.space), "data": understood, **({ASKED: count} if count else {})}
     drawn = ("methods", "hybrids", "pairs", "training", "versions")
     as_known = known is not None and all(known.facts.get(name) == facts[name] for name in drawn)
     score = score_of(metric.name, metric.heading, metric.higher_is_better, metric.ideal)
-    prompting = Prompting(dataset, metric, plan.seed)
+    prompting = Prompting(dataset, metric, plan.seed, count)
     known_before = (baselines, job, facts, score, plan, as_known, fitted.seconds, prompting)
     return Prepared(fitted.space, fitted.limits, fitted.predict, *known_before)
+
+
+def _asked(
+    dataset: PreparedDataset,
+    space: PreparedSpace,
+    metric: Metric,
+    say: Callable[[str], None],
+    known: SearchRecord | None,
+) -> int:
+    """Prompts that are gone on with at the end of a training: as many as ever; none where nothing is written."""
+    if not isinstance(metric, WrittenMetric):
+        return 0
+    before = known.facts.get(ASKED) if known else None
+    return before if isinstance(before, int) else asked(dataset, space, metric, say)
 
 
 def _facts(dataset: PreparedDataset, space: Space) -> Mapping[str, Any]:

@@ -30,9 +30,12 @@ from autopeft.methods.registry import Configured, configured_parts
 from autopeft.search.device_errors import Fault, fault_of
 from autopeft.search.ledger import OUT_OF_MEMORY, OUT_OF_TIME
 from autopeft.search.pausing import AtRungs
+from autopeft.space.candidate import Candidate
 from autopeft.space.cards import Card
 from autopeft.tasks.own_metric import OwnMetric, answered
 from autopeft.tasks.own_slips import slip_of
+from autopeft.tasks.written import OwnWritten, WrittenMetric
+from autopeft.training.asking import Judge, Questions, chosen
 from autopeft.training.batches import evaluated_at_once
 from autopeft.training.frozen import FrozenStates
 from autopeft.training.loop import UNBROKEN, Course, Pace, TrainingFailed, set_up, train
@@ -62,8 +65,10 @@ class Job:
     trust_remote_code: bool = False
     metric: str = "auto"
     """What trials are judged by; the task's default of `auto`."""
-    own_metric: OwnMetric | None = None
+    own_metric: OwnMetric | OwnWritten | None = None
     """The same, where it is none of the task's."""
+    asked: int = 0
+    """Prompts that are gone on with at the end of a training, where that is judged."""
     on_the_way: bool = True
     """Whether trials are kept at their rungs, too, and gone on with from there."""
 
@@ -95,6 +100,7 @@ class TrainingWorker:
         self._task = job.description.task
         self._metric = job.own_metric or self._task.metric(job.metric)
         self._answered = answered(self._task) if self._metric.of_answers else None
+        self._questions = self._asked(self._validation)
         self.facts: Mapping[str, Any] = self._facts()
         self.spent = False
 
@@ -113,6 +119,7 @@ class TrainingWorker:
 
     def _trained(self, trial: Trial, began: float) -> Iterator[Rung | Outcome]:
         candidate, pace = trial.candidate, Pace()
+        judge = self._judge(candidate, self._questions)
         files = AtRungs(self._job.artifacts, trial, self._job.on_the_way)
         state, ask = files.state(), partial(_ask, trial.until)
         with self._attached(trial) as model:
@@ -135,7 +142,7 @@ class TrainingWorker:
 
                 precision = precision_of(self._device, model.held)
                 description = replace(self._job.description, precision=precision)
-                for rung in self._rungs(trial, model, pace, Course(state, keep, ask)):
+                for rung in self._rungs(trial, model, pace, Course(state, keep, ask), judge):
                     yield (rung := files.with_weights(rung, model, description))
             remaining = model.methods.remaining
         yield Outcome(
@@ -148,6 +155,7 @@ class TrainingWorker:
                 **self.facts,
                 **self._speed(pace, remaining),
                 **kept.facts(),
+                **({"written": [*judge.shown]} if judge else {}),
                 "set_up_seconds": told["set_up_seconds"],
                 "bytes_on_disk": bytes_in(files.weights),
             },
@@ -166,12 +174,30 @@ class TrainingWorker:
             "latency_bare": latency.bare,
         }
 
+    def _asked(self, split: Dataset) -> Questions | None:
+        """What is asked of a split, where models are judged by what they write."""
+        if not self._metric.of_texts:
+            return None
+        tokenizer = self._backbone.tokenizer
+        return Questions.of(split.taken(chosen(split, tokenizer, self._job.asked)), tokenizer)
+
+    def _judge(self, candidate: Candidate, questions: Questions | None) -> Judge | None:
+        if questions is None or not isinstance(self._metric, WrittenMetric):
+            return None
+        tokens = evaluated_at_once(candidate.training, self._train.lengths)
+        return Judge(self._backbone, self._task, self._metric, questions, tokens)
+
     def _set_up(self, trial: Trial, model: TaskModel, ask: Callable[[], None] = UNBROKEN.ask) -> None:
         """Lets the attached methods calibrate."""
         set_up(model, self._train, seed=trial.seed, device=self._device, ask=ask)
 
     def _rungs(
-        self, trial: Trial, model: TaskModel, pace: Pace | None = None, course: Course = UNBROKEN
+        self,
+        trial: Trial,
+        model: TaskModel,
+        pace: Pace | None = None,
+        course: Course = UNBROKEN,
+        judge: Judge | None = None,
     ) -> Iterator[Rung]:
         return train(
             model,
@@ -184,6 +210,7 @@ class TrainingWorker:
             device=self._device,
             pace=pace,
             answered=self._answered,
+            judge=judge,
             course=course,
         )
 

@@ -23,6 +23,7 @@ _FACTS: Mapping[str, Any] = {
     **dict.fromkeys(("backbone", "data_fingerprint"), str),
     **dict.fromkeys(("refused", "versions"), Mapping[str, str] | None),
     "seconds": float,
+    "asked": int,
     "kept": list[int],
     "pairs": list[list[str]],
     **dict.fromkeys(("warm_start", "known_good"), list[dict[str, Any]]),
@@ -34,6 +35,7 @@ _OF_OUTCOMES: Mapping[str, Any] = {
         ("set_up_seconds", "seconds_per_step", "examples_per_second", "latency", "latency_bare", "bytes_on_disk"), float
     ),
     "frozen_layers": int,
+    "written": list[Mapping[str, str]],
     "kept_states": int,
     "states_not_kept": str,
 }

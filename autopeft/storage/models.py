@@ -328,7 +328,9 @@ def _baseline(plain: Mapping[str, Any]) -> Baseline:
     if answers is not None:
         answers = checked(Answers(**{**answers, "values": b64decode(answers["values"])}))
     rows = plain.get("rows")
-    return checked(Baseline(**{**plain, "answers": answers, "rows": None if rows is None else tuple(rows)}))
+    written = tuple(plain.get("written", ()))
+    rows = None if rows is None else tuple(rows)
+    return checked(Baseline(**{**plain, "answers": answers, "rows": rows, "written": written}))
 
 
 def metric_of(plain: Mapping[str, Any]) -> Objective:

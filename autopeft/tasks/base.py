@@ -56,6 +56,8 @@ class Task(ABC):
     """The first is the default, as a rule."""
     constant: ClassVar[str]
     """What people call the best constant answer."""
+    written: ClassVar[tuple[Metric, ...]] = ()
+    """Further ones, of texts that a model writes."""
     aliases: ClassVar[tuple[str, ...]] = ()
     """What other tools call it."""
     noun: ClassVar[str] = "text"
@@ -126,6 +128,16 @@ class Task(ABC):
     @property
     def prompted(self) -> bool:
         """Whether a model is asked by a prompt, in which examples may stand."""
+        return False
+
+    @property
+    def why_not_written(self) -> str:
+        """Why a model cannot be judged by what it writes; empty where it can be."""
+        return "it writes no texts"
+
+    @property
+    def in_turns(self) -> bool:
+        """Whether a model is asked in turns of a conversation."""
         return False
 
     @property
@@ -253,6 +265,14 @@ class Task(ABC):
     def answers(self, output: Any, inputs: Sequence[Any]) -> Sequence[Any]:
         """What a person is told, for each of the inputs, of its part of the output."""
 
+    def prompts(self, inputs: Sequence[Any], backbone: Backbone) -> Sequence[Sequence[int]]:  # noqa: ARG002
+        """The tokens of each input that a model goes on with. Raises AutopeftError for a task that writes no texts."""
+        raise AutopeftError(f"a model of '{self.name}' answers by `predict`; it writes no texts.")
+
+    def ends(self, backbone: Backbone) -> frozenset[int]:  # noqa: ARG002
+        """Tokens that what is written is over at."""
+        return frozenset()
+
     def probabilities(self, output: Tensor) -> Tensor | None:  # noqa: ARG002
         """Of what each output stands for; None where outputs are no logits."""
         return None
@@ -274,9 +294,10 @@ class Task(ABC):
 
     def metric(self, name: str) -> Metric:
         """The metric of this name; the default of `auto`. Raises AutopeftError."""
-        found = {"auto": self.default_metric, **{metric.name: metric for metric in self.metrics}}
+        every = {metric.name: metric for metric in (*self.metrics, *self.written)}
+        found = {"auto": self.default_metric, **every}
         if name not in found:
-            raise unknown("metric", name, [metric.name for metric in self.metrics])
+            raise unknown("metric", name, every)
         return found[name]
 
     def to_dict(self) -> dict[str, Any]:

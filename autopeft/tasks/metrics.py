@@ -52,6 +52,8 @@ class Metric:
 
     of_answers: ClassVar[bool] = False
     """Whether it is no function of the head's statistics, but of what is expected of rows and what is answered."""
+    of_texts: ClassVar[bool] = False
+    """Whether it is one of texts that the model writes."""
 
     def of(self, rows: Array) -> float:
         """The score of a split, from its rows' (rows, k) statistics."""

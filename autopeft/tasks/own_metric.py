@@ -23,6 +23,7 @@ from autopeft.tasks.base import Task
 from autopeft.tasks.heads import Batch
 from autopeft.tasks.metrics import MOST_SCORE, Array, Metric, NoScore
 from autopeft.tasks.own_slips import is_signal
+from autopeft.tasks.written import OwnWritten, mean
 
 DIRECTION = "greater_is_better"
 """The function's attribute that says whether, called as scikit-learn and transformers do."""
@@ -38,8 +39,7 @@ DRAWS = 200
 """How often the function is called for an error."""
 MOST_DRAWN = 5_000
 """Rows that it is called with then, at most; the error of more follows from theirs."""
-
-
+_TWO = "two values, what is expected and what is predicted"
 _ROUNDING = 1e-9
 """A direction of draws that is a smaller part of the largest is none."""
 
@@ -125,14 +125,15 @@ def metric_of(task: Task, name: str) -> Metric:
     is called like a metric of the task: both are shown.
     """
     if not own.is_own(name):
-        return task.metric(name)
+        found = task.metric(name)
+        _require_written(task, found)
+        return found
     metric = own_metric(own.known(name, "metric"))
-    if task.causal:
-        raise AutopeftError(
-            f"a task '{task.name}' is judged by the loss of answers, not by what a model would write, so it takes no "
-            f"metric of one's own such as '{metric.shown}'; it has {', '.join(each.name for each in task.metrics)}."
-        )
-    if any(metric.name == each.name for each in task.metrics):
+    if metric.of_texts != bool(task.written):
+        takes = "three values, a prompt, its answer, and what was generated" if task.written else _TWO
+        raise AutopeftError(f"of a task '{task.name}' the metric '{metric.shown}' must take {takes}.")
+    _require_written(task, metric)
+    if any(metric.name == each.name for each in (*task.metrics, *task.written)):
         raise AutopeftError(
             f"the metric '{metric.shown}' cannot be called '{metric.name}', as a metric of {task.name} is, which is "
             "kept beside it; give it another name."
@@ -140,8 +141,15 @@ def metric_of(task: Task, name: str) -> Metric:
     return metric
 
 
-def own_metric(function: Any) -> OwnMetric:
-    """A user's function as a metric. Raises AutopeftError for what can be none."""
+def _require_written(task: Task, metric: Metric) -> None:
+    if metric.of_texts and (why := task.why_not_written):
+        raise AutopeftError(f"'{metric.name}' judges what a model writes after prompts, and here {why}.")
+
+
+def own_metric(function: Any) -> OwnMetric | OwnWritten:
+    """A user's function as a metric: of two values for all rows, or of three for each text that a model writes. Raises
+    AutopeftError for what can be none.
+    """
     name = getattr(function, "__name__", "")
     if not inspect.isfunction(function) or not name.isidentifier():
         raise AutopeftError(
@@ -149,17 +157,24 @@ def own_metric(function: Any) -> OwnMetric:
         )
     if name in COSTS:
         raise AutopeftError(f"a metric cannot be called '{name}', which is a cost; give it another name.")
-    try:
-        inspect.signature(function).bind((), ())
-    except TypeError as error:
-        raise AutopeftError(
-            f"the metric '{own.shown(function)}' must take two values, what is expected and what is predicted."
-        ) from error
+    of_rows = _takes(function, 2)
+    if not of_rows and not _takes(function, 3):
+        raise AutopeftError(f"the metric '{own.shown(function)}' must take {_TWO}.")
     words = name.lower().split("_")
     higher = getattr(function, DIRECTION, words[-1] not in LESS_IS_BETTER or words[0] in _TURNED)
     if not isinstance(higher, bool):
         raise AutopeftError(f"{name}.{DIRECTION} must be True or False, not {brief(higher)}.")
+    if not of_rows:
+        return OwnWritten(name, name, mean, higher, ideal=None, function=function)
     return OwnMetric(name, name, function, higher, ideal=None)
+
+
+def _takes(function: Any, count: int) -> bool:
+    try:
+        inspect.signature(function).bind(*[()] * count)
+    except TypeError:
+        return False
+    return True
 
 
 def answered(task: Task) -> Callable[[Tensor, Batch], Array]:

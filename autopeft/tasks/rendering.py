@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from autopeft.data.conversations import ASSISTANT, SYSTEM, USER, Example
@@ -30,6 +31,7 @@ PLAIN_TEMPLATE = (
 )
 """How conversations are written for a model that has no chat template."""
 _MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_ASKED, _ANSWERED = "Which way?", "Onwards."
 _CHUNK = 500
 """Rows that are made into tokens at a time."""
 _REASON = 200
@@ -73,6 +75,18 @@ def require_end(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
             f"the tokenizer of '{name}' has no end token, so a model would never learn to stop: set one "
             "(`tokenizer.eos_token = …`) and save it again."
         )
+
+
+def ends(tokenizer: PreTrainedTokenizerBase, in_turns: bool) -> frozenset[int]:
+    """Tokens that an answer is over at: the end token, and `in_turns` the one that the chat template ends a turn by."""
+    found = {tokenizer.eos_token_id}
+    if in_turns:
+        turns = [{"role": USER, "content": _ASKED}, {"role": ASSISTANT, "content": _ANSWERED}]
+        with suppress(AutopeftError):
+            after = _Writer(tokenizer, {})(turns).partition(_ANSWERED)[2]
+            first = _ids(tokenizer, [after.lstrip()])[0][:1]
+            found |= {token for token in first if token in tokenizer.all_special_ids}
+    return frozenset(token for token in found if token is not None)
 
 
 def rendered(example: Example, tokenizer: PreTrainedTokenizerBase) -> Rendered:
@@ -207,6 +221,12 @@ def _some_tokens(rows: Sequence[Rendered], tokenizer: PreTrainedTokenizerBase) -
             ids += part
             labels += _labels(part, end) if piece.learned else [NO_LABEL] * len(part)
         yield ids, labels
+
+
+def asking(ids: Sequence[int], labels: Sequence[int]) -> int:
+    """Tokens before the last answer: all where there is none."""
+    learned = np.flatnonzero(np.asarray(labels) != NO_LABEL)
+    return int(learned[np.flatnonzero(np.diff(learned, prepend=-2) > 1)[-1]]) if len(learned) else len(ids)
 
 
 def _labels(part: Sequence[int], end: int | None) -> list[int]:

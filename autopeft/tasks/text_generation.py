@@ -31,8 +31,9 @@ from autopeft.tasks.in_prompt import asked_after
 from autopeft.tasks.language_head import LanguageModelHead
 from autopeft.tasks.metrics import LOSS, PERPLEXITY, TOKEN_ACCURACY, Array, Metric
 from autopeft.tasks.recalled import recalled
-from autopeft.tasks.rendering import Rendered, rendered, require_end, template_of, tokens
+from autopeft.tasks.rendering import Rendered, asking, ends, rendered, require_end, template_of, tokens
 from autopeft.tasks.texts import IDS, key_of, padding_of, require_embeddings, sample_texts
+from autopeft.tasks.written import BLEU, CHRF, EXACT_MATCH, ROUGE_L
 
 _SHOWN = 2
 """Rows that are shown as the model reads them."""
@@ -61,6 +62,7 @@ class TextGeneration(Task):
     aliases: ClassVar = ("CAUSAL_LM", "sft")
     roles: ClassVar = conversations.ROLES
     metrics: ClassVar = (LOSS, PERPLEXITY, TOKEN_ACCURACY)
+    written: ClassVar = (EXACT_MATCH, ROUGE_L, CHRF, BLEU)
     constant: ClassVar = "backbone as it is"
     noun: ClassVar = "example"
     target: ClassVar = "answer"
@@ -103,6 +105,16 @@ class TextGeneration(Task):
         return self.form != PLAIN
 
     @property
+    def why_not_written(self) -> str:
+        if self.form == PLAIN:
+            return "whole texts have no prompt to go on with"
+        return "what is learned of rows is not their answers alone (--loss-on all)" if self.loss_on == ALL else ""
+
+    @property
+    def in_turns(self) -> bool:
+        return self.form == CONVERSATION
+
+    @property
     def asks(self) -> tuple[str, str]:
         if self.form == CONVERSATION:
             return '[{"role": "user", "content": "…"}]', '[{"role": "user", "content": "…"}]'
@@ -143,7 +155,7 @@ class TextGeneration(Task):
 
     def recalled(self, metric: Metric, train: Dataset, validation: Dataset, alone: Array) -> Array | None:
         # Which token is the likeliest after others, such a distribution does not tell.
-        return None if metric == TOKEN_ACCURACY else recalled(train.targets, validation.targets, alone)
+        return None if metric not in (LOSS, PERPLEXITY) else recalled(train.targets, validation.targets, alone)
 
     def kept(self, rows: Rows, backbone: Backbone, max_length: int) -> np.ndarray:
         made = self._tokens(rows.inputs, backbone, max_length)
@@ -244,11 +256,20 @@ class TextGeneration(Task):
         is_one = not isinstance(many, list | tuple) or (bool(many) and all(map(_is_turn, many)))
         return [conversations.asked(each, self.form) for each in ([many] if is_one else many)], is_one
 
-    def answers(self, output: Any, inputs: Sequence[Any]) -> Sequence[Any]:  # noqa: ARG002
-        raise AutopeftError(
-            "a model of 'text-generation' gives logits of the next token (`logits`) and the loss of answers (`loss`); "
-            "texts it does not generate yet."
-        )
+    def answers(self, output: Any, inputs: Sequence[Any]) -> Sequence[Any]:
+        raise NotImplementedError("texts are written token by token")
+
+    def prompts(self, inputs: Sequence[Any], backbone: Backbone) -> Sequence[Sequence[int]]:
+        tokenizer = backbone.tokenizer
+        found = [
+            ids[: asking(ids, to)] for ids, to in tokens([rendered(each, tokenizer) for each in inputs], tokenizer)
+        ]
+        if not all(found):
+            raise AutopeftError("there is nothing to go on with before an answer; give its beginning as a text.")
+        return found
+
+    def ends(self, backbone: Backbone) -> frozenset[int]:
+        return ends(backbone.tokenizer, self.in_turns)
 
 
 def _teaches(labels: Sequence[int]) -> bool:

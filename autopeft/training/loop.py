@@ -19,7 +19,7 @@ import torch
 from autopeft.data.store import Dataset
 from autopeft.space.candidate import Candidate, Training
 from autopeft.tasks.heads import Batch
-from autopeft.tasks.metrics import Metric
+from autopeft.tasks.metrics import Array, Metric
 from autopeft.training.batches import batches, cut, evaluated_at_once, on_device, varied
 from autopeft.training.checkpointing import checkpointing
 from autopeft.training.evaluation import Counted, evaluate, judged
@@ -30,6 +30,8 @@ from autopeft.training.precision import precision_of, scaler_of
 from autopeft.training.state import State, draw_on_from, random_numbers
 from autopeft.trial import Answers, Rung
 
+Judging = Callable[[TaskModel, bool], Array]
+"""(model, whether the training ends here) -> what the metric needs of rows that it chooses."""
 RUNGS = (1 / 9, 1 / 3, 1.0)
 _LOOK_EVERY = 10
 """Steps between looks at the loss: each look waits for the device."""
@@ -83,11 +85,13 @@ def train(
     rungs: Sequence[float] = RUNGS,
     pace: Pace | None = None,
     answered: Counted | None = None,
+    judge: Judging | None = None,
     course: Course = UNBROKEN,
 ) -> Iterator[Rung]:
     """Trains to the candidate's end; yields a Rung at each fraction of the steps, and keeps `pace` until then.
     `metrics` are kept beside the one that is judged; `answered` gives what that one needs, where it is something else
-    than statistics. Where a state is gone on from, its last rung is yielded again, first of all.
+    than statistics; `judge` gives it, where it is nothing that outputs tell. Where a state is gone on from, its last
+    rung is yielded again, first of all.
 
     Raises TrainingFailed.
     """
@@ -136,7 +140,8 @@ def train(
                 if not math.isfinite(seen.loss):
                     raise TrainingFailed(_diverged(step + 1, steps, candidate))
                 seconds += time.perf_counter() - began
-                pace.answers = judged(metric, seen.judged)
+                rows = seen.judged if judge is None else judge(model, step + 1 == steps)
+                pace.answers = judged(metric, rows)
                 score, error = pace.answers.score, pace.answers.error
                 beside = [each for each in metrics if each != metric]
                 others = {each.name: each.of(seen.statistics) for each in beside}

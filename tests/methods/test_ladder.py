@@ -343,16 +343,22 @@ def test_a_reduction_that_does_not_divide_every_width_is_refused(reduction):
         attach(tiny("llama"), method("ladder", reduction=reduction))
 
 
-def test_a_language_model_speaks_through_it_but_reads_texts_whole():
+def test_a_language_model_speaks_through_it_with_a_cache_of_its_own():
     torch.manual_seed(0)
     model: GPT2LMHeadModel = AutoModelForCausalLM.from_config(CONFIGS["gpt2"]()).eval()
     ids = batch(rows=1)["input_ids"]
     bare = model.generate(ids, max_new_tokens=4, do_sample=False, use_cache=False)
     with disturbed(attach(model, method("ladder", reduction=2))):
         spoken = model.generate(ids, max_new_tokens=4, do_sample=False, use_cache=False)
-        with pytest.raises(AutopeftError, match="use_cache=False"):
-            model.generate(ids, max_new_tokens=4, do_sample=False)
+        assert torch.equal(model.generate(ids, max_new_tokens=4, do_sample=False), spoken)
     assert not torch.equal(spoken, bare)
+
+
+def test_a_cache_that_was_filled_without_it_is_refused():
+    model = tiny("llama")
+    cache = model(**batch(rows=1), use_cache=True).past_key_values
+    with attach(model, "ladder"), pytest.raises(AutopeftError, match="has not read the tokens in this cache"):
+        model(input_ids=torch.tensor([[7]]), past_key_values=cache)
 
 
 def test_on_a_bf16_model_it_is_in_fp32_and_gives_bf16():

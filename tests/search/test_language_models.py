@@ -104,8 +104,29 @@ def test_a_winner_gives_logits_of_the_next_token_and_the_loss_of_answers(search:
     assert len(words) == 2
     with pytest.raises(AutopeftError, match=r"a loss is one of an answer: give each example as a row of the data"):
         loaded.loss("film bad w1 ")
-    with pytest.raises(AutopeftError, match=r"gives logits of the next token .* texts it does not generate yet"):
-        loaded.predict("film bad w1 ")
+
+
+def test_a_winner_writes_what_comes_after_prompts_merged_or_not(search: autopeft.Search, tmp_path: Path) -> None:
+    lora = next(trial for trial in search.trials if trial.candidate.name == "lora")
+    loaded, merged = autopeft.load(lora.save(tmp_path / "winner")), autopeft.load(lora.save(tmp_path / "m", merge=True))
+    prompts = ["film bad w1 ", {"prompt": "film good w2 ", "completion": "bad"}, "film w3 "]
+    written = loaded.generate(prompts, max_new_tokens=4)
+    assert loaded.predict(prompts) == loaded.generate(prompts), "which goes on for longer"
+    assert [loaded.generate(prompt, max_new_tokens=4) for prompt in prompts] == written
+    assert loaded.generate(prompts, max_new_tokens=4, batch_size=1) == written
+    assert loaded.generate(["film good w2 "], max_new_tokens=4) == written[1:2], "an answer that is given is left out"
+    assert merged.generate(prompts, max_new_tokens=4) == written
+    heard: list[str] = []
+    assert loaded.generate(prompts[0], max_new_tokens=4, stream=heard.append) == "".join(heard) == written[0]
+    for wrong, answer in (
+        ({"given": prompts, "stream": print}, "one text is streamed at a time, and 3 prompts were given"),
+        ({"given": "film", "max_new_tokens": 0}, "max_new_tokens must be at least 1, not 0"),
+        ({"given": "film", "batch_size": True}, "batch_size must be at least 1, not True"),
+        ({"given": {"text": "film bad"}}, "there is nothing to go on with before an answer"),
+        ({"given": "film " * 70}, "a prompt has 70 tokens, and the model reads 64"),
+    ):
+        with pytest.raises(AutopeftError, match=answer):
+            loaded.generate(**wrong)
 
 
 def test_a_merged_winner_is_transformers_own_language_model(search: autopeft.Search, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from autopeft.fronts import latencies
 from autopeft.objectives import show
-from autopeft.reports import confirmations, costs, prompting
+from autopeft.reports import confirmations, costs, prompting, written
 from autopeft.reports.apart import apart
 from autopeft.reports.findings import (
     Findings,
@@ -76,7 +76,8 @@ def render(record: SearchRecord) -> str:
         tally=tally(record, found),
         failures=failure_lines(found),
         correction=correction(record),
-        notes=notes(found),
+        notes=[*filter(None, [written.losses(record, found)]), *notes(found)],
+        written=[*written.texts(found)],
         methods=[
             (
                 each,

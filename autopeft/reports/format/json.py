@@ -34,7 +34,11 @@ def render(record: SearchRecord) -> str:
         "task": record.task,
         "metric": plain_score(record.metric),
         "baselines": {
-            name: {field: value for field, value in vars(each).items() if field != "answers"}
+            name: {
+                field: value
+                for field, value in vars(each).items()
+                if field != "answers" and (value or field != "written")
+            }
             for name, each in record.baselines.items()
         },
         "prompting": _prompting(record, found),

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autopeft.confirmed import Confirmed
-from autopeft.reports import confirmations, prompting
+from autopeft.reports import confirmations, prompting, written
 from autopeft.reports.apart import apart
 from autopeft.reports.costs import TOOK, seconds_with
 from autopeft.reports.findings import (
@@ -83,6 +83,9 @@ def text(record: SearchRecord, width: int, coloured: bool) -> str:
         console.print(Text("Settings of the front", style="bold"))
         for trial in found.front:
             console.print(_numbered(trial, describe_fully(trial.candidate, record.of_task)))
+        for each in written.texts(found):
+            console.print()
+            console.print(_texts(each))
     else:
         console.print(Text(emptiness(record, found), style="bold"))
         for name, baseline in baseline_rows(record.baselines, record.metric):
@@ -93,7 +96,7 @@ def text(record: SearchRecord, width: int, coloured: bool) -> str:
         console.print(Text(line, style="red"))
     if corrected := correction(record):
         console.print(Text(corrected))
-    for line in notes(found):
+    for line in (*filter(None, [written.losses(record, found)]), *notes(found)):
         console.print(Text(line, style="dim"))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
@@ -115,6 +118,15 @@ def _table(record: SearchRecord, found: Findings, width: int) -> Table:
         table.add_section()
     for name, baseline in baseline_rows(record.baselines, record.metric):
         table.add_row("", prompting.labelled(name, baseline), *found.cells_of_baseline(baseline), "", style="dim")
+    return table
+
+
+def _texts(of: written.Texts) -> Table:
+    table = Table(title=of.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("asked", "expected", "written"):
+        table.add_column(name, overflow="fold", ratio=1)
+    for row in of.rows:
+        table.add_row(*(Text(row[name]) for name in ("prompt", "answer", "generated")))
     return table
 
 

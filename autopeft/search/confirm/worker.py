@@ -47,10 +47,12 @@ class ConfirmingWorker(TrainingWorker):
         with self._attached(trial) as model:
             self._set_up(trial, model)
             with self._states.serving(model, trial.candidate.training, self._device):
-                for rung in self._rungs(trial, model):
+                judge = self._judge(trial.candidate, self._questions)
+                for rung in self._rungs(trial, model, judge=judge):
                     yield rung
             validation, test = (
-                self._answers(model, split) if split is not None else None for split in (self._validation, self._test)
+                self._answers(trial, model, split) if split is not None else None
+                for split in (self._validation, self._test)
             )
         yield Answered(
             Status.FINISHED,
@@ -61,6 +63,8 @@ class ConfirmingWorker(TrainingWorker):
             test=test,
         )
 
-    def _answers(self, model: TaskModel, split: Dataset) -> Answers:
+    def _answers(self, trial: Trial, model: TaskModel, split: Dataset) -> Answers:
+        if (judge := self._judge(trial.candidate, self._asked(split))) is not None:
+            return judged(self._metric, judge(model))
         seen = evaluate(model, split, self._device, answered=self._answered)
         return judged(self._metric, seen.judged)

@@ -15,6 +15,8 @@ from autopeft.space.candidate import Training
 from autopeft.space.space import Space
 from autopeft.tasks.metrics import Array, Metric, NoScore
 from autopeft.tasks.own_metric import answered
+from autopeft.tasks.written import WrittenMetric
+from autopeft.training.asking import Judge, Questions, chosen
 from autopeft.training.evaluation import constant_statistics, evaluate, judged
 from autopeft.training.model import TaskModel
 from autopeft.training.probe import answered_by, fit_probes
@@ -28,12 +30,14 @@ def prepare_baselines(
     weights: str,
     say: Callable[[str], None],
     known: SearchRecord | None = None,
+    asked: int = 0,
 ) -> Mapping[str, Baseline]:
     """The reference points. A probe is kept for every pooling of the space, because heads start from it; where heads
-    start from nothing, those of a search that is `known` are taken from there.
+    start from nothing, those of a search that is `known` are taken from there. `asked` prompts are gone on with, where
+    the metric judges what is written.
     """
     if dataset.data.task.causal:
-        return known.baselines if known and known.baselines else _as_it_is(dataset, metric, say)
+        return known.baselines if known and known.baselines else _as_it_is(dataset, metric, say, asked)
     say("measuring the linear probe")
     probes = dataset.probes
     marked(lambda: _made(probes), weights)
@@ -62,13 +66,23 @@ def alone(dataset: PreparedDataset) -> TaskModel:
     return TaskModel(backbone.model, head, None, task.inputs, backbone.output)
 
 
-def _as_it_is(dataset: PreparedDataset, metric: Metric, say: Callable[[str], None]) -> Mapping[str, Baseline]:
+def _as_it_is(
+    dataset: PreparedDataset, metric: Metric, say: Callable[[str], None], asked: int
+) -> Mapping[str, Baseline]:
     """What the backbone knows already."""
     say(f"measuring the {dataset.data.task.constant}")
     began = time.perf_counter()
     train, validation = (open_split(dataset.encoded, name) for name in ("train", "validation"))
-    rows = evaluate(alone(dataset), validation, device_here()).judged
-    own = replace(baseline_of(metric, rows, time.perf_counter() - began), tokens=0.0)
+    model = alone(dataset)
+    written: tuple[Mapping[str, str], ...] = ()
+    if isinstance(metric, WrittenMetric):
+        backbone = dataset.backbone
+        questions = Questions.of(validation.taken(chosen(validation, backbone.tokenizer, asked)), backbone.tokenizer)
+        judge = Judge(backbone, dataset.data.task, metric, questions)
+        rows, written = judge(model), tuple(judge.shown)
+    else:
+        rows = evaluate(model, validation, device_here()).judged
+    own = replace(baseline_of(metric, rows, time.perf_counter() - began), tokens=0.0, written=written)
     # Workers load their own.
     dataset.backbone.to(torch.device("cpu"))
     found = {dataset.data.task.constant: own}

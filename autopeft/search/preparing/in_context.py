@@ -21,6 +21,8 @@ from autopeft.search.preparing.baselines import alone, baseline_of, device_here
 from autopeft.search.preparing.dataset import PreparedDataset
 from autopeft.tasks.base import InPrompt
 from autopeft.tasks.metrics import Array, Metric
+from autopeft.tasks.written import WrittenMetric
+from autopeft.training.asking import Judge, Questions, chosen
 from autopeft.training.evaluation import evaluate
 from autopeft.trial import Baseline
 
@@ -86,6 +88,8 @@ class Prompting:
     dataset: PreparedDataset
     metric: Metric
     seed: int
+    asked: int = 0
+    """Prompts that are gone on with, where the metric judges what is written; rows are counted among these then."""
 
     def is_lacking(self, baselines: Mapping[str, Baseline]) -> bool:
         """Whether there is something to measure still."""
@@ -96,7 +100,7 @@ class Prompting:
         before = baselines.get(self.dataset.data.task.constant)
         if before is None or before.seconds is None or not self.is_lacking(baselines):
             return 0.0
-        rows = len(open_split(self.dataset.encoded, "validation"))
+        rows = self.asked or len(open_split(self.dataset.encoded, "validation"))
         return before.seconds / rows * Extent(min(rows, ROWS), COUNTS, DRAWS).whole / _CAUTION
 
     def measured(
@@ -121,11 +125,15 @@ class Prompting:
 class _Split:
     """What the model reads of a split, and the rows that it is read of."""
 
-    def __init__(self, dataset: PreparedDataset, name: str) -> None:
+    def __init__(self, dataset: PreparedDataset, name: str, asked: int = 0) -> None:
+        """Of the rows that are `asked`, if that is said."""
         rows, task = dataset.data.splits[name], dataset.data.task
         self._read = open_split(dataset.encoded, name)
         whole = len(rows) == len(self._read)
         kept = np.arange(len(rows)) if whole else task.kept(rows, dataset.backbone, dataset.max_length)
+        if asked:
+            chosen_ = chosen(self._read, dataset.backbone.tokenizer, asked)
+            self._read, kept = self._read.taken(chosen_), kept[chosen_]
         self._inputs = [rows.inputs[row] for row in kept.tolist()]
 
     def __len__(self) -> int:
@@ -144,7 +152,7 @@ class _Asking:
     def __init__(self, asked: Prompting) -> None:
         self._began = time.perf_counter()
         self._dataset, self._metric, self._device = asked.dataset, asked.metric, device_here()
-        self._train, self._validation = (_Split(asked.dataset, name) for name in ("train", "validation"))
+        self._train, self._validation = _Split(asked.dataset, "train"), _Split(asked.dataset, "validation", asked.asked)
         self._model = alone(asked.dataset)
         self._orders = [np.random.default_rng((asked.seed, n)).permutation(len(self._train)) for n in range(DRAWS)]
         self._rows = np.random.default_rng(asked.seed).permutation(len(self._validation))[:ROWS]
@@ -191,7 +199,8 @@ class _Asking:
         made = baseline_of(self._metric, asked.statistics, time.perf_counter() - began)
         places = asked.in_prompt.places
         numbers = tuple(int(row) for row in rows[places])
-        return replace(made, rows=numbers, tokens=asked.in_prompt.more, left_out=len(rows) - len(places))
+        left_out = len(rows) - len(places)
+        return replace(made, rows=numbers, tokens=asked.in_prompt.more, left_out=left_out, written=asked.written)
 
     def _best(self, count: int, size: Extent) -> np.ndarray:
         """Training rows of the draw that does best on other training rows."""
@@ -214,7 +223,10 @@ class _Asking:
         found = task.in_prompt(examples, split.inputs(rows), split.read(rows), backbone)
         if not len(found.places):
             return _Asked(found, np.empty((0, 0)))
-        return _Asked(found, evaluate(self._model, found.data, self._device).judged)
+        if not isinstance(self._metric, WrittenMetric):
+            return _Asked(found, evaluate(self._model, found.data, self._device).judged)
+        judge = Judge(backbone, task, self._metric, Questions.of(found.data, backbone.tokenizer))
+        return _Asked(found, judge(self._model), tuple(judge.shown))
 
 
 class _Asked(NamedTuple):
@@ -222,3 +234,4 @@ class _Asked(NamedTuple):
 
     in_prompt: InPrompt
     statistics: Array
+    written: tuple[Mapping[str, str], ...] = ()
