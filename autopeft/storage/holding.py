@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from autopeft.plan import Plan
+from autopeft.storage.models import plan_of
 from autopeft.storage.opened import Opened
 from autopeft.storage.queue import FAILED, RUNNING, STATE, WAITING, Errand, say
 from autopeft.storage.service import QueueRow
@@ -31,7 +33,7 @@ class Held:
     id: int
     name: str
     owner: str
-    plan: Mapping[str, Any] = field(repr=False)
+    plan: Plan = field(repr=False)
     errand: Errand = field(default_factory=Errand)
 
 
@@ -53,16 +55,22 @@ class Holding:
                 if row.state == RUNNING and (row.lease is None or row.lease < now):
                     _let_go(session, row)
             running = sum(row.state == RUNNING and row.host == host for row in rows)
-            row = next((row for row in rows if row.state == WAITING), None)
-            if row is None or running >= at_once:
+            first = next((row for row in rows if row.state == WAITING), None)
+            if first is None or running >= at_once:
                 return None
-            row.state, row.owner, row.host, row.lease = RUNNING, secrets.token_hex(16), host, now + LEASE
-            row.attempts += 1
-            row.asked = ""
-            say(session, row.id, STATE, {"state": RUNNING})
-            return Held(row.id, row.name, row.owner, row.plan, Errand(**row.errand))
+            first.state, first.owner, first.host, first.lease = RUNNING, secrets.token_hex(16), host, now + LEASE
+            first.attempts += 1
+            first.asked = ""
+            say(session, first.id, STATE, {"state": RUNNING})
+            return _held(first)
 
         return self._opened.write(work)
+
+    def of(self, id: int, owner: str) -> Held | None:
+        """What a process was given, as it reads it itself; None where it has lost it."""
+        with self._opened.reading() as session:
+            row = session.get(QueueRow, id)
+            return _held(row) if row is not None and row.owner == owner else None
 
     def beat(self, held: Held) -> str | None:
         """A sign of life; tells what the search is to become, if anything, and None to whoever has lost it."""
@@ -103,11 +111,9 @@ class Holding:
 
         self._opened.write(work)
 
-    def running(self) -> int:
-        """How many searches run, wherever."""
-        with self._opened.reading() as session:
-            count = select(func.count()).select_from(QueueRow).where(QueueRow.state == RUNNING)
-            return session.scalar(count) or 0
+
+def _held(row: QueueRow) -> Held:
+    return Held(row.id, row.name, row.owner, plan_of(row.plan), Errand(**row.errand))
 
 
 def _own(session: Session, held: Held) -> QueueRow | None:

@@ -60,7 +60,7 @@ class SearchRow(Base):
     def record(self) -> SearchRecord:
         record = SearchRecord(
             self.name,
-            _plan(self.plan),
+            plan_of(self.plan),
             self.created,
             tuple(row.trial() for row in self.trials),
             {name: _baseline(plain) for name, plain in self.baselines.items()},
@@ -332,7 +332,7 @@ def plain_plan(plan: Plan) -> dict[str, Any]:
     return plain
 
 
-def _plan(plain: dict[str, Any]) -> Plan:
+def plan_of(plain: Mapping[str, Any]) -> Plan:
     """Searches that do not say which weights they keep were made when all were kept."""
     budget = dict(plain["budget"])
     if isinstance(budget["trainable"], dict):

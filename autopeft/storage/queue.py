@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from autopeft.errors import AutopeftError, unknown
 from autopeft.plan import Plan
-from autopeft.storage.models import SearchRow, plain_plan
+from autopeft.storage.models import SearchRow, plain_plan, plan_of
 from autopeft.storage.opened import Opened
 from autopeft.storage.repository import NameTaken
 from autopeft.storage.service import EventRow, QueueRow
@@ -43,7 +43,7 @@ class Entry:
     id: int
     name: str
     state: str
-    plan: Mapping[str, Any] = field(repr=False)
+    plan: Plan = field(repr=False)
     errand: Errand
     begun_by: str
     created: datetime
@@ -200,4 +200,4 @@ def _last(session: Session) -> int:
 def _entry(row: QueueRow, place: int | None = None) -> Entry:
     errand = Errand(**row.errand)
     of_now = (row.asked, row.reason, place)
-    return Entry(row.id, row.name, row.state, row.plan, errand, row.begun_by, row.created, *of_now)
+    return Entry(row.id, row.name, row.state, plan_of(row.plan), errand, row.begun_by, row.created, *of_now)

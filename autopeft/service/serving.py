@@ -1,0 +1,19 @@
+"""The server that listens: uvicorn, with a line for each request and event, and nothing secret in any."""
+
+import logging
+
+import uvicorn
+
+from autopeft.service.app import create_app
+from autopeft.service.settings import Settings
+
+_PATIENCE = 5
+"""Seconds that connections have to end."""
+
+
+def serve(settings: Settings, host: str, port: int) -> None:
+    """Serves until Ctrl-C or SIGTERM. Raises AutopeftError for a database that cannot be used."""
+    app = create_app(settings)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("limits").setLevel(logging.WARNING)
+    uvicorn.run(app, host=host, port=port, log_config=None, server_header=False, timeout_graceful_shutdown=_PATIENCE)
