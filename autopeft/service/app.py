@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI
 
-from autopeft.service.api import about, following, searches
+from autopeft.service.api import about, following, searches, sessions
 from autopeft.service.keeper import Keeper
 from autopeft.service.office import Office
 from autopeft.service.problems import answer_by_problems
@@ -14,7 +14,7 @@ from autopeft.service.security import Guard, Sessions
 from autopeft.service.settings import Settings
 
 DESCRIPTION = """Searches for the best parameter-efficient fine-tuning method, for a team. Send a token as
-`Authorization: Bearer`. Errors are problem+json (RFC 9457); their `detail` says what was wrong and what would be right."""
+`Authorization: Bearer`. Errors are problem+json (RFC 9457), whose `detail` is the sentence of the command line."""
 
 
 def create_app(settings: Settings, keeps_queue: bool = True) -> FastAPI:
@@ -47,7 +47,7 @@ def create_app(settings: Settings, keeps_queue: bool = True) -> FastAPI:
     answer_by_problems(app)
     app.add_middleware(Guard, upload_limit=settings.upload_limit)
     api = APIRouter(prefix="/api/v1")
-    for each in (searches, following, about):
+    for each in (searches, following, about, sessions):
         api.include_router(each.router)
     app.include_router(api)
     return app

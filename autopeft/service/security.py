@@ -43,15 +43,14 @@ _HEADERS = {
     "cache-control": "no-store",
 }
 _SAFE = ("GET", "HEAD", "OPTIONS")
-_SESSION = 12 * 3600
+LASTS = 12 * 3600
 """Seconds that a session lasts."""
 _BODY = 2**20
 """Bytes of a request that is no upload."""
 _FORM = 2**16
 """Bytes of what stands around a file in an upload."""
 _FAILURES = parse("10 per minute")
-UPLOADING = ("/api/v1/uploads", "/new")
-"""Paths of uploads, which have a limit of their own."""
+_UPLOADING = "/api/v1/uploads"
 
 
 class Sessions:
@@ -69,7 +68,7 @@ class Sessions:
     def token_id(self, cookie: str) -> int | None:
         """Whose cookie it is; None for one that was not made here, or is too old."""
         try:
-            number, _ = self._cookies.loads(cookie, max_age=_SESSION)
+            number, _ = self._cookies.loads(cookie, max_age=LASTS)
         except (BadSignature, ValueError, TypeError):
             return None
         return number if isinstance(number, int) else None
@@ -154,7 +153,7 @@ class Guard:
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         sender = _with_headers(send)
-        most = self._upload_limit + _FORM if scope["path"] in UPLOADING else _BODY
+        most = self._upload_limit + _FORM if scope["path"] == _UPLOADING else _BODY
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > most:
             await problem(413, f"a request may hold {show_bytes(most)} here, not more.")(scope, receive, sender)

@@ -52,7 +52,9 @@ class NewSearch(BaseModel):
 
     plan: PlanJson
     """What to search. Its `data` is a path below the service's folders, or what an upload answered."""
-    name: str | None = Field(None, description="A name for the search; from the data and the time when not given.")
+    name: str | None = Field(
+        default=None, description="A name for the search; from the data and the time when not given."
+    )
 
 
 class Uploaded(BaseModel):
@@ -75,27 +77,33 @@ class Asked(BaseModel):
     """What to estimate."""
 
     model: str = Field(description="A model that the service may read.")
-    memory: str | None = Field(None, description="Tell the largest settings that train within this, such as 8GiB.")
-    task: str | None = Field(None, description="What is learned; by default what is usual for the model.")
-    space: str = Field("default", description="The methods of this space.")
-    batch_size: int = Field(8, ge=1, le=65536, description="Examples in a training step.")
-    length: int = Field(512, ge=1, le=1_000_000, description="Tokens of every example.")
-    gradient_checkpointing: bool = Field(False, description="Recompute activations: less memory, more time.")
-    dtype: str = Field(AUTO, description=f"{', '.join(DTYPES)}, nf4 or int8.")
-    rows: int | None = Field(None, ge=1, le=10**9, description="Tell seconds of a whole training on so many rows.")
+    memory: str | None = Field(
+        default=None, description="Tell the largest settings that train within this, such as 8GiB."
+    )
+    task: str | None = Field(default=None, description="What is learned; by default what is usual for the model.")
+    space: str = Field(default="default", description="The methods of this space.")
+    batch_size: int = Field(default=8, ge=1, le=65536, description="Examples in a training step.")
+    length: int = Field(default=512, ge=1, le=1_000_000, description="Tokens of every example.")
+    gradient_checkpointing: bool = Field(default=False, description="Recompute activations: less memory, more time.")
+    dtype: str = Field(default=AUTO, description=f"{', '.join(DTYPES)}, nf4 or int8.")
+    rows: int | None = Field(
+        default=None, ge=1, le=10**9, description="Tell seconds of a whole training on so many rows."
+    )
 
 
 class Further(BaseModel):
     """What to add to a search."""
 
-    trials: int | None = Field(None, ge=1, le=10**9, description="Go on until there are so many trials in all.")
-    time: str | float | None = Field(None, description="Go on until the search took so long in all, such as 2h.")
+    trials: int | None = Field(default=None, ge=1, le=10**9, description="Go on until there are so many trials in all.")
+    time: str | float | None = Field(
+        default=None, description="Go on until the search took so long in all, such as 2h."
+    )
 
 
 class Seeds(BaseModel):
     """How to confirm a front."""
 
-    seeds: int = Field(3, ge=1, le=1000, description="How many seeds to train each member with.")
+    seeds: int = Field(default=3, ge=1, le=1000, description="How many seeds to train each member with.")
 
 
 class Place(BaseModel):
@@ -112,13 +120,13 @@ class Shown(BaseModel):
     model: str
     data: str
     created: datetime
-    place: int | None = Field(None, description="Among the searches that wait, from 1.")
-    begun_by: str = Field("", description="The name of the token that began it.")
-    stopping: bool = Field(False, description="Whether it was asked to stop.")
-    reason: str = Field("", description="Why it failed.")
-    trials: int = Field(0, description="How many there are, unfinished and failed ones included.")
-    best: float | None = Field(None, description="The best score so far.")
-    metric: str = Field("", description="What scores are.")
+    place: int | None = Field(default=None, description="Among the searches that wait, from 1.")
+    begun_by: str = Field(default="", description="The name of the token that began it.")
+    stopping: bool = Field(default=False, description="Whether it was asked to stop.")
+    reason: str = Field(default="", description="Why it failed.")
+    trials: int = Field(default=0, description="How many there are, unfinished and failed ones included.")
+    best: float | None = Field(default=None, description="The best score so far.")
+    metric: str = Field(default="", description="What scores are.")
     higher_is_better: bool = True
 
 
@@ -141,6 +149,20 @@ class Deleted(BaseModel):
 
     trials: int
     freed: int = Field(description="Bytes.")
+
+
+class SignIn(BaseModel):
+    """A token, to be exchanged for a cookie."""
+
+    token: str = Field(max_length=200, description="As it was printed once.")
+
+
+class Session(BaseModel):
+    """A session of a browser."""
+
+    name: str = Field(description="The name of the token.")
+    role: str = Field(description="read or run.")
+    word: str = Field(description="To be sent as X-CSRF-Token with whatever changes something.")
 
 
 class Health(BaseModel):

@@ -1,5 +1,7 @@
 """A service in this process, with a user's files in its folders; its queue is kept only where a test asks for it."""
 
+import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +12,20 @@ from fastapi.testclient import TestClient
 
 from autopeft.service.app import create_app
 from autopeft.service.settings import Settings
+from autopeft.storage.opened import Opened
 from autopeft.storage.tokens import READ, RUN
-from tests.user import user_folder
+
+BERT = {
+    "model_type": "bert",
+    "vocab_size": 96,
+    "hidden_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 96,
+    "max_position_embeddings": 64,
+    "type_vocab_size": 2,
+}
+"""Enough for what is asked of a model before it is loaded."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +54,26 @@ class Service:
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("user")
-    (place / "roots").mkdir()
-    user_folder(place / "roots")
+    (place / "roots" / "model").mkdir(parents=True)
+    (place / "roots" / "model" / "config.json").write_text(json.dumps(BERT))
+    (place / "roots" / "model" / "model.safetensors").touch()
+    (place / "roots" / "reviews.csv").write_text("text,label\nfine,good\npoor,bad\n")
     (place / "secret.csv").write_text("text,label\nthe password,1\n")
     return place
 
 
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with its tables."""
+    file = tmp_path_factory.mktemp("database") / "searches.db"
+    Opened(f"sqlite:///{file}").close()
+    return file
+
+
 @pytest.fixture
-def service(files: Path, tmp_path: Path) -> Iterator[Service]:
+def service(files: Path, empty: Path, tmp_path: Path) -> Iterator[Service]:
     root = files / "roots"
+    shutil.copy(empty, tmp_path / "searches.db")
     settings = Settings(
         storage=f"sqlite:///{tmp_path}/searches.db",
         folder=tmp_path / "runs",

@@ -1,4 +1,4 @@
-"""The API as programs meet it: searches, the queue, reports, and what there is; slips get the command line's sentences."""
+"""The API as programs meet it: searches, the queue, reports, what there is; slips get the command line's sentences."""
 
 import json
 from dataclasses import replace
@@ -58,7 +58,7 @@ def test_a_search_waits_with_its_places_as_they_are_on_the_machine(service: Serv
         ({"trails": 3}, "unknown plan field 'trails'. Did you mean 'trials'?"),
         ({"trials": 0}, "trials must be at least 1, not 0."),
         ({"methods": "lorra"}, "unknown method 'lorra'"),
-        ({"budget": {"memory": "8Gib!"}}, "memory"),
+        ({"budget": {"memory": "8Gib!"}}, "'8Gib!' is not a size in bytes; write it like 8GiB"),
         ({"task": "text-clasification"}, "Did you mean 'text-classification'?"),
         ({"model": None}, "a plan needs 'model'."),
     ],
