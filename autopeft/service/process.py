@@ -18,11 +18,13 @@ from typing import Any
 
 from autopeft.errors import AutopeftError
 from autopeft.events import Event
+from autopeft.plan import AUTO, Plan
 from autopeft.reports.failure import failure
 from autopeft.reports.standing import Standing
 from autopeft.search.confirm.lacking import outstanding
 from autopeft.search.search import open_search, resume, search
 from autopeft.service import telling
+from autopeft.space.space import named_spaces
 from autopeft.storage.holding import LEASE, Held, Holding
 from autopeft.storage.opened import Opened
 from autopeft.storage.queue import ENDED, FAILED, WAITING
@@ -116,6 +118,7 @@ def _run(held: Held, resources: dict[str, Any], trusted: Mapping[str, Any], tell
     """Does what is left of the errand; a process before this one may have done a part of it."""
     with Repository(resources["storage"]) as repository:
         if held.name not in repository.names():
+            _require_trusted(held.plan, trusted)
             return search(held.plan, name=held.name, on_event=tell, **resources).record
         record = repository.load(held.name)
     own = _named_again(record, trusted)
@@ -133,6 +136,14 @@ def _is_done(record: SearchRecord, trials: int | None, seconds: str | float | No
     if seconds is None and trials is None:
         return not outstanding(record, record.plan.confirm)
     return seconds is None and trials is not None and len(record.trials) >= trials
+
+
+def _require_trusted(plan: Plan, trusted: Mapping[str, Any]) -> None:
+    """Raises AutopeftError for code that an operator trusted once, and this one does not."""
+    named = [each for each in (plan.task, plan.metric) if is_own(each)]
+    named += [] if plan.space in (AUTO, *named_spaces()) else [plan.space]
+    if any(each not in trusted["code"] for each in named) or (plan.trust_remote_code and not trusted["remote"]):
+        raise AutopeftError("the plan names code that the operator of this service does not trust any more.")
 
 
 def _named_again(record: SearchRecord, trusted: Mapping[str, Any]) -> dict[str, Any]:

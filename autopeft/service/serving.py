@@ -1,6 +1,7 @@
 """The server that listens: uvicorn, with a line for each request and event, and nothing secret in any."""
 
 import logging
+import os
 
 import uvicorn
 
@@ -13,6 +14,8 @@ _PATIENCE = 5
 
 def serve(settings: Settings, host: str, port: int) -> None:
     """Serves until Ctrl-C or SIGTERM. Raises AutopeftError for a database that cannot be used."""
+    if not settings.hub:
+        os.environ.update({"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"})  # For all processes that start here.
     app = create_app(settings)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("limits").setLevel(logging.WARNING)

@@ -3,7 +3,7 @@
 import re
 import shutil
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 from anyio import to_thread
@@ -53,6 +53,13 @@ async def receive(name: str, stream: AsyncIterator[bytes], settings: Settings) -
             raise AutopeftError(f"the file cannot be written: {error.strerror}.") from error
         raise
     return f"{UPLOAD}{folder.name}/{name}", size
+
+
+def forget(data: str, settings: Settings, used: Collection[str]) -> None:
+    """Takes an upload away that no search uses any more; other data stays."""
+    file = Path(data)
+    if file.parent.parent == settings.uploads and data not in used:
+        shutil.rmtree(file.parent, ignore_errors=True)
 
 
 def require_name(name: str) -> None:

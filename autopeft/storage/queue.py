@@ -113,7 +113,12 @@ class Queue:
 
     def entry(self, name: str) -> Entry | None:
         """The entry of a search; None where it was never given to a service."""
-        return next((each for each in self.entries() if each.name == name), None)
+        with self._opened.reading() as session:
+            row = session.scalar(select(QueueRow).where(QueueRow.name == name))
+            if row is None or row.state != WAITING:
+                return None if row is None else _entry(row)
+            before = (QueueRow.state == WAITING, QueueRow.position <= row.position)
+            return _entry(row, session.scalar(select(func.count()).select_from(QueueRow).where(*before)))
 
     def stop(self, name: str) -> None:
         """A search that runs ends at once, and one that waits waits no longer; each can be gone on with."""

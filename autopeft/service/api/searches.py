@@ -16,6 +16,7 @@ from autopeft.service.office import Office
 from autopeft.service.problems import NotThere
 from autopeft.service.security import Here, Reader, Runner
 from autopeft.service.shapes import Chosen, Deleted, Further, NewSearch, Place, Searches, Seeds, Shown
+from autopeft.service.uploads import forget
 from autopeft.storage.queue import STATES, Errand
 
 router = APIRouter(prefix="/searches", tags=["searches"])
@@ -87,8 +88,9 @@ def delete(office: Here, _: Runner, name: str) -> Deleted:
 
 def take_away(office: Office, name: str) -> Deleted:
     """Deletes a search that does not run. Raises AutopeftError."""
-    if office.entry(name) is not None:
+    if (entry := office.entry(name)) is not None:
         office.queue.remove(name)
+        forget(entry.plan.data, office.settings, [each.plan.data for each in office.queue.entries()])
     if office.repository.stamp(name) is None:
         return Deleted(trials=0, freed=0)
     done = delete_search(name, office.settings.storage)
