@@ -99,9 +99,10 @@ def take_away(office: Office, name: str) -> Deleted:
 
 @router.get("/{name}/front", summary="The front")
 def front(office: Here, _: Reader, name: str) -> list[dict[str, Any]]:
-    """Trials that no other beats in all objectives of the plan together."""
+    """Trials that no other beats in all objectives of the plan together, the best score first."""
     whole = office.plain(name)
-    return [each for each in whole["trials"] if each["number"] in whole["front"]]
+    by_number = {each["number"]: each for each in whole["trials"]}
+    return [by_number[number] for number in whole["front"]]
 
 
 @router.get("/{name}/trials", summary="All trials")
