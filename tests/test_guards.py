@@ -31,7 +31,8 @@ RANKS = {
     **dict.fromkeys(("confirmed", "training", "storage"), 8),
     **dict.fromkeys(("costs", "artifacts"), 9),
     **dict.fromkeys(("search", "reports"), 10),
-    **dict.fromkeys(("cli", "__init__"), 11),
+    "service": 11,
+    **dict.fromkeys(("cli", "__init__"), 12),
 }
 """A part of the package imports only parts of lower rank, and those of its own rank that `SIDEWAYS` names."""
 
@@ -40,8 +41,14 @@ UPWARD = {
     # What `search.select` returns can be saved by itself; imported when it is.
     ("trial.py", "autopeft.artifacts"),
 }
-HEAVY = {"torch", "ray", "transformers", "peft", "optuna", "sqlalchemy", "pandas", "sklearn", "datasets"}
-OWNERS = {"ray": {"search"}, "optuna": {"search", "reports"}, "sqlalchemy": {"storage"}, "alembic": {"storage"}}
+HEAVY = {"torch", "ray", "transformers", "peft", "optuna", "sqlalchemy", "pandas", "sklearn", "datasets", "fastapi"}
+OWNERS = {
+    "ray": {"search"},
+    "optuna": {"search", "reports"},
+    "sqlalchemy": {"storage"},
+    "alembic": {"storage"},
+    **{library: {"service"} for library in ("fastapi", "starlette", "uvicorn")},
+}
 
 
 def part_of(path: Path) -> str:

@@ -11,10 +11,11 @@ from autopeft.cli.chatting import chat
 from autopeft.cli.group import main
 from autopeft.cli.results import delete, export, list_searches, report, select
 from autopeft.cli.searching import confirm, resume, search
+from autopeft.cli.serving import serve, tokens
 
 for command in (
     *(search, resume, confirm, report, estimate, select, export, chat),
-    *(list_searches, delete, methods, spaces, tasks),
+    *(list_searches, delete, serve, tokens, methods, spaces, tasks),
 ):
     main.add_command(command)
 

@@ -4,7 +4,7 @@ Nothing here imports what training needs before it is needed, so that slips are 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -248,7 +248,7 @@ def search(
     require_places(plan)
     require_folder(resources.folder)
     with Repository(resources.storage) as repository:
-        begun = _checked(name) if name else free_name(_stem(plan), repository.names())
+        begun = name_of_new(plan, name, repository.names())
         repository.require_free(begun)
         facts = {**places_of_new(begun, Path(resources.folder).absolute()), "workers": resources.workers}
         record = SearchRecord(begun, plan, datetime.now(UTC), facts=facts)
@@ -331,6 +331,11 @@ def _sitting(record: SearchRecord, moved: Mapping[str, str | None], folder: str 
     place = run_folder(record, folder)
     require_folder(place)
     return sitting_in(with_moved(record, moved), place)
+
+
+def name_of_new(plan: Plan, given: str | None, taken: Container[str]) -> str:
+    """How a new search is called: as it was asked for, else by the data and the time. Raises AutopeftError."""
+    return _checked(given) if given else free_name(_stem(plan), taken)
 
 
 def _checked(name: str) -> str:

@@ -28,8 +28,13 @@ _MOST_OF_A_CELL = 256 * 2**20
 """Bytes; somebody else's database may compute more than it holds."""
 _NOT_OURS = (
     "SELECT 1 FROM sqlite_master WHERE type = 'trigger' OR (type = 'view' AND name IN "
-    "('searches', 'trials', 'curves', 'costs', 'outcomes', 'confirmations', 'answers', 'alembic_version'))"
+    "('searches', 'trials', 'curves', 'costs', 'outcomes', 'confirmations', 'answers', 'queue', 'events', 'tokens', "
+    "'alembic_version'))"
 )
+
+
+class DatabaseRefuses(AutopeftError):
+    """A database that cannot be used, or not now."""
 
 
 def read_url(text: str) -> URL:
@@ -118,7 +123,7 @@ def answered(url: URL, at_first: bool = False) -> Iterator[None]:
 def _refused(url: URL, error: Exception) -> AutopeftError:
     said = str(error.orig if isinstance(error, DBAPIError) else error)
     cause = " ".join(without_secrets(said, url.password, url.query).split()).rstrip(".")
-    return AutopeftError(f"cannot use the database {shown(url)}: {cause}; give another, such as {EXAMPLE}.")
+    return DatabaseRefuses(f"cannot use the database {shown(url)}: {cause}; give another, such as {EXAMPLE}.")
 
 
 def require_writable(file: Path) -> None:

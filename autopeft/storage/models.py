@@ -11,31 +11,19 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Self
 
-from sqlalchemy import BigInteger, Enum, ForeignKey, ForeignKeyConstraint, LargeBinary, MetaData, String, Text
-from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column, relationship
+from sqlalchemy import BigInteger, Enum, ForeignKey, ForeignKeyConstraint, LargeBinary, String, Text
+from sqlalchemy.orm import Mapped, declared_attr, mapped_column, relationship
 
 from autopeft.objectives import Objective, plain_score, score_of
 from autopeft.plan import Plan
 from autopeft.sizes import Share
 from autopeft.space.candidate import Candidate
+from autopeft.storage.base import Base
 from autopeft.storage.checked import checked
 from autopeft.storage.columns import Moment, Plain, Real
 from autopeft.trial import Answers, Baseline, Confirmation, Costs, Outcome, Rung, SearchRecord, Status, Trial
 
 _STATUS = Enum(Status, native_enum=False, length=20, values_callable=lambda kind: [each.value for each in kind])
-
-
-class Base(DeclarativeBase):
-    """All tables."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
 
 
 class SearchRow(Base):
@@ -72,7 +60,7 @@ class SearchRow(Base):
     def record(self) -> SearchRecord:
         record = SearchRecord(
             self.name,
-            _plan(self.plan),
+            plan_of(self.plan),
             self.created,
             tuple(row.trial() for row in self.trials),
             {name: _baseline(plain) for name, plain in self.baselines.items()},
@@ -346,7 +334,7 @@ def plain_plan(plan: Plan) -> dict[str, Any]:
     return plain
 
 
-def _plan(plain: dict[str, Any]) -> Plan:
+def plan_of(plain: Mapping[str, Any]) -> Plan:
     """Searches that do not say which weights they keep were made when all were kept."""
     budget = dict(plain["budget"])
     if isinstance(budget["trainable"], dict):

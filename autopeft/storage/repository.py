@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from sqlalchemy import Double, Engine, delete, false, func, select, update
+from sqlalchemy import Double, Engine, Text, cast, delete, false, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, subqueryload
 
@@ -23,6 +23,7 @@ from autopeft.storage.claims import claim
 from autopeft.storage.database import answered, connect, file_of, read_url, require_writable, writing
 from autopeft.storage.models import (
     ConfirmationRow,
+    OutcomeRow,
     RungRow,
     SearchRow,
     TrialRow,
@@ -137,6 +138,21 @@ class Repository:
         )
         with self._reading() as session, self._as_written("a search"):
             return tuple(_summary(*row) for row in session.execute(query))
+
+    def stamp(self, name: str) -> tuple[Any, ...] | None:
+        """A few numbers that are others when more is known of a search; None where there is none. Much quicker than to
+        load it.
+        """
+        if not self._has_tables():
+            return None
+        columns = (TrialRow.search_id, RungRow.search_id, OutcomeRow.search_id, ConfirmationRow.search_id)
+        counts = [select(func.count()).where(each == SearchRow.id).scalar_subquery() for each in columns]
+        latest = select(func.max(TrialRow.finished)).where(TrialRow.search_id == SearchRow.id).scalar_subquery()
+        lengths = [func.length(cast(each, Text)) for each in (SearchRow.plan, SearchRow.facts, SearchRow.baselines)]
+        with self._reading() as session:
+            query = select(SearchRow.id, SearchRow.ended, latest, *counts, *lengths).where(SearchRow.name == name)
+            found = session.execute(query).first()
+            return tuple(found) if found is not None else None
 
     def load(self, name: str) -> SearchRecord:
         """All that is remembered of a search; its trials by number."""

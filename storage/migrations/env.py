@@ -2,7 +2,8 @@
 
 from alembic import context
 
-from autopeft.storage.models import Base
+from autopeft.storage import models, service  # noqa: F401 (they declare the tables)
+from autopeft.storage.base import Base
 
 context.configure(
     connection=context.config.attributes["connection"], target_metadata=Base.metadata, render_as_batch=True

@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, select
 from autopeft.errors import AutopeftError
 from autopeft.plan import Budget, Plan
 from autopeft.sizes import Share
-from autopeft.storage.models import Base
+from autopeft.storage.base import Base
 from autopeft.storage.repository import Repository, Summary
 from autopeft.trial import Answers, Baseline, Confirmation, Costs, Outcome, Rung, SearchRecord, Status, Trial
 from tests.reports.records import ADAPTER, CREATED, LORA, bare, confirmation, of_a_loss, record, trial

@@ -21,8 +21,9 @@ from sqlalchemy.schema import CreateTable
 from autopeft.errors import AutopeftError
 from autopeft.plan import Budget, Plan
 from autopeft.shipped import shipped
+from autopeft.storage import models, service  # noqa: F401 (they declare the tables)
+from autopeft.storage.base import Base
 from autopeft.storage.database import connect, read_url
-from autopeft.storage.models import Base
 from autopeft.storage.repository import Repository
 from autopeft.storage.schema import bring_up_to_date, migrate, version, versions
 from tests.reports.records import record

@@ -1,0 +1,172 @@
+"""What a team can search with: methods, tasks, spaces, models; data before a search, and costs; how the service is."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import FileResponse
+from starlette.background import BackgroundTask
+
+from autopeft.plan import Plan
+from autopeft.service import work
+from autopeft.service.allowed import allowed_code, data_place, model_place
+from autopeft.service.office import Office
+from autopeft.service.problems import Forbidden, NotThere
+from autopeft.service.security import Here, Reader, Runner
+from autopeft.service.settings import Settings
+from autopeft.service.shapes import Asked, Data, Health, Uploaded
+from autopeft.service.uploads import receive
+from autopeft.space.space import declared_space, named_spaces
+from autopeft.storage.queue import RUNNING, WAITING
+
+router = APIRouter()
+_UNDERSTANDING, _ESTIMATING, _EXPORTING = 120.0, 300.0, 1800.0
+"""Seconds that each may take."""
+_DEPTH = 6
+"""Folders below a root in which models are looked for."""
+_MOST_MODELS = 500
+
+
+@router.get("/health", tags=["service"], summary="Whether the service works")
+def health(office: Here) -> Health:
+    """Needs no token."""
+    states = [each.state for each in office.queue.entries()]
+    return Health(status="ok", running=states.count(RUNNING), waiting=states.count(WAITING))
+
+
+@router.get("/version", tags=["service"], summary="Versions")
+def version() -> dict[str, str]:
+    """Of autopeft and of this API. Needs no token."""
+    return {"autopeft": version_of("autopeft"), "api": "1"}
+
+
+@router.post("/uploads", status_code=201, tags=["data"], summary="Upload a file")
+async def upload(
+    office: Here,
+    _: Runner,
+    request: Request,
+    name: Annotated[str, Query(max_length=200, description="Its plain name, such as reviews.csv.")],
+) -> Uploaded:
+    """The body is the file itself: `curl --data-binary @reviews.csv …/uploads?name=reviews.csv`."""
+    data, size = await receive(name, request.stream(), office.settings)
+    return Uploaded(data=data, bytes=size)
+
+
+@router.post("/understand", tags=["data"], summary="Look at data before a search")
+def understand(office: Here, _: Runner, asked: Data) -> dict[str, Any]:
+    """Columns, the first rows, the task as it is understood, and notes."""
+    return understood(office, asked.data, asked.plan)
+
+
+def understood(office: Office, data: str, plan: dict[str, Any]) -> dict[str, Any]:
+    """What a search would make of the data. Raises AutopeftError."""
+    allowed_code(Plan.from_dict({"model": "none", "data": data, **plan}), office.settings)
+    place = data_place(data, office.settings)
+    found: dict[str, Any] = office.apart.run(_UNDERSTANDING, work.understand, data=place, plan=plan)
+    return found
+
+
+@router.post("/estimate", tags=["costs"], summary="What every method costs on a model")
+def estimate(office: Here, _: Runner, asked: Asked) -> dict[str, Any]:
+    """Nothing is trained; the same JSON as `autopeft estimate --json`."""
+    return estimated(office, asked)
+
+
+def estimated(office: Office, asked: Asked) -> dict[str, Any]:
+    """What every method costs. Raises AutopeftError."""
+    if asked.space not in named_spaces() and asked.space not in office.settings.trusted_code.values():
+        raise Forbidden(f"the space '{asked.space}' is none of autopeft's, and not registered with this service.")
+    options = {**asked.model_dump(), "model": model_place(asked.model, office.settings)}
+    options["trust_remote_code"] = office.settings.trust_remote_code
+    found: dict[str, Any] = office.apart.run(_ESTIMATING, work.estimate, asked=options)
+    return found
+
+
+@router.get("/methods", tags=["what there is"], summary="All methods and hybrids")
+def methods(office: Here, _: Reader) -> list[dict[str, Any]]:
+    """With what each trains on a BERT-base, at its defaults."""
+    found: list[dict[str, Any]] = office.methods
+    return found
+
+
+@router.get("/tasks", tags=["what there is"], summary="All tasks")
+def tasks(office: Here, _: Reader) -> list[dict[str, Any]]:
+    """With the columns that they read, and their metrics."""
+    found: list[dict[str, Any]] = office.tasks
+    return found
+
+
+@router.get("/spaces", tags=["what there is"], summary="All search spaces")
+def spaces(_: Reader) -> list[dict[str, Any]]:
+    loaded = [declared_space(name) for name in named_spaces()]
+    return [
+        {"name": each.name, "summary": each.summary, "methods": [*each.methods], "hybrids": [*each.hybrids]}
+        for each in loaded
+    ]
+
+
+@router.get("/models", tags=["what there is"], summary="Models on this machine")
+def models(office: Here, _: Reader) -> list[str]:
+    """Below the service's folders for models; a plan names them so."""
+    return [*models_of(office.settings)]
+
+
+def models_of(settings: Settings) -> Iterator[str]:
+    """Paths of folders with a config.json and weights, from their roots where there is one root."""
+    found = 0
+    for root in settings.model_roots:
+        real = Path(os.path.realpath(root))
+        for where, folders, files in os.walk(real):
+            folder = Path(where)
+            folders[:] = sorted(each for each in folders if not each.startswith("."))
+            if len(folder.relative_to(real).parts) >= _DEPTH:
+                folders.clear()
+            if "config.json" in files and any(file.endswith((".safetensors", ".bin")) for file in files):
+                folders.clear()
+                found += 1
+                yield str(folder)
+            if found >= _MOST_MODELS:
+                return
+
+
+@router.get(
+    "/searches/{name}/trials/{number}/winner.zip",
+    tags=["searches"],
+    response_class=FileResponse,
+    summary="Take a trained model away",
+)
+def winner(
+    office: Here,
+    _: Reader,
+    name: str,
+    number: int,
+    form: Annotated[
+        Literal["peft", "merged", "onnx"], Query(description="Method and head, one model, or one ONNX file.")
+    ] = "peft",
+) -> FileResponse:
+    """A folder with a model card, as one zip file."""
+    search = office.begun(name)
+    if all(each.number != number for each in search.trials):
+        raise NotThere(f"search '{name}' has no trial {number}; it has {len(search.trials)}, numbered from 1.")
+    settings = office.settings
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    to = tempfile.mkdtemp(prefix="export-", dir=settings.folder.absolute())
+    trusted: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
+    for what in ("task", "space"):
+        if getattr(search.plan, what) in settings.trusted_code.values():
+            trusted[what] = getattr(search.plan, what)
+    where = {"storage": settings.storage, "folder": str(settings.folder.absolute())}
+    try:
+        file = office.apart.run(
+            _EXPORTING, work.export, search=name, number=number, form=form, to=to, trusted=trusted, **where
+        )
+    except BaseException:
+        shutil.rmtree(to, ignore_errors=True)
+        raise
+    gone = BackgroundTask(shutil.rmtree, to, ignore_errors=True)
+    return FileResponse(file, media_type="application/zip", filename=f"{name}-{number}-{form}.zip", background=gone)

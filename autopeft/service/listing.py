@@ -1,0 +1,44 @@
+"""All searches, those of the queue and those that command lines began, in one list."""
+
+from autopeft.service.office import Office
+from autopeft.service.shapes import Shown
+from autopeft.storage.queue import Entry
+from autopeft.storage.repository import Summary
+
+
+def searches(office: Office) -> list[Shown]:
+    """Those that wait in their order, then those of the queue and of command lines, the newest first."""
+    known = {each.name: each for each in office.repository.summaries()}
+    queued = office.queue.entries()
+    of_queue = [_of_queue(each, known.get(each.name)) for each in queued]
+    names = {each.name for each in queued}
+    others = [_of_command_line(each) for each in known.values() if each.name not in names]
+    waiting = [each for each in of_queue if each.place is not None]
+    rest = [each for each in of_queue if each.place is None] + others
+    return waiting + sorted(rest, key=lambda each: each.created, reverse=True)
+
+
+def _of_queue(entry: Entry, known: Summary | None) -> Shown:
+    shown = Shown(
+        name=entry.name,
+        state=entry.state,
+        model=entry.plan.model,
+        data=entry.plan.data,
+        created=entry.created,
+        place=entry.place,
+        begun_by=entry.begun_by,
+        stopping=bool(entry.asked),
+        reason=entry.reason,
+    )
+    return shown if known is None else _with_trials(shown, known)
+
+
+def _of_command_line(known: Summary) -> Shown:
+    state = "ended" if known.ended else "unfinished"
+    shown = Shown(name=known.name, state=state, model=known.model, data="", created=known.created)
+    return _with_trials(shown, known)
+
+
+def _with_trials(shown: Shown, known: Summary) -> Shown:
+    metric = {"metric": known.metric.name, "higher_is_better": known.metric.higher_is_better}
+    return shown.model_copy(update={"trials": known.trials, "best": known.best, **metric})

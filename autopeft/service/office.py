@@ -1,0 +1,125 @@
+"""What all requests share: the database, the queue, tokens, and what was read or rendered lately."""
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from autopeft.errors import unknown
+from autopeft.reports import render, require_format
+from autopeft.search.search import Search
+from autopeft.service.allowed import allowed_code, data_place, model_place
+from autopeft.service.apart import Apart
+from autopeft.service.feeds import Feeds
+from autopeft.service.problems import NotThere
+from autopeft.service.settings import Settings
+from autopeft.storage.opened import Opened
+from autopeft.storage.queue import Entry, Errand, Queue
+from autopeft.storage.repository import Repository
+from autopeft.storage.tokens import Tokens
+
+_KEPT = 12
+"""Searches and reports that are kept until they change; a page with its plots takes 5 MB."""
+
+
+class Office:
+    """One for each service; asked from many threads. All methods raise AutopeftError."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.opened = Opened(settings.storage)
+        self.queue = Queue(self.opened)
+        self.tokens = Tokens(self.opened)
+        self.repository = Repository(settings.storage)
+        self.apart = Apart()
+        self.feeds = Feeds(self.queue)
+        self._lately: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._making = threading.Lock()
+
+    def close(self) -> None:
+        self.apart.close()
+        self.repository.__exit__()
+        self.opened.close()
+
+    def names(self) -> set[str]:
+        """Of all searches, those that wait for their first trial included."""
+        return {*self.repository.names(), *(each.name for each in self.queue.entries())}
+
+    def entry(self, name: str) -> Entry | None:
+        """What the queue knows of a search; None where a command line began it. Raises NotThere."""
+        entry = self.queue.entry(name)
+        if entry is None and self.repository.stamp(name) is None:
+            raise NotThere(str(unknown("search", name, self.names())))
+        return entry
+
+    def search(self, name: str) -> Search | None:
+        """A search as the database remembers it; None while it waits for its first trial. Raises NotThere."""
+        stamp = self.repository.stamp(name)
+        if stamp is None:
+            self.entry(name)
+            return None
+        folder = self.settings.folder.absolute()
+        found: Search = self._kept((name, "search"), stamp, lambda: Search(name, self.settings.storage, folder))
+        return found
+
+    def begun(self, name: str) -> Search:
+        """The same. Raises NotThere also where nothing is known of it yet."""
+        if (search := self.search(name)) is None:
+            raise NotThere(f"search '{name}' has not begun yet; it is {self.state(name)}.")
+        return search
+
+    def report(self, name: str, format: str) -> str:
+        """The report of a search; made once for as long as nothing new is known."""
+        require_format(format)
+        search, stamp = self.begun(name), self.repository.stamp(name)
+        made: str = self._kept((name, format), stamp, lambda: render(search.record, format))
+        return made
+
+    def plain(self, name: str) -> dict[str, Any]:
+        """The report as JSON, as plain values."""
+        text, stamp = self.report(name, "json"), self.repository.stamp(name)
+        read: dict[str, Any] = self._kept((name, "plain"), stamp, lambda: json.loads(text))
+        return read
+
+    def state(self, name: str) -> str:
+        """Of the queue where that knows it, else whether it ended."""
+        entry = self.entry(name)
+        if entry is not None:
+            return entry.state
+        search = self.search(name)
+        return "ended" if search is not None and search.record.ended else "unfinished"
+
+    def again(self, name: str, errand: Errand, begun_by: str) -> None:
+        """A search waits to be gone on with. What a command line began is held to the same rules as a new plan."""
+        if self.entry(name) is not None:
+            self.queue.again(name, errand)
+            return
+        plan = allowed_code(self.begun(name).plan, self.settings)
+        model, data = model_place(plan.model, self.settings), data_place(plan.data, self.settings)
+        self.queue.add(name, replace(plan, model=model, data=data), begun_by, errand)
+
+    @cached_property
+    def tasks(self) -> Any:
+        from autopeft.service import work
+
+        return self.apart.run(60, work.tasks)
+
+    @cached_property
+    def methods(self) -> Any:
+        from autopeft.service import work
+
+        return self.apart.run(300, work.methods)
+
+    def _kept(self, key: tuple[str, str], stamp: object, make: Callable[[], Any]) -> Any:
+        """What was made at this stamp; many who ask at once wait for one who makes it."""
+        with self._making:
+            known = self._lately.get(key)
+            if known is None or known[0] != stamp:
+                known = self._lately[key] = (stamp, make())
+            self._lately.move_to_end(key)
+            if len(self._lately) > _KEPT:
+                self._lately.popitem(last=False)
+            return known[1]

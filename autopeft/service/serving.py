@@ -1,0 +1,22 @@
+"""The server that listens: uvicorn, with a line for each request and event, and nothing secret in any."""
+
+import logging
+import os
+
+import uvicorn
+
+from autopeft.service.app import create_app
+from autopeft.service.settings import Settings
+
+_PATIENCE = 5
+"""Seconds that connections have to end."""
+
+
+def serve(settings: Settings, host: str, port: int) -> None:
+    """Serves until Ctrl-C or SIGTERM. Raises AutopeftError for a database that cannot be used."""
+    if not settings.hub:
+        os.environ.update({"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"})  # For all processes that start here.
+    app = create_app(settings)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("limits").setLevel(logging.WARNING)
+    uvicorn.run(app, host=host, port=port, log_config=None, server_header=False, timeout_graceful_shutdown=_PATIENCE)

@@ -1,0 +1,80 @@
+"""What is done apart from the service's own process (`apart.py`): each a function of plain values that returns such."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from autopeft.foreign import brief
+
+_EXAMPLES = 5
+_LONGEST = 300
+"""Characters of a cell that are shown."""
+FORMS = ("peft", "merged", "onnx")
+"""How a winner may be written: method and head in peft's format where the method has one, one model, one file."""
+
+
+def understand(data: str, plan: dict[str, Any]) -> dict[str, Any]:
+    """What a search would make of data, with the first rows as they lie in the file."""
+    from autopeft.data.reading import read_splits
+    from autopeft.plan import Plan
+    from autopeft.tasks.understanding import understand as understood
+
+    asked = Plan.from_dict({"model": "none", "data": data, **plan})
+    rows = next(iter(read_splits(data, lambda _: None, ()).values())).head(_EXAMPLES)
+    columns = [str(each) for each in rows.columns]
+    shown = {
+        "columns": columns,
+        "examples": [[brief(cell, _LONGEST) for cell in row] for row in rows.itertuples(index=False)],
+    }
+    found = understood(data, asked.given, asked.task, asked.seed, asked.separator, asked.loss_on)
+    return shown | {
+        "task": found.task.name,
+        "roles": {role: list(names) for role, names in found.columns.items()},
+        "rows": {name: len(split) for name, split in found.splits.items()},
+        "labels": [str(each) for each in getattr(found.task, "classes", ())][:1000],
+        "metrics": [metric.name for metric in found.task.metrics],
+        "described": list(found.described()),
+    }
+
+
+def estimate(asked: dict[str, Any]) -> Any:
+    """What every method costs; the same JSON as `autopeft estimate --json`."""
+    from autopeft.costs.estimate import about
+    from autopeft.costs.estimate import estimate as estimate_all
+    from autopeft.reports.estimates import estimates_json
+
+    estimates = estimate_all(**asked)
+    return json.loads(estimates_json(about(**asked), [], estimates))
+
+
+def methods() -> list[dict[str, Any]]:
+    from dataclasses import asdict
+
+    from autopeft.reports.methods import overviews
+
+    return [asdict(each) for each in overviews()]
+
+
+def tasks() -> list[dict[str, Any]]:
+    from autopeft.tasks.named import tasks as known
+
+    return [
+        {
+            "name": name,
+            "summary": (task.__doc__ or "").strip().splitlines()[0],
+            "roles": {role: list(each.usual) for role, each in task.roles.items()},
+            "metrics": [metric.name for metric in task.metrics],
+        }
+        for name, task in known().items()
+    ]
+
+
+def export(search: str, storage: str, folder: str, number: int, form: str, to: str, trusted: dict[str, Any]) -> str:
+    """Writes a trial's weights as one zip file; returns its place."""
+    from autopeft.search.search import open_search
+
+    winner = Path(to) / f"{search}-{number}"
+    opened = open_search(search, storage, folder)
+    opened.export(number, winner, merge=form == "merged", onnx=form == "onnx", **trusted)
+    return shutil.make_archive(str(winner), "zip", to, winner.name)

@@ -1,0 +1,186 @@
+"""The API as programs meet it: searches, the queue, reports, what there is; slips get the command line's sentences."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from autopeft.plan import Plan, field_docs
+from autopeft.service.problems import PROBLEM
+from autopeft.storage.holding import Holding
+from autopeft.storage.queue import ENDED
+from autopeft.storage.repository import Repository
+from tests.reports.records import record
+from tests.service.conftest import Service
+
+API = "/api/v1"
+
+
+def detail(answer: Any, status: int) -> str:
+    """The sentence of a problem."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == PROBLEM
+    assert answer.json()["status"] == status
+    return str(answer.json()["detail"])
+
+
+def remembered(service: Service) -> str:
+    """A finished search that a command line made."""
+    whole = replace(record(), plan=replace(record().plan, model=str(service.place / "roots" / "model")))
+    with Repository(service.settings.storage) as repository:
+        repository.create(whole)
+    return whole.name
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: ")]
+
+
+def test_a_search_waits_with_its_places_as_they_are_on_the_machine(service: Service) -> None:
+    answer = service.client.post(f"{API}/searches", json={"plan": service.plan(), "name": "reviews"})
+    assert answer.status_code == 201
+    assert answer.headers["location"] == f"{API}/searches/reviews"
+    assert answer.json()["state"] == "waiting"
+    assert answer.json()["place"] == 1
+    assert answer.json()["data"] == str(service.place / "roots" / "reviews.csv")
+    assert answer.json()["begun_by"] == "who may run"
+    detail(service.client.post(f"{API}/searches", json={"plan": service.plan(), "name": "reviews"}), 409)
+    unnamed = service.client.post(f"{API}/searches", json={"plan": service.plan()}).json()["name"]
+    assert unnamed.startswith("reviews-")
+    assert service.client.get(f"{API}/searches").json()["total"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"sampler": "tpee"}, "unknown sampler 'tpee'. Did you mean 'tpe'?"),
+        ({"trails": 3}, "unknown plan field 'trails'. Did you mean 'trials'?"),
+        ({"trials": 0}, "trials must be at least 1, not 0."),
+        ({"methods": "lorra"}, "unknown method 'lorra'"),
+        ({"budget": {"memory": "8Gib!"}}, "'8Gib!' is not a size in bytes; write it like 8GiB"),
+        ({"task": "text-clasification"}, "Did you mean 'text-classification'?"),
+        ({"model": None}, "a plan needs 'model'."),
+    ],
+)
+def test_a_slip_in_a_plan_is_answered_as_on_the_command_line(
+    service: Service, changed: dict[str, Any], said: str
+) -> None:
+    answer = service.client.post(f"{API}/searches", json={"plan": service.plan(**changed), "name": "reviews"})
+    assert said in detail(answer, 400)
+    assert service.client.get(f"{API}/searches").json()["total"] == 0
+
+
+def test_the_queue_is_moved_stopped_and_gone_on_with(service: Service) -> None:
+    for name in ("a", "b", "c"):
+        service.client.post(f"{API}/searches", json={"plan": service.plan(), "name": name})
+    assert service.client.post(f"{API}/searches/c/move", json={"place": 1}).json()["place"] == 1
+    assert service.client.post(f"{API}/searches/a/stop").json()["state"] == "stopped"
+    assert "'a' is stopped" in detail(service.client.post(f"{API}/searches/a/stop"), 409)
+    assert service.client.post(f"{API}/searches/a/resume").json()["place"] == 3
+    listed = service.client.get(f"{API}/searches", params={"state": "waiting", "limit": 2}).json()
+    assert (listed["total"], [each["name"] for each in listed["searches"]]) == (3, ["c", "b"])
+    assert service.client.delete(f"{API}/searches/c").json() == {"trials": 0, "freed": 0}
+    assert "unknown search 'c'" in detail(service.client.get(f"{API}/searches/c"), 404)
+
+
+def test_a_search_that_has_not_begun_has_no_report(service: Service) -> None:
+    service.client.post(f"{API}/searches", json={"plan": service.plan(), "name": "a"})
+    for path in ("front", "trials", "trials/1", "report.html", "select", "trials/1/winner.zip"):
+        assert "has not begun yet; it is waiting." in detail(service.client.get(f"{API}/searches/a/{path}"), 404)
+
+
+def test_a_search_of_the_command_line_is_looked_at(service: Service) -> None:
+    name = remembered(service)
+    assert service.client.get(f"{API}/searches/{name}").json()["state"] == "ended"
+    whole = service.client.get(f"{API}/searches/{name}/report.json").json()
+    front = service.client.get(f"{API}/searches/{name}/front").json()
+    assert [each["number"] for each in front] == whole["front"]
+    assert len(service.client.get(f"{API}/searches/{name}/trials").json()) == len(record().trials)
+    assert service.client.get(f"{API}/searches/{name}/trials/1").json()["number"] == 1
+    assert "has no trial 99" in detail(service.client.get(f"{API}/searches/{name}/trials/99"), 404)
+    assert service.client.get(f"{API}/searches/{name}/report.csv").text.startswith("trial,status,")
+    page = service.client.get(f"{API}/searches/{name}/report.html")
+    assert page.headers["content-security-policy"].startswith("sandbox")
+    assert "<title>" in page.text
+    detail(service.client.get(f"{API}/searches/{name}/report.exe"), 404)
+    chosen = service.client.get(f"{API}/searches/{name}/select", params={"trainable": "80k"}).json()
+    assert chosen["trial"]["predicted"]["trainable"] <= 80_000
+    assert "memory" in detail(service.client.get(f"{API}/searches/{name}/select", params={"memory": "1"}), 400)
+
+
+def test_a_report_is_made_once_until_more_is_known(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = remembered(service)
+    made: list[str] = []
+    monkeypatch.setattr("autopeft.service.office.render", lambda _, format: made.append(format) or f"{len(made)}")
+    for _ in range(3):
+        assert service.client.get(f"{API}/searches/{name}/report.csv").text == "1"
+    with Repository(service.settings.storage) as repository:
+        repository.record(name, replace(record().trials[0], number=77))
+    assert service.client.get(f"{API}/searches/{name}/report.csv").text == "2"
+
+
+def test_what_a_command_line_began_is_gone_on_with_only_below_the_roots(service: Service) -> None:
+    name = remembered(service)  # Its data lies nowhere.
+    assert "in the folders that this service reads" in detail(
+        service.client.post(f"{API}/searches/{name}/extend", json={"trials": 90}), 403
+    )
+    detail(service.client.post(f"{API}/searches/{name}/stop"), 404)
+
+
+def test_events_are_followed_and_gone_on_with_after_the_last_one(service: Service) -> None:
+    service.client.post(f"{API}/searches", json={"plan": service.plan(), "name": "a"})
+    holding = Holding(service.office.opened)
+    held = holding.take("here", 1)
+    assert held is not None
+    holding.tell(held, "doing", {"doing": "reading <b>the</b> data\n\nid: 77"})
+    holding.finish(held, ENDED)
+    path = f"{API}/searches/a/events"
+    heard = events(service.client.get(path, params={"follow": False}).text)
+    assert [each["number"] for each in heard] == [1, 2, 3, 4]
+    assert [each["kind"] for each in heard] == ["state", "state", "doing", "state"]
+    assert heard[2]["doing"] == "reading <b>the</b> data\n\nid: 77"
+    later = service.client.get(path, params={"follow": False}, headers={"Last-Event-ID": "2"})
+    assert [each["number"] for each in events(later.text)] == [3, 4]
+    detail(service.client.get(path, headers={"Last-Event-ID": "x"}), 422)
+
+
+def test_the_document_describes_every_field_of_a_plan_by_its_own_words(service: Service) -> None:
+    whole = service.client.get(f"{API}/openapi.json").json()
+    plan = whole["components"]["schemas"]["NewSearch"]["properties"]["plan"]
+    docs = field_docs(Plan)
+    assert {name: each["description"] for name, each in plan["properties"].items()} == docs
+    assert plan["properties"]["budget"]["properties"]["memory"]["description"]
+    told = [one for path in whole["paths"].values() for one in path.values()]
+    assert all(each.get("summary") for each in told)
+
+
+def test_health_and_version_need_no_token(service: Service) -> None:
+    for path in ("health", "version"):
+        assert service.client.get(f"{API}/{path}", headers={"authorization": ""}).status_code == 200
+
+
+def test_spaces_and_models_are_listed(service: Service) -> None:
+    assert "quick" in {each["name"] for each in service.client.get(f"{API}/spaces").json()}
+    models = service.client.get(f"{API}/models").json()
+    assert models == [str(service.place / "roots" / "model")]
+
+
+def test_an_uploaded_file_is_understood_before_a_search(service: Service) -> None:
+    rows = "text,label,n\n" + "".join(f"a film {n},{'good' if n % 2 else 'bad'},{n}\n" for n in range(40))
+    sent = service.client.post(f"{API}/uploads", params={"name": "rows.csv"}, content=rows.encode())
+    assert sent.status_code == 201, sent.text
+    assert sent.json()["bytes"] == len(rows)
+    asked = {"data": sent.json()["data"], "plan": {"text": "text", "label": "label"}}
+    seen = service.client.post(f"{API}/understand", json=asked).json()
+    assert seen["columns"] == ["text", "label", "n"]
+    assert seen["task"] == "text-classification"
+    assert seen["labels"] == ["bad", "good"]
+    assert len(seen["examples"]) == 5
+    wrong = {**asked, "plan": {"label": "lable"}}
+    assert "'lable'" in detail(service.client.post(f"{API}/understand", json=wrong), 400)
+    estimate = {"model": "model", "length": 16, "space": "quick"}
+    costs = service.client.post(f"{API}/estimate", json=estimate).json()
+    assert {"lora", "bitfit"} <= {each["name"] for each in costs["methods"]}
+    made = service.client.post(f"{API}/searches", json={"plan": service.plan(data=sent.json()["data"]), "name": "up"})
+    assert made.status_code == 201
