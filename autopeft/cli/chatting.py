@@ -46,7 +46,7 @@ def chat(folder: Path, model: str | None, max_new_tokens: int, trust_remote_code
 def _told(loaded: "TrainedModel", given: Any, most: int) -> str:
     """The answer, which is shown as it is written."""
     answer: str = loaded.generate(given, most, stream=lambda piece: click.echo(harmless(piece), nl=False))
-    click.echo()
+    say("")
     return answer
 
 
