@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 
 import uvicorn
 
@@ -19,4 +20,6 @@ def serve(settings: Settings, host: str, port: int) -> None:
     app = create_app(settings)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("limits").setLevel(logging.WARNING)
+    # uvicorn raises what it was ended by once more, when all connections have ended: that is an end in good order.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     uvicorn.run(app, host=host, port=port, log_config=None, server_header=False, timeout_graceful_shutdown=_PATIENCE)
