@@ -5,6 +5,7 @@ Each is a function of sums over rows, so that its standard error is exact: n-gra
 rouge-score). Texts are compared without blanks around them.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -133,10 +134,11 @@ def _chrf(sums: Array) -> float:
 
 
 def _bleu(sums: Array) -> float:
-    """Lengths need not be whole, so that the score follows them smoothly."""
+    """The penalty for brevity is taken here, because sacrebleu takes whole lengths only: those do not move smoothly."""
     written, expected, *counts = sums.tolist()
-    found = _counter("bleu").compute_bleu(counts[:_ORDER], counts[_ORDER:], written, expected, max_ngram_order=_ORDER)
-    return float(found.score)
+    found = _counter("bleu").compute_bleu(counts[:_ORDER], counts[_ORDER:], 1, 1, max_ngram_order=_ORDER)
+    brevity = math.exp(1 - expected / written) if 0 < written < expected else 1.0
+    return float(found.score) * brevity
 
 
 EXACT_MATCH = WrittenMetric("exact_match", "exact match", mean, of_rows=_exact)
