@@ -55,7 +55,7 @@ then.
 @storage_option
 @click.option("--folder", default=Resources.folder, show_default=True, help=field_docs(Resources)["folder"])
 def serve(host: str, port: int, demo: bool, upload_limit: str, folder: str, **options: Any) -> None:
-    """Serve searches to a team: a queue and an API behind one address."""
+    """Serve searches to a team: a queue, an API and pages behind one address."""
     require_extra("service")
     from autopeft.service.serving import serve as serve_app
     from autopeft.service.settings import Settings
