@@ -1,6 +1,7 @@
 """Commands of the service: serve, tokens."""
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ then.
 @storage_option
 @click.option("--folder", default=Resources.folder, show_default=True, help=field_docs(Resources)["folder"])
 def serve(host: str, port: int, demo: bool, upload_limit: str, folder: str, **options: Any) -> None:
-    """Serve searches to a team: a queue and an API behind one address."""
+    """Serve searches to a team: a queue, an API and pages behind one address."""
     require_extra("service")
     from autopeft.service.serving import serve as serve_app
     from autopeft.service.settings import Settings
@@ -84,24 +85,23 @@ def tokens(add: str | None, role: str, revoke: str | None, storage: str) -> None
     from autopeft.storage.opened import Opened
     from autopeft.storage.tokens import Tokens
 
-    known = Tokens(Opened(storage))
     if add is not None and revoke is not None:
         raise AutopeftError("--add and --revoke are two commands; give one at a time.")
-    if add is not None:
-        say(known.add(add, role))
-        return
-    if revoke is not None:
-        known.revoke(revoke)
-        say(f"Revoked: {revoke}.")
-        return
-    if not (found := known.all()):
-        say(f"No tokens in {shown(storage)}.")
-        return
-    rows = [
-        (each.name, each.role, f"{each.created.astimezone():%Y-%m-%d}", "revoked" if each.revoked else "good")
-        for each in found
-    ]
-    table(("name", "role", "made", "state"), rows)
+    with closing(Opened(storage)) as opened:
+        known = Tokens(opened)
+        if add is not None:
+            say(known.add(add, role))
+        elif revoke is not None:
+            known.revoke(revoke)
+            say(f"Revoked: {revoke}.")
+        elif found := known.all():
+            rows = [
+                (each.name, each.role, f"{each.created.astimezone():%Y-%m-%d}", "revoked" if each.revoked else "good")
+                for each in found
+            ]
+            table(("name", "role", "made", "state"), rows)
+        else:
+            say(f"No tokens in {shown(storage)}.")
 
 
 def _first_token(storage: str) -> str | None:
@@ -110,7 +110,8 @@ def _first_token(storage: str) -> str | None:
     from autopeft.storage.opened import Opened
     from autopeft.storage.tokens import RUN, Tokens
 
-    known = Tokens(Opened(storage))
-    if any(each.revoked is None for each in known.all()):
-        return None
-    return known.add(free_name(_FIRST, [each.name for each in known.all()]), RUN)
+    with closing(Opened(storage)) as opened:
+        known = Tokens(opened).all()
+        if any(each.revoked is None for each in known):
+            return None
+        return Tokens(opened).add(free_name(_FIRST, [each.name for each in known]), RUN)

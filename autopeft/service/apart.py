@@ -64,7 +64,7 @@ class Apart:
         for each in self._all:
             self._free.put(each)
 
-    def run(self, seconds: float, work: Callable[..., Any], **arguments: Any) -> Any:
+    def run(self, seconds: float, work: Callable[..., Any], /, **arguments: Any) -> Any:
         """What `work` returns; it and its arguments are pickled. Raises AutopeftError: its own, and where it died."""
         try:
             process = self._free.get(timeout=seconds)

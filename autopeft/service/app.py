@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI
 
+from autopeft.service import pages
 from autopeft.service.api import about, following, searches, sessions
 from autopeft.service.keeper import Keeper
 from autopeft.service.office import Office
@@ -50,4 +51,5 @@ def create_app(settings: Settings, keeps_queue: bool = True) -> FastAPI:
     for each in (searches, following, about, sessions):
         api.include_router(each.router)
     app.include_router(api)
+    app.include_router(pages.router)
     return app

@@ -1,6 +1,8 @@
 """The queue of the service: one search, one process; nothing is lost, whoever is killed."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -19,8 +21,9 @@ PLAN = Plan("mini", "d.csv")
 
 
 @pytest.fixture
-def opened(url: str) -> Opened:
-    return Opened(url)
+def opened(url: str) -> Iterator[Opened]:
+    with closing(Opened(url)) as opened:
+        yield opened
 
 
 def filled(opened: Opened, *names: str) -> tuple[Queue, Holding]:
@@ -53,9 +56,9 @@ def test_two_services_take_every_search_once(opened: Opened, url: str) -> None:
     taken: list[str] = []
 
     def take() -> None:
-        holds = Holding(Opened(url))
-        while (held := holds.take("here", 100)) is not None:
-            taken.append(held.name)
+        with closing(Opened(url)) as its_own:
+            while (held := Holding(its_own).take("here", 100)) is not None:
+                taken.append(held.name)
 
     services = [threading.Thread(target=take) for _ in range(3)]
     for each in services:
@@ -68,7 +71,12 @@ def test_two_services_take_every_search_once(opened: Opened, url: str) -> None:
 def test_two_services_on_one_host_count_together(opened: Opened, url: str) -> None:
     filled(opened, *(f"s{number}" for number in range(6)))
     taken: list[object] = []
-    services = [threading.Thread(target=lambda: taken.append(Holding(Opened(url)).take("here", 2))) for _ in range(4)]
+
+    def take() -> None:
+        with closing(Opened(url)) as its_own:
+            taken.append(Holding(its_own).take("here", 2))
+
+    services = [threading.Thread(target=take) for _ in range(4)]
     for each in services:
         each.start()
     for each in services:
@@ -149,10 +157,13 @@ def test_events_have_numbers_without_gaps_whoever_tells_them(opened: Opened, url
     queue, holds = filled(opened, "a")
     held = holds.take("here", 1)
     assert held is not None
-    tellers = [
-        threading.Thread(target=lambda: [Holding(Opened(url)).tell(held, "doing", {}) for _ in range(8)])
-        for _ in range(3)
-    ]
+
+    def tell() -> None:
+        with closing(Opened(url)) as its_own:
+            for _ in range(8):
+                Holding(its_own).tell(held, "doing", {})
+
+    tellers = [threading.Thread(target=tell) for _ in range(3)]
     for each in tellers:
         each.start()
     for each in tellers:

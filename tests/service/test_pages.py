@@ -1,0 +1,68 @@
+"""Pages for people: whoever is signed in sees searches and begins them; texts of others stay texts."""
+
+from dataclasses import replace
+
+import pytest
+
+from autopeft.service.security import COOKIE
+from autopeft.storage.repository import Repository
+from autopeft.storage.tokens import READ, RUN
+from autopeft.trial import Baseline
+from tests.reports.records import record
+from tests.service.conftest import Service
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def sign_in(service: Service, role: str = RUN) -> None:
+    service.client.headers.pop("authorization", None)
+    token = next(each for each in service.office.tokens.all() if each.role == role)
+    service.client.cookies.set(COOKIE, service.client.app.state.sessions.cookie(token))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("path", ["/", "/searches", "/new", "/searches/a", "/searches/a/parts"])
+def test_strangers_are_sent_to_where_one_signs_in(service: Service, path: str) -> None:
+    service.client.headers.pop("authorization")
+    answer = service.client.get(path)
+    assert str(answer.url).endswith("/sign-in")
+    assert '<form data-path="/session"' in answer.text
+
+
+def test_searches_are_listed_and_one_is_begun_from_what_there_is(service: Service) -> None:
+    sign_in(service)
+    assert "There are none yet." in service.client.get("/searches").text
+    page = service.client.get("/new").text
+    assert str(service.place / "roots" / "model") in page
+    assert "text-classification" in page
+    service.office.queue.add("waits", record().plan, "somebody")
+    assert "waiting, place 1" in service.client.get("/searches").text
+    page = service.client.get("/searches/waits").text
+    assert 'data-path="/searches/waits/stop"' in page
+
+
+def test_a_search_shows_its_front_as_a_plot_and_as_a_table_and_others_texts_as_texts(service: Service) -> None:
+    hostile = replace(record(), baselines={HOSTILE: Baseline(0.5, 0.1)}, plan=replace(record().plan, model=HOSTILE))
+    with Repository(service.settings.storage) as repository:
+        repository.create(hostile)
+    sign_in(service, READ)
+    for path in (f"/searches/{hostile.name}", f"/searches/{hostile.name}/parts", "/searches"):
+        page = service.client.get(path).text
+        assert HOSTILE not in page
+        assert "onclick" not in page
+        assert "style=" not in page
+    page = service.client.get(f"/searches/{hostile.name}").text
+    assert page.count('class="member"') == page.count("winner.zip?form=onnx") > 1
+    assert "/stop" not in page  # Who may read is offered nothing else.
+    assert service.client.get("/searches/nothing").status_code == 404
+
+
+def test_pages_bring_their_own_style_and_module_and_nothing_inline(service: Service) -> None:
+    style = service.client.get("/static/style.css")
+    assert "--accent" in style.text
+    assert style.headers["content-type"].startswith("text/css")
+    assert "EventSource" in service.client.get("/static/module.js").text
+    assert service.client.get("/static/..%2fapp.py").status_code == 404
+    page = service.client.get("/sign-in").text
+    assert page.count("<script") == page.count('<script type="module" src="/static/module.js">') == 1
+    assert "<style" not in page
+    assert "http" not in page
