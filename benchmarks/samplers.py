@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import plotly.graph_objects as go
@@ -36,8 +37,10 @@ from autopeft.plan import SAMPLERS
 from autopeft.search.portfolio import portfolio
 from autopeft.search.proposer import Proposer
 from autopeft.search.samplers.parts.drawing import Drawn
-from autopeft.search.stopping import goes_on
-from autopeft.trial import Outcome, Status, Trial
+from autopeft.search.samplers.parts.interface import Belief
+from autopeft.search.stopping import Stopping
+from autopeft.space.parameters import Recalled
+from autopeft.trial import Costs, Outcome, Status, Trial
 
 OBJECTIVES = objectives_named(("score", "memory", "trainable"))
 COSTS = ("memory", "trainable")
@@ -63,13 +66,42 @@ class Found:
     """Real seconds that proposals took."""
 
 
+class Rule(Protocol):
+    """What stops trials early; see `autopeft.search.stopping`."""
+
+    def expect(self, costs: Costs) -> None:
+        """What a candidate may cost."""
+
+    def learn(self, trial: Trial) -> None:
+        """What a trial has shown so far."""
+
+    def goes_on(self, trial: Trial, belief: Belief | None) -> bool:
+        """Whether a trial at a rung is trained on; its sampler may believe something of its end."""
+
+
+class Never:
+    """Stops nothing."""
+
+    def expect(self, costs: Costs) -> None:
+        pass
+
+    def learn(self, trial: Trial) -> None:
+        pass
+
+    def goes_on(self, trial: Trial, belief: Belief | None) -> bool:  # noqa: ARG002
+        return True
+
+
 class Replayed:
     """A search whose training takes no time."""
 
-    def __init__(self, surface: Surface, sampler: str, seed: int, *, knows: bool = True, stops: bool = True) -> None:
-        """It `knows` good candidates to begin with, and `stops` trials early, where the tool does so at all."""
+    def __init__(
+        self, surface: Surface, sampler: str, seed: int, *, knows: bool = True, stopping: Rule | None = None
+    ) -> None:
+        """It `knows` good candidates to begin with, and stops trials early by a rule; other tools have their own."""
         self._surface = surface
-        self._goes_on: Callable[[int], bool] = self._ours if stops and sampler not in RIVALS else lambda _: True
+        self._stopping = stopping or Never()
+        self._goes_on: Callable[[int], bool] = self._ours
         self._proposer: Proposer | Random
         if sampler in RIVALS:
             self._proposer = other = rival(sampler, surface, seed, OBJECTIVES)
@@ -77,10 +109,14 @@ class Replayed:
                 self._goes_on = lambda number: other.goes_on(self._trials[number])
         else:
             self._proposer = Proposer(surface.space, OBJECTIVES, sampler, seed, surface.costs)
+            known = portfolio(surface.space, surface.costs, OBJECTIVES, {})
+            for params in known:
+                self._stopping.expect(surface.costs(surface.space.draw(Recalled(params))))
             if knows:
-                self._proposer.begin(portfolio(surface.space, surface.costs, OBJECTIVES, {}))
+                self._proposer.begin(known)
         self._trials: dict[int, Trial] = {}
         self._tickets: dict[int, int] = {}
+        self._beliefs: dict[int, Belief | None] = {}
         self._reaching: list[tuple[float, int]] = []
         self._found = Found()
 
@@ -102,6 +138,7 @@ class Replayed:
         costs = self._surface.costs(proposal.candidate)
         self._trials[number] = Trial(number, proposal.candidate, costs, proposal.params, seed=number)
         self._tickets[number] = proposal.ticket
+        self._beliefs[number] = proposal.belief
         self._train_on(number, now)
 
     def _train_on(self, number: int, now: float) -> None:
@@ -125,6 +162,7 @@ class Replayed:
             self._train_on(number, now)
             return False
         self._trials[number] = trial = replace(trial, status=status, outcome=Outcome(status))
+        self._stopping.learn(trial)
         self._proposer.tell(self._tickets.pop(number), trial)
         self._found.trials.append(trial)
         self._found.clock.append(now)
@@ -132,14 +170,8 @@ class Replayed:
 
     def _ours(self, number: int) -> bool:
         """Whether our early stopping lets a trial at a rung go on."""
-        return goes_on(self._trials[number], self._visible(number), OBJECTIVES)
-
-    def _visible(self, number: int) -> list[Trial]:
-        """What is known now: of other trials under way, the rungs but for the one that they are on their way to."""
-        return [
-            replace(trial, curve=trial.curve[:-1]) if trial.outcome is None and trial.number != number else trial
-            for trial in self._trials.values()
-        ]
+        self._stopping.learn(self._trials[number])
+        return self._stopping.goes_on(self._trials[number], self._beliefs.get(number))
 
 
 class Measure:
@@ -239,7 +271,7 @@ def main() -> None:
                 "random" if alone else name,
                 FIRST_SEED + seed,
                 knows=not alone,
-                stops=not (alone or options.no_stopping),
+                stopping=None if alone or options.no_stopping else Stopping(OBJECTIVES),
             )
             found = replayed.run(options.trials, options.workers)
             seconds = found.clock[-1] if alone else seconds

@@ -20,10 +20,11 @@ from autopeft.search.again import ALONE, second_chance
 from autopeft.search.correction import Correction, corrected, ran_out_of_memory
 from autopeft.search.finder import Finder
 from autopeft.search.ledger import DEVICE_PART
-from autopeft.search.stopping import goes_on
+from autopeft.search.samplers.parts.interface import Belief
+from autopeft.search.stopping import Stopping
 from autopeft.sizes import show_bytes
 from autopeft.storage.repository import Repository
-from autopeft.trial import Outcome, Rung, SearchRecord, Status, Trial
+from autopeft.trial import Costs, Outcome, Rung, SearchRecord, Status, Trial
 
 MOST_TURNED_AWAY_IN_A_ROW = 1000
 NEEDS_TOO_MUCH = "not trained again: as predicted, it breaks the limit on memory that holds since trials ran out of it"
@@ -44,7 +45,7 @@ class Driver:
         """`tickets` are the proposer's for the trials of `record` that are unfinished, by their numbers."""
         self._name = record.name
         self._plan: Plan = record.plan
-        self._objectives = record.objectives
+        self._stopping = Stopping(record.objectives, record.trivial)
         self._finder = finder
         self._repository = repository
         self._tell = tell
@@ -53,6 +54,9 @@ class Driver:
         self._facts = dict(record.facts)
         self._turned_away = Counter(record.turned_away)
         self._trials = {trial.number: trial for trial in record.trials if trial.outcome is not None}
+        for trial in self._trials.values():
+            self._stopping.learn(trial)
+        self._beliefs: dict[int, Belief | None] = {}
         self._tickets = dict(tickets)
         self._unfinished = deque(trial for trial in record.trials if trial.outcome is None)
         self._next_number = 1 + max((trial.number for trial in record.trials), default=0)
@@ -61,6 +65,10 @@ class Driver:
         self._correction: Correction | None = None
         if known := record.facts.get("memory_correction"):
             self._correct(Correction(**known))
+
+    def expect(self, costs: Costs) -> None:
+        """What candidates may cost: the front is wanted up to there."""
+        self._stopping.expect(costs)
 
     def next(self) -> Trial | None:
         """The next trial: first those to be given again and those that an earlier sitting left unfinished, then new
@@ -90,7 +98,8 @@ class Driver:
         self.remember_time()
         self._finder.reach(self._tickets[number], trial)
         self._tell(TrialReported(trial))
-        return goes_on(trial, self._trials.values(), self._objectives)
+        self._stopping.learn(trial)
+        return self._stopping.goes_on(trial, self._beliefs.get(number))
 
     def ended(self, number: int, outcome: Outcome) -> None:
         """Remembers an outcome before anything else happens, then teaches the proposer; or gives the trial again."""
@@ -99,6 +108,7 @@ class Driver:
             return
         trial = replace(self._trials[number], status=outcome.status, outcome=outcome, finished=datetime.now(UTC))
         self._trials[number] = trial
+        self._stopping.learn(trial)
         self._repository.record(self._name, trial)
         self._facts["seconds"] = self.seconds
         if ran_out_of_memory(outcome):
@@ -156,6 +166,7 @@ class Driver:
                 self._tickets[number] = seen.proposal.ticket
                 seed = self._plan.seed * 100_003 + number
                 proposal = seen.proposal
+                self._beliefs[number] = proposal.belief
                 return Trial(number, proposal.candidate, seen.costs, proposal.params, seed, started=datetime.now(UTC))
             worst = max(seen.excess, key=lambda limit: seen.excess[limit])
             self._turned_away[worst] += 1

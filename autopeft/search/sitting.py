@@ -28,6 +28,7 @@ from autopeft.search.sameness import BACKBONE
 from autopeft.search.signals import handlers_kept
 from autopeft.search.warm_start import on_other_weights, past_searches, warm_start
 from autopeft.search.whereabouts import free_name, run_folders, weights_folder
+from autopeft.space.parameters import Recalled
 from autopeft.storage.repository import NameTaken, Repository
 from autopeft.trial import SearchRecord
 
@@ -72,6 +73,8 @@ def run(
 
     def known_good(predict: Predict) -> list[Mapping[str, Any]]:
         known = portfolio(prepared.space, predict, objectives, prepared.limits)
+        for params in known:
+            driver.expect(predict(prepared.space.draw(Recalled(params))))
         return [*past, *(each for each in known if each not in past)]
 
     tell(Doing("predicting what known good candidates cost, and starting workers"))
