@@ -37,7 +37,6 @@ from autopeft.plan import SAMPLERS
 from autopeft.search.portfolio import portfolio
 from autopeft.search.proposer import Proposer
 from autopeft.search.samplers.parts.drawing import Drawn
-from autopeft.search.samplers.parts.interface import Belief
 from autopeft.search.stopping import Stopping
 from autopeft.space.parameters import Recalled
 from autopeft.trial import Costs, Outcome, Status, Trial
@@ -75,8 +74,8 @@ class Rule(Protocol):
     def learn(self, trial: Trial) -> None:
         """What a trial has shown so far."""
 
-    def goes_on(self, trial: Trial, belief: Belief | None) -> bool:
-        """Whether a trial at a rung is trained on; its sampler may believe something of its end."""
+    def goes_on(self, trial: Trial) -> bool:
+        """Whether a trial at a rung is trained on."""
 
 
 class Never:
@@ -88,7 +87,7 @@ class Never:
     def learn(self, trial: Trial) -> None:
         pass
 
-    def goes_on(self, trial: Trial, belief: Belief | None) -> bool:  # noqa: ARG002
+    def goes_on(self, trial: Trial) -> bool:  # noqa: ARG002
         return True
 
 
@@ -116,7 +115,6 @@ class Replayed:
                 self._proposer.begin(known)
         self._trials: dict[int, Trial] = {}
         self._tickets: dict[int, int] = {}
-        self._beliefs: dict[int, Belief | None] = {}
         self._reaching: list[tuple[float, int]] = []
         self._found = Found()
 
@@ -138,7 +136,6 @@ class Replayed:
         costs = self._surface.costs(proposal.candidate)
         self._trials[number] = Trial(number, proposal.candidate, costs, proposal.params, seed=number)
         self._tickets[number] = proposal.ticket
-        self._beliefs[number] = proposal.belief
         self._train_on(number, now)
 
     def _train_on(self, number: int, now: float) -> None:
@@ -171,7 +168,7 @@ class Replayed:
     def _ours(self, number: int) -> bool:
         """Whether our early stopping lets a trial at a rung go on."""
         self._stopping.learn(self._trials[number])
-        return self._stopping.goes_on(self._trials[number], self._beliefs.get(number))
+        return self._stopping.goes_on(self._trials[number])
 
 
 class Measure:

@@ -31,7 +31,6 @@ from samplers import BUDGETS, FIRST_SEED, OBJECTIVES, SCALES, Measure, Never, Re
 from surfaces import Recorded, Surface, Synthetic
 
 from autopeft.search.extrapolation import ends
-from autopeft.search.samplers.parts.interface import Belief
 from autopeft.search.stopping import Stopping
 from autopeft.space.candidate import Candidate, Part
 from autopeft.trial import Costs, Rung, Status, Trial
@@ -58,23 +57,15 @@ class NearestEnds:
         if trial.status is Status.FINISHED:
             self._finished.append(trial)
 
-    def goes_on(self, trial: Trial, belief: Belief | None = None) -> bool:  # noqa: ARG002
+    def goes_on(self, trial: Trial) -> bool:
         rivals = [other.value("score") for other in self._finished if _costs_no_more(other, trial)]
         possible = ends(trial.curve, (other.curve for other in self._finished))
         return not rivals or len(possible) == 0 or bool(np.mean(possible >= max(rivals)) >= CHANCE)
 
 
-class Unbelieving(Stopping):
-    """The product's rule without what the sampler believes."""
-
-    def goes_on(self, trial: Trial, belief: Belief | None = None) -> bool:  # noqa: ARG002
-        return super().goes_on(trial)
-
-
 RULES: Mapping[str, Callable[[], Rule]] = {
     "all to their ends": Never,
     "nearest ends": NearestEnds,
-    "product without beliefs": lambda: Unbelieving(OBJECTIVES),
     "product": lambda: Stopping(OBJECTIVES),
 }
 
@@ -130,7 +121,7 @@ def replayed(runs: Sequence[Run], order: Sequence[int], rungs: Sequence[float], 
                 trial = replace(trial, status=Status.FINISHED)
                 finished.append(at)
             rule.learn(trial)
-            if not rule.goes_on(trial, None):
+            if not rule.goes_on(trial):
                 break
         seconds += trial.curve[-1].seconds
     return finished, seconds

@@ -20,7 +20,6 @@ from autopeft.search.again import ALONE, second_chance
 from autopeft.search.correction import Correction, corrected, ran_out_of_memory
 from autopeft.search.finder import Finder
 from autopeft.search.ledger import DEVICE_PART
-from autopeft.search.samplers.parts.interface import Belief
 from autopeft.search.stopping import Stopping
 from autopeft.sizes import show_bytes
 from autopeft.storage.repository import Repository
@@ -56,7 +55,6 @@ class Driver:
         self._trials = {trial.number: trial for trial in record.trials if trial.outcome is not None}
         for trial in self._trials.values():
             self._stopping.learn(trial)
-        self._beliefs: dict[int, Belief | None] = {}
         self._tickets = dict(tickets)
         self._unfinished = deque(trial for trial in record.trials if trial.outcome is None)
         self._next_number = 1 + max((trial.number for trial in record.trials), default=0)
@@ -99,7 +97,7 @@ class Driver:
         self._finder.reach(self._tickets[number], trial)
         self._tell(TrialReported(trial))
         self._stopping.learn(trial)
-        return self._stopping.goes_on(trial, self._beliefs.get(number))
+        return self._stopping.goes_on(trial)
 
     def ended(self, number: int, outcome: Outcome) -> None:
         """Remembers an outcome before anything else happens, then teaches the proposer; or gives the trial again."""
@@ -166,7 +164,6 @@ class Driver:
                 self._tickets[number] = seen.proposal.ticket
                 seed = self._plan.seed * 100_003 + number
                 proposal = seen.proposal
-                self._beliefs[number] = proposal.belief
                 return Trial(number, proposal.candidate, seen.costs, proposal.params, seed, started=datetime.now(UTC))
             worst = max(seen.excess, key=lambda limit: seen.excess[limit])
             self._turned_away[worst] += 1

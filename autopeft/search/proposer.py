@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 from autopeft.errors import CannotAttach
 from autopeft.objectives import Objective
 from autopeft.search.samplers import sampler_named
-from autopeft.search.samplers.parts.interface import Belief, Ground
+from autopeft.search.samplers.parts.interface import Ground
 from autopeft.space.candidate import Candidate, Value
 from autopeft.space.parameters import Draws, Parameter, Recalled, label
 from autopeft.space.space import Space
@@ -37,8 +37,6 @@ class Proposal:
     candidate: Candidate
     params: Mapping[str, Any]
     """The draws that made it."""
-    belief: Belief | None = None
-    """What the sampler that chose it believes of its score."""
 
 
 def _nothing_known(candidate: Candidate) -> Costs:
@@ -98,18 +96,16 @@ class Proposer:
 
     def propose(self) -> Proposal:
         """The next candidate; answer it by `turn_away` or `tell`."""
-        belief = None
         if self._first:
             self._first -= 1
         elif chosen := self._sampler.choose(
             [*self._told, *self._under_way.values()], [asked.params for asked in self._asked.values()]
         ):
             self.study.enqueue_trial(dict(chosen))
-            belief = self._sampler.belief
         asked = self.study.ask()
         self._asked[asked.number] = asked
         source = _Asked(asked)
-        return Proposal(asked.number, self._space.draw(source), source.drawn, belief)
+        return Proposal(asked.number, self._space.draw(source), source.drawn)
 
     def turn_away(self, ticket: int, excess: Mapping[str, float]) -> None:
         """A proposal breaks limits, each by this fraction of it (greater than 0)."""

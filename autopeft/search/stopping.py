@@ -5,8 +5,8 @@ at least a small part of what a second of the search has brought so far. Whoever
 best that fits it; a trial improves that for all budgets that it fits, by as much as its end exceeds what they have. So
 a cheap trial may end lower than a dear one; what repeats others is stopped, and what takes long for little.
 
-Ends are foretold from rungs (`foretelling`), and believed in by the sampler that chose the trial. Work at a rung does
-not grow with the search: the latest trials tell of ends, and only what is near the front is compared with.
+Ends are foretold from rungs (`foretelling`). Work at a rung hardly grows with the search: the latest trials tell of
+ends, and only what may be the best within some budget is compared with.
 
 Asynchronous successive halving (Li et al. 2020, arXiv:1810.05934) has the same rungs and promotes a fixed part of what
 reaches them, whatever it costs and whether it matters. `benchmarks/stopping.py` compares rules.
@@ -22,13 +22,10 @@ from numpy.typing import NDArray
 from autopeft.objectives import Objective, costs_of
 from autopeft.search.foretelling import Array, foretold
 from autopeft.search.samplers.parts.improvement import budgets_between, expected_excess
-from autopeft.search.samplers.parts.interface import Belief
 from autopeft.trial import Costs, Rung, Status, Trial
 
-ENOUGH = 0.045
+ENOUGH = 0.15
 """What a second of a trial is to bring to the front, as a part of what a second of the search has brought so far."""
-ALONE = 0.5
-"""How much of its doubt speaks for a trial that no sampler chose: others, drawn as blindly, would do the same."""
 _CHANCE = 2.0
 """Standard errors of a difference that are no chance any more."""
 _LATEST = 300
@@ -64,13 +61,13 @@ class Stopping:
         self._spent += last.seconds - self._seconds.get(trial.number, 0.0)
         self._seconds[trial.number] = last.seconds
         self.expect(trial.predicted)
-        if trial.status is Status.FINISHED and math.isfinite(last.score):
+        if trial.status is Status.FINISHED and all(math.isfinite(rung.score) for rung in trial.curve):
             self._curves.append(trial.curve)
             self._lowest = min(self._lowest, self._sign * last.score)
             if not any(self._beats(other, trial) for other in self._rivals):
                 self._rivals = [other for other in self._rivals if not self._beats(trial, other)] + [trial]
 
-    def goes_on(self, trial: Trial, belief: Belief | None = None) -> bool:
+    def goes_on(self, trial: Trial) -> bool:
         """Whether a trial that has just reached a rung, and was learned from, is trained on; the last rung is an end,
         not a decision.
         """
@@ -84,10 +81,6 @@ class Stopping:
             surest = foretold(self._curves, late, self._sign) or told
             base = self._base()
             end, doubt = told.end(trial.curve, here, self._sign)
-            if belief is None:
-                doubt *= ALONE
-            else:
-                end, doubt = _together((end, doubt), (self._sign * belief.score, belief.deviation))
             gain = end - base
             gains = np.array([surest.worth(other.curve, late, self._sign) - base for other in self._rivals])
         budgets = budgets_between(np.nan_to_num([self._low, self._high], posinf=0, neginf=0), np.random.default_rng(0))
@@ -110,7 +103,7 @@ class Stopping:
         """(trials, budgets)"""
         costs = np.log1p([[trial.value(name) for name in self._names] for trial in trials])
         costs = np.minimum(costs, np.nan_to_num(self._high, neginf=0))
-        return (costs[:, None] <= budgets[None]).all(axis=2)
+        return np.asarray((costs[:, None] <= budgets[None]).all(axis=2))
 
     def _beats(self, one: Trial, other: Trial) -> bool:
         """At no higher costs, and by more than chance."""
@@ -118,13 +111,3 @@ class Stopping:
             return False
         ahead = self._sign * ((one.score or 0.0) - (other.score or 0.0))
         return self._score is None or ahead > _CHANCE * math.hypot(one.error or 0.0, other.error or 0.0)
-
-
-def _together(told: tuple[float, float], believed: tuple[float, float]) -> tuple[float, float]:
-    """Two beliefs of one end by means and standard deviations, the surer one counting for more. Both know of much the
-    same trials, so that together they are not surer than each of them.
-    """
-    means, deviations = np.array([told, believed]).T
-    variances = np.maximum(deviations**2, 1e-12)
-    shares = 1 / variances / (1 / variances).sum()
-    return float(shares @ means), math.sqrt(float(shares @ variances))

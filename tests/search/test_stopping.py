@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autopeft.objectives import Objective, objectives_named, score_of
-from autopeft.search.samplers.parts.interface import Belief
 from autopeft.search.stopping import Stopping
 from autopeft.trial import Costs, Rung, Status, Trial
 from tests.search.toys import trial
@@ -41,13 +40,12 @@ def goes_on(
     mine: Trial,
     others: Iterable[Trial],
     objectives: Sequence[Objective] = OBJECTIVES,
-    belief: Belief | None = None,
     trivial: float | None = None,
 ) -> bool:
     stopping = Stopping(objectives, trivial)
     for known in (*others, mine):
         stopping.learn(known)
-    return stopping.goes_on(mine, belief)
+    return stopping.goes_on(mine)
 
 
 ALIKE = gaining(*[0.2] * 6)
@@ -109,14 +107,6 @@ def test_a_cheap_trial_may_end_lower_than_a_dear_one() -> None:
     middling = [0.66]
     assert goes_on(at(1, middling, trainable=11), [*dear, *cheap])
     assert not goes_on(at(1, middling, trainable=1000), [*dear, *cheap])
-
-
-def test_what_the_sampler_believes_saves_a_slow_beginner_and_stops_a_quick_one() -> None:
-    slow, quick = at(1, [0.55]), at(1, [0.7])
-    assert not goes_on(slow, APART[-1:] * 4)
-    assert goes_on(slow, APART[-1:] * 4, belief=Belief(0.9, 0.001))
-    assert goes_on(quick, APART)
-    assert not goes_on(quick, APART, belief=Belief(0.5, 1e-6))
 
 
 def test_a_trial_begun_again_is_not_counted_twice() -> None:

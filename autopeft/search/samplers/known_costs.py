@@ -23,7 +23,7 @@ from autopeft.search.samplers.parts.drawing import Drawn
 from autopeft.search.samplers.parts.features import Array, Described, describe
 from autopeft.search.samplers.parts.gains import Gains, Result
 from autopeft.search.samplers.parts.improvement import Improvement, budgets_between
-from autopeft.search.samplers.parts.interface import Belief, Ground, Sampler
+from autopeft.search.samplers.parts.interface import Ground, Sampler
 from autopeft.search.samplers.parts.prices import Prices, key_of
 from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Recalled
@@ -74,10 +74,6 @@ class _Scale:
     def of_score(self, score: float) -> float:
         return self.sign * (score - self.trivial) / self.unit
 
-    def belief(self, means: Array, deviations: Array) -> Belief:
-        """Of one gain: (1,)."""
-        return Belief(self.trivial + self.sign * self.unit * float(means[0]), self.unit * float(deviations[0]))
-
 
 def sampler(ground: Ground) -> Sampler:
     return KnownCosts(ground.space, ground.objectives, ground.predict, ground.limits, ground.seed, ground.trivial)
@@ -104,7 +100,6 @@ class KnownCosts:
         self._costs = costs_of(objectives)
         self._prices = Prices(space, self._priced(limits), predict)
         self._known_good: Sequence[Mapping[str, Any]] = ()
-        self.belief: Belief | None = None
         self.keep(limits)
 
     begins_with = _LEAST
@@ -125,7 +120,6 @@ class KnownCosts:
 
     def choose(self, told: Sequence[Trial], pending: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
         """Known good ones until there are enough results; None where nothing new may be trained."""
-        self.belief = None
         told = [replace(each, status=Status.FAILED) if _is_no_number(each) else each for each in told]
         trials = [trial for trial in told if trial.curve or trial.status is Status.FAILED]
         tried = {key_of(params) for params in (*(trial.params for trial in told), *pending)}
@@ -162,10 +156,7 @@ class KnownCosts:
         seeming = worth(options)
         shortlist = np.argsort(-seeming, kind="stable")[:_MOST_PREDICTED]
         best = self._best([options[at] for at in shortlist], seeming[shortlist], worth)
-        if best is None:
-            return None
-        self.belief = gain.belief(*gains.believed(self._sized([best])))
-        return best.params
+        return None if best is None else best.params
 
     def _priced(self, limits: Mapping[str, float]) -> tuple[str, ...]:
         """The costs that matter."""

@@ -28,25 +28,12 @@ class Ground:
     """The score that any candidate has to beat."""
 
 
-@dataclass(frozen=True)
-class Belief:
-    """What is believed of a candidate's score at the end of its training, before it begins."""
-
-    score: float
-    deviation: float
-    """Standard, of the true score: the noise of its rows is no part of it."""
-
-
 class Sampler(Protocol):
     """Chooses whole candidates, or leaves them to Optuna, draw by draw. Seeded: the same twice gives the same."""
 
     @property
     def optuna(self) -> BaseSampler:
         """Draws in the study what `choose` leaves open."""
-
-    @property
-    def belief(self) -> Belief | None:
-        """Of what was chosen last; None where nothing is believed."""
 
     @property
     def begins_with(self) -> int:

@@ -15,7 +15,6 @@ class OfOptuna:
     """Chooses nothing itself."""
 
     optuna: BaseSampler
-    belief: None = None
     begins_with: int = SPANNING
     """These samplers know nothing of the front before."""
 
