@@ -48,6 +48,13 @@ class Foretelling:
     """Of observed ends around what is told."""
     own: float
     """The part of it that other rows would not change."""
+    apart: float
+    """The variance of ends, other than by their rows."""
+
+    @property
+    def tells_much(self) -> bool:
+        """Whether it explains more than half of what ends differ by."""
+        return self.own < self.apart / 2
 
     def end(self, curve: Sequence[Rung], rung: int, sign: int) -> tuple[float, float]:
         """The gain at the end, and its standard deviation; hardly ever below what a training has already."""
@@ -92,7 +99,9 @@ def foretold(ended: Sequence[Sequence[Rung]], rung: int, sign: int) -> Foretelli
     tells = np.maximum((nothing / alone) ** 2 - 1, _LITTLE) * np.array([1.0, differ[1]])
     weights = tells / tells.sum()
     variance = float(_variance(left @ weights, noise))
-    return Foretelling(level, centre, slopes, weights, spread, count, variance, float(_without(noise, variance)))
+    return Foretelling(
+        level, centre, slopes, weights, spread, count, variance, float(_without(noise, variance)), float(nothing)
+    )
 
 
 def _without(noise: float, variances: Array | float) -> Array:

@@ -5,6 +5,9 @@ at least a small part of what a second of the search has brought so far. Whoever
 best that fits it; a trial improves that for all budgets that it fits, by as much as its end exceeds what they have. So
 a cheap trial may end lower than a dear one; what repeats others is stopped, and what takes long for little.
 
+Where rungs tell little of ends, expectations of them are no guide: a trial then goes on where, as those went on that
+were nearest to it, it may well end above all that cost no more.
+
 Ends are foretold from rungs (`foretelling`). Work at a rung hardly grows with the search: the latest trials tell of
 ends, and only what may be the best within some budget is compared with.
 
@@ -20,12 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopeft.objectives import Objective, costs_of
+from autopeft.search.extrapolation import ends
 from autopeft.search.foretelling import Array, foretold
 from autopeft.search.samplers.parts.improvement import budgets_between, expected_excess
 from autopeft.trial import Costs, Rung, Status, Trial
 
 ENOUGH = 0.15
 """What a second of a trial is to bring to the front, as a part of what a second of the search has brought so far."""
+_MAY_BE = 3 / 8
+"""The part of possible ends that has to reach what it competes with, where rungs tell little."""
 _CHANCE = 2.0
 """Standard errors of a difference that are no chance any more."""
 _LATEST = 300
@@ -75,6 +81,8 @@ class Stopping:
         told = foretold(self._curves, here, self._sign)
         if last.step >= last.steps or told is None:
             return True
+        if not told.tells_much and self._score is not None:
+            return self._may_be_best(trial)
         gain, doubt, gains = 1.0, 0.0, np.ones(len(self._rivals))
         if self._score is not None:
             late = max(len(curve) for curve in self._curves) - 2
@@ -88,6 +96,12 @@ class Stopping:
         more = expected_excess(np.array(gain), np.array(doubt), have) * self._fits([trial], budgets)[0]
         remaining = last.seconds * (last.steps - last.step) / last.step
         return bool(more.mean() * self._spent >= ENOUGH * have.mean() * remaining)
+
+    def _may_be_best(self, trial: Trial) -> bool:
+        """Whether, as those went on that were nearest at the rung, it may well end above all that cost no more."""
+        rivals = [self._sign * other.curve[-1].score for other in self._rivals if self._costs_no_more(other, trial)]
+        possible = self._sign * ends(trial.curve, self._curves)
+        return not rivals or bool(np.mean(possible >= max(rivals)) >= _MAY_BE)
 
     @property
     def _sign(self) -> int:
@@ -107,7 +121,10 @@ class Stopping:
 
     def _beats(self, one: Trial, other: Trial) -> bool:
         """At no higher costs, and by more than chance."""
-        if any(one.value(name) > other.value(name) for name in self._names):
+        if not self._costs_no_more(one, other):
             return False
         ahead = self._sign * ((one.score or 0.0) - (other.score or 0.0))
         return self._score is None or ahead > _CHANCE * math.hypot(one.error or 0.0, other.error or 0.0)
+
+    def _costs_no_more(self, one: Trial, other: Trial) -> bool:
+        return all(one.value(name) <= other.value(name) for name in self._names)

@@ -169,3 +169,11 @@ def test_a_resumed_search_decides_as_one_that_was_never_interrupted(
     expected = goes_on(at(1, [start]), known)
     rng.shuffle(known)
     assert goes_on(at(1, [start]), known) is expected
+
+
+def test_where_rungs_tell_little_a_trial_goes_on_that_may_well_become_the_best_for_its_costs() -> None:
+    ends = (0.5, 0.9, 0.6, 0.8, 0.55, 0.85, 0.65, 0.75)
+    others = [at(number, [0.5 + number / 1000, 0.5, end]) for number, end in enumerate(ends, 2)]
+    assert goes_on(at(1, [0.7]), others)
+    assert not goes_on(at(1, [0.5]), others)
+    assert goes_on(at(1, [0.1], trainable=9), others), "nothing cheaper is known"
