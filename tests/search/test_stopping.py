@@ -90,8 +90,10 @@ def test_only_what_finished_is_a_measure(status: Status) -> None:
 
 
 def test_what_takes_long_for_little_is_stopped_where_the_quick_go_on() -> None:
-    assert goes_on(at(1, [0.7], seconds=1), APART)
-    assert not goes_on(at(1, [0.7], seconds=1000), APART)
+    steps = range(2, 10)
+    others = [at(number, [number / 20, number / 20, number / 20 + 0.2 + (-1) ** number / 50]) for number in steps]
+    assert goes_on(at(1, [0.46], seconds=1), others)
+    assert not goes_on(at(1, [0.46], seconds=1000), others)
 
 
 def test_an_early_search_is_choosier_than_a_long_one() -> None:
@@ -102,11 +104,10 @@ def test_an_early_search_is_choosier_than_a_long_one() -> None:
 
 
 def test_a_cheap_trial_may_end_lower_than_a_dear_one() -> None:
-    dear = gaining(*[0.2] * 6, trainable=1000)
-    cheap = [replace(each, number=each.number + 20) for each in gaining(*[0.0] * 6, trainable=10)]
-    middling = [0.66]
-    assert goes_on(at(1, middling, trainable=11), [*dear, *cheap])
-    assert not goes_on(at(1, middling, trainable=1000), [*dear, *cheap])
+    dear = [at(number, [0.6, 0.7, 0.8], trainable=1000) for number in range(2, 8)]
+    cheap = [at(number, [0.3, 0.4, 0.5], trainable=10) for number in range(8, 14)]
+    assert goes_on(at(1, [0.45], trainable=11), [*dear, *cheap])
+    assert not goes_on(at(1, [0.45], trainable=1000), [*dear, *cheap])
 
 
 def test_a_trial_begun_again_is_not_counted_twice() -> None:
