@@ -8,8 +8,8 @@ a cheap trial may end lower than a dear one; what repeats others is stopped, and
 Where rungs tell little of ends, expectations of them are no guide: a trial then goes on where, as those went on that
 were nearest to it, it may well end above all that cost no more.
 
-Ends are foretold from rungs (`foretelling`). Work at a rung hardly grows with the search: the latest trials tell of
-ends, and only what may be the best within some budget is compared with.
+Ends are foretold from rungs (`foretelling`), by the latest trials. Work at a rung grows with the number of trials that
+may be the best within some budget.
 
 Asynchronous successive halving (Li et al. 2020, arXiv:1810.05934) has the same rungs and promotes a fixed part of what
 reaches them, whatever it costs and whether it matters. `benchmarks/stopping.py` compares rules.
