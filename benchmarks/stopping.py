@@ -1,6 +1,7 @@
 """What early stopping saves, and what it loses: rules side by side on what was trained to its end.
 
     python benchmarks/stopping.py --runs ../shared/data/hf-peft-suite/metamath.jsonl    # real runs, in random orders
+    python benchmarks/stopping.py --table benchmarks/recorded/sst2.csv --in-random-orders   # recorded candidates
     python benchmarks/stopping.py --table benchmarks/recorded/sick-nli.csv              # searches by known_costs
     python benchmarks/stopping.py --table benchmarks/recorded/sst2.csv --sampler random
     python benchmarks/stopping.py --sampler random                                      # synthetic surfaces
@@ -12,10 +13,12 @@ user does; and the `best` that there is. No rule sees new data.
 
 `product` is what searches do (`autopeft.search.stopping`). `nearest ends` is what they did before: a trial was stopped
 where fewer than three in eight of the finished trials that were nearest to it at the rung gained enough to bring it
-above all that cost no more.
+above all that cost no more. Whoever `promotes` keeps what it stops at its rung: as others go on, some turns out to be
+worth training on.
 """
 
 import argparse
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +31,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from samplers import BUDGETS, FIRST_SEED, OBJECTIVES, SCALES, Measure, Never, Replayed, Rule, quartiles
-from surfaces import Recorded, Surface, Synthetic
+from surfaces import Recorded, Surface, Synthetic, costs_in
 
 from autopeft.search.extrapolation import ends
 from autopeft.search.stopping import Stopping
@@ -108,23 +111,52 @@ def runs_of(path: Path) -> list[Run]:
     return runs
 
 
-def replayed(runs: Sequence[Run], order: Sequence[int], rungs: Sequence[float], rule: Rule) -> tuple[list[int], float]:
-    """Which of the runs finish, in their order, and the seconds that all took; costs of all are known before."""
+def runs_of_table(path: Path) -> list[Run]:
+    """Recorded candidates that finished, each once, with their rungs."""
+    surface = Recorded(path)
+    runs = []
+    for number, (candidate, row) in enumerate(surface.candidates, 1):
+        curve = tuple(surface.curve(candidate))
+        runs.append(Run(Trial(number, candidate, costs_in(row), {}, seed=0, curve=curve), float(row["test"])))
+    return runs
+
+
+def replayed(
+    runs: Sequence[Run], order: Sequence[int], rungs: Sequence[float], rule: Rule, promotes: bool = False
+) -> tuple[list[int], float]:
+    """Which of the runs finish, in their order, and the seconds that all took; costs of all are known before. Where the
+    rule `promotes`, what it stops waits at its rung, and goes on when the rule lets it, after others have gone on.
+    """
     for run in runs:
         rule.expect(run.trial.predicted)
-    finished, seconds = [], 0.0
-    for at in order:
-        whole = runs[at].at(rungs)
-        for upto in range(1, len(whole.curve) + 1):
-            trial = replace(whole, curve=whole.curve[:upto])
-            if upto == len(whole.curve):
-                trial = replace(trial, status=Status.FINISHED)
+    whole = [run.at(rungs) for run in runs]
+    reached: dict[int, int] = {}
+    finished: list[int] = []
+
+    def at_rung(at: int) -> Trial:
+        ended = reached[at] == len(whole[at].curve)
+        status = Status.FINISHED if ended else Status.TRAINING
+        return replace(whole[at], curve=whole[at].curve[: reached[at]], status=status)
+
+    def train(at: int) -> None:
+        while True:
+            reached[at] = reached.get(at, 0) + 1
+            rule.learn(trial := at_rung(at))
+            if trial.status is Status.FINISHED:
                 finished.append(at)
-            rule.learn(trial)
+                return
             if not rule.goes_on(trial):
-                break
-        seconds += trial.curve[-1].seconds
-    return finished, seconds
+                return
+
+    def worth_it() -> int | None:
+        waiting = (at for at in reached if at not in finished)
+        return next((at for at in waiting if rule.goes_on(at_rung(at))), None)
+
+    for at in order:
+        train(at)
+        while promotes and (promoted := worth_it()) is not None:
+            train(promoted)
+    return finished, sum(whole[at].curve[count - 1].seconds for at, count in reached.items())
 
 
 class Volumes:
@@ -153,24 +185,24 @@ Shares = dict[str, dict[str, list[float]]]
 """By row and column, one for each seed."""
 
 
-def of_runs(path: Path, seeds: int) -> Shares:
-    runs = runs_of(path)
+def of_runs(runs: Sequence[Run], seeds: int, several: Sequence[Sequence[float]]) -> Shares:
+    """With `several` sets of rungs."""
     volumes = Volumes(runs)
+    everything = sum(run.trial.curve[-1].seconds for run in runs)
     shares: Shares = {}
     for seed in range(seeds):
         order = [int(at) for at in np.random.default_rng(FIRST_SEED + seed).permutation(len(runs))]
         whole = {scale: volumes.of(order, scale) for scale in SCALES}
-        everything = sum(run.trial.curve[-1].seconds for run in runs)
-        for name in ("nearest ends", "product"):
-            for rungs in RUNGS:
-                finished, seconds = replayed(runs, order, rungs, RULES[name]())
-                row = shares.setdefault(f"{name}, rungs at {_shown(rungs)}", {})
-                row.setdefault("seconds", []).append(seconds / everything)
-                row.setdefault("finished", []).append(len(finished) / len(runs))
-                for scale in SCALES:
-                    both = zip(("best", "chosen"), volumes.of(finished, scale), whole[scale], strict=True)
-                    for how, volume, all_of_them in both:
-                        row.setdefault(f"{how}, {scale}", []).append(volume / all_of_them)
+        for name, promotes, rungs in itertools.product(("nearest ends", "product"), (False, True), several):
+            finished, seconds = replayed(runs, order, rungs, RULES[name](), promotes)
+            row = shares.setdefault(f"{name}{' promotes' * promotes}, rungs at {_shown(rungs)}", {})
+            row.setdefault("seconds", []).append(seconds / everything)
+            row.setdefault("finished", []).append(len(finished) / len(runs))
+            for scale in SCALES:
+                both = zip(("best", "chosen"), volumes.of(finished, scale), whole[scale], strict=True)
+                for how, volume, all_of_them in both:
+                    row.setdefault(f"{how}, {scale}", []).append(volume / all_of_them)
+        print(f"seed {seed} done", flush=True)
     return shares
 
 
@@ -218,13 +250,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, help="real runs with their curves, one JSON object a line")
     parser.add_argument("--table", type=Path, help="recorded candidates instead of synthetic surfaces")
+    parser.add_argument("--in-random-orders", action="store_true", help="its rows as they are, instead of searches")
+    parser.add_argument("--more-rungs", action="store_true", help="also at other points of real runs")
     parser.add_argument("--sampler", default="known_costs")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     if options.runs:
-        shares = of_runs(options.runs, options.seeds)
+        shares = of_runs(runs_of(options.runs), options.seeds, RUNGS if options.more_rungs else RUNGS[:1])
+    elif options.table and options.in_random_orders:
+        shares = of_runs(runs_of_table(options.table), options.seeds, RUNGS[:1])
     else:
         shares = of_searches(options.table, options.sampler, options.seeds, options.trials, options.workers)
     Console(width=240).print(table_of(shares, f"shares of what training all to their ends has, {options.seeds} seeds"))

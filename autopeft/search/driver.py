@@ -62,6 +62,7 @@ class Driver:
         self._plan: Plan = record.plan
         self._time = None if record.plan.time is None else record.plan.time - reserve
         self._stopping = Stopping(record.objectives, record.trivial)
+        self._expected: deque[Costs] = deque()
         self._finder = finder
         self._repository = repository
         self._tell = tell
@@ -84,8 +85,8 @@ class Driver:
             self._correct(Correction(**known))
 
     def expect(self, costs: Costs) -> None:
-        """What candidates may cost: the front is wanted up to there."""
-        self._stopping.expect(costs)
+        """What candidates may cost, from any thread: the front is wanted up to there."""
+        self._expected.append(costs)
 
     def next(self) -> Trial | None:
         """The next trial: first those to be given again and those that an earlier sitting left unfinished, then new
@@ -124,6 +125,8 @@ class Driver:
         self.remember_time()
         self._finder.reach(trial)
         self._tell(TrialReported(trial))
+        while self._expected:
+            self._stopping.expect(self._expected.popleft())
         self._stopping.learn(trial)
         return self._stopping.goes_on(trial)
 
