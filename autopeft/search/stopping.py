@@ -28,7 +28,7 @@ from autopeft.search.foretelling import Array, foretold
 from autopeft.search.samplers.parts.improvement import budgets_between, expected_excess
 from autopeft.trial import Costs, Rung, Status, Trial
 
-ENOUGH = 0.175
+ENOUGH = 0.15
 """What a second of a trial is to bring to the front, as a part of what a second of the search has brought so far."""
 _MAY_BE = 3 / 8
 """The part of possible ends that has to reach what it competes with, where rungs tell little."""
