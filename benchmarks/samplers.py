@@ -31,6 +31,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import plotly.graph_objects as go
@@ -46,8 +47,9 @@ from autopeft.plan import SAMPLERS
 from autopeft.search.portfolio import portfolio
 from autopeft.search.proposer import Proposer
 from autopeft.search.samplers.parts.drawing import Drawn
-from autopeft.search.stopping import goes_on
+from autopeft.search.stopping import Stopping
 from autopeft.space.candidate import Candidate
+from autopeft.space.parameters import Recalled
 from autopeft.trial import Costs, Outcome, Status, Trial
 
 OBJECTIVES = objectives_named(("score", "memory", "trainable"))
@@ -100,6 +102,32 @@ class Found:
     """Real seconds that proposals took."""
 
 
+class Rule(Protocol):
+    """What stops trials early; see `autopeft.search.stopping`."""
+
+    def expect(self, costs: Costs) -> None:
+        """What a candidate may cost."""
+
+    def learn(self, trial: Trial) -> None:
+        """What a trial has shown so far."""
+
+    def goes_on(self, trial: Trial) -> bool:
+        """Whether a trial at a rung is trained on."""
+
+
+class Never:
+    """Stops nothing."""
+
+    def expect(self, costs: Costs) -> None:
+        pass
+
+    def learn(self, trial: Trial) -> None:
+        pass
+
+    def goes_on(self, trial: Trial) -> bool:  # noqa: ARG002
+        return True
+
+
 class Replayed:
     """A search whose training takes no time."""
 
@@ -110,13 +138,14 @@ class Replayed:
         seed: int,
         *,
         knows: bool = True,
-        stops: bool = True,
+        stopping: Rule | None = None,
     ) -> None:
-        """It `knows` good candidates to begin with, and `stops` trials early, where the tool does so at all."""
+        """It `knows` good candidates to begin with, and stops trials early by a rule; other tools have their own."""
         self._surface = surface
         seconds = None if sampler.endswith(BLIND) else Foreseen(surface)
         sampler = sampler.removesuffix(BLIND)
-        self._goes_on: Callable[[int], bool] = self._ours if stops and sampler not in RIVALS else lambda _: True
+        self._stopping = stopping or Never()
+        self._goes_on: Callable[[int], bool] = self._ours
         self._proposer: Proposer | Random
         if sampler in RIVALS:
             self._proposer = other = rival(sampler, surface, seed, OBJECTIVES)
@@ -128,8 +157,11 @@ class Replayed:
                 seconds=seconds,
                 spent=self._spent,
             )
+            known = portfolio(surface.space, surface.costs, OBJECTIVES, {}, seconds)
+            for params in known:
+                self._stopping.expect(surface.costs(surface.space.draw(Recalled(params))))
             if knows:
-                self._proposer.begin(portfolio(surface.space, surface.costs, OBJECTIVES, {}, seconds))
+                self._proposer.begin(known)
         self._now, self._limits = 0.0, (math.inf, math.inf)
         self._trials: dict[int, Trial] = {}
         self._reaching: list[tuple[float, int]] = []
@@ -181,6 +213,7 @@ class Replayed:
             self._train_on(number, now)
             return False
         self._trials[number] = trial = replace(trial, status=status, outcome=Outcome(status))
+        self._stopping.learn(trial)
         self._proposer.tell(trial)
         self._found.trials.append(trial)
         self._found.clock.append(now)
@@ -188,14 +221,8 @@ class Replayed:
 
     def _ours(self, number: int) -> bool:
         """Whether our early stopping lets a trial at a rung go on."""
-        return goes_on(self._trials[number], self._visible(number), OBJECTIVES)
-
-    def _visible(self, number: int) -> list[Trial]:
-        """What is known now: of other trials under way, the rungs but for the one that they are on their way to."""
-        return [
-            replace(trial, curve=trial.curve[:-1]) if trial.outcome is None and trial.number != number else trial
-            for trial in self._trials.values()
-        ]
+        self._stopping.learn(self._trials[number])
+        return self._stopping.goes_on(self._trials[number])
 
 
 class Measure:
@@ -321,7 +348,7 @@ def main() -> None:
                 "random" if alone else name,
                 seed,
                 knows=not alone,
-                stops=not (alone or options.no_stopping),
+                stopping=None if alone or options.no_stopping else Stopping(OBJECTIVES),
             )
             by_seconds = options.by == "seconds" and not alone
             found = replayed.run(

@@ -201,10 +201,11 @@ class Recorded:
         self.space = recording_space()
         self.validation_rows = RECORDED_ROWS
         candidates = [self.space.draw(Recalled(json.loads(row["params"]))) for row in rows]
+        self.candidates = list(zip(candidates, rows, strict=True))
         self._rows: dict[str, list[tuple[Mapping[str, Value], Mapping[str, str]]]] = {}
         for candidate, row in zip(candidates, rows, strict=True):
             self._rows.setdefault(candidate.name, []).append((_flat(candidate), row))
-        self._costs = {row["settings"]: _costs(row) for row in _rows(costs_beside(table))}
+        self._costs = {row["settings"]: costs_in(row) for row in _rows(costs_beside(table))}
 
     def costs(self, candidate: Candidate) -> Costs:
         return self._costs[settings_of(candidate)]
@@ -226,7 +227,8 @@ def _rows(table: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def _costs(row: Mapping[str, str]) -> Costs:
+def costs_in(row: Mapping[str, str]) -> Costs:
+    """Those that a row of a table tells."""
     trainable, memory, stored, flops = (int(row[name]) for name in ("trainable", "memory", "stored", "flops"))
     return Costs(trainable, memory, stored, flops)
 

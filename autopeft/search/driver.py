@@ -21,7 +21,7 @@ from autopeft.search.correction import Correction, corrected, ran_out_of_memory
 from autopeft.search.finder import Finder
 from autopeft.search.ledger import DEVICE_PART, OUT_OF_TIME
 from autopeft.search.proposer import Proposal
-from autopeft.search.stopping import goes_on
+from autopeft.search.stopping import Stopping
 from autopeft.sizes import show_bytes
 from autopeft.space.candidate import Candidate
 from autopeft.storage.repository import Repository
@@ -61,7 +61,8 @@ class Driver:
         self._name = record.name
         self._plan: Plan = record.plan
         self._time = None if record.plan.time is None else record.plan.time - reserve
-        self._objectives = record.objectives
+        self._stopping = Stopping(record.objectives, record.trivial)
+        self._expected: deque[Costs] = deque()
         self._finder = finder
         self._repository = repository
         self._tell = tell
@@ -70,6 +71,8 @@ class Driver:
         self._facts = dict(record.facts)
         self._turned_away = Counter(record.turned_away)
         self._trials = {trial.number: trial for trial in record.trials if trial.outcome is not None}
+        for trial in self._trials.values():
+            self._stopping.learn(trial)
         self._take_away = take_away
         self._learn = learn
         self._seconds_to_rung = seconds_to_rung
@@ -80,6 +83,10 @@ class Driver:
         self._correction: Correction | None = None
         if known := record.facts.get("memory_correction"):
             self._correct(Correction(**known))
+
+    def expect(self, costs: Costs) -> None:
+        """What candidates may cost, from any thread: the front is wanted up to there."""
+        self._expected.append(costs)
 
     def next(self) -> Trial | None:
         """The next trial: first those to be given again and those that an earlier sitting left unfinished, then new
@@ -118,7 +125,10 @@ class Driver:
         self.remember_time()
         self._finder.reach(trial)
         self._tell(TrialReported(trial))
-        return goes_on(trial, self._trials.values(), self._objectives)
+        while self._expected:
+            self._stopping.expect(self._expected.popleft())
+        self._stopping.learn(trial)
+        return self._stopping.goes_on(trial)
 
     def ended(self, number: int, outcome: Outcome) -> None:
         """Remembers an outcome before anything else happens, then teaches the proposer; or gives the trial again."""
@@ -131,6 +141,7 @@ class Driver:
             return
         trial = replace(self._trials[number], status=outcome.status, outcome=outcome, finished=datetime.now(UTC))
         self._trials[number] = trial
+        self._stopping.learn(trial)
         self._repository.record(self._name, trial)
         self._facts["seconds"] = self.seconds
         if ran_out_of_memory(outcome):

@@ -34,6 +34,7 @@ from autopeft.search.sameness import BACKBONE
 from autopeft.search.signals import handlers_kept
 from autopeft.search.warm_start import on_other_weights, past_searches, warm_start
 from autopeft.search.whereabouts import free_name, run_folders, weights_folder
+from autopeft.space.parameters import Recalled
 from autopeft.storage.repository import NameTaken, Repository
 from autopeft.trial import SearchRecord
 
@@ -98,7 +99,10 @@ def run(
             return [*remembered]
         size = int(record.facts["backbone_parameters"])
         first = [*past, *by_hand(prepared.space, size, predict, prepared.limits)]
-        known = [*first, *portfolio(prepared.space, predict, objectives, prepared.limits, seconds.usual)]
+        spread = portfolio(prepared.space, predict, objectives, prepared.limits, seconds.usual)
+        for params in spread:
+            driver.expect(predict(prepared.space.draw(Recalled(params))))
+        known = [*first, *spread]
         found = [each for at, each in enumerate(known) if each not in known[:at]]
         driver.remember(KNOWN_GOOD, [dict(each) for each in found])
         return found
