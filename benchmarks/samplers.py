@@ -46,7 +46,7 @@ from autopeft.plan import SAMPLERS
 from autopeft.search.portfolio import portfolio
 from autopeft.search.proposer import Proposer
 from autopeft.search.samplers.parts.drawing import Drawn
-from autopeft.search.stopping import goes_on
+from autopeft.search.stopping import Stopping
 from autopeft.space.candidate import Candidate
 from autopeft.trial import Costs, Outcome, Status, Trial
 
@@ -131,6 +131,7 @@ class Replayed:
             if knows:
                 self._proposer.begin(portfolio(surface.space, surface.costs, OBJECTIVES, {}, seconds))
         self._now, self._limits = 0.0, (math.inf, math.inf)
+        self._stopping = Stopping(OBJECTIVES)
         self._trials: dict[int, Trial] = {}
         self._reaching: list[tuple[float, int]] = []
         self._found = Found()
@@ -182,20 +183,14 @@ class Replayed:
             return False
         self._trials[number] = trial = replace(trial, status=status, outcome=Outcome(status))
         self._proposer.tell(trial)
+        self._stopping.learn(trial)
         self._found.trials.append(trial)
         self._found.clock.append(now)
         return True
 
     def _ours(self, number: int) -> bool:
         """Whether our early stopping lets a trial at a rung go on."""
-        return goes_on(self._trials[number], self._visible(number), OBJECTIVES)
-
-    def _visible(self, number: int) -> list[Trial]:
-        """What is known now: of other trials under way, the rungs but for the one that they are on their way to."""
-        return [
-            replace(trial, curve=trial.curve[:-1]) if trial.outcome is None and trial.number != number else trial
-            for trial in self._trials.values()
-        ]
+        return self._stopping.goes_on(self._trials[number])
 
 
 class Measure:

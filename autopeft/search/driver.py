@@ -21,7 +21,7 @@ from autopeft.search.correction import Correction, corrected, ran_out_of_memory
 from autopeft.search.finder import Finder
 from autopeft.search.ledger import DEVICE_PART, OUT_OF_TIME
 from autopeft.search.proposer import Proposal
-from autopeft.search.stopping import goes_on
+from autopeft.search.stopping import Stopping
 from autopeft.sizes import show_bytes
 from autopeft.space.candidate import Candidate
 from autopeft.storage.repository import Repository
@@ -61,7 +61,9 @@ class Driver:
         self._name = record.name
         self._plan: Plan = record.plan
         self._time = None if record.plan.time is None else record.plan.time - reserve
-        self._objectives = record.objectives
+        self._stopping = Stopping(record.objectives)
+        for trial in record.trials:
+            self._stopping.learn(trial)
         self._finder = finder
         self._repository = repository
         self._tell = tell
@@ -118,7 +120,7 @@ class Driver:
         self.remember_time()
         self._finder.reach(trial)
         self._tell(TrialReported(trial))
-        return goes_on(trial, self._trials.values(), self._objectives)
+        return self._stopping.goes_on(trial)
 
     def ended(self, number: int, outcome: Outcome) -> None:
         """Remembers an outcome before anything else happens, then teaches the proposer; or gives the trial again."""
@@ -139,6 +141,7 @@ class Driver:
             self._correct(corrected(self._correction, predicted, allowed))
         self._repository.update(self._name, facts=self._facts)
         self._take_away(self._trials.values())
+        self._stopping.learn(trial)
         self._learn(trial)
         self._finder.tell(trial)
         self._tell(TrialEnded(trial))

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from autopeft.search.extrapolation import LEAST, ends
+from autopeft.search.extrapolation import LEAST, Ended
 from autopeft.trial import Rung
 
 Curve = tuple[Rung, ...]
@@ -11,6 +14,10 @@ Curve = tuple[Rung, ...]
 
 def curve(*accuracies: float) -> Curve:
     return tuple(Rung(step, 3, accuracy, 0.02, 1.0, float(step)) for step, accuracy in enumerate(accuracies, 1))
+
+
+def ends(curve: Curve, ended: list[Curve]) -> NDArray[np.float64]:
+    return Ended(ended).ends(curve)
 
 
 def test_each_end_is_what_it_has_and_what_another_gained_after_the_same_rung() -> None:
@@ -29,3 +36,11 @@ def test_too_few_and_those_without_the_rung_tell_nothing() -> None:
     ended = [curve(0.5, 0.6, 0.7)] * (LEAST - 1) + [curve(0.9)] * 5
     assert len(ends(curve(0.5, 0.6), ended)) == 0
     assert len(ends(curve(0.5, 0.6), [*ended, curve(0.5, 0.6, 0.7)])) == LEAST
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=LEAST, max_size=40), st.integers(0, 9))
+def test_the_nearest_are_those_that_a_look_through_all_would_find(drawn: list[tuple[int, int]], score: int) -> None:
+    then, end = np.array(drawn, dtype=float).T
+    nearest = np.argsort(np.abs(then - score), kind="stable")[:8]
+    expected = score + (end - then)[nearest]
+    assert ends(curve(float(score)), [curve(*map(float, each)) for each in drawn]).tolist() == expected.tolist()

@@ -1,14 +1,15 @@
 """Who is trained on, as a table: trials are (accuracies at rungs, costs); what has all three rungs is finished."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopeft.objectives import objectives_named, score_of
-from autopeft.search.stopping import goes_on
+from autopeft.objectives import Objective, objectives_named, score_of
+from autopeft.search.stopping import Stopping
 from autopeft.trial import Costs, Rung, Status, Trial
 from tests.search.toys import trial
 
@@ -20,6 +21,13 @@ def at(number: int, accuracies: list[float], trainable: int = 10, memory: int = 
     curve = tuple(Rung(step, RUNGS, value, 0.02, 1.0, float(step)) for step, value in enumerate(accuracies, 1))
     status = Status.FINISHED if len(curve) == RUNGS else Status.TRAINING
     return replace(trial(number), status=status, curve=curve, predicted=Costs(trainable, memory, 4 * trainable, 1))
+
+
+def goes_on(trial: Trial, others: list[Trial], objectives: Sequence[Objective]) -> bool:
+    stopping = Stopping(objectives)
+    for other in others:
+        stopping.learn(other)
+    return stopping.goes_on(trial)
 
 
 def turned(trial: Trial) -> Trial:
