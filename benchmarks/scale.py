@@ -66,8 +66,18 @@ class Part:
 class Simulated:
     """A search whose workers train on a clock of its own."""
 
-    def __init__(self, surface: Surface, workers: int, trials: int, seconds: float, folder: Path) -> None:
+    def __init__(
+        self,
+        surface: Surface,
+        workers: int,
+        trials: int,
+        seconds: float,
+        folder: Path,
+        show: Callable[[Part], None],
+    ) -> None:
+        """`show` is given each part when it ends."""
         self._surface = surface
+        self._show = show
         self._workers, self._trials, self._pace = workers, trials, seconds
         self._folder = folder
         self._repository = Repository(f"sqlite:///{folder}/searches.db")
@@ -89,7 +99,7 @@ class Simulated:
         """When, which trial, and which of its rungs."""
         self._known: set[object] = set()
         self.trained = 0.0
-        self.parts: list[Part] = []
+        self._parts: list[Part] = []
         self._sizes: tuple[float, float] = (0.0, 0.0)
 
     def run(self) -> float:
@@ -114,14 +124,14 @@ class Simulated:
     def _begin(self, now: float) -> None:
         if len(self._known) % max(1, self._trials // PARTS) == 0 and len(self._known) < self._trials:
             self._measure()
-            self.parts.append(Part())
+            self._parts.append(Part())
         trial = self._timed(now, "proposing", self._driver.next)
         if trial is None:
-            self.parts[-1].proposing.pop()
+            self._parts[-1].proposing.pop()
             return
         key = tuple(sorted(trial.params.items()))
         alike = any(_alike(trial.params, other.params) for other in self._training.values())
-        self.parts[-1].repeats += key in self._known or alike
+        self._parts[-1].repeats += key in self._known or alike
         self._known.add(key)
         self._training[trial.number] = trial
         self._train(self._free, trial.number, self._surface.curve(trial.candidate), 0)
@@ -137,7 +147,7 @@ class Simulated:
         began = time.process_time()
         done = act()
         took = time.process_time() - began
-        getattr(self.parts[-1], what).append(took)
+        getattr(self._parts[-1], what).append(took)
         self._free = max(now, self._free) + took
         return done
 
@@ -145,8 +155,11 @@ class Simulated:
         """The sizes at which a part ends."""
         stored = sum(file.stat().st_size for file in self._folder.iterdir())
         now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, stored / MIB
-        if self.parts:
-            self.parts[-1].grown, self.parts[-1].stored = (new - old for new, old in zip(now, self._sizes, strict=True))
+        if self._parts:
+            self._parts[-1].grown, self._parts[-1].stored = (
+                new - old for new, old in zip(now, self._sizes, strict=True)
+            )
+            self._show(self._parts[-1])
         self._sizes = now
 
 
@@ -160,6 +173,22 @@ def _near(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+HEADINGS = ("trials", "ms/proposal", "95 %", "ms/rung", "ms/end", "repeats", "memory MiB", "database MiB")
+
+
+def row(first: int, part: Part) -> list[str]:
+    """What is shown of a part that begins with this trial."""
+    return [
+        f"{first} to {first + len(part.proposing) - 1}",
+        f"{1000 * np.mean(part.proposing):.1f}",
+        f"{1000 * np.quantile(part.proposing, 0.95):.1f}",
+        *(f"{1000 * np.mean(each):.1f}" if each else "" for each in (part.rungs, part.ends)),
+        str(part.repeats),
+        f"{part.grown:.1f}",
+        f"{part.stored:.2f}",
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", default="64,512", help="numbers with commas")
@@ -167,25 +196,21 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="that a whole training takes on average")
     options = parser.parse_args()
     for workers in map(int, options.workers.split(",")):
+        print(f"{workers} workers: {', '.join(HEADINGS)}", flush=True)
+        rows: list[list[str]] = []
+
+        def show(part: Part, rows: list[list[str]] = rows) -> None:
+            first = int(rows[-1][0].split(" to ")[1]) + 1 if rows else 1
+            rows.append(row(first, part))
+            print(", ".join(rows[-1]), flush=True)
+
         with tempfile.TemporaryDirectory() as place:
-            search = Simulated(Synthetic(1000), workers, options.trials, options.seconds, Path(place))
-            busy = search.run()
+            busy = Simulated(Synthetic(1000), workers, options.trials, options.seconds, Path(place), show).run()
         shown = Table(title=f"{workers} workers, busy {busy:.1%} of the time", box=box.MARKDOWN)
-        for heading in ("trials", "ms/proposal", "95 %", "ms/rung", "ms/end", "repeats", "memory MiB", "database MiB"):
+        for heading in HEADINGS:
             shown.add_column(heading, justify="right")
-        first = 1
-        for part in search.parts:
-            last = first + len(part.proposing) - 1
-            shown.add_row(
-                f"{first} to {last}",
-                f"{1000 * np.mean(part.proposing):.1f}",
-                f"{1000 * np.quantile(part.proposing, 0.95):.1f}",
-                *(f"{1000 * np.mean(each):.1f}" if each else "" for each in (part.rungs, part.ends)),
-                str(part.repeats),
-                f"{part.grown:.1f}",
-                f"{part.stored:.2f}",
-            )
-            first = last + 1
+        for each in rows:
+            shown.add_row(*each)
         Console(width=140).print(shown)
 
 
