@@ -70,11 +70,11 @@ class Unbeaten:
         self._points = np.concatenate([self._points, [self._point(trial)]])
         self._aims = np.concatenate([self._aims, [aims]])
         worse = np.flatnonzero((self._aims >= aims).all(axis=1) | (self._numbers == trial.number))
-        beaten = [at for at in worse if not self._stays(at)]
+        beaten = [at for at in worse.tolist() if not self._stays(at)]
         gone: list[int] = self._numbers[beaten].tolist()
-        self._numbers, self._points, self._aims = (
-            np.delete(each, beaten, axis=0) for each in (self._numbers, self._points, self._aims)
-        )
+        self._numbers = np.delete(self._numbers, beaten)
+        self._points = np.delete(self._points, beaten, axis=0)
+        self._aims = np.delete(self._aims, beaten, axis=0)
         return gone
 
     def better(self, trial: Trial) -> int:

@@ -12,6 +12,7 @@ each the fastest round counts.
 import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from unittest.mock import patch
 
 import torch
@@ -58,9 +59,12 @@ def information(of: Callable[[Sequence[Tensor], Batches], Tensor]) -> float:
     backbone = load_backbone(str(demo_model()))
     ids = torch.randint(1000, 30_000, (SINGLE, TOKENS), generator=torch.Generator().manual_seed(0))
 
+    def loss(row: Tensor) -> Tensor:
+        states: Tensor = backbone.model(input_ids=row[None]).last_hidden_state
+        return states.square().mean()
+
     def losses() -> Iterator[Callable[[], Tensor]]:
-        for row in ids:
-            yield lambda row=row: backbone.model(input_ids=row[None]).last_hidden_state.square().mean()
+        return (partial(loss, row) for row in ids)
 
     tensors = [each for each in backbone.model.parameters() if each.ndim]
     return timed(lambda: of(tensors, losses)) / SINGLE
@@ -71,7 +75,11 @@ def in_two_passes(tensors: Sequence[Tensor], batches: Batches) -> Tensor:
     sizes = [tensor.numel() for tensor in tensors]
     fisher = torch.zeros(sum(sizes))
     sums = dict(zip(tensors, torch.split(fisher, sizes), strict=True))
-    use_gradients(tensors, batches, lambda tensor, gradient: sums[tensor].add_(gradient.flatten().square()))
+
+    def add(tensor: Tensor, gradient: Tensor) -> None:
+        sums[tensor].add_(gradient.flatten().float().square().cpu())
+
+    use_gradients(tensors, batches, add)
     return fisher
 
 

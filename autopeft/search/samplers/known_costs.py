@@ -14,7 +14,7 @@ Compared with Optuna's samplers in `benchmarks/samplers.py`.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -44,7 +44,7 @@ _LEAST = 3
 """Trials before there is anything to model."""
 _GROWN = 1.05
 """What matters is looked for again when there are so many times as many trials: at first after each."""
-_PENDING_FOR_ONE_MORE, _MOST_PENDING = 8, 512
+_PENDING_FOR_ONE_MORE, _MOST_PENDING = 8, 256
 """For each so many that are pending one more is proposed together with the next; and the latest that are awaited."""
 _BOTH_ENDS = 5
 """Known good candidates that begin where seconds are known: three of the front's good end, and two quick ones."""
@@ -137,7 +137,7 @@ class KnownCosts:
             adds = chances * improvement.of(self._aims(points), means, deviations)
             return for_their_seconds(adds, np.array([point.duration for point in points]), spent)
 
-        options, exact, chosen = list(options), set[int](), list[Mapping[str, Any]]()
+        options, exact, chosen = [*options], set[int](), list[Mapping[str, Any]]()
         seeming = worth(options)
         fresh = np.ones(len(options), dtype=bool)
         while len(chosen) < most:
@@ -145,30 +145,44 @@ class KnownCosts:
             if len(stale := shortlist[~fresh[shortlist]]):
                 seeming[stale], fresh[stale] = worth([options[at] for at in stale]), True
                 continue
-            best, most_worth, predicted = None, -np.inf, 0
-            for at in map(int, shortlist):
-                if predicted == _PREDICTED or most_worth >= seeming[at]:
-                    break
-                if at not in exact:
-                    if (costs := self._affordable(options[at].params)) is None:
-                        seeming[at] = -np.inf
-                        continue
-                    predicted += 1
-                    duration = self._prices.duration(options[at].params)
-                    options[at] = replace(options[at], costs=costs, duration=duration)
-                    (seeming[at],) = worth([options[at]])
-                    exact.add(at)
-                if seeming[at] > most_worth:
-                    best, most_worth = at, float(seeming[at])
+            best = self._best(options, seeming, shortlist.tolist(), exact, worth)
             if best is None:
                 break
-            chosen.append(options[best].params)
             taken = [options[best]]
+            chosen.append(taken[0].params)
             improvement.take(self._aims(taken), gains.judged(self._sized(taken)).means)
             gains.await_(self._sized(taken))
             seeming[best] = -np.inf
             fresh = np.isneginf(seeming)
         return chosen
+
+    def _best(
+        self,
+        options: list[Point],
+        seeming: Array,
+        shortlist: Sequence[int],
+        exact: set[int],
+        worth: Callable[[Sequence[Point]], Array],
+    ) -> int | None:
+        """Where the one stands that is worth most at exact costs; the shortlist is in the order of what they seem worth
+        at estimated ones. What is predicted takes the place of what was estimated.
+        """
+        best, most, predicted = None, -np.inf, 0
+        for at in shortlist:
+            if predicted == _PREDICTED or most >= seeming[at]:
+                break
+            if at not in exact:
+                costs = self._affordable(options[at].params)
+                if costs is None:
+                    seeming[at] = -np.inf
+                    continue
+                predicted += 1
+                exact.add(at)
+                options[at] = replace(options[at], costs=costs, duration=self._prices.duration(options[at].params))
+                (seeming[at],) = worth([options[at]])
+            if seeming[at] > most:
+                best, most = at, float(seeming[at])
+        return best
 
     def _gains(self, count: int, awaited: Sequence[Point]) -> Gains:
         """What matters is looked for again when there are enough more trials to tell otherwise."""
