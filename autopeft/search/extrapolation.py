@@ -51,3 +51,8 @@ class Ended:
             at = first
         near = sorted(near, key=lambda each: (abs(each[0] - own), each[1]))[:_NEAREST]
         return np.array([own + (end - then) for then, _, end in near])
+
+
+def ends(curve: Sequence[Rung], ended: Iterable[Sequence[Rung]]) -> NDArray[np.float64]:
+    """The same, by those of others that are given."""
+    return Ended(ended).ends(curve)

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from autopeft.search.extrapolation import LEAST, Ended
+from autopeft.search.extrapolation import LEAST, ends
 from autopeft.trial import Rung
 
 Curve = tuple[Rung, ...]
@@ -14,10 +13,6 @@ Curve = tuple[Rung, ...]
 
 def curve(*accuracies: float) -> Curve:
     return tuple(Rung(step, 3, accuracy, 0.02, 1.0, float(step)) for step, accuracy in enumerate(accuracies, 1))
-
-
-def ends(curve: Curve, ended: list[Curve]) -> NDArray[np.float64]:
-    return Ended(ended).ends(curve)
 
 
 def test_each_end_is_what_it_has_and_what_another_gained_after_the_same_rung() -> None:
