@@ -12,6 +12,9 @@ from itertools import combinations
 from operator import le
 from statistics import median
 
+import numpy as np
+from numpy.typing import NDArray
+
 from autopeft.errors import AutopeftError, unknown
 from autopeft.objectives import ACCURACY, COSTS, SCORE, UNITS, Objective, objective_named, show
 from autopeft.plan import Budget
@@ -43,23 +46,57 @@ def beaten(trials: Iterable[Trial], objectives: Sequence[Objective], score: Obje
     `select` prefers that, whatever the limits on these. More trials change nothing for one that is beaten. Trials that
     are still training beat nothing and are not beaten, because their scores may change.
     """
-    ended = (trial for trial in trials if trial.status is not Status.TRAINING)
-    trials = sorted(ended, key=lambda trial: trial.number)
-    points = {
-        trial.number: (*_point(trial, (score, *COSTS.values())), *(_held(trial, cost, {}) for cost in COSTS))
-        for trial in trials
-        if _counts(trial, (score,))
-    }
-    earliest: dict[Point, int] = {}
-    for number, point in points.items():
-        earliest.setdefault(point, number)
-    best = [(point, earliest[point]) for point in _undominated(earliest)]
-    kept = {number for _, number in best} | {trial.number for trial in front(trials, objectives)}
-    return {
-        number: next(better for other, better in best if all(map(le, other, point)))
-        for number, point in points.items()
-        if number not in kept
-    }
+    unbeaten = Unbeaten(objectives, score)
+    those = {trial.number: trial for trial in sorted(trials, key=lambda trial: trial.number)}
+    gone = sorted(number for trial in those.values() for number in unbeaten.add(trial))
+    return {number: unbeaten.better(those[number]) for number in gone}
+
+
+class Unbeaten:
+    """The trials that are not beaten so far. Each further one is compared with them, and with no others."""
+
+    def __init__(self, objectives: Sequence[Objective], score: Objective = ACCURACY) -> None:
+        self._objectives, self._score = objectives, score
+        self._numbers = np.empty(0, dtype=np.int64)
+        self._points = np.empty((0, 1 + 2 * len(COSTS)))
+        self._aims = np.empty((0, len(objectives)))
+
+    def add(self, trial: Trial) -> Sequence[int]:
+        """The numbers of those that are beaten now."""
+        if trial.status is Status.TRAINING or not _counts(trial, (self._score,)):
+            return ()
+        aims = _point(trial, self._objectives)
+        self._numbers = np.append(self._numbers, trial.number)
+        self._points = np.concatenate([self._points, [self._point(trial)]])
+        self._aims = np.concatenate([self._aims, [aims]])
+        worse = np.flatnonzero((self._aims >= aims).all(axis=1) | (self._numbers == trial.number))
+        beaten = [at for at in worse.tolist() if not self._stays(at)]
+        gone: list[int] = self._numbers[beaten].tolist()
+        self._numbers = np.delete(self._numbers, beaten)
+        self._points = np.delete(self._points, beaten, axis=0)
+        self._aims = np.delete(self._aims, beaten, axis=0)
+        return gone
+
+    def better(self, trial: Trial) -> int:
+        """The number of the best of those that beat a trial which is beaten."""
+        no_worse = np.flatnonzero((self._points <= self._point(trial)).all(axis=1))
+        return int(self._numbers[min(no_worse, key=lambda at: (*self._points[at], self._numbers[at]))])
+
+    def _point(self, trial: Trial) -> Point:
+        """All that may make one better."""
+        costs = COSTS.values()
+        return (*_point(trial, (self._score, *costs)), *(_held(trial, name, {}) for name in COSTS))
+
+    def _stays(self, at: int) -> bool:
+        """Whether the trial there is on the front, or no other one is as good in everything."""
+        if np.isfinite(self._aims[at]).all() and not self._ahead(self._aims, at).any():
+            return True
+        return not self._ahead(self._points, at).any()
+
+    def _ahead(self, values: NDArray[np.float64], at: int) -> NDArray[np.bool_]:
+        """Which are better than the one there; of equal ones the earlier."""
+        better = (values < values[at]).any(axis=1) | (self._numbers < self._numbers[at])
+        return np.asarray((values <= values[at]).all(axis=1) & better)
 
 
 def knee(trials: Iterable[Trial], objectives: Sequence[Objective]) -> Trial | None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
 
 from autopeft.errors import AutopeftError
-from autopeft.fronts import beaten, front, hypervolume, knee, latencies, select
+from autopeft.fronts import Unbeaten, beaten, front, hypervolume, knee, latencies, select
 from autopeft.objectives import ACCURACY, COSTS, Objective, objectives_named, score_of
 from autopeft.plan import Budget
 from autopeft.space.candidate import Candidate, Part
@@ -349,6 +349,13 @@ def test_who_is_beaten_is_neither_on_the_front_nor_selected_and_stays_beaten(tri
     assert not gone.keys() & {each.number for each in front(trials, wanted)}
     with suppress(AutopeftError):
         assert select(trials, budget, prefer=preferred.key).number not in gone
+
+
+@given(trials=searches(), wanted=st.sampled_from([ALL[:2], ALL[:3]]), rng=st.randoms(use_true_random=False))
+def test_trials_may_end_in_any_order_for_the_same_to_be_beaten(trials, wanted, rng):
+    unbeaten = Unbeaten(wanted)
+    gone = [number for each in rng.sample(trials, len(trials)) for number in unbeaten.add(each)]
+    assert sorted(gone) == [*beaten(trials, wanted)]
 
 
 def test_one_that_was_measured_to_need_less_is_not_beaten():

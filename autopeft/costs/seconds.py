@@ -34,7 +34,7 @@ _OF_A_TRIAL = 0.2
 """Seconds of each trial beside everything else, expected at first."""
 _LATENCY_PASSES = 18
 """Forward passes on one row that time inference."""
-_ALL, _OF_KIND, _OF_METHOD, _OF_SET_UP = 0.5, 0.35, 0.2, 0.5
+_ALL, _OF_KIND, _OF_METHOD, _OF_SET_UP = 0.5, 0.35, 0.2, 1.5
 """Standard deviations of corrections, in logarithms, expected at first: common to all work, of each kind of work, and
 of what a method's steps, and its set-up, take beyond that."""
 _NOISE, _NOISE_BESIDE = 0.07, 0.2

@@ -198,7 +198,8 @@ def _fisher(tensors: Sequence[Tensor], batches: Batches) -> Tensor:
     sums = dict(zip(tensors, torch.split(fisher, sizes), strict=True))
 
     def add(tensor: Tensor, gradient: Tensor) -> None:
-        sums[tensor].add_(gradient.flatten().float().square().cpu())
+        single = gradient.flatten().float().cpu()
+        sums[tensor].addcmul_(single, single)
 
     use_gradients(tensors, batches, add)
     return fisher

@@ -29,8 +29,10 @@ from autopeft.methods.hooked import Hooked, host, undone_on_error
 from autopeft.methods.in_place import own_parameters
 
 Groups = Literal["none", "layer", "tensor"]
-_BLOCK = 64
-"""Features of the largest Walsh-Hadamard matrix that is multiplied with; larger transforms are products of these."""
+_BLOCK = 32
+"""Features of the largest Walsh-Hadamard matrix that is multiplied with; larger transforms are products of these. With
+64 a transform takes 1.2 to 1.5 times as long on CPUs: more is computed, and no less is moved.
+"""
 
 
 @dataclass(frozen=True)
@@ -137,12 +139,37 @@ class Subspace(nn.Module):
 
 def transformed(x: Tensor, hadamard: Tensor) -> Tensor:
     """The Walsh-Hadamard transform, not normalised, of a vector whose length is a power of two."""
+    made: Tensor = _Transformed.apply(x, hadamard)  # type: ignore[no-untyped-call]
+    return made
+
+
+class _Transformed(torch.autograd.Function):
+    """The gradient is transformed alike, because the matrix is symmetric."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, hadamard: Tensor) -> Tensor:
+        ctx.save_for_backward(hadamard)
+        return _product(x, hadamard)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (hadamard,) = ctx.saved_tensors
+        return _product(gradient.contiguous(), hadamard), None
+
+
+def _product(x: Tensor, hadamard: Tensor) -> Tensor:
+    """Two vectors are made, and written in turn: to make one of millions takes as long as a product."""
     length, within = len(x), 1
+    into, other = torch.empty_like(x), torch.empty_like(x)
     while within < length:
         size = min(length // within, len(hadamard))
         matrix = hadamard[:size, :size]
-        x = x.view(-1, size) @ matrix if within == 1 else matrix @ x.view(-1, size, within)
-        x = x.view(-1)
+        if within == 1:
+            torch.mm(x.view(-1, size), matrix, out=into.view(-1, size))
+        else:
+            blocks = x.view(-1, size, within)
+            torch.bmm(matrix.expand(len(blocks), -1, -1), blocks, out=into.view_as(blocks))
+        x, into, other = into, other, into
         within *= size
     return x
 

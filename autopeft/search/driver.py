@@ -7,7 +7,7 @@ the `Ledger` protocol, from one thread.
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -47,13 +47,13 @@ class Driver:
         finder: Finder,
         repository: Repository,
         tell: Callable[[Event], None],
-        take_away: Callable[[Iterable[Trial]], None] = lambda _: None,
+        take_away: Callable[[Trial], None] = lambda _: None,
         learn: Callable[[Trial], None] = lambda _: None,
         seconds_to_rung: SecondsToRung = lambda *_: None,
         began: float | None = None,
         reserve: float = 0.0,
     ) -> None:
-        """The finder awaits the trials of `record` that are unfinished. `take_away` hears of all trials when one has
+        """The finder awaits the trials of `record` that are unfinished. `take_away` hears of each trial that has
         ended, and removes files that are not kept; `learn` hears how long each took that has ended. `seconds_to_rung`
         predicts when a candidate will have reached its first rung. The sitting `began` at this moment of
         `time.monotonic`, by default now. Of the plan's time, `reserve` seconds are for what comes after the trials.
@@ -149,7 +149,7 @@ class Driver:
             allowed = min(budget or math.inf, _allowed(outcome.facts, predicted))
             self._correct(corrected(self._correction, predicted, allowed))
         self._repository.update(self._name, facts=self._facts)
-        self._take_away(self._trials.values())
+        self._take_away(trial)
         self._learn(trial)
         self._finder.tell(trial)
         self._tell(TrialEnded(trial))

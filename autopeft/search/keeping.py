@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from autopeft.fronts import beaten
+from autopeft.fronts import Unbeaten, beaten
 from autopeft.plan import Resources
 from autopeft.search.commands import command, hint, places, trusting
 from autopeft.search.marks import is_marked
@@ -37,7 +37,37 @@ def take_away(record: SearchRecord, trials: Iterable[Trial], folder: Path) -> No
     gone = {trial.number for trial in trials if trial.status.came_to_nothing}
     if record.plan.keep != "all":
         gone |= {*_given_up(record, trials)}
-    for number in gone:
+    _take_away(gone, folder)
+
+
+class TakingAway:
+    """Does the same while trials end: each is compared with those that nobody beats so far, and with no others."""
+
+    def __init__(self, record: SearchRecord, folder: Path) -> None:
+        """Begins with the trials of the record."""
+        self._record, self._folder = record, folder
+        self._unbeaten = Unbeaten(record.objectives, record.metric)
+        for trial in record.trials:
+            self._unbeaten.add(trial)
+        self._gone: set[int] = set()
+        """What is to be taken away, as long as it is there."""
+
+    def __call__(self, trial: Trial) -> None:
+        """A trial has ended."""
+        if not is_marked(self._record, self._folder):
+            return
+        take_away_states(self._folder, {trial.number})
+        beaten = {*self._unbeaten.add(trial)}
+        if self._record.plan.keep != "all":
+            self._gone |= beaten - _wanted(self._record)
+        if trial.status.came_to_nothing:
+            self._gone.add(trial.number)
+        _take_away(self._gone, self._folder)
+        self._gone = {number for number in self._gone if weights_of(self._folder, number).exists()}
+
+
+def _take_away(numbers: Iterable[int], folder: Path) -> None:
+    for number in numbers:
         weights = weights_of(folder, number)
         with suppress(OSError):
             weights.rename(weights.with_name(f"{weights.name}.{_GOING}"))
@@ -77,6 +107,10 @@ def keeping(record: SearchRecord, number: int) -> SearchRecord:
 
 def _given_up(record: SearchRecord, trials: Iterable[Trial]) -> dict[int, int]:
     """The numbers of trials whose weights are not kept, each with that of one that beats it."""
-    wanted = {*(each.number for each in record.confirmations), *record.facts.get(_KEPT, ())}
-    numbers = beaten(trials, record.objectives, record.metric)
+    numbers, wanted = beaten(trials, record.objectives, record.metric), _wanted(record)
     return {number: better for number, better in numbers.items() if number not in wanted}
+
+
+def _wanted(record: SearchRecord) -> set[int]:
+    """The numbers of trials whose weights are kept, whatever beats them."""
+    return {*(each.number for each in record.confirmations), *record.facts.get(_KEPT, ())}

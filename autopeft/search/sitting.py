@@ -20,7 +20,7 @@ from autopeft.search.confirm.worker import Again
 from autopeft.search.driver import Driver
 from autopeft.search.finder import Finder, Predict
 from autopeft.search.here import train_here
-from autopeft.search.keeping import keeping, take_away, take_away_states
+from autopeft.search.keeping import TakingAway, keeping, take_away, take_away_states
 from autopeft.search.ledger import Ledger, Worker
 from autopeft.search.leftovers import clear
 from autopeft.search.marks import mark, require_own
@@ -109,7 +109,7 @@ def run(
 
     tell(Doing(f"predicting what known good candidates cost{_starting(resources)}"))
     finder = Finder(proposer, prepared.predict, prepared.limits, ahead=resources.workers != 0)
-    taking_away = partial(take_away, record, folder=prepared.job.artifacts)
+    taking_away = TakingAway(record, prepared.job.artifacts)
     asking = prepared.prompting.seconds(record.baselines)
     driver = Driver(
         *(record, finder, repository, tell, taking_away, seconds.learn, seconds.to_first_rung, began),

@@ -56,6 +56,16 @@ def test_before_anything_is_measured_seconds_are_those_of_the_work_at_the_device
     assert 0.2 < expected.error / expected.seconds < 1.0
 
 
+@pytest.mark.parametrize("beside", [10.0, 100.0, 300.0])
+def test_a_method_that_takes_long_to_attach_is_known_after_its_first_trial(beside: float) -> None:
+    others = [trial(number, method, 1.0, 20.0) for number, method in enumerate(("lora", "adapter", "bitfit"), 1)]
+    slow = trial(4, "adamss", 1.0, 20.0)
+    slow = replace(slow, outcome=Outcome(Status.FINISHED, seconds=20.0 + beside))
+    known = learned(*others, slow)
+    assert known(candidate("adamss"), costs()) == pytest.approx(20 + beside, rel=0.1)
+    assert known(candidate("lora"), costs()) == pytest.approx(21, rel=0.1)
+
+
 def test_a_device_that_is_three_times_as_slow_as_measured_is_known_after_one_trial() -> None:
     before = learned()(candidate("bitfit"), costs())
     after = learned(trial(1, "lora", 1.0, 30.0))

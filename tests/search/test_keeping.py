@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 import autopeft
 from autopeft.errors import AutopeftError
 from autopeft.events import Event, TrialEnded
-from autopeft.search.keeping import keeping, take_away, take_away_states, why_deleted
+from autopeft.search.keeping import TakingAway, keeping, take_away, take_away_states, why_deleted
 from autopeft.search.marks import MARK, mark
 from autopeft.storage.repository import Repository
 from autopeft.trial import SearchRecord, Status
@@ -50,6 +51,20 @@ def test_weights_of_beaten_trials_are_taken_away(folder: Path) -> None:
     for _ in range(2):
         take_away(record(), record().trials, folder)
         assert left(folder) == {"0002", "0003"}
+
+
+def test_while_trials_end_each_is_compared_with_those_that_nobody_beats(folder: Path) -> None:
+    for number in (1, 3):
+        (folder / f"{number:04d}.state").touch()
+    taking_away = TakingAway(record(trials=(BEATEN,)), folder)
+    taking_away(replace(CHEAPER, status=Status.FAILED))
+    assert left(folder) == {"0001", "0002"}
+    assert [each.name for each in folder.glob("*.state")] == ["0001.state"], "what another goes on from is not its own"
+    with patch("pathlib.Path.rename", side_effect=OSError):
+        taking_away(BETTER)
+    assert left(folder) == {"0001", "0002"}
+    taking_away(replace(CHEAPER, number=4))
+    assert left(folder) == {"0002"}, "what could not be removed is removed with the next"
 
 
 @pytest.mark.parametrize(

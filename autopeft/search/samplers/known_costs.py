@@ -13,25 +13,26 @@ because what is slow and good is worth its time, but after what is quick and goo
 Compared with Optuna's samplers in `benchmarks/samplers.py`.
 """
 
-import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import replace
+from itertools import islice
+from typing import Any
 
 import numpy as np
 from optuna.samplers import BaseSampler, RandomSampler
 
-from autopeft.objectives import Objective, cost_names
-from autopeft.search.extrapolation import ends
+from autopeft.objectives import cost_names
 from autopeft.search.samplers.parts.drawing import Drawn
 from autopeft.search.samplers.parts.features import Array, Described, describe
-from autopeft.search.samplers.parts.gains import Gains, Result
+from autopeft.search.samplers.parts.gains import Gains, Lengths
 from autopeft.search.samplers.parts.improvement import Improvement, budgets_between, for_their_seconds
 from autopeft.search.samplers.parts.interface import Ground, Sampler
 from autopeft.search.samplers.parts.prices import Prices, key_of
+from autopeft.search.samplers.parts.standing import Point, Standing
 from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Recalled
-from autopeft.trial import Rung, Status, Trial
+from autopeft.trial import Trial
 
 _ANEW, _NEAR = 200, 200
 """Candidates drawn at random, and near good trials."""
@@ -39,49 +40,16 @@ _CHANGED = (0.1, 0.25)
 """Chances of a value to be drawn again near a good trial."""
 _PREDICTED, _MOST_PREDICTED = 4, 12
 """The most candidates that keep all limits and whose costs are predicted for one proposal; and that are tried."""
-_UNSURE = 0.05
-"""Standard deviation of a gain at the end where no others tell."""
-_LEAST, _MOST_RESULTS = 3, 300
-"""Trials before there is anything to model, and the latest ones that a model takes in without becoming slow."""
+_LEAST = 3
+"""Trials before there is anything to model."""
+_GROWN = 1.05
+"""What matters is looked for again when there are so many times as many trials: at first after each."""
+_PENDING_FOR_ONE_MORE, _MOST_PENDING = 8, 256
+"""For each so many that are pending one more is proposed together with the next; and the latest that are awaited."""
 _BOTH_ENDS = 5
 """Known good candidates that begin where seconds are known: three of the front's good end, and two quick ones."""
 _UNLIMITED = 0.3
 """Budgets that limit nothing, for each that does: people look first at what is best, whatever it costs."""
-
-
-@dataclass(frozen=True)
-class _Point:
-    """A candidate and the logarithms of its costs."""
-
-    params: Mapping[str, Any]
-    described: Described
-    costs: Array
-    duration: float
-    """The logarithm of its seconds; 0 where nobody knows them."""
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """Scores as gains over what is trivial, so that more is better and numbers mean the same for every metric."""
-
-    sign: int
-    trivial: float
-    unit: float
-
-    @classmethod
-    def of(cls, score: Objective | None, trivial: float | None, seen: Sequence[float]) -> Self:
-        """Fractions differ in their own units, from 0: with the majority class there, budgets that nothing fits yet are
-        worth too little, and fewer good fronts are found. Of other metrics the worst score so far is trivial where no
-        baseline is known, and a gain of 1 is that of the best so far.
-        """
-        if score is None or score.is_fraction:
-            return cls(1 if score is None else score.sign, 0.0, 1.0)
-        best, worst = (score.sign * choose(score.sign * each for each in seen) for choose in (max, min))
-        trivial = worst if trivial is None else trivial
-        return cls(score.sign, trivial, max(score.sign * (best - trivial), 0.0) or abs(best - worst) or 1.0)
-
-    def of_score(self, score: float) -> float:
-        return self.sign * (score - self.trivial) / self.unit
 
 
 def sampler(ground: Ground) -> Sampler:
@@ -97,8 +65,11 @@ class KnownCosts:
         self._space = ground.space
         self._score = next((each for each in ground.objectives if each.is_score), None)
         self._costs = cost_names(ground.objectives)
-        self._prices = self._new_prices(ground.limits)
         self._known_good: Sequence[Mapping[str, Any]] = ()
+        self._chosen: deque[Mapping[str, Any]] = deque()
+        self._lengths: Lengths | None = None
+        self._fitted_on = 0
+        self._look_anew(ground.limits)
         self.keep(ground.limits)
 
     @property
@@ -109,56 +80,124 @@ class KnownCosts:
     def consider(self, known_good: Sequence[Mapping[str, Any]]) -> None:
         """They are among what is weighed each time, and their costs tell of others'."""
         self._known_good = known_good
+        self._chosen.clear()
 
     def keep(self, limits: Mapping[str, float]) -> None:
         """All limits on costs that hold from now on."""
         names = self._priced(limits)
         if names != self._prices.names:
-            self._prices = self._new_prices(limits)
+            self._look_anew(limits)
         self._size = names.index("trainable")
         self._objectives = [names.index(name) for name in self._costs]
         self._limits = np.log1p([limits.get(name, np.inf) for name in names])
+        self._chosen.clear()
 
     def choose(self, told: Sequence[Trial], pending: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
         """Known good ones until there are enough results; None where nothing new may be trained."""
-        told = [replace(each, status=Status.FAILED) if _is_no_number(each) else each for each in told]
-        trials = [trial for trial in told if trial.curve or trial.status is Status.FAILED]
-        tried = {key_of(params) for params in (*(trial.params for trial in told), *pending)}
-        if sum(trial.status is not Status.FAILED for trial in trials) < _LEAST:
+        if not self._chosen:
+            self._chosen.extend(self._choose(told, pending))
+        return self._chosen.popleft() if self._chosen else None
+
+    def _choose(self, told: Sequence[Trial], pending: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        """The next, and where many are pending, some more: they are known as little as what is pending, and are
+        proposed together at the costs of one.
+        """
+        self._standing.hear(told)
+        tried = self._standing.tried | {key_of(params) for params in pending}
+        if self._standing.shown < _LEAST:
             untried = (params for params in self._known_good if key_of(params) not in tried)
-            return next((params for params in untried if self._affordable(params) is not None), None)
+            return [*islice((params for params in untried if self._affordable(params) is not None), 1)]
         rng = np.random.default_rng((self._ground.seed, len(told), len(pending)))
-        seen = [self._point(trial.params, self._prices.exact(trial.params, trial.predicted)) for trial in trials]
         awaited = [
-            self._point(params, costs) for params in pending if (costs := self._prices.exact(params)) is not None
+            Point(params, self._prices.described(params), costs)
+            for params in pending[-_MOST_PENDING:]
+            if (costs := self._prices.exact(params)) is not None
         ]
-        ended = [trial.curve for trial in trials if trial.status is Status.FINISHED]
-        gain = _Scale.of(
-            self._score,
-            self._ground.trivial,
-            [trial.curve[-1].score for trial in trials if trial.status is not Status.FAILED],
-        )
-        results = [self._result(*both, ended, gain) for both in zip(trials, seen, strict=True)][-_MOST_RESULTS:]
+        gains = self._gains(len(told), awaited)
         for params in self._known_good:
             self._prices.exact(params)
-        gains = Gains(results, self._sized(awaited))
-        options = self._options(_by_rank(trials, seen, gain), tried, rng)
+        options = self._options(self._standing.best(), tried, rng)
         if not options:
-            return None
-        front = [point for trial, point in zip(trials, seen, strict=True) if trial.status is Status.FINISHED] + awaited
-        improvement = Improvement(self._aims(front), gains.believed(self._sized(front))[0], self._budgets(rng))
+            return []
+        front = [*self._standing.finished(), *awaited]
+        improvement = Improvement(self._aims(front), gains.judged(self._sized(front)).means, self._budgets(rng))
+        return self._together(options, gains, improvement, 1 + len(pending) // _PENDING_FOR_ONE_MORE)
 
+    def _together(
+        self, options: Sequence[Point], gains: Gains, improvement: Improvement, most: int
+    ) -> Sequence[Mapping[str, Any]]:
+        """So many, the best first; each is awaited when the next is chosen, so that none repeats another.
+
+        What an option is worth only falls while others are awaited: so those are looked at again that seem best.
+        """
         spent = self._ground.spent()
 
-        def worth(points: Sequence[_Point]) -> Array:
-            sized = self._sized(points)
-            adds = gains.survive(sized) * improvement.of(self._aims(points), *gains.believed(sized))
+        def worth(points: Sequence[Point]) -> Array:
+            means, deviations, chances = gains.judged(self._sized(points))
+            adds = chances * improvement.of(self._aims(points), means, deviations)
             return for_their_seconds(adds, np.array([point.duration for point in points]), spent)
 
+        options, exact, chosen = [*options], set[int](), list[Mapping[str, Any]]()
         seeming = worth(options)
-        shortlist = np.argsort(-seeming, kind="stable")[:_MOST_PREDICTED]
-        best = self._best([options[at] for at in shortlist], seeming[shortlist], worth)
-        return None if best is None else best.params
+        fresh = np.ones(len(options), dtype=bool)
+        while len(chosen) < most:
+            shortlist = np.argsort(-seeming, kind="stable")[:_MOST_PREDICTED]
+            if len(stale := shortlist[~fresh[shortlist]]):
+                seeming[stale], fresh[stale] = worth([options[at] for at in stale]), True
+                continue
+            best = self._best(options, seeming, shortlist.tolist(), exact, worth)
+            if best is None:
+                break
+            taken = [options[best]]
+            chosen.append(taken[0].params)
+            improvement.take(self._aims(taken), gains.judged(self._sized(taken)).means)
+            gains.await_(self._sized(taken))
+            seeming[best] = -np.inf
+            fresh = np.isneginf(seeming)
+        return chosen
+
+    def _best(
+        self,
+        options: list[Point],
+        seeming: Array,
+        shortlist: Sequence[int],
+        exact: set[int],
+        worth: Callable[[Sequence[Point]], Array],
+    ) -> int | None:
+        """Where the one stands that is worth most at exact costs; the shortlist is in the order of what they seem worth
+        at estimated ones. What is predicted takes the place of what was estimated.
+        """
+        best, most, predicted = None, -np.inf, 0
+        for at in shortlist:
+            if predicted == _PREDICTED or most >= seeming[at]:
+                break
+            if at not in exact:
+                costs = self._affordable(options[at].params)
+                if costs is None:
+                    seeming[at] = -np.inf
+                    continue
+                predicted += 1
+                exact.add(at)
+                options[at] = replace(options[at], costs=costs, duration=self._prices.duration(options[at].params))
+                (seeming[at],) = worth([options[at]])
+            if seeming[at] > most:
+                best, most = at, float(seeming[at])
+        return best
+
+    def _gains(self, count: int, awaited: Sequence[Point]) -> Gains:
+        """What matters is looked for again when there are enough more trials to tell otherwise."""
+        if self._lengths is not None and count >= _GROWN * self._fitted_on:
+            self._lengths = None
+        gains = Gains(self._standing.results(), self._sized(awaited), self._lengths)
+        if gains.lengths is not self._lengths:
+            self._lengths, self._fitted_on = gains.lengths, count
+        return gains
+
+    def _look_anew(self, limits: Mapping[str, float]) -> None:
+        """At all trials, by other costs."""
+        self._prices = Prices(self._space, self._priced(limits), self._ground.predict, self._ground.seconds)
+        size = self._prices.names.index("trainable")
+        self._standing = Standing(self._of_trial, size, self._score, self._ground.trivial)
 
     def _budgets(self, rng: np.random.Generator) -> Array:
         """For all of which the front is wanted, as logarithms."""
@@ -169,16 +208,13 @@ class KnownCosts:
         unlimited = np.repeat(costs.max(axis=0)[None], round(_UNLIMITED * len(budgets)), axis=0)
         return np.concatenate([budgets, unlimited])
 
-    def _new_prices(self, limits: Mapping[str, float]) -> Prices:
-        return Prices(self._space, self._priced(limits), self._ground.predict, self._ground.seconds)
-
     def _priced(self, limits: Mapping[str, float]) -> tuple[str, ...]:
         """The costs that matter."""
         return tuple(dict.fromkeys(("trainable", *self._costs, *limits)))
 
     def _options(
         self, parents: Sequence[Mapping[str, Any]], tried: set[object], rng: np.random.Generator
-    ) -> list[_Point]:
+    ) -> list[Point]:
         """New candidates that seem to keep all limits, with estimated costs."""
         drawn = {key_of(params): (params, candidate) for params, candidate in self._drawn(parents, rng)}
         kept = [
@@ -188,7 +224,7 @@ class KnownCosts:
         least, most = self._prices.estimated(every)
         durations = self._prices.durations(every)
         self._predict_dearest([params for params, _ in kept], most)
-        points = [_Point(*each, *known) for each, *known in zip(kept, least, durations, strict=True)]
+        points = [Point(*each, *known) for each, *known in zip(kept, least, durations, strict=True)]
         return [point for point in points if (point.costs <= self._limits).all()]
 
     def _drawn(
@@ -215,67 +251,23 @@ class KnownCosts:
                 self._prices.exact(candidates[at])
 
     def _range(self) -> Array:
-        """The costs that are known, none above its limit: (candidates, names)."""
-        return np.minimum(self._prices.known(), self._limits)
-
-    def _best(
-        self, points: Sequence[_Point], seeming: Array, worth: Callable[[Sequence[_Point]], Array]
-    ) -> _Point | None:
-        """The one worth most at exact costs; `points` are in the order of what they seem worth at estimated ones."""
-        best, most, predicted = None, -np.inf, 0
-        for point, value in zip(points, seeming, strict=True):
-            if predicted == _PREDICTED or most >= value:
-                break
-            costs = self._affordable(point.params)
-            if costs is None:
-                continue
-            predicted += 1
-            exact = _Point(point.params, point.described, costs, self._prices.duration(point.params))
-            if (own := float(worth([exact])[0])) > most:
-                best, most = exact, own
-        return best
+        """The least and the largest costs that are known, none above its limit: (2, names)."""
+        return np.minimum(self._prices.span, self._limits)
 
     def _affordable(self, params: Mapping[str, Any]) -> Array | None:
         """The exact costs of what can be attached and keeps all limits; None of anything else."""
         costs = self._prices.exact(params)
         return None if costs is None or (costs > self._limits).any() else costs
 
-    def _point(self, params: Mapping[str, Any], costs: Array | None) -> _Point:
+    def _of_trial(self, trial: Trial) -> Point:
+        costs = self._prices.exact(trial.params, trial.predicted)
         assert costs is not None, "what was trained could be attached"
-        described = describe(self._space.draw(Recalled(params)), self._space.cards)
-        return _Point(params, described, costs, self._prices.duration(params))
+        return Point(trial.params, self._prices.described(trial.params), costs)
 
-    def _result(self, trial: Trial, point: _Point, ended: Sequence[Sequence[Rung]], gain: _Scale) -> Result:
-        """What a trial showed, beside trainings that have ended."""
-        size = float(point.costs[self._size])
-        if trial.status is Status.FAILED:
-            return Result(point.described, size, -math.inf, 0.0)
-        if self._score is None:
-            return Result(point.described, size, 1.0, 0.0)
-        if trial.status is Status.FINISHED:
-            return Result(point.described, size, gain.of_score(trial.curve[-1].score), 0.0)
-        possible = np.array([gain.of_score(score) for score in ends(trial.curve, ended)])
-        if len(possible) == 0:
-            return Result(point.described, size, gain.of_score(trial.curve[-1].score), _UNSURE)
-        return Result(point.described, size, float(possible.mean()), float(possible.std()))
-
-    def _sized(self, points: Sequence[_Point]) -> list[tuple[Described, float]]:
+    def _sized(self, points: Sequence[Point]) -> list[tuple[Described, float]]:
         return [(point.described, float(point.costs[self._size])) for point in points]
 
-    def _aims(self, points: Sequence[_Point]) -> Array:
+    def _aims(self, points: Sequence[Point]) -> Array:
         """Costs that are objectives: (points, costs)."""
         values = np.array([point.costs for point in points]).reshape(len(points), len(self._limits))
         return values[:, self._objectives]
-
-
-def _is_no_number(trial: Trial) -> bool:
-    """Whether a trial is as good as failed: its score cannot be reckoned with."""
-    return bool(trial.curve) and not math.isfinite(trial.curve[-1].score)
-
-
-def _by_rank(trials: Sequence[Trial], points: Sequence[_Point], gain: _Scale) -> list[Mapping[str, Any]]:
-    """The draws of trials that did not fail, those first that the fewest others beat in everything."""
-    both = [(trial, point) for trial, point in zip(trials, points, strict=True) if trial.status is not Status.FAILED]
-    values = np.array([[-gain.of_score(trial.curve[-1].score), *point.costs] for trial, point in both])
-    beaten = [int(((values <= row).all(axis=1) & (values < row).any(axis=1)).sum()) for row in values]
-    return [both[at][1].params for at in np.argsort(beaten, kind="stable")]

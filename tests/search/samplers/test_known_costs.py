@@ -16,6 +16,7 @@ from autopeft.objectives import ACCURACY, COSTS, Objective, objectives_named, sc
 from autopeft.search.proposer import Proposer, default_params
 from autopeft.search.samplers.parts.drawing import Drawn
 from autopeft.search.samplers.parts.features import Array
+from autopeft.search.samplers.parts.gains import Gains
 from autopeft.search.samplers.parts.improvement import budgets_between
 from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Recalled
@@ -173,6 +174,24 @@ def test_pending_proposals_are_not_proposed_again() -> None:
     searched(mine, 8)
     pending = [mine.propose() for _ in range(4)]
     assert len({str(sorted(each.params.items())) for each in pending}) == 4
+
+
+def test_where_many_wait_several_are_proposed_at_once_and_none_repeats_another() -> None:
+    mine = proposer()
+    searched(mine, 8)
+    with patch("autopeft.search.samplers.known_costs.Gains", side_effect=Gains) as model:
+        pending = [mine.propose() for _ in range(40)]
+    assert model.call_count <= 8 + 8 / 2 + 8 / 3 + 8 / 4 + 8 / 5
+    assert len({str(sorted(each.params.items())) for each in pending}) == 40
+
+
+def test_limits_that_are_tightened_hold_for_what_was_to_be_proposed_at_once() -> None:
+    mine = proposer()
+    searched(mine, 8)
+    for _ in range(17):
+        mine.propose()
+    mine.keep({"memory": 20_000_000})
+    assert all(predict(mine.propose().candidate).memory <= 20_000_000 for _ in range(4))
 
 
 def test_rungs_of_trials_under_way_teach_it() -> None:

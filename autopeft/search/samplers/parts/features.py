@@ -7,7 +7,6 @@ another. Gradient checkpointing changes no result and is left out.
 """
 
 import math
-import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ Array = NDArray[np.float64]
 
 GROUPS = ("form", "place", "size", "speed", "head", "schedule", "settings")
 """What scores depend on."""
+_NOTHING: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True)
@@ -40,39 +40,69 @@ def describe(candidate: Candidate, cards: Mapping[str, Card]) -> Described:
         for name, value in part.settings.items():
             _setting(groups, part, name, value, cards[part.method])
     rates = [math.log10(part.learning_rate / _default_rate(cards[part.method])) for part in candidate.parts]
-    groups["speed"] = {"mean": statistics.fmean(rates), "spread": (max(rates) - min(rates)) / 2}
+    groups["speed"] = {"mean": _mean(rates), "spread": (max(rates) - min(rates)) / 2}
     groups["head"] = {"speed": math.log10(training.head_learning_rate), f"start {training.head_start}": 0.5}
     groups["schedule"] = {"batch": math.log2(training.batch_size) / 2, "epochs": math.log2(training.epochs) / 2}
     groups["batch"] = {"rows": math.log2(training.micro_batch_size or training.batch_size)}
     groups["scale"] = {
-        "layers": statistics.fmean(_layers_left(part) for part in candidate.parts),
-        "size": statistics.fmean(_enlarged(part, cards[part.method]) for part in candidate.parts),
+        "layers": _mean([_layers_left(part) for part in candidate.parts]),
+        "size": _mean([_enlarged(part, cards[part.method]) for part in candidate.parts]),
     }
     groups["checkpointing"] = {"checkpointing": float(training.gradient_checkpointing)}
     return Described(groups)
 
 
-def squared_distances(one: Sequence[Described], other: Sequence[Described], groups: Sequence[str]) -> Array:
-    """Of every pair, in every group: (groups, one, other)."""
-    return np.stack([_squared(one, other, group) for group in groups])
+class Reference:
+    """Candidates from which others are looked at: each is turned into numbers once."""
 
+    def __init__(self, described: Sequence[Described], groups: Sequence[str]) -> None:
+        self.groups = tuple(groups)
+        self.names: list[dict[str, int]] = [{} for _ in self.groups]
+        """The columns that each group has among these candidates, in the order of their first appearance."""
+        self._values = [np.zeros((0, 0)) for _ in self.groups]
+        self.add(described)
 
-def coordinates(described: Sequence[Described], group: str) -> tuple[list[str], Array]:
-    """All names that the group has anywhere, and their values: (candidates, names)."""
-    names = sorted({name for each in described for name in each.groups.get(group, {})})
-    column = {name: at for at, name in enumerate(names)}
-    values = np.zeros((len(described), len(names)))
-    for row, each in enumerate(described):
-        for name, value in each.groups.get(group, {}).items():
-            values[row, column[name]] = value
-    return names, values
+    def add(self, described: Sequence[Described]) -> None:
+        """Further ones, after the others."""
+        for at, group in enumerate(self.groups):
+            names, had = self.names[at], self._values[at]
+            for each in described:
+                for name in each.groups.get(group, ()):
+                    names.setdefault(name, len(names))
+            wider = np.zeros((len(had), len(names)))
+            wider[:, : had.shape[1]] = had
+            self._values[at] = np.concatenate([wider, self._seen(at, described)[0]])
 
+    def named(self) -> list[tuple[str, str]]:
+        """All coordinates, each by its group and its name."""
+        return [(group, name) for group, names in zip(self.groups, self.names, strict=True) for name in names]
 
-def _squared(one: Sequence[Described], other: Sequence[Described], group: str) -> Array:
-    _, values = coordinates([*one, *other], group)
-    a, b = values[: len(one)], values[len(one) :]
-    squared: Array = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2 * a @ b.T
-    return np.maximum(squared, 0.0)
+    def coordinates(self, others: Sequence[Described] | None = None) -> Array:
+        """In all groups, one after the other: (others, names); of the candidates themselves where none are given."""
+        values = self._values if others is None else [self._seen(at, others)[0] for at in range(len(self.groups))]
+        return np.concatenate(values, axis=1)
+
+    def distances(self, others: Sequence[Described] | None = None) -> Array:
+        """Squares of those of every pair, in every group: (groups, candidates, others)."""
+        return np.stack([self._squared(at, others) for at in range(len(self.groups))])
+
+    def _squared(self, at: int, others: Sequence[Described] | None) -> Array:
+        own = self._values[at]
+        seen, beside = (own, np.zeros(len(own))) if others is None else self._seen(at, others)
+        squared: Array = (own**2).sum(axis=1)[:, None] + ((seen**2).sum(axis=1) + beside)[None] - 2 * own @ seen.T
+        return np.maximum(squared, 0.0)
+
+    def _seen(self, at: int, others: Sequence[Described]) -> tuple[Array, Array]:
+        """Their values in the columns of a group, (others, names), and the sums of squares of what has no column."""
+        group, names = self.groups[at], self.names[at]
+        values, beside = np.zeros((len(others), len(names))), np.zeros(len(others))
+        for row, each in enumerate(others):
+            for name, value in each.groups.get(group, _NOTHING).items():
+                if (column := names.get(name)) is None:
+                    beside[row] += value**2
+                else:
+                    values[row, column] = value
+        return values, beside
 
 
 def _setting(groups: dict[str, dict[str, float]], part: Part, name: str, value: Value, card: Card) -> None:
@@ -108,6 +138,10 @@ def fraction(layers: Value) -> float:
 
 def _default_rate(card: Card) -> float:
     return float(str(card.training["learning_rate"].default))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
 def _is_number(value: Value) -> bool:

@@ -13,11 +13,12 @@ nobody proposes the like of them again.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autopeft.search.samplers.parts.features import GROUPS, Array, Described, squared_distances
+from autopeft.search.samplers.parts.features import GROUPS, Array, Described, Reference
 from autopeft.search.samplers.parts.gaussian import Gaussian, conditioned, fitted
 from autopeft.search.samplers.parts.trend import trend_of
 
@@ -58,40 +59,75 @@ class Result:
 class Gains:
     """A model of gains at the end of training."""
 
-    def __init__(self, results: Sequence[Result], pending: Sequence[tuple[Described, float]]) -> None:
-        """`pending` candidates come with the logarithms of their sizes."""
+    def __init__(
+        self,
+        results: Sequence[Result],
+        pending: Sequence[tuple[Described, float]],
+        lengths: "Lengths | None" = None,
+    ) -> None:
+        """`pending` candidates come with the logarithms of their sizes. `lengths` are looked for where none
+        are given.
+        """
         values = _without_depths(np.array([result.gain for result in results]))
         doubts = np.array([result.doubt for result in results])
-        self._seen = [_point(each.candidate, each.size) for each in results]
-        self._trend = trend_of(_steady(self._seen), values, _RIDGE)
-        left = values - self._trend.at(_steady(self._seen))
-        within = squared_distances(self._seen, self._seen, GROUPS)
-        expected = np.array([_MATTERS[group] for group in GROUPS])
-        lengths = fitted(within, left, expected, doubts)
-        self._model: Gaussian = conditioned(within, left, lengths, doubts)
+        seen = [_point(each.candidate, each.size) for each in results]
+        self._count = len(seen)
+        self._trend = trend_of(_steady(seen), values, _RIDGE)
+        left = values - self._trend.at(_steady(seen))
+        self._from = Reference(seen, GROUPS)
+        within = self._from.distances()
         survived = np.isfinite([result.gain for result in results])
-        self._survival = None if survived.all() else _chances(within, survived, expected)
+        known = lengths is not None and (survived.all() or lengths.of_survival is not None)
+        self.lengths = lengths if lengths and known else Lengths.of(within, left, doubts, survived)
+        self._model: Gaussian = conditioned(within, left, self.lengths.of_gains, doubts)
+        self._survival = None
+        if self.lengths.of_survival is not None:
+            self._survival = conditioned(within, survived.astype(float), self.lengths.of_survival)
+        self.await_(pending)
+
+    def await_(self, pending: Sequence[tuple[Described, float]]) -> None:
+        """Further candidates, with the logarithms of their sizes, that count as if they turned out as believed."""
         if pending:
-            awaited = _points(pending)
-            believed, _ = self._model.predict(squared_distances(self._seen, awaited, GROUPS))
-            self._seen = [*self._seen, *awaited]
-            within = squared_distances(self._seen, self._seen, GROUPS)
-            doubts = np.concatenate([doubts, np.zeros(len(pending))])
-            self._model = conditioned(within, np.concatenate([left, believed]), lengths, doubts)
+            points = _points(pending)
+            self._model = self._model.awaiting(
+                self._from.distances(points), Reference(points, self._from.groups).distances()
+            )
+            self._from.add(points)
 
-    def believed(self, candidates: Sequence[tuple[Described, float]]) -> tuple[Array, Array]:
-        """Means and standard deviations after the whole training, of candidates with the logarithms of their sizes."""
+    def judged(self, candidates: Sequence[tuple[Described, float]]) -> "Judged":
+        """What is believed of candidates with the logarithms of their sizes."""
         points = _points(candidates)
-        means, deviations = self._model.predict(squared_distances(self._seen, points, GROUPS))
-        return means + self._trend.at(_steady(points)), deviations
+        distances = self._from.distances(points)
+        means, deviations = self._model.predict(distances)
+        chances = np.ones(len(points))
+        if self._survival is not None:
+            chances = np.clip(self._survival.predict(distances[:, : self._count])[0], _LEAST_CHANCE, 1.0)
+        return Judged(means + self._trend.at(_steady(points)), deviations, chances)
 
-    def survive(self, candidates: Sequence[tuple[Described, float]]) -> Array:
-        """Chances that candidates do not fail, as far as those near them did or did not."""
-        if self._survival is None:
-            return np.ones(len(candidates))
-        ended = self._seen[: len(self._survival.weights)]
-        means, _ = self._survival.predict(squared_distances(ended, _points(candidates), GROUPS))
-        return np.clip(means, _LEAST_CHANCE, 1.0)
+
+class Judged(NamedTuple):
+    """What is believed of candidates, each (candidates,)."""
+
+    means: Array
+    """Of gains after the whole training."""
+    deviations: Array
+    chances: Array
+    """That they do not fail, as far as those near them did or did not."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """What matters: it is looked for anew only now and then, because that takes long and changes little."""
+
+    of_gains: Array
+    of_survival: Array | None
+    """Lengths of its own, because failures follow from other differences than gains do; None where none failed."""
+
+    @classmethod
+    def of(cls, within: Array, gains: Array, doubts: Array, survived: NDArray[np.bool_]) -> Self:
+        expected = np.array([_MATTERS[group] for group in GROUPS])
+        of_survival = None if survived.all() else fitted(within, survived.astype(float), expected)
+        return cls(fitted(within, gains, expected, doubts), of_survival)
 
 
 def _points(candidates: Sequence[tuple[Described, float]]) -> list[Described]:
@@ -104,13 +140,8 @@ def _point(candidate: Described, size: float) -> Described:
 
 def _steady(points: Sequence[Described]) -> Array:
     """(points, coordinates)"""
-    return np.array([[each.groups.get(group, {}).get(name, 0.0) for group, name in _STEADY] for each in points])
-
-
-def _chances(within: Array, survived: NDArray[np.bool_], expected: Array) -> Gaussian:
-    """Not to fail; with lengths of its own, because failures follow from other differences than gains do."""
-    values = survived.astype(float)
-    return conditioned(within, values, fitted(within, values, expected))
+    values = [[each.groups.get(group, {}).get(name, 0.0) for group, name in _STEADY] for each in points]
+    return np.array(values).reshape(-1, len(_STEADY))
 
 
 def _without_depths(values: Array) -> Array:

@@ -5,11 +5,12 @@ and noise are the most probable ones under broad priors around 1. About a hundre
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize
 
 Array = NDArray[np.float64]
@@ -32,7 +33,7 @@ class Gaussian:
     logs: Array
     """Logarithms: a length for each group, signal variance, noise variance; in units of the observations' spread."""
     weights: Array
-    """What each observation adds to a mean."""
+    """What each observation adds to a mean; nothing, where it is only awaited."""
     factor: Array
     """Lower Cholesky factor of the observations' covariance."""
     mean: float
@@ -41,9 +42,22 @@ class Gaussian:
     def predict(self, distances: Array) -> tuple[Array, Array]:
         """Means and standard deviations of the noise-free values, from (groups, observations, points)."""
         kernel = _kernel(distances, self.logs)[0]
-        solved = solve_triangular(self.factor, kernel, lower=True)
+        solved = solve_triangular(self.factor, kernel, lower=True, check_finite=False)
         variance = np.maximum(np.exp(self.logs[-2]) - (solved**2).sum(0), 1e-12)
         return self.mean + self.spread * (kernel.T @ self.weights), self.spread * np.sqrt(variance)
+
+    def awaiting(self, distances: Array, within: Array) -> "Gaussian":
+        """The process that awaits further observations, which are to turn out as believed: means stay, and deviations
+        shrink near them. Distances are (groups, observations, points) and (groups, points, points).
+        """
+        kernel, (own, _) = _kernel(distances, self.logs)[0], _kernel(within, self.logs)
+        own += (_JITTER * np.exp(self.logs[-2]) + np.exp(self.logs[-1])) * np.eye(len(own))
+        below = solve_triangular(self.factor, kernel, lower=True, check_finite=False)
+        corner = cholesky(own - below.T @ below, lower=True, check_finite=False)
+        have, more = len(self.factor), len(own)
+        factor = np.zeros((have + more, have + more))
+        factor[:have, :have], factor[have:, :have], factor[have:, have:] = self.factor, below.T, corner
+        return replace(self, factor=factor, weights=np.concatenate([self.weights, np.zeros(more)]))
 
 
 def fitted(distances: Array, values: Array, lengths: Array, doubts: Array | float = 0.0) -> Array:
@@ -59,7 +73,7 @@ def fitted(distances: Array, values: Array, lengths: Array, doubts: Array | floa
     def loss(logs: Array) -> tuple[float, Array]:
         kernel, slope, factor = _observed(distances, logs, doubted)
         weights = cho_solve((factor, True), values)
-        inverse = cho_solve((factor, True), np.eye(len(values)))
+        inverse = _inverse(factor)
         pull = inverse - np.outer(weights, weights)
         gradient = np.empty_like(logs)
         shared = pull * slope
@@ -88,6 +102,13 @@ def _observed(distances: Array, logs: Array, doubted: Array) -> tuple[Array, Arr
     one = np.eye(len(kernel))
     kernel += _JITTER * np.exp(logs[-2]) * one
     return kernel, slope, cholesky(kernel + np.exp(logs[-1]) * one + doubted, lower=True)
+
+
+def _inverse(factor: Array) -> Array:
+    """Of the matrix that has this lower Cholesky factor."""
+    lower, _ = dpotri(factor, lower=1)
+    inverse: Array = np.tril(lower) + np.tril(lower, -1).T
+    return inverse
 
 
 def _doubted(doubts: Array | float, spread: float, count: int) -> Array:

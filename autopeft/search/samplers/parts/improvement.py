@@ -21,9 +21,14 @@ class Improvement:
 
     def __init__(self, costs: Array, gains: Array, budgets: Array) -> None:
         """A budget (one row of `budgets` each) that nothing fits has a gain of 0."""
-        fits = (costs[:, None] <= budgets[None]).all(axis=2)
         self._budgets = budgets
-        self._have = np.where(fits, gains[:, None], 0.0).max(axis=0, initial=0.0)
+        self._have = np.zeros(len(budgets))
+        self.take(costs, gains)
+
+    def take(self, costs: Array, gains: Array) -> None:
+        """Further trials."""
+        fits = (costs[:, None] <= self._budgets[None]).all(axis=2)
+        self._have = np.maximum(self._have, np.where(fits, gains[:, None], 0.0).max(axis=0, initial=0.0))
 
     def of(self, costs: Array, means: Array, deviations: Array) -> Array:
         """Of candidates: their costs (candidates, costs), and what is believed of their gains (candidates,)."""

@@ -8,16 +8,17 @@ dearest, has those predicted that are hardly known yet.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from autopeft.errors import CannotAttach
-from autopeft.search.samplers.parts.features import Array, Described, coordinates, describe, squared_distances
-from autopeft.search.samplers.parts.gaussian import conditioned, fitted
-from autopeft.search.samplers.parts.trend import trend_of
+from autopeft.search.samplers.parts.features import Array, Described, Reference, describe
+from autopeft.search.samplers.parts.gaussian import Gaussian, conditioned, fitted
+from autopeft.search.samplers.parts.trend import Trend, trend_of
 from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Recalled
 from autopeft.space.space import Space
@@ -37,7 +38,9 @@ _RIDGE = 0.02
 _MOST = 300
 """Predictions that an estimate rests on, the latest ones."""
 _GROWN = 1.3
-"""The model's lengths are looked for again when so many times as many predictions are known."""
+"""The model's lengths are looked for again when so many times as many predictions are known,"""
+_LEARNS = 1.02
+"""and what is known is looked at again when it is so many times as many: at first after each."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,10 @@ class Prices:
         self._predict = predict
         self._seconds = seconds
         self._known: dict[object, _Known | None] = {}
+        self._count = 0
+        """Of those that can be attached."""
+        self._latest: deque[_Known] = deque(maxlen=_MOST)
+        self._span = np.full((2, len(self.names)), [[np.inf], [-np.inf]])
         self._costs = _Estimate(_MATTERS)
         self._durations = _Estimate(_MATTERS | _LASTS)
 
@@ -76,7 +83,7 @@ class Prices:
             try:
                 costs = costs or self._predict(candidate)
                 described = describe(candidate, self._space.cards)
-                self._known[key] = _Known(candidate, described, costs, self._logs(costs))
+                self._remember(key, _Known(candidate, described, costs, self._logs(costs)))
             except CannotAttach:
                 self._known[key] = None
         known = self._known[key]
@@ -87,32 +94,41 @@ class Prices:
         known = self._known[key_of(params)]
         return 0.0 if known is None else self._lasts(known)
 
-    def known(self) -> Array:
-        """All that are known exactly: (candidates, names)."""
-        return np.array([each.logs for each in self._all()])
+    def described(self, params: Mapping[str, Any]) -> Described:
+        """A candidate whose costs are known exactly."""
+        known = self._known[key_of(params)]
+        assert known is not None, "what was trained could be attached"
+        return known.described
+
+    @property
+    def span(self) -> Array:
+        """The least and the largest of each that is known exactly: (2, names)."""
+        return self._span
 
     def estimated(self, candidates: Sequence[Described]) -> tuple[Array, Array]:
         """Of every candidate, a standard deviation lower and higher than believed, each (candidates, names); something
         must be known.
         """
-        known = self._all()[-_MOST:]
         slopes = [
             {("scale", "layers"): 1.0, ("scale", "size"): 1.0} if name == "trainable" else {} for name in self.names
         ]
-        values = np.array([each.logs for each in known])
-        means, deviations = self._costs([each.described for each in known], values, candidates, slopes)
+        means, deviations = self._costs(self._count, self._latest, lambda each: each.logs, candidates, slopes)
         return means - deviations, means + deviations
 
     def durations(self, candidates: Sequence[Described]) -> Array:
         """What `duration` may be of every candidate: (candidates,)."""
         if self._seconds is None or not candidates:
             return np.zeros(len(candidates))
-        known = self._all()[-_MOST:]
-        values = np.array([[self._lasts(each)] for each in known])
-        return self._durations([each.described for each in known], values, candidates, [_LONGER])[0][:, 0]
+        lasts = [_LONGER]
+        return self._durations(
+            self._count, self._latest, lambda each: np.array([self._lasts(each)]), candidates, lasts
+        )[0][:, 0]
 
-    def _all(self) -> list[_Known]:
-        return [each for each in self._known.values() if each is not None]
+    def _remember(self, key: object, known: _Known) -> None:
+        self._known[key] = known
+        self._count += 1
+        self._latest.append(known)
+        self._span = np.stack([np.minimum(self._span[0], known.logs), np.maximum(self._span[1], known.logs)])
 
     def _lasts(self, known: _Known) -> float:
         return 0.0 if self._seconds is None else math.log(self._seconds(known.candidate, known.costs))
@@ -129,41 +145,51 @@ class _Estimate:
         self._matters = np.array(list(matters.values()))
         self._lengths: list[Array] = []
         self._fitted_on = 0
+        self._learned_from = 0
 
     def __call__(
         self,
-        known: Sequence[Described],
-        values: Array,
+        count: int,
+        latest: Collection[_Known],
+        value: Callable[[_Known], Array],
         candidates: Sequence[Described],
         slopes: Sequence[Mapping[tuple[str, str], float]],
     ) -> tuple[Array, Array]:
-        """Means and standard deviations, each (candidates, columns), from `values` (known, columns); each column is
-        expected to rise with named coordinates by its `slopes`.
+        """Means and standard deviations, each (candidates, columns), from the values (columns,) of the `latest` of so
+        many; each column is expected to rise with named coordinates by its `slopes`.
         """
-        trend = self._trend([*known, *candidates], values, slopes)
-        left = values - trend[: len(values)]
-        within = squared_distances(known, known, self._groups)
-        across = squared_distances(known, candidates, self._groups)
-        if not self._lengths or len(values) >= _GROWN * self._fitted_on:
-            self._lengths = [fitted(within, column, self._matters) for column in left.T]
-            self._fitted_on = len(values)
-        columns = zip(left.T, self._lengths, strict=True)
-        believed = [conditioned(within, column, lengths).predict(across) for column, lengths in columns]
-        means, deviations = (np.stack(each, axis=1) for each in zip(*believed, strict=True))
-        return means + trend[len(values) :], deviations
+        if not self._lengths or count >= _LEARNS * self._learned_from:
+            self._learn(count, latest, value, slopes)
+        trend = self._trend.at(
+            np.concatenate([self._from.coordinates(candidates), self._scale.coordinates(candidates)], 1)
+        )
+        across = self._from.distances(candidates)
+        means, deviations = (
+            np.stack(each, axis=1) for each in zip(*(model.predict(across) for model in self._models), strict=True)
+        )
+        return means + trend, deviations
 
-    def _trend(
-        self, described: Sequence[Described], values: Array, slopes: Sequence[Mapping[tuple[str, str], float]]
-    ) -> Array:
-        """Linear in all coordinates, of every candidate (candidates, columns); the first of them have these values."""
-        points, named = [], list[tuple[str, str]]()
-        for group in (*self._groups, "scale"):
-            columns = coordinates(described, group)
-            points.append(columns[1])
-            named += [(group, name) for name in columns[0]]
+    def _learn(
+        self,
+        count: int,
+        latest: Collection[_Known],
+        value: Callable[[_Known], Array],
+        slopes: Sequence[Mapping[tuple[str, str], float]],
+    ) -> None:
+        described = [each.described for each in latest]
+        values = np.array([value(each) for each in latest])
+        self._from, self._scale = Reference(described, self._groups), Reference(described, ("scale",))
+        points = np.concatenate([self._from.coordinates(), self._scale.coordinates()], axis=1)
+        named = [*self._from.named(), *self._scale.named()]
         expected = np.array([[column.get(name, 0.0) for column in slopes] for name in named])
-        every = np.concatenate(points, axis=1)
-        return trend_of(every[: len(values)], values, _RIDGE, expected).at(every)
+        self._trend: Trend = trend_of(points, values, _RIDGE, expected)
+        left, within = values - self._trend.at(points), self._from.distances()
+        if not self._lengths or count >= _GROWN * self._fitted_on:
+            self._lengths = [fitted(within, column, self._matters) for column in left.T]
+            self._fitted_on = count
+        columns = zip(left.T, self._lengths, strict=True)
+        self._models: list[Gaussian] = [conditioned(within, column, lengths) for column, lengths in columns]
+        self._learned_from = count
 
 
 def key_of(params: Mapping[str, Any]) -> object:

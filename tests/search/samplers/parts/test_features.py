@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from autopeft.search.samplers.parts.features import GROUPS, describe, fraction, squared_distances
+from autopeft.search.samplers.parts.features import GROUPS, Reference, describe, fraction
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.space.cards import load_cards
 
@@ -15,7 +15,7 @@ BITFIT = Part("bitfit", {"layers": "all"}, 2e-3)
 
 def apart(one: Candidate, other: Candidate) -> dict[str, float]:
     """Squared distances in the groups that differ."""
-    pair = squared_distances([describe(one, CARDS)], [describe(other, CARDS)], GROUPS)[:, 0, 0]
+    pair = Reference([describe(one, CARDS)], GROUPS).distances([describe(other, CARDS)])[:, 0, 0]
     return {group: float(value) for group, value in zip(GROUPS, pair, strict=True) if value > 1e-9}
 
 

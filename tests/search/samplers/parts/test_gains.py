@@ -20,7 +20,7 @@ def seen(accuracies: dict[float, float], doubt: float = 0.0) -> list[Result]:
 
 
 def believed(results: list[Result], rate: float) -> float:
-    return float(Gains(results, []).believed([(at(rate), 10.0)])[0][0])
+    return float(Gains(results, []).judged([(at(rate), 10.0)]).means[0])
 
 
 def test_a_failure_counts_as_the_worst_that_did_not_fail() -> None:
@@ -33,8 +33,8 @@ def test_larger_candidates_than_any_so_far_are_believed_to_be_better_where_large
     grown = [Result(at(0.0), size, 0.6 + 0.02 * size, 0.0) for size in (6.0, 7.0, 8.0, 9.0, 10.0)]
     shrunk = [Result(at(0.0), size, 1.0 - 0.02 * size, 0.0) for size in (6.0, 7.0, 8.0, 9.0, 10.0)]
     larger = [(at(0.0), 16.0)]
-    (up,), _ = Gains(grown, []).believed(larger)
-    (down,), _ = Gains(shrunk, []).believed(larger)
+    (up,) = Gains(grown, []).judged(larger).means
+    (down,) = Gains(shrunk, []).judged(larger).means
     assert up > 0.82
     assert down < 0.78
 
@@ -48,24 +48,24 @@ def test_a_method_that_always_failed_hardly_survives_elsewhere_however_much_litt
         Result(of("good", rate), 10.0, accuracy, 0.0) for rate, accuracy in zip(rates, [0.9, 0.6] * 3, strict=True)
     ]
     results += [Result(of("bad", rate), 10.0, -math.inf, 0.0) for rate in rates]
-    good, bad = Gains(results, []).survive([(of("good", 1.5), 10.0), (of("bad", 1.5), 10.0)])
+    good, bad = Gains(results, []).judged([(of("good", 1.5), 10.0), (of("bad", 1.5), 10.0)]).chances
     assert good > 0.8
     assert bad < 0.2
 
 
 def test_what_is_near_failures_will_hardly_survive() -> None:
     results = seen({**dict.fromkeys((-1.0, -0.9, -0.8, -0.7), 0.8), **dict.fromkeys((0.8, 0.9, 1.0), -math.inf)})
-    chances = Gains(results, []).survive([(at(rate), 10.0) for rate in (-0.85, 0.85)])
+    chances = Gains(results, []).judged([(at(rate), 10.0) for rate in (-0.85, 0.85)]).chances
     assert chances[0] > 0.9
     assert 0 < chances[1] < 0.1
 
 
 def test_where_nothing_failed_all_survive() -> None:
-    assert (Gains(seen({-1.0: 0.7, 0.0: 0.8, 1.0: 0.75}), []).survive([(at(5.0), 10.0)]) == 1).all()
+    assert (Gains(seen({-1.0: 0.7, 0.0: 0.8, 1.0: 0.75}), []).judged([(at(5.0), 10.0)]).chances == 1).all()
 
 
 def test_where_all_failed_nothing_is_better_than_anything() -> None:
-    means, deviations = Gains(seen(dict.fromkeys(RATES, -math.inf)), []).believed([(at(0.2), 10.0), (at(2.0), 10.0)])
+    means, deviations, _ = Gains(seen(dict.fromkeys(RATES, -math.inf)), []).judged([(at(0.2), 10.0), (at(2.0), 10.0)])
     assert means[0] == means[1]
     assert np.isfinite(deviations).all()
 

@@ -85,3 +85,17 @@ def test_nothing_asked_is_nothing_answered() -> None:
     within = distances(POINTS, POINTS)
     means, deviations = conditioned(within, VALUES, np.zeros(4)).predict(distances(POINTS, POINTS[:0]))
     assert means.shape == deviations.shape == (0,)
+
+
+def test_what_is_awaited_changes_no_mean_and_makes_sure_nearby_as_if_it_had_been_seen() -> None:
+    logs = np.array([0.0, 0.0, 0.0, -4.0])
+    more, asked = RNG.uniform(-1, 1, (5, 2)), RNG.uniform(-1, 1, (20, 2))
+    model = conditioned(distances(POINTS, POINTS), VALUES, logs)
+    awaiting = model.awaiting(distances(POINTS, more), distances(more, more))
+    every = np.concatenate([POINTS, more])
+    means, before = model.predict(distances(POINTS, asked))
+    same, after = awaiting.predict(distances(every, asked))
+    assert same == pytest.approx(means)
+    assert (after <= before + 1e-12).all()
+    seen = conditioned(distances(every, every), np.concatenate([VALUES, VALUES[:5]]), logs)
+    assert after / awaiting.spread == pytest.approx(seen.predict(distances(every, asked))[1] / seen.spread, rel=1e-3)

@@ -93,7 +93,7 @@ def test_what_is_known_is_told_as_it_is_and_what_is_not_between_lower_and_higher
     mine = Prices(SPACE, NAMES, costs)
     ranks = [params("lora", rank=rank, layers=layers) for rank in (2, 8, 32) for layers in ("all", "last 50%")]
     known = np.array([mine.exact(each) for each in ranks])
-    assert (mine.known() == known).all()
+    assert (mine.span == [known.min(axis=0), known.max(axis=0)]).all()
     for seen in mine.estimated([describe(SPACE.draw(Recalled(each)), SPACE.cards) for each in ranks]):
         assert seen == pytest.approx(known, abs=0.1)
     others = [describe(SPACE.draw(Recalled(params(kind))), SPACE.cards) for kind in ("bitfit", "lora")]
