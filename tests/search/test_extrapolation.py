@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from autopeft.search.extrapolation import LEAST, ends
 from autopeft.trial import Rung
@@ -29,3 +31,11 @@ def test_too_few_and_those_without_the_rung_tell_nothing() -> None:
     ended = [curve(0.5, 0.6, 0.7)] * (LEAST - 1) + [curve(0.9)] * 5
     assert len(ends(curve(0.5, 0.6), ended)) == 0
     assert len(ends(curve(0.5, 0.6), [*ended, curve(0.5, 0.6, 0.7)])) == LEAST
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=LEAST, max_size=40), st.integers(0, 9))
+def test_the_nearest_are_those_that_a_look_through_all_would_find(drawn: list[tuple[int, int]], score: int) -> None:
+    then, end = np.array(drawn, dtype=float).T
+    nearest = np.argsort(np.abs(then - score), kind="stable")[:8]
+    expected = score + (end - then)[nearest]
+    assert ends(curve(float(score)), [curve(*map(float, each)) for each in drawn]).tolist() == expected.tolist()
