@@ -25,6 +25,8 @@ _BY_LOSS = 0.7
 """The correlation of ends and losses that is expected before; scores are expected to go on as their noise allows."""
 _LITTLE = 0.01
 """What a sign counts that does not make the error smaller."""
+_NOISY = 1.25
+"""So many times the noise of the rows may be noise: few ends do not tell its size exactly."""
 _SURELY = 0.1
 """At least this part of a squared error is not the noise of the rows."""
 
@@ -105,12 +107,12 @@ def foretold(ended: Sequence[Sequence[Rung]], rung: int, sign: int) -> Foretelli
 
 
 def _without(noise: float, variances: Array | float) -> Array:
-    return np.maximum(variances - noise, _SURELY * variances)
+    return np.maximum(variances - _NOISY * noise, _SURELY * variances)
 
 
 def _variance(left: Array, noise: float) -> Array:
-    """Of what is left unexplained (trainings,) or (trainings, signs); expected is as much again as the noise."""
-    return np.asarray(((left**2).sum(axis=0) + _BEFORE * 2 * noise) / (len(left) + _BEFORE)) + 1e-12
+    """Of what is left unexplained (trainings,) or (trainings, signs); expected is the noise."""
+    return np.asarray(((left**2).sum(axis=0) + _BEFORE * noise) / (len(left) + _BEFORE)) + 1e-12
 
 
 def _signs(rung: Rung, sign: int) -> tuple[float, float]:
