@@ -25,6 +25,10 @@ class NotThere(AutopeftError):
     """A search, a trial or an upload that there is not."""
 
 
+class TooLarge(AutopeftError):
+    """More bytes than may come."""
+
+
 class TooLong(AutopeftError):
     """What takes longer than anybody would wait."""
 
@@ -32,6 +36,7 @@ class TooLong(AutopeftError):
 _STATUS: dict[type[AutopeftError], HTTPStatus] = {
     Forbidden: HTTPStatus.FORBIDDEN,
     NotThere: HTTPStatus.NOT_FOUND,
+    TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     TooLong: HTTPStatus.GATEWAY_TIMEOUT,
     NameTaken: HTTPStatus.CONFLICT,
     NotNow: HTTPStatus.CONFLICT,

@@ -13,6 +13,7 @@ from autopeft.data.place import ENDINGS
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 from autopeft.service.allowed import UPLOAD
+from autopeft.service.problems import TooLarge
 from autopeft.service.settings import Settings
 from autopeft.sizes import show_bytes
 
@@ -21,10 +22,6 @@ _SPARE = 2**28
 """Bytes that an upload leaves free on the disk."""
 _FLUSHED = 2**22
 """Bytes that are written at a time."""
-
-
-class TooLarge(AutopeftError):
-    """More bytes than may come."""
 
 
 async def receive(name: str, stream: AsyncIterator[bytes], settings: Settings) -> tuple[str, int]:

@@ -10,8 +10,6 @@ from autopeft.foreign import brief
 _EXAMPLES = 5
 _LONGEST = 300
 """Characters of a cell that are shown."""
-FORMS = ("peft", "merged", "onnx")
-"""How a winner may be written: method and head in peft's format where the method has one, one model, one file."""
 
 
 def understand(data: str, plan: dict[str, Any]) -> dict[str, Any]:
