@@ -1,7 +1,8 @@
 """No command prints or writes the password of a database, whatever shape its URL has and however the command ends."""
 
+import signal
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,14 @@ def decoded(text: str) -> str:
 
 def run(*said: str) -> Result:
     return CliRunner().invoke(main, list(said), prog_name="autopeft")
+
+
+@pytest.fixture(autouse=True)
+def nothing_serves_for_ever(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 def test_the_commands_with_a_database_are_found() -> None:

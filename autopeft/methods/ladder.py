@@ -231,11 +231,15 @@ class LadderAttachment(Hooked):
         with torch.set_grad_enabled(self._with_graph):
             self._z = side(self._z, states, call.inputs, call.named)
 
-    def _cache_beside(self, cache: Cache, length: int) -> Cache:
-        """The side network's beside one of the backbone's, which holds the `length` tokens that are read by now."""
+    def _cache_beside(self, cache: Cache, length: int) -> Cache | None:
+        """The side network's beside one of the backbone's, which holds the `length` tokens that are read by now. None
+        where it is trained: a layer that is checkpointed reads them twice.
+        """
         if cache not in self._caches:
             if cache.get_seq_length() > length:
                 raise AutopeftError("a ladder has not read the tokens in this cache: begin with an empty one.")
+            if self._with_graph:
+                return None
             config: Any = bare(self.model).config
             self._caches[cache] = DynamicCache(config=config.get_text_config(decoder=True))
         return self._caches[cache]

@@ -209,7 +209,7 @@ def test_search_confirmation_and_shipped_weights_answer_every_row_alike(
     assert isinstance(searched, Outcome)
     assert isinstance(confirmed, Answered), confirmed
     loaded = load(worker._job.artifacts.parent / searched.artifact)
-    shipped = worker._answers(loaded.model, worker._validation)
+    shipped = worker._answers(trained(method, start), loaded.model, worker._validation)
     assert [each.score for each in again] == [each.score for each in rungs]  # type: ignore[union-attr]
     last = rungs[-1]
     assert isinstance(last, Rung)

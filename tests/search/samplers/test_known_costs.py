@@ -181,7 +181,7 @@ def test_where_many_wait_several_are_proposed_at_once_and_none_repeats_another()
     searched(mine, 8)
     with patch("autopeft.search.samplers.known_costs.Gains", side_effect=Gains) as model:
         pending = [mine.propose() for _ in range(40)]
-    assert model.call_count <= 8 + 8 / 2 + 8 / 3 + 8 / 4 + 8 / 5
+    assert model.call_count <= len(pending) / 2
     assert len({str(sorted(each.params.items())) for each in pending}) == 40
 
 
