@@ -18,6 +18,9 @@ from autopeft.objectives import ACCURACY, SCORE, TIME, Objective, objectives_nam
 from autopeft.plan import Plan
 from autopeft.space.candidate import OF_TASKS, Candidate
 
+ASKED = "asked"
+"""The name of a fact: how many prompts were gone on with at the end of each training."""
+
 
 @dataclass(frozen=True)
 class Costs:

@@ -167,7 +167,7 @@ def tasks() -> None:
     for name, task in found.items():
         say(f"{name}: {(task.__doc__ or '').strip().splitlines()[0]}")
         roles = "; ".join(f"{role} ({', '.join(each.usual[:_SHOWN])} …)" for role, each in task.roles.items())
-        say(f"  reads    {roles}\n  metrics  {', '.join(metric.name for metric in (*task.metrics, *task.written))}\n")
+        say(f"  reads    {roles}\n  metrics  {', '.join(metric.name for metric in task.every_metric())}\n")
     say("In brackets stand usual names of columns; those of others are given by --columns ROLE=NAME.")
     say("The first metric is the default, as a rule; --metric gives another.")
     say("A task or a metric of your own is given by its file: --task my_task.py:MyTask, --metric my_metric.py:score.")

@@ -14,7 +14,7 @@ from autopeft.plan import Plan
 from autopeft.reports.gains import ERRORS, better
 from autopeft.reports.wording import capital, numbers, plural, show_setting, so_far, why
 from autopeft.sizes import Share, show_milliseconds, show_seconds
-from autopeft.trial import Baseline, SearchRecord, Status, Trial
+from autopeft.trial import ASKED, Baseline, SearchRecord, Status, Trial
 
 
 @dataclass(frozen=True)
@@ -342,7 +342,7 @@ def _hypervolume(record: SearchRecord) -> float:
 
 
 def _rows(record: SearchRecord) -> int | None:
-    rows = record.facts.get("asked") or record.facts.get("validation_rows")
+    rows = record.facts.get(ASKED) or record.facts.get("validation_rows")
     return rows if isinstance(rows, int) and 0 < rows < 2**63 else None
 
 

@@ -8,10 +8,8 @@ from typing import Any
 
 from autopeft.objectives import score_of
 from autopeft.reports.findings import Findings
-from autopeft.trial import SearchRecord, Trial
+from autopeft.trial import ASKED, SearchRecord, Trial
 
-ASKED = "asked"
-"""The name of a fact: how many prompts were gone on with at the end of each training."""
 _LONGEST = 200
 """Characters of a text."""
 _LOSS = score_of("loss", "loss per token", False, 0.0)

@@ -62,17 +62,20 @@ class Foretelling:
         """The gain at the end, and its standard deviation; hardly ever below what a training has already."""
         here = curve[rung]
         off = _signs(here, sign) - self.centre
-        told = self.level + float(self.weights @ (off * self.slopes))
         unsure = self.variance * (float(self.weights @ (off**2 / self.spread)) + 1 / self.count)
-        return max(told, sign * here.score - math.sqrt(_noise(here))), math.sqrt(self.own + unsure)
+        return max(self._told(off), sign * here.score - math.sqrt(_noise(here))), math.sqrt(self.own + unsure)
 
     def worth(self, curve: Sequence[Rung], rung: int, sign: int) -> float:
         """The gain of a training that has ended, on other rows: between what was told of it and what it scored."""
         scored = sign * curve[-1].score
         if len(curve) <= rung + 1:
             return scored
-        told = self.level + float(self.weights @ ((_signs(curve[rung], sign) - self.centre) * self.slopes))
+        told = self._told(_signs(curve[rung], sign) - self.centre)
         return told + self.own / (self.own + _noise(curve[-1])) * (scored - told)
+
+    def _told(self, off: Array) -> float:
+        """The gain at the end of what is so far off the centre at the rung: (signs,)."""
+        return self.level + float(self.weights @ (off * self.slopes))
 
 
 def foretold(ended: Sequence[Sequence[Rung]], rung: int, sign: int) -> Foretelling | None:

@@ -24,10 +24,8 @@ from autopeft.tasks.metrics import Metric
 from autopeft.tasks.own_metric import OwnMetric, metric_of
 from autopeft.tasks.written import OwnWritten, WrittenMetric
 from autopeft.training.precision import name_of
-from autopeft.trial import Baseline, Costs, SearchRecord
+from autopeft.trial import ASKED, Baseline, Costs, SearchRecord
 
-ASKED = "asked"
-"""The name of a fact: prompts that are gone on with at the end of each training."""
 _VERSIONED = ("autopeft", "torch", "transformers", "peft", "optuna", "ray")
 
 

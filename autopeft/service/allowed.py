@@ -14,12 +14,11 @@ from typing import Any
 
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief, told
-from autopeft.plan import AUTO, Plan
+from autopeft.plan import Plan
 from autopeft.search.slips import require_names, require_places
+from autopeft.service.code import MAY_BE_CODE, code_of
 from autopeft.service.problems import Forbidden, NotThere
 from autopeft.service.settings import Settings
-from autopeft.space.space import named_spaces
-from autopeft.tasks.own import is_own
 
 UPLOAD = "upload:"
 """How the place of an uploaded file begins."""
@@ -43,12 +42,12 @@ def allowed_code(plan: Plan, settings: Settings) -> Plan:
     if plan.trust_remote_code and not settings.trust_remote_code:
         raise Forbidden("this service runs no code that comes with models; give a model that needs none.")
     found: dict[str, Any] = {}
-    for what in ("task", "metric", "space"):
+    code = code_of(plan)
+    for what in MAY_BE_CODE:
         given = getattr(plan, what)
-        named = given in (AUTO, *named_spaces()) if what == "space" else not is_own(given)
         if given in settings.trusted_code:
             found[what] = settings.trusted_code[given]
-        elif not named and given not in settings.trusted_code.values():
+        elif what in code and given not in settings.trusted_code.values():
             raise Forbidden(
                 f"the {what} {brief(given)} is no {what} of autopeft's: code, and cards, come only from the operator "
                 "of this service, by `autopeft serve --trust`."

@@ -18,18 +18,17 @@ from typing import Any
 
 from autopeft.errors import AutopeftError
 from autopeft.events import Event
-from autopeft.plan import AUTO, Plan
+from autopeft.plan import Plan
 from autopeft.reports.failure import failure
 from autopeft.reports.standing import Standing
 from autopeft.search.confirm.lacking import outstanding
 from autopeft.search.search import open_search, resume, search
 from autopeft.service import telling
-from autopeft.space.space import named_spaces
+from autopeft.service.code import MAY_BE_CODE, code_of, trusted_of
 from autopeft.storage.holding import LEASE, Held, Holding
 from autopeft.storage.opened import Opened
 from autopeft.storage.queue import ENDED, FAILED, WAITING
 from autopeft.storage.repository import Repository
-from autopeft.tasks.own import is_own
 from autopeft.trial import SearchRecord
 
 _BEAT = 1.0
@@ -140,18 +139,14 @@ def _is_done(record: SearchRecord, trials: int | None, seconds: str | float | No
 
 def _require_trusted(plan: Plan, trusted: Mapping[str, Any]) -> None:
     """Raises AutopeftError for code that an operator trusted once, and this one does not."""
-    named = [each for each in (plan.task, plan.metric) if is_own(each)]
-    named += [] if plan.space in (AUTO, *named_spaces()) else [plan.space]
-    if any(each not in trusted["code"] for each in named) or (plan.trust_remote_code and not trusted["remote"]):
+    untrusted = {*code_of(plan).values()} - {*trusted["code"]}
+    if untrusted or (plan.trust_remote_code and not trusted["remote"]):
         raise AutopeftError("the plan names code that the operator of this service does not trust any more.")
 
 
 def _named_again(record: SearchRecord, trusted: Mapping[str, Any]) -> dict[str, Any]:
     """Code that the search is made of, as far as the operator of the service trusts it."""
-    named = {what: getattr(record.plan, what) for what in ("task", "metric")}
-    own: dict[str, Any] = {what: each for what, each in named.items() if is_own(each) and each in trusted["code"]}
-    if record.plan.space in trusted["code"]:
-        own["space"] = record.plan.space
+    own = trusted_of(record.plan, trusted["code"], MAY_BE_CODE)
     return own | {"trust_remote_code": trusted["remote"]}
 
 

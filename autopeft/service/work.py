@@ -31,7 +31,7 @@ def understand(data: str, plan: dict[str, Any]) -> dict[str, Any]:
         "roles": {role: list(names) for role, names in found.columns.items()},
         "rows": {name: len(split) for name, split in found.splits.items()},
         "labels": [str(each) for each in getattr(found.task, "classes", ())][:1000],
-        "metrics": [metric.name for metric in found.task.metrics],
+        "metrics": [metric.name for metric in found.task.every_metric()],
         "described": list(found.described()),
     }
 
@@ -62,7 +62,7 @@ def tasks() -> list[dict[str, Any]]:
             "name": name,
             "summary": (task.__doc__ or "").strip().splitlines()[0],
             "roles": {role: list(each.usual) for role, each in task.roles.items()},
-            "metrics": [metric.name for metric in task.metrics],
+            "metrics": [metric.name for metric in task.every_metric()],
         }
         for name, task in known().items()
     ]

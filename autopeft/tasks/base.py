@@ -292,9 +292,14 @@ class Task(ABC):
         """The metric that such data asks for."""
         return self.metrics[0]
 
+    @classmethod
+    def every_metric(cls) -> tuple[Metric, ...]:
+        """All that models may be judged by, the usual ones first."""
+        return (*cls.metrics, *cls.written)
+
     def metric(self, name: str) -> Metric:
         """The metric of this name; the default of `auto`. Raises AutopeftError."""
-        every = {metric.name: metric for metric in (*self.metrics, *self.written)}
+        every = {metric.name: metric for metric in self.every_metric()}
         found = {"auto": self.default_metric, **every}
         if name not in found:
             raise unknown("metric", name, every)

@@ -133,7 +133,7 @@ def metric_of(task: Task, name: str) -> Metric:
         takes = "three values, a prompt, its answer, and what was generated" if task.written else _TWO
         raise AutopeftError(f"of a task '{task.name}' the metric '{metric.shown}' must take {takes}.")
     _require_written(task, metric)
-    if any(metric.name == each.name for each in (*task.metrics, *task.written)):
+    if any(metric.name == each.name for each in task.every_metric()):
         raise AutopeftError(
             f"the metric '{metric.shown}' cannot be called '{metric.name}', as a metric of {task.name} is, which is "
             "kept beside it; give it another name."

@@ -15,6 +15,7 @@ from starlette.background import BackgroundTask
 from autopeft.plan import Plan
 from autopeft.service import work
 from autopeft.service.allowed import allowed_code, data_place, model_place
+from autopeft.service.code import trusted_of
 from autopeft.service.office import Office
 from autopeft.service.problems import Forbidden, NotThere
 from autopeft.service.security import Here, Reader, Runner
@@ -157,9 +158,7 @@ def winner(
     settings.folder.mkdir(parents=True, exist_ok=True)
     to = tempfile.mkdtemp(prefix="export-", dir=settings.folder.absolute())
     trusted: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
-    for what in ("task", "space"):
-        if getattr(search.plan, what) in settings.trusted_code.values():
-            trusted[what] = getattr(search.plan, what)
+    trusted |= trusted_of(search.plan, settings.trusted_code.values(), ("task", "space"))
     where = {"storage": settings.storage, "folder": str(settings.folder.absolute())}
     try:
         file = office.apart.run(
