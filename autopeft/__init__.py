@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from autopeft.plan import Budget as Budget
     from autopeft.plan import Plan as Plan
     from autopeft.plan import Resources as Resources
-    from autopeft.search.deleting import delete as delete
-    from autopeft.search.search import Search as Search
-    from autopeft.search.search import open_search
-    from autopeft.search.search import resume as resume
-    from autopeft.search.search import search as search
+    from autopeft.searching.deleting import delete as delete
+    from autopeft.searching.search import Search as Search
+    from autopeft.searching.search import open_search
+    from autopeft.searching.search import resume as resume
+    from autopeft.searching.search import search as search
     from autopeft.trial import Costs as Costs
     from autopeft.trial import SearchRecord as SearchRecord
     from autopeft.trial import Trial as Trial
@@ -38,23 +38,23 @@ _WHERE = {
     "Estimate": "autopeft.costs.estimate:Estimate",
     "Plan": "autopeft.plan:Plan",
     "Resources": "autopeft.plan:Resources",
-    "Search": "autopeft.search.search:Search",
+    "Search": "autopeft.searching.search:Search",
     "SearchRecord": "autopeft.trial:SearchRecord",
     "TrainedModel": "autopeft.artifacts:TrainedModel",
     "Trial": "autopeft.trial:Trial",
     "attach": "autopeft.methods.attached:attach",
-    "delete": "autopeft.search.deleting:delete",
+    "delete": "autopeft.searching.deleting:delete",
     "estimate": "autopeft.costs.estimate:estimate",
     "load": "autopeft.artifacts:load",
     "measure": "autopeft.costs.api:measure",
     "method": "autopeft.methods.registry:method",
-    "open": "autopeft.search.search:open_search",
+    "open": "autopeft.searching.search:open_search",
     "predict": "autopeft.costs.api:predict",
     "register": "autopeft.artifacts.registering:register",
-    "resume": "autopeft.search.search:resume",
-    "search": "autopeft.search",
+    "resume": "autopeft.searching.search:resume",
+    "search": "autopeft.searching.search:search",
 }
-"""Public name -> module and, after the colon, the name there. `search` is a package that can be called."""
+"""Public name -> module and, after the colon, the name there."""
 
 __all__ = list(_WHERE)
 
@@ -62,9 +62,8 @@ __all__ = list(_WHERE)
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'autopeft' has no attribute '{name}'")
-    module, _, attribute = _WHERE[name].partition(":")
-    found = import_module(module)
-    return getattr(found, attribute) if attribute else found
+    module, attribute = _WHERE[name].split(":")
+    return getattr(import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

@@ -24,7 +24,7 @@ from autopeft.foreign import brief, told
 from autopeft.objectives import ACCURACY, COSTS, SCORE, UNITS, Limits
 from autopeft.sizes import Share, parse_wait
 
-SAMPLERS = found_in(Path(__file__).parent / "search" / "samplers")
+SAMPLERS = found_in(Path(__file__).parent / "searching" / "samplers")
 """Every sampler by name: the files of that folder, none of which is imported here."""
 AUTO = "auto"
 DTYPES = (AUTO, "float32", "bfloat16", "float16")

@@ -22,8 +22,8 @@ from rich.table import Table
 from autopeft.data.demo import demo_model
 from autopeft.objectives import show
 from autopeft.plan import Plan
-from autopeft.search.on_ray import train_on_ray
-from autopeft.search.preparation import prepare
+from autopeft.searching.on_ray import train_on_ray
+from autopeft.searching.preparation import prepare
 from autopeft.space.space import Space
 from autopeft.trial import Baseline, Outcome, Rung, Status, Trial
 

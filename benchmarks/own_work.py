@@ -29,7 +29,7 @@ from rich.table import Table
 import autopeft
 from autopeft.data.demo import demo_data, demo_model
 from autopeft.events import Doing, Event, TrialReported
-from autopeft.search.search import Search
+from autopeft.searching.search import Search
 
 SPACES: dict[str, dict[str, Any]] = {"quick": {"sampler": "tpe"}, "default": {}}
 """With their samplers, as the demo has them and as they are."""
@@ -61,9 +61,9 @@ def once(call: str, folder: Path, workers: int) -> list[tuple[str, float, float]
     """In a process of its own: what is done, each with the seconds at which it begins, by the clock and of the
     processor; the last is training.
     """
-    import autopeft.search.here
-    import autopeft.search.on_ray
-    import autopeft.search.sitting
+    import autopeft.searching.here
+    import autopeft.searching.on_ray
+    import autopeft.searching.sitting
 
     steps: list[tuple[str, float, float]] = []
     began, used = time.perf_counter(), time.process_time()
@@ -79,7 +79,9 @@ def once(call: str, folder: Path, workers: int) -> list[tuple[str, float, float]
         note("training")
         raise KeyboardInterrupt
 
-    begins = "autopeft.search.on_ray.Passing.started" if workers else "autopeft.search.worker.TrainingWorker.train"
+    begins = (
+        "autopeft.searching.on_ray.Passing.started" if workers else "autopeft.searching.worker.TrainingWorker.train"
+    )
     try:
         with patch(begins, train):
             if call == "resume":

@@ -35,10 +35,10 @@ from autopeft.data.demo import chat_model, demo_model
 from autopeft.errors import CannotAttach
 from autopeft.objectives import objectives_named
 from autopeft.plan import Plan
-from autopeft.search.confirm.worker import Again, Answered
-from autopeft.search.here import train_here
-from autopeft.search.preparation import prepare
-from autopeft.search.proposer import Proposer
+from autopeft.searching.confirm.worker import Again, Answered
+from autopeft.searching.here import train_here
+from autopeft.searching.preparation import prepare
+from autopeft.searching.proposer import Proposer
 from autopeft.space.candidate import Candidate
 from autopeft.trial import Costs, Outcome, Rung, Trial
 

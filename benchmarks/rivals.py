@@ -15,9 +15,9 @@ import torch
 from surfaces import Surface
 
 from autopeft.objectives import Objective
-from autopeft.search.proposer import Proposal
-from autopeft.search.samplers.parts.drawing import Drawn
-from autopeft.search.samplers.parts.features import GROUPS, Described, describe
+from autopeft.searching.proposer import Proposal
+from autopeft.searching.samplers.parts.drawing import Drawn
+from autopeft.searching.samplers.parts.features import GROUPS, Described, describe
 from autopeft.space.candidate import Candidate
 from autopeft.trial import Status, Trial
 

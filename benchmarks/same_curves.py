@@ -20,8 +20,8 @@ import torch
 
 from autopeft.data.demo import demo_model
 from autopeft.plan import Plan
-from autopeft.search.here import train_here
-from autopeft.search.preparation import prepare
+from autopeft.searching.here import train_here
+from autopeft.searching.preparation import prepare
 from autopeft.trial import Outcome, Rung, Trial
 
 KINDS = ("lora", "adapter", "prefix_tuning", "fishmask", "ladder", "unipelt", "adamix", "full")

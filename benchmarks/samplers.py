@@ -44,10 +44,10 @@ from surfaces import Recorded, Surface, Synthetic
 
 from autopeft.objectives import objectives_named
 from autopeft.plan import SAMPLERS
-from autopeft.search.portfolio import portfolio
-from autopeft.search.proposer import Proposer
-from autopeft.search.samplers.parts.drawing import Drawn
-from autopeft.search.stopping import Stopping
+from autopeft.searching.portfolio import portfolio
+from autopeft.searching.proposer import Proposer
+from autopeft.searching.samplers.parts.drawing import Drawn
+from autopeft.searching.stopping import Stopping
 from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Recalled
 from autopeft.trial import Costs, Outcome, Status, Trial
@@ -103,7 +103,7 @@ class Found:
 
 
 class Rule(Protocol):
-    """What stops trials early; see `autopeft.search.stopping`."""
+    """What stops trials early; see `autopeft.searching.stopping`."""
 
     def expect(self, costs: Costs) -> None:
         """What a candidate may cost."""

@@ -33,11 +33,11 @@ from samplers import Foreseen
 from surfaces import Surface, Synthetic
 
 from autopeft.plan import Plan
-from autopeft.search.driver import Driver
-from autopeft.search.finder import Finder
-from autopeft.search.ledger import STOPPED_EARLY
-from autopeft.search.portfolio import portfolio
-from autopeft.search.proposer import Proposer
+from autopeft.searching.driver import Driver
+from autopeft.searching.finder import Finder
+from autopeft.searching.ledger import STOPPED_EARLY
+from autopeft.searching.portfolio import portfolio
+from autopeft.searching.proposer import Proposer
 from autopeft.storage.repository import Repository
 from autopeft.trial import Outcome, Rung, SearchRecord, Status, Trial
 

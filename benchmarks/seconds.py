@@ -46,10 +46,10 @@ from autopeft.data.store import open_split
 from autopeft.errors import AutopeftError
 from autopeft.methods.registry import Configured
 from autopeft.plan import Plan
-from autopeft.search.here import train_here
-from autopeft.search.preparation import prepare
-from autopeft.search.preparing.dataset import prepare_dataset
-from autopeft.search.samplers.parts.drawing import Drawn
+from autopeft.searching.here import train_here
+from autopeft.searching.preparation import prepare
+from autopeft.searching.preparing.dataset import prepare_dataset
+from autopeft.searching.samplers.parts.drawing import Drawn
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.space.parameters import Recalled
 from autopeft.tasks.named import task_named

@@ -11,8 +11,8 @@ the hypervolume over score, memory and trainable parameters, as in `samplers.py`
 scores on new data (the test rows): as `chosen`, within each budget, by their scores on validation data, which is what a
 user does; and the `best` that there is. No rule sees new data.
 
-`product` is what searches do (`autopeft.search.stopping`). `nearest ends` is what they did before: a trial was stopped
-where fewer than three in eight of the finished trials that were nearest to it at the rung gained enough to bring it
+`product` is what searches do (`autopeft.searching.stopping`). `nearest ends` is what they did before: a trial was
+stopped where fewer than three in eight of the finished trials that were nearest to it at the rung gained enough to bring it
 above all that cost no more. Whoever `promotes` keeps what it stops at its rung: as others go on, some turns out to be
 worth training on.
 """
@@ -33,8 +33,8 @@ from rich.table import Table
 from samplers import BUDGETS, FIRST_SEED, OBJECTIVES, SCALES, Measure, Never, Replayed, Rule, quartiles
 from surfaces import Recorded, Surface, Synthetic, costs_in
 
-from autopeft.search.extrapolation import ends
-from autopeft.search.stopping import Stopping
+from autopeft.searching.extrapolation import ends
+from autopeft.searching.stopping import Stopping
 from autopeft.space.candidate import Candidate, Part
 from autopeft.trial import Costs, Rung, Status, Trial
 

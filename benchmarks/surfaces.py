@@ -20,7 +20,7 @@ from typing import Protocol
 import numpy as np
 from recording import costs_beside, recording_space, settings_of
 
-from autopeft.search.samplers.parts.features import fraction
+from autopeft.searching.samplers.parts.features import fraction
 from autopeft.space.candidate import Candidate, Part, Training, Value
 from autopeft.space.parameters import Recalled
 from autopeft.space.space import Space, load_space

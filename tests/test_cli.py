@@ -228,7 +228,7 @@ def test_a_wish_is_a_flag_or_a_line_of_a_plan(wish: str, tmp_path: Path, monkeyp
         plans.append(plan)
         raise autopeft.AutopeftError("seen")
 
-    monkeypatch.setattr(import_module("autopeft.search.search"), "search", take)
+    monkeypatch.setattr(import_module("autopeft.searching.search"), "search", take)
     file = tmp_path / "plan.yaml"
     file.write_text(f"{wish}: true\n")
     for options in ([], [f"--{wish.replace('_', '-')}"], ["--plan", file]):
@@ -273,7 +273,7 @@ def test_the_time_of_one_trial_and_of_the_search_are_two_limits(monkeypatch: pyt
         plans.append(plan)
         raise autopeft.AutopeftError("seen")
 
-    monkeypatch.setattr("autopeft.search.search.search", take)
+    monkeypatch.setattr("autopeft.searching.search.search", take)
     run("search", "--model", "m", "--data", "d", "--time", "2h", "--seconds-per-trial", "90s")
     (plan,) = plans
     assert (plan.time, plan.budget.time) == (7200.0, 90.0)
@@ -400,7 +400,7 @@ def test_a_search_of_which_every_trial_fails_says_why_and_ends_with_1(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("the sky fell\x1b[2J")
 
-    monkeypatch.setattr("autopeft.search.pausing.save_artifact", fail)
+    monkeypatch.setattr("autopeft.searching.pausing.save_artifact", fail)
     paths = ("--model", place / "model", "--data", place / "reviews.csv", "--folder", tmp_path / "runs")
     options = ("--methods", "bitfit", "--trials", 2, "--max-length", 16, "--space", "quick", "--workers", 0)
     result = run("search", *paths, *options, *where(tmp_path))

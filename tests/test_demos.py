@@ -30,7 +30,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     for data in ("demo_data", "chat_data"):
         monkeypatch.setattr(demo, data, lambda folder, data=data: folder / data)
     monkeypatch.setattr("autopeft.backbone.gguf.unpacked", lambda _, folder: folder)
-    monkeypatch.setattr("autopeft.search.search.search", search)
+    monkeypatch.setattr("autopeft.searching.search.search", search)
     return plans
 
 

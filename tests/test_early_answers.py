@@ -9,7 +9,7 @@ import pytest
 from autopeft.data.place import ENDINGS
 from autopeft.data.reading import _READERS
 from autopeft.plan import Plan
-from autopeft.search.slips import require_names
+from autopeft.searching.slips import require_names
 from autopeft.storage.repository import Repository
 from autopeft.tasks.named import tasks
 from autopeft.tasks.names import task_names

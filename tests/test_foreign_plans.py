@@ -18,7 +18,7 @@ from autopeft.errors import AutopeftError
 from autopeft.objectives import UNITS
 from autopeft.plan import Budget, Plan, Resources
 from autopeft.reports.findings import plan_lines
-from autopeft.search.whereabouts import rooted
+from autopeft.searching.whereabouts import rooted
 from autopeft.trial import SearchRecord
 from tests.watchdog import ended_after
 

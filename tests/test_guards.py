@@ -30,7 +30,7 @@ RANKS = {
     **dict.fromkeys(("events", "fronts", "methods", "tasks"), 7),
     **dict.fromkeys(("confirmed", "training", "storage"), 8),
     **dict.fromkeys(("costs", "artifacts"), 9),
-    **dict.fromkeys(("search", "reports"), 10),
+    **dict.fromkeys(("searching", "reports"), 10),
     "service": 11,
     **dict.fromkeys(("cli", "__init__"), 12),
 }
@@ -43,8 +43,8 @@ UPWARD = {
 }
 HEAVY = {"torch", "ray", "transformers", "peft", "optuna", "sqlalchemy", "pandas", "sklearn", "datasets", "fastapi"}
 OWNERS = {
-    "ray": {"search"},
-    "optuna": {"search", "reports"},
+    "ray": {"searching"},
+    "optuna": {"searching", "reports"},
     "sqlalchemy": {"storage"},
     "alembic": {"storage"},
     **{library: {"service"} for library in ("fastapi", "starlette", "uvicorn")},
@@ -52,7 +52,7 @@ OWNERS = {
 
 
 def part_of(path: Path) -> str:
-    """`search/driver.py` belongs to `search`, `plan.py` to `plan`."""
+    """`searching/driver.py` belongs to `searching`, `plan.py` to `plan`."""
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 

@@ -97,7 +97,7 @@ def test_advice_after_an_interrupt_hides_the_password_and_says_so(
         on_event(Begun(record()))
         raise KeyboardInterrupt
 
-    module = import_module("autopeft.search.search")
+    module = import_module("autopeft.searching.search")
     monkeypatch.setattr(module, command if command != "confirm" else "open_search", interrupted)
     if command == "confirm":
         opened = type("Opened", (), {"confirm": staticmethod(lambda _, **rest: interrupted(**rest))})

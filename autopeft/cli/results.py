@@ -22,12 +22,12 @@ from autopeft.foreign import printable
 from autopeft.objectives import COSTS, SCORE, UNITS, objective_named
 from autopeft.plan import Budget
 from autopeft.reports import DEFAULT, format_of, formats, render, require_format
-from autopeft.search.commands import command, hint, places, trusting
+from autopeft.searching.commands import command, hint, places, trusting
 from autopeft.storage.urls import shown
 from autopeft.tasks.own import is_own
 
 if TYPE_CHECKING:
-    from autopeft.search.search import Search
+    from autopeft.searching.search import Search
 
 
 @click.command()
@@ -190,8 +190,8 @@ def list_searches(storage: str) -> None:
 def delete(name: str, yes: bool, storage: str, folder: str | None) -> None:
     """Delete a search: its trials, their weights, and prepared data that no other search uses."""
     from autopeft.reports.wording import plural
-    from autopeft.search.deleting import delete as delete_search
-    from autopeft.search.deleting import weights_of
+    from autopeft.searching.deleting import delete as delete_search
+    from autopeft.searching.deleting import weights_of
     from autopeft.sizes import show_bytes
 
     if not yes:
@@ -217,7 +217,7 @@ def most_recent(storage: str) -> str:
 
 
 def open_named(name: str | None, storage: str, folder: str | None = None) -> "Search":
-    from autopeft.search.search import open_search
+    from autopeft.searching.search import open_search
 
     return open_search(name or most_recent(storage), storage, folder)
 

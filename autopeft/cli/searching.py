@@ -22,11 +22,11 @@ from autopeft.cli.options import (
 from autopeft.cli.printing import say
 from autopeft.cli.results import most_recent, open_named
 from autopeft.plan import Budget, Plan, Resources
-from autopeft.search.commands import command, hint, trusting
+from autopeft.searching.commands import command, hint, trusting
 
 if TYPE_CHECKING:
     from autopeft.events import Event
-    from autopeft.search.search import Search
+    from autopeft.searching.search import Search
     from autopeft.trial import SearchRecord
 
 
@@ -72,7 +72,7 @@ def search(demo: str | None, plan_file: str | None, name: str | None, **options:
     resources = given_of(options, Resources)
 
     def run(on_event: "Callable[[Event], None]") -> "Search":
-        from autopeft.search.search import search as run_search
+        from autopeft.searching.search import search as run_search
 
         return run_search(plan, name=name, on_event=on_event, **resources)
 
@@ -100,7 +100,7 @@ def resume(name: str | None, trials: int | None, time: str | None, once_more: in
     searched = name or most_recent(options["storage"] or Resources.storage)
 
     def run(on_event: "Callable[[Event], None]") -> "Search":
-        from autopeft.search.search import resume as resume_search
+        from autopeft.searching.search import resume as resume_search
 
         return resume_search(
             searched,

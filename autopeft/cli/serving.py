@@ -106,7 +106,7 @@ def tokens(add: str | None, role: str, revoke: str | None, storage: str) -> None
 
 def _first_token(storage: str) -> str | None:
     """A token where there is none that counts."""
-    from autopeft.search.whereabouts import free_name
+    from autopeft.searching.whereabouts import free_name
     from autopeft.storage.opened import Opened
     from autopeft.storage.tokens import RUN, Tokens
 

@@ -15,7 +15,7 @@ from typing import Any
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief, told
 from autopeft.plan import Plan
-from autopeft.search.slips import require_names, require_places
+from autopeft.searching.slips import require_names, require_places
 from autopeft.service.code import MAY_BE_CODE, code_of
 from autopeft.service.problems import Forbidden, NotThere
 from autopeft.service.settings import Settings

@@ -10,7 +10,7 @@ from typing import Any
 
 from autopeft.errors import unknown
 from autopeft.reports import render, require_format
-from autopeft.search.search import Search
+from autopeft.searching.search import Search
 from autopeft.service.allowed import allowed_code, data_place, model_place
 from autopeft.service.apart import Apart
 from autopeft.service.feeds import Feeds

@@ -21,8 +21,8 @@ from autopeft.events import Event
 from autopeft.plan import Plan
 from autopeft.reports.failure import failure
 from autopeft.reports.standing import Standing
-from autopeft.search.confirm.lacking import outstanding
-from autopeft.search.search import open_search, resume, search
+from autopeft.searching.confirm.lacking import outstanding
+from autopeft.searching.search import open_search, resume, search
 from autopeft.service import telling
 from autopeft.service.code import MAY_BE_CODE, code_of, trusted_of
 from autopeft.storage.holding import LEASE, Held, Holding

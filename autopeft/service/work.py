@@ -70,7 +70,7 @@ def tasks() -> list[dict[str, Any]]:
 
 def export(search: str, storage: str, folder: str, number: int, form: str, to: str, trusted: dict[str, Any]) -> str:
     """Writes a trial's weights as one zip file; returns its place."""
-    from autopeft.search.search import open_search
+    from autopeft.searching.search import open_search
 
     winner = Path(to) / f"{search}-{number}"
     opened = open_search(search, storage, folder)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from autopeft.errors import AutopeftError
-from autopeft.search.portfolio import by_hand
+from autopeft.searching.portfolio import by_hand
 from autopeft.space.space import Space, load_space
 from autopeft.trial import Costs
 

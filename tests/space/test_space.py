@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autopeft.errors import AutopeftError
-from autopeft.search.samplers.parts.drawing import Drawn
+from autopeft.searching.samplers.parts.drawing import Drawn
 from autopeft.space.candidate import OF_TASKS, Candidate, Training
 from autopeft.space.parameters import Parameter, Recalled, label
 from autopeft.space.space import load_space, named_spaces

@@ -18,7 +18,7 @@ from autopeft.cli import main
 from autopeft.errors import AutopeftError
 from autopeft.reports import formats, render
 from autopeft.reports.format.terminal import text
-from autopeft.search.search import open_search
+from autopeft.searching.search import open_search
 from autopeft.storage.repository import Repository
 from tests.reports.records import record
 from tests.watchdog import ended_after

@@ -23,7 +23,7 @@ from autopeft.data.store import Dataset, open_split, padded
 from autopeft.errors import AutopeftError
 from autopeft.methods.attached import Attached, attach, require_capable
 from autopeft.methods.registry import configured_parts
-from autopeft.search.worker import Job
+from autopeft.searching.worker import Job
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.space.cards import load_cards, load_hybrids
 from autopeft.space.space import load_space

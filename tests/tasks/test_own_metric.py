@@ -8,7 +8,7 @@ import torch
 
 from autopeft.confirmed import compare, draw
 from autopeft.errors import AutopeftError
-from autopeft.search.preparing.baselines import baseline_of
+from autopeft.searching.preparing.baselines import baseline_of
 from autopeft.space.candidate import Training
 from autopeft.tasks import own_metric as module
 from autopeft.tasks.base import Task

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from autopeft.cli import main
 from autopeft.errors import AutopeftError
-from autopeft.search.worker import TrainingWorker
+from autopeft.searching.worker import TrainingWorker
 from autopeft.tasks import own
 from autopeft.tasks.metrics import ACCURACY, Metric, NoScore
 from autopeft.tasks.own_metric import answered

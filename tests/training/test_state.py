@@ -15,7 +15,7 @@ from autopeft.errors import CannotAttach
 from autopeft.methods.attached import attach
 from autopeft.methods.passes import evaluating
 from autopeft.methods.registry import configured_parts
-from autopeft.search.proposer import default_params
+from autopeft.searching.proposer import default_params
 from autopeft.space.candidate import Candidate
 from autopeft.space.parameters import Recalled
 from autopeft.space.space import load_space

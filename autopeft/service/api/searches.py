@@ -8,8 +8,8 @@ from autopeft.fronts import latencies
 from autopeft.objectives import SCORE
 from autopeft.plan import Budget, Plan, field_docs
 from autopeft.reports.costs import lines
-from autopeft.search.deleting import delete as delete_search
-from autopeft.search.search import name_of_new
+from autopeft.searching.deleting import delete as delete_search
+from autopeft.searching.search import name_of_new
 from autopeft.service.allowed import allowed
 from autopeft.service.listing import searches as listed
 from autopeft.service.office import Office
