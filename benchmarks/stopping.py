@@ -12,9 +12,9 @@ scores on new data (the test rows): as `chosen`, within each budget, by their sc
 user does; and the `best` that there is. No rule sees new data.
 
 `product` is what searches do (`autopeft.searching.stopping`). `nearest ends` is what they did before: a trial was
-stopped where fewer than three in eight of the finished trials that were nearest to it at the rung gained enough to bring it
-above all that cost no more. Whoever `promotes` keeps what it stops at its rung: as others go on, some turns out to be
-worth training on.
+stopped where fewer than three in eight of the finished trials that were nearest to it at the rung gained enough to
+bring it above all that cost no more. Whoever `promotes` keeps what it stops at its rung: as others go on, some turns
+out to be worth training on.
 """
 
 import argparse
