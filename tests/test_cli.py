@@ -313,7 +313,12 @@ def test_no_searches_is_no_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "workers", "status"), [(signal.SIGINT, 0, 130), (signal.SIGTERM, 0, 143), (signal.SIGTERM, 1, 143)]
+    ("sent", "workers", "status"),
+    [
+        (signal.SIGINT, 0, 130),
+        (signal.SIGTERM, 1, 143),
+        pytest.param(signal.SIGTERM, 0, 143, marks=pytest.mark.long),
+    ],
 )
 def test_an_interrupt_says_how_to_go_on_and_the_search_goes_on(
     place: Path, tmp_path: Path, sent: signal.Signals, workers: int, status: int

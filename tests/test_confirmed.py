@@ -133,7 +133,14 @@ def squared_errors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return tuple((target - rng.normal(0, 1, 300)) ** 2 for _ in range(2))  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("values", [right_answers, macro_f1_of_three_classes, squared_errors])
+@pytest.mark.parametrize(
+    "values",
+    [
+        right_answers,
+        pytest.param(macro_f1_of_three_classes, marks=pytest.mark.long),
+        pytest.param(squared_errors, marks=pytest.mark.long),
+    ],
+)
 def test_models_that_are_alike_are_told_apart_no_more_often_than_allowed_whatever_the_metric(
     values: Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]],
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 CHECK = Path(__file__).parent.parent / "benchmarks" / "gpu_check.py"
 
 
+@pytest.mark.long
 def test_methods_are_predicted_trained_measured_and_loaded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,9 +22,13 @@ NAMES = ("bitfit", "lora", "prompt_tuning", "lora_parallel")
 ASKED = {"batch_size": 2, "length": 16}
 
 
+def look_only_at(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    monkeypatch.setattr(module, "load_space", lambda name: load_space(name).only(names))
+
+
 @pytest.fixture(autouse=True)
 def few_methods(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "load_space", lambda name: load_space(name).only(NAMES))
+    look_only_at(monkeypatch, *NAMES)
     monkeypatch.setattr(machine, "cores", lambda: 1)
 
 
@@ -76,7 +80,10 @@ def test_the_largest_settings_fit_and_larger_ones_do_not() -> None:
     assert set(found["bitfit"].largest) == {"batch_size"}
 
 
-def test_a_limit_below_the_defaults_is_met_by_less_and_one_below_the_weights_by_nothing() -> None:
+def test_a_limit_below_the_defaults_is_met_by_less_and_one_below_the_weights_by_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    look_only_at(monkeypatch, "lora")
     config = CONFIGS["gpt2"]()
     task: dict[str, Any] = {"task": "text-classification"}
     usual = predict(config, "lora", **ASKED).memory
@@ -86,7 +93,8 @@ def test_a_limit_below_the_defaults_is_met_by_less_and_one_below_the_weights_by_
     assert set(by_name(estimate(config, memory="1KiB", **ASKED, **task))["lora"].largest.values()) == {0}
 
 
-def test_a_prompt_is_no_longer_than_the_positions_that_are_left() -> None:
+def test_a_prompt_is_no_longer_than_the_positions_that_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_only_at(monkeypatch, "prompt_tuning")
     found = by_name(estimate(CONFIGS["bert"](), memory="1GiB", batch_size=1, length=50))
     assert found["prompt_tuning"].largest["length"] == 14
 
@@ -174,7 +182,7 @@ def test_processes_that_share_the_work_find_the_same() -> None:
 
 def test_a_value_that_a_method_refuses_is_not_among_those_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compacter's bottleneck is a multiple of its factor."""
-    monkeypatch.setattr(module, "load_space", lambda name: load_space(name).only(("compacter",)))
+    look_only_at(monkeypatch, "compacter")
     config = CONFIGS["bert"]()
     usual = predict(config, "compacter", **ASKED).memory
     for limit in (usual + usual // 50, usual - usual // 100):

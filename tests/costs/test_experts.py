@@ -1,5 +1,7 @@
 """Mixtures of experts: what is predicted is what a real step shows, and only the experts that a token goes to work."""
 
+from itertools import product
+
 import pytest
 import torch
 import transformers as t
@@ -11,10 +13,11 @@ from autopeft.costs.predict import Predictor
 from autopeft.tasks.text_classification import TextClassification
 from autopeft.training import precision
 from tests.backbone.architectures import EXPERTS
-from tests.costs.test_predict import CARDS, LENGTH, METHODS, candidate, measured
+from tests.costs.test_predict import CARDS, LENGTH, METHODS, MODES, candidate, measured
 from tests.tiny import batch
 
 CPU = torch.device("cpu")
+KINDS = ("lora", "prompt_tuning", "norm_tuning", "full", "fishmask")
 
 
 def real(experts: str, implementation: str = "grouped_mm") -> t.PreTrainedModel:
@@ -23,9 +26,14 @@ def real(experts: str, implementation: str = "grouped_mm") -> t.PreTrainedModel:
         return t.AutoModel.from_config(EXPERTS[experts](), experts_implementation=implementation).eval()
 
 
-@pytest.mark.parametrize("mode", ["plain", "checkpointing", "bf16"])
-@pytest.mark.parametrize("method", ["lora", "prompt_tuning", "norm_tuning", "full", "fishmask"])
-@pytest.mark.parametrize("experts", EXPERTS)
+@pytest.mark.parametrize(
+    ("experts", "method", "mode"),
+    [
+        pytest.param(*names, marks=() if sum(places) % 3 == 0 else pytest.mark.long)
+        for each in product(enumerate(EXPERTS), enumerate(KINDS), enumerate(MODES))
+        for places, names in [zip(*each, strict=True)]
+    ],
+)
 def test_a_prediction_equals_the_meter_on_a_real_step(
     experts: str, method: str, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,10 +76,10 @@ def one(method: str, **given: Value) -> Candidate:
 
 
 def steps() -> list[Any]:
-    """Every method in one mode on each model, in another one on the next; `make long` tries all."""
+    """Every method on two of the models, in a mode that changes with both; `make long` tries all."""
 
     def often(model: int, method: int, mode: int) -> bool:
-        return (model + method) % len(MODES) == mode
+        return (model + method) % len(MODES) == mode and (model + method // len(MODES)) % 2 == 0
 
     return [
         pytest.param(*names, marks=() if often(*places) else pytest.mark.long)
@@ -199,7 +199,7 @@ def test_costs_do_not_fall_when_settings_grow(
         assert smaller != larger
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(rank=st.integers(1, 16), rows=st.integers(1, 6), length=st.integers(8, 40), more=st.integers(1, 8))
 def test_memory_and_flops_grow_with_length_and_checkpointing_saves_memory(
     rank: int, rows: int, length: int, more: int
@@ -246,8 +246,9 @@ def test_the_skeleton_is_as_before_after_predictions_and_refusals() -> None:
     hooks = [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()]
     predictor = Predictor(skeleton, CARDS, TextClassification.sized(2), 8)
     for parts in METHODS.values():
-        predictor.predict(candidate(*parts, gradient_checkpointing=True))
         assert predictor.refusal(candidate(*parts)) is None
+    for name in ("lora", "adalora", "prefix_tuning", "ladder", "fishmask", "full"):
+        predictor.predict(candidate(*METHODS[name], gradient_checkpointing=True))
     assert {name: id(tensor) for name, tensor in (*model.named_parameters(), *model.named_buffers())} == before
     assert [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()] == hooks
     assert all(tensor.is_meta for tensor in model.parameters())

@@ -68,7 +68,7 @@ def take_two_steps(attached, candidate, width):
         optimizer.zero_grad(set_to_none=True)
 
 
-@pytest.mark.parametrize("architecture", ["bert", "llama"])
+@pytest.mark.parametrize("architecture", ["bert", pytest.param("llama", marks=pytest.mark.long)])
 def test_random_candidates_attach_take_two_steps_and_come_off_bit_for_bit(architecture):
     cards, found, turned_away = candidates(architecture)
     model = tiny(architecture)

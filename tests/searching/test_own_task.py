@@ -269,7 +269,11 @@ def test_a_search_is_not_gone_on_with_by_another_source_under_the_same_name(plac
 @pytest.mark.parametrize(
     ("slip", "said"),
     [
-        ("1 / 0", r"TwoNumbers\.described, line \d+ of slips\.py: ZeroDivisionError: division by zero"),
+        pytest.param(
+            "1 / 0",
+            r"TwoNumbers\.described, line \d+ of slips\.py: ZeroDivisionError: division by zero",
+            marks=pytest.mark.long,
+        ),
         ("raise SystemExit(0)", r"TwoNumbers\.described, line \d+ of slips\.py: SystemExit: 0"),
     ],
 )

@@ -149,7 +149,7 @@ def median_memory(place: Path) -> int:
     return int(median(drawn))
 
 
-@pytest.mark.parametrize("sampler", ["known_costs", "random"])
+@pytest.mark.parametrize("sampler", ["known_costs", pytest.param("random", marks=pytest.mark.long)])
 def test_under_the_median_of_the_costs_of_a_space_nothing_over_it_is_trained_or_selected(
     place: Path, median_memory: int, sampler: str
 ) -> None:
@@ -246,7 +246,8 @@ def test_changed_data_stops_a_resume(place: Path, tmp_path: Path) -> None:
         autopeft.resume("changed", **where)
 
 
-@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.long), 2])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [0, 2])
 def test_a_kill_loses_no_finished_trial_repeats_none_and_leaves_nothing_over(tmp_path: Path, workers: int) -> None:
     place = Place(tmp_path)
     settings = place.settings("killed", 12, workers, sampler="known_costs")

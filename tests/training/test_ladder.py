@@ -1,5 +1,6 @@
 """The ladder learns in the loop from a head that was fitted to the bare backbone's states, which it replaces."""
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,13 @@ CPU = torch.device("cpu")
 TRAIN, VALIDATION = split(160, 0), split(80, 1)
 
 
-@pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize("architecture", CONFIGS)
+@pytest.mark.parametrize(
+    ("architecture", "residual"),
+    [
+        pytest.param(of, residual, marks=() if place % 2 == residual else pytest.mark.long)
+        for (place, of), residual in product(enumerate(CONFIGS), (False, True))
+    ],
+)
 def test_it_learns_from_the_probe_on(architecture: str, residual: bool, tmp_path: Path) -> None:
     """The tiny GPT-2's embeddings are so small that the biases of what reads them drown them: here they are larger."""
     part = Part("ladder", {"reduction": 4, "samples": 16, "residual": residual}, 1e-2)
