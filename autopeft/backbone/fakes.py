@@ -1,6 +1,6 @@
 """What torch's fake tensors cannot do by themselves, and skeletons need."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -51,11 +51,16 @@ def grouped_flops(one: Tensor, other: Tensor, *_: Any, **__: Any) -> int:
 
 
 class EverythingPicked(GroupedProducts):  # type: ignore[no-untyped-call]
-    """Lets a mask that picks entries pick them all: without values nobody knows which, and these are the most.
+    """Lets a mask that picks entries pick them all: without values nobody knows which, and these are the most; of
+    masks of a shape that is among the `most`, so many.
 
     A sparse mask picks as many as it has, and a sparse tensor without duplicates keeps as many; fake tensors take both
     for none.
     """
+
+    def __init__(self, most: Mapping[tuple[int, ...], int] | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._most = most or {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.sparse_mask.default:
@@ -68,16 +73,16 @@ class EverythingPicked(GroupedProducts):  # type: ignore[no-untyped-call]
                 loose._indices(), loose._values(), loose.shape, check_invariants=False, is_coalesced=True
             )
         if func is torch.ops.aten.index.Tensor:
-            args = (args[0], list(_unmasked(args[1])))
+            args = (args[0], list(self._unmasked(args[1])))
         return super().__torch_dispatch__(func, types, args, kwargs)
 
-
-def _unmasked(indices: Sequence[Tensor | None]) -> Iterator[Tensor | None]:
-    for index in indices:
-        if index is not None and index.dtype == torch.bool:
-            yield from (index.new_zeros(index.numel(), dtype=torch.long) for _ in range(index.ndim))
-        else:
-            yield index
+    def _unmasked(self, indices: Sequence[Tensor | None]) -> Iterator[Tensor | None]:
+        for index in indices:
+            if index is not None and index.dtype == torch.bool:
+                picked = self._most.get(tuple(index.shape), index.numel())
+                yield from (index.new_zeros(picked, dtype=torch.long) for _ in range(index.ndim))
+            else:
+                yield index
 
 
 class Valueless(EverythingPicked):  # type: ignore[no-untyped-call]

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from math import isclose
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -59,10 +60,12 @@ class Predictor:
         longest: int | None = None,
         rows: int | None = None,
         packed: bool = False,
+        learned: np.ndarray | None = None,
     ) -> None:
         """`quantised` names how a skeleton in bfloat16 is held in truth: nf4 or int8. `longest` is the longest text to
         be read, where that is more than `batch_length`; `rows` how many there are to calibrate on, where that is known.
-        By `packed`, rows of a training hold several examples.
+        By `packed`, rows of a training hold several examples. `learned` are the positions of each row that the head
+        looks at, where these are not all.
         """
         self._skeleton = skeleton
         self._packing = packing_of(skeleton.model, quantised) if quantised else None
@@ -73,6 +76,7 @@ class Predictor:
         self._longest = max(batch_length, longest or 0)
         self._rows = rows
         self._packed = packed
+        self._learned = None if learned is None else np.sort(learned)[::-1]
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._known: dict[object, Profile] = {}
         self._inferences: dict[Hashable, Sequence[Work]] = {}
@@ -316,7 +320,8 @@ class Predictor:
         """What a step shows on so many rows, with fake tensors for its own and for those that it is given; rows of the
         training, where no `length` is said.
         """
-        with self._faked(step) as (slots, fakes):
+        most = self._most_learned(rows, length or self._batch_length)
+        with self._faked(step, most) as (slots, fakes):
             given = [fakes[tensor] for tensor in tensors]
             try:
                 spent: Spent = functional_call(step, slots, (given, self._batch(rows, length)), tie_weights=False)
@@ -342,9 +347,13 @@ class Predictor:
         return meter.work, *of_layers
 
     @contextmanager
-    def _faked(self, module: nn.Module) -> Iterator[tuple[dict[str, Tensor], dict[Tensor, Tensor]]]:
-        """Fake tensors for everything a module holds: by their places, and by the tensors that they stand for."""
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.device(self._device), EverythingPicked():  # type: ignore[no-untyped-call]
+    def _faked(
+        self, module: nn.Module, most: Mapping[tuple[int, ...], int] | None = None
+    ) -> Iterator[tuple[dict[str, Tensor], dict[Tensor, Tensor]]]:
+        """Fake tensors for everything a module holds: by their places, and by the tensors that they stand for. `most`
+        is what masks of some shapes pick at most.
+        """
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.device(self._device), EverythingPicked(most):
             fakes: dict[Tensor, Tensor] = {}
             slots = {}
             for name, tensor in _slots(module):
@@ -352,6 +361,13 @@ class Predictor:
                     fakes[tensor] = torch.empty(tensor.shape, dtype=tensor.dtype).requires_grad_(tensor.requires_grad)
                 slots[name] = fakes[tensor]
             yield slots, fakes
+
+    def _most_learned(self, rows: int, length: int) -> Mapping[tuple[int, ...], int]:
+        """How many positions of so many rows the head looks at, at most: of the last of each row it never does."""
+        if self._learned is None:
+            return {}
+        positions = rows * (length - 1)
+        return {(rows, length - 1): min(max(int(self._learned[:rows].sum()), 1), positions)}
 
     def _batch(self, rows: int, length: int | None = None) -> Mapping[str, Tensor]:
         shapes = dict(self._task.shapes(length or self._batch_length))

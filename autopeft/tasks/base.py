@@ -188,6 +188,10 @@ class Task(ABC):
         """A split as the model reads it, with what is to be learned."""
         return Dataset({**self.encoded(rows.inputs, backbone, max_length), LABELS: rows.targets}, max_length)
 
+    def learned(self, data: Dataset) -> np.ndarray | None:  # noqa: ARG002
+        """(rows,) how many positions of each row the head looks at, where these may be fewer than the row has."""
+        return None
+
     def lost(self, rows: Rows, data: Dataset) -> str:  # noqa: ARG002
         """A note on what is to be learned of a split and did not get into what the model reads; empty where all did."""
         return ""

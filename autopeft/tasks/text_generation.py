@@ -191,6 +191,13 @@ class TextGeneration(Task):
         labels = Column.ragged([each for _, each in made], np.int32, NO_LABEL)
         return {IDS: Column.ragged(ids, np.int32, filling), LABELS: labels}
 
+    def learned(self, data: Dataset) -> np.ndarray:
+        targets = data.targets
+        assert targets.offsets is not None
+        told = (targets.values != NO_LABEL).astype(np.int64)
+        told[targets.offsets[:-1]] = 0
+        return np.add.reduceat(told, targets.offsets[:-1])
+
     def lost(self, rows: Rows, data: Dataset) -> str:
         cut = int(np.count_nonzero(data.lengths >= data.longest))
         dropped = len(rows) - len(data)

@@ -5,13 +5,23 @@ norms of queries and keys (Qwen 3), layers of two kinds and a soft cap (Gemma 3)
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
+import numpy as np
 import pytest
 import transformers as t
+from torch import Tensor
 
 import autopeft
 from autopeft.backbone.load import load_skeleton
+from autopeft.costs import api
+from autopeft.costs.predict import Predictor
+from autopeft.data.store import LABELS
+from autopeft.methods.attached import parts_of
+from autopeft.space.candidate import Training
 from autopeft.tasks import language_head
+from autopeft.tasks.heads import NO_LABEL
+from autopeft.tasks.text_generation import TextGeneration
 
 _SHAPE = {"vocab_size": 400, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 _MORE = {**_SHAPE, "intermediate_size": 96, "num_key_value_heads": 2, "head_dim": 12, "max_position_embeddings": 128}
@@ -21,7 +31,7 @@ CONFIGS: Mapping[str, Callable[[], t.PretrainedConfig]] = {
     "qwen3": lambda: t.Qwen3Config(**_MORE, tie_word_embeddings=True),
     "gemma3": lambda: t.Gemma3TextConfig(**_MORE, sliding_window=16, final_logit_softcapping=5.0),
 }
-HOW = {"task": "text-generation", "batch_size": 4, "length": 40}
+HOW: Mapping[str, Any] = {"task": "text-generation", "batch_size": 4, "length": 40}
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +52,35 @@ def test_a_step_of_a_decoder_is_predicted_within_three_percent(name: str, method
     assert predicted.memory == pytest.approx(measured.memory, rel=0.03)
     assert (predicted.trainable, predicted.stored) == (measured.trainable, measured.stored)
     assert predicted.flops == pytest.approx(measured.flops, rel=0.001)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_where_few_tokens_are_learned_the_logits_of_few_are_predicted(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Masks have no values in a prediction; how many positions of each row are learned is known from the data."""
+    counts, of_all = np.array([3, 9, 4, 5, 1, 2]), api._examples
+
+    def of_few(*asked: Any) -> Mapping[str, Tensor]:
+        batch = of_all(*asked)
+        for labels, count in zip(batch[LABELS], sorted(counts, reverse=True), strict=False):
+            labels[:-count] = NO_LABEL
+        return batch
+
+    monkeypatch.setattr(api, "_examples", of_few)
+    config = CONFIGS["llama"]()
+    config.vocab_size = 4000
+    model = t.AutoModelForCausalLM.from_config(config)
+    measured = autopeft.measure(model, method, **HOW)
+    training, parts = Training(batch_size=HOW["batch_size"]), tuple(parts_of(method))
+    predictors = [
+        Predictor(load_skeleton(config, causal=True), {}, TextGeneration.sized(2), HOW["length"], learned=learned)
+        for learned in (counts, None)
+    ]
+    few, everything = (each.predict_parts(parts, training) for each in predictors)
+    assert few.memory == pytest.approx(measured.memory, rel=0.03)
+    assert few.flops == pytest.approx(measured.flops, rel=0.001)
+    assert everything.memory > 1.05 * measured.memory
 
 
 def test_of_a_deep_decoder_shallow_ones_tell(monkeypatch: pytest.MonkeyPatch) -> None:

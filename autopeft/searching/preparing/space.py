@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.metadata import version
 
+import numpy as np
 import torch
 
 from autopeft.backbone.load import load_skeleton
@@ -86,8 +87,18 @@ def prepare_space(
     def predictor() -> Predictor:
         task, trusted = dataset.data.task, plan.trust_remote_code
         skeleton = load_skeleton(dataset.model, dataset.backbone.dtype, trust_remote_code=trusted, causal=task.causal)
-        longest, packed = dataset.longest, plan.packing
-        return Predictor(skeleton, space.cards, task, dataset.length, longest=longest, rows=len(train), packed=packed)
+        counts = [None if plan.packing else task.learned(split) for split in (train, validation)]
+        learned = [count for count in counts if count is not None]
+        return Predictor(
+            skeleton,
+            space.cards,
+            task,
+            dataset.length,
+            longest=dataset.longest,
+            rows=len(train),
+            packed=plan.packing,
+            learned=np.concatenate(learned) if learned else None,
+        )
 
     train, validation = (open_split(dataset.encoded, name) for name in ("train", "validation"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
