@@ -332,7 +332,8 @@ class Predictor:
                     raise slip from error
                 if not isinstance(error, Exception):
                     raise
-                raise CannotAttach(f"no training step is possible: {' '.join(str(error).split())}") from error
+                reason = " ".join(str(error).split()).rstrip(".")
+                raise CannotAttach(f"no training step is possible: {reason}.") from error
         return spent
 
     def _forward(self, skeleton: Skeleton, attached: Attached | None = None) -> Sequence[Work]:

@@ -395,5 +395,5 @@ def _told_plainly(what: str) -> Iterator[None]:
     except (AutopeftError, Warning):
         raise
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CannotAttach(f"{what}: {reason}") from error
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise CannotAttach(f"{what}: {reason}.") from error

@@ -31,8 +31,8 @@ def require_possible(config_class: str, values: Mapping[str, Any]) -> None:
     try:
         new_config(config_class, values)
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise AutopeftError(f"peft refuses {config_class}: {reason}") from error
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise AutopeftError(f"peft refuses {config_class}: {reason}.") from error
 
 
 def _nested(hint: Any, value: Any) -> Any:

@@ -191,12 +191,8 @@ class TextGeneration(Task):
         labels = Column.ragged([each for _, each in made], np.int32, NO_LABEL)
         return {IDS: Column.ragged(ids, np.int32, filling), LABELS: labels}
 
-    def learned(self, data: Dataset) -> np.ndarray:
-        targets = data.targets
-        assert targets.offsets is not None
-        told = (targets.values != NO_LABEL).astype(np.int64)
-        told[targets.offsets[:-1]] = 0
-        return np.add.reduceat(told, targets.offsets[:-1])
+    def learned(self, *splits: Dataset) -> np.ndarray:
+        return np.concatenate([_learned(split.targets) for split in splits])
 
     def lost(self, rows: Rows, data: Dataset) -> str:
         cut = int(np.count_nonzero(data.lengths >= data.longest))
@@ -277,6 +273,15 @@ class TextGeneration(Task):
 
     def ends(self, backbone: Backbone) -> frozenset[int]:
         return ends(backbone.tokenizer, self.in_turns)
+
+
+def _learned(targets: Column) -> np.ndarray:
+    """(rows,) how many tokens of each are learned; of the first nothing tells."""
+    assert targets.offsets is not None
+    begins = targets.offsets[:-1]
+    told = (targets.values != NO_LABEL).astype(np.int64)
+    told[begins] = 0
+    return np.add.reduceat(told, begins)
 
 
 def _teaches(labels: Sequence[int]) -> bool:

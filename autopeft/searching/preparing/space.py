@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.metadata import version
 
-import numpy as np
 import torch
 
 from autopeft.backbone.load import load_skeleton
@@ -87,8 +86,6 @@ def prepare_space(
     def predictor() -> Predictor:
         task, trusted = dataset.data.task, plan.trust_remote_code
         skeleton = load_skeleton(dataset.model, dataset.backbone.dtype, trust_remote_code=trusted, causal=task.causal)
-        counts = [None if plan.packing else task.learned(split) for split in (train, validation)]
-        learned = [count for count in counts if count is not None]
         return Predictor(
             skeleton,
             space.cards,
@@ -97,7 +94,7 @@ def prepare_space(
             longest=dataset.longest,
             rows=len(train),
             packed=plan.packing,
-            learned=np.concatenate(learned) if learned else None,
+            learned=None if plan.packing else task.learned(train, validation),
         )
 
     train, validation = (open_split(dataset.encoded, name) for name in ("train", "validation"))
