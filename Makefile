@@ -26,9 +26,11 @@ test: $(VENV)/.development  ## Runs the tests
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TESTING) --dist loadfile --no-loadscope-reorder
 
 long: $(VENV)/.development $(VENV)/.chat  ## Does faults to whole searches, tries many broken artifacts, every method on every task; at most 40 minutes
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.searching.faults --kills 20 --workers 2
-	HF_HUB_OFFLINE=1 AUTOPEFT_EXAMPLES=1000 $(BIN)/python -m pytest tests/test_hostile_artifacts.py
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long --numprocesses auto
+	export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1; \
+	$(BIN)/python -m tests.searching.faults --kills 20 --workers 2 & faults=$$!; \
+	AUTOPEFT_EXAMPLES=1000 $(BIN)/python -m pytest tests/test_hostile_artifacts.py && \
+	$(BIN)/python -m pytest -m long --numprocesses auto; tests=$$?; \
+	wait $$faults && exit $$tests
 
 check: lint types wheel test  ## Runs everything that CI runs
 
