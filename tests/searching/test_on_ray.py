@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import ray
 import ray.cloudpickle
-from tests.search import toys
 
 from autopeft.errors import AutopeftError
 from autopeft.searching.on_ray import train_on_ray
 from autopeft.searching.running import running_ray
 from autopeft.tasks import own
 from autopeft.trial import Status, Trial
+from tests.searching import toys
 from tests.searching.toys import FaultyLedger, ToyLedger, ToyWorker, broken_worker, trial
 
 

@@ -16,11 +16,11 @@ import pytest
 import ray
 import ray.cloudpickle
 import torch
-from tests.search import toys
 
 from autopeft.searching.on_ray import train_on_ray
 from autopeft.space.candidate import Candidate, Part
 from autopeft.trial import Outcome, Rung, Status, Trial
+from tests.searching import toys
 from tests.searching.toys import ToyLedger, trial
 
 GIB = 1024**3
