@@ -74,13 +74,8 @@ class Running:
         """The search, when its process has ended; interrupted while it waits, it goes on. Raises TimeoutError after so
         many seconds, and AutopeftError where the search could not be made.
         """
-        try:
-            said, _ = self._process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            raise TimeoutError(f"search '{self.name}' still runs after {timeout} seconds") from None
-        except ValueError:  # It was waited for before.
-            said = b""
-        self._why = self._why or said.decode(errors="replace")
+        if not self._has_ended(timeout):
+            raise TimeoutError(f"search '{self.name}' still runs after {timeout} seconds")
         code = self._process.returncode
         if code == REFUSED:
             raise AutopeftError(self._why)
@@ -97,8 +92,17 @@ class Running:
         """
         while self.is_running:
             self._process.send_signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_PATIENCE)
+            self._has_ended(_PATIENCE)
+
+    def _has_ended(self, timeout: float | None) -> bool:
+        """Whether its process ended within so many seconds; then it has said why."""
+        if self._process.stdout is not None and not self._process.stdout.closed:
+            try:
+                said, _ = self._process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                return False
+            self._why = said.decode(errors="replace")
+        return True
 
     def _found(self) -> Search | None:
         try:

@@ -58,7 +58,7 @@ def _trial(trial: Trial) -> str:
 
 def _costs(its: Costs) -> str:
     """Every cost that is known, and what memory is made of."""
-    parts = [(f"memory of {name}", show("memory", size)) for name, size in its.memory_by_part.items()]
+    parts = [(f"memory, {name}", show("memory", size)) for name, size in its.memory_by_part.items()]
     return _table("Costs", (), [*_known(its), *parts])
 
 

@@ -29,7 +29,9 @@ def show_setting(value: Any) -> str:
 def plainly(name: str, value: Any, between: str = " ") -> str:
     """A setting with its value, in words that need no look into the code: `rank=8`, `dora`, `init default`."""
     shown = show_setting(value)
-    return _PLAINLY.get(f"{name} {shown}") or (name if value is True else f"{name}{between}{shown}")
+    if said := _PLAINLY.get(f"{name} {shown}"):
+        return said
+    return f"{'' if value else 'no '}{name}" if isinstance(value, bool) else f"{name}{between}{shown}"
 
 
 def describe(candidate: Candidate) -> str:

@@ -96,7 +96,7 @@ def test_the_public_pair_agrees_and_leaves_the_model_as_it_was() -> None:
 def test_of_a_model_with_a_head_the_part_below_it_is_measured() -> None:
     model = LlamaForSequenceClassification(tiny("llama").config)
     costs = measure_method(model, "lora", batch_size=3, length=12)
-    assert costs.trainable == predict(model, "lora").trainable
+    assert costs.trainable == predict(model, "lora", length=12).trainable
     assert costs.memory == measure_method(model.base_model, "lora", batch_size=3, length=12).memory
 
 

@@ -15,7 +15,7 @@ from autopeft.errors import AutopeftError
 from tests.user import user_folder
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 240.0
+PATIENCE = 600.0
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +39,15 @@ def settings(place: Path, name: str, **more: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.long
 def test_a_search_outlives_the_program_that_began_it_and_is_found_by_its_name(place: Path) -> None:
     program = f"import autopeft; print(autopeft.start(**{settings(place, 'alone')!r}).log)"
     began = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
     storage, until = f"sqlite:///{place}/searches.db", time.monotonic() + PATIENCE
     log = Path(began.stdout.strip())
-    while time.monotonic() < until and not any(each.ended for each in autopeft.list_searches(storage)):
+    while time.monotonic() < until and "done: 1 trial ended" not in log.read_text():
         time.sleep(0.5)
     assert [each.status.value for each in autopeft.open("alone", storage).trials] == ["finished"], log.read_text()
-    assert "done: 1 trial ended" in log.read_text()
 
 
 def test_a_search_that_is_stopped_goes_on_by_resume(place: Path) -> None:
@@ -71,19 +71,16 @@ def test_what_is_found_out_later_is_raised_by_who_waits(place: Path) -> None:
     with pytest.raises(AutopeftError, match="Did you mean 'opinion'"):
         running.wait()
     with pytest.raises(AutopeftError, match="Did you mean 'opinion'"):
-        running.wait(), "and again"
+        running.wait()
     assert running.trials == ()
 
 
 def test_slips_are_answered_before_a_process_begins(place: Path) -> None:
     with pytest.raises(AutopeftError, match="there is no model folder"):
-        autopeft.start(**settings(place, "slip", model="no/such/model"))
+        autopeft.start(**settings(place, "early", model="no/such/model"))
     with pytest.raises(AutopeftError, match="cannot be named"):
-        autopeft.start(**settings(place, "../slip"))
-    assert (
-        not (place / "runs" / "logs" / "slip.log").exists()
-        or "Did you mean" in (place / "runs" / "logs" / "slip.log").read_text()
-    )
+        autopeft.start(**settings(place, "../early"))
+    assert not [*place.rglob("early.log")]
 
 
 def test_who_waits_too_long_hears_of_it_and_the_search_goes_on(place: Path) -> None:

@@ -23,6 +23,9 @@ def test_a_short_description_leaves_out_what_is_not_in_play() -> None:
 def test_values_that_only_code_reads_are_told_in_words() -> None:
     settings = {"start": True, "factor": -1, "dora": True, "orthogonal": False}
     assert describe(Candidate("lora", (Part("lora", settings),))) == "lora init default factor auto dora"
+    assert "lora init default factor auto dora no orthogonal (" in describe_fully(
+        Candidate("lora", (Part("lora", settings),))
+    )
     pissa = {"start": "pissa_niter_4", "factor": 4}
     assert describe(Candidate("lora", (Part("lora", pissa),))) == "lora init pissa factor=4"
 
