@@ -5,10 +5,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_REPORT := demo.html
+BARE := dist/bare
 # One more than there are cores: tests of lost workers wait for most of their time.
 TESTING := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-.PHONY: demo demo-chat serve test long check format lint types wheel
+.PHONY: demo demo-chat serve test long check format lint types wheel bare
 .NOTPARALLEL:
 
 demo: $(VENV)/.runtime  ## Searches on a packaged model and data set, without a network, and writes a report
@@ -45,8 +46,14 @@ lint: $(VENV)/.development
 types: $(VENV)/.development
 	$(BIN)/mypy
 
-wheel: $(VENV)/.development
-	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+wheel: $(VENV)/.development  ## Builds the wheel and the source distribution
+	$(BIN)/python -m hatchling --quiet build --directory dist
+
+bare: wheel  ## Installs the wheel into a bare environment, and searches the demo there; some minutes
+	rm -rf $(BARE) && $(PYTHON) -m venv $(BARE)
+	$(BARE)/bin/pip install --quiet torch==2.13.0
+	$(BARE)/bin/pip install --quiet --constraint constraints.txt "$$(ls -t dist/autopeft-*.whl | head -n 1)[demo]"
+	cd $(BARE) && bin/autopeft search --demo --trials 2 --name bare && bin/autopeft report bare --to bare.html
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopeft.fronts import front
-from autopeft.objectives import Objective, cost_names
+from autopeft.notebooks import Shown
+from autopeft.objectives import ACCURACY, Objective, cost_names
 from autopeft.trial import Answers, Confirmation, SearchRecord, Status, Trial
 
 Array = NDArray[np.float64]
@@ -85,7 +86,7 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
-class Confirmed:
+class Confirmed(Shown):
     """What is known of a front that was trained again."""
 
     members: tuple[Member, ...]
@@ -101,6 +102,15 @@ class Confirmed:
     members that the search trained whole; None where there is none."""
     of_earlier_steps: int = 0
     """How many of the trainings judged an earlier step than the last one, which flatters them."""
+    metric: Objective = ACCURACY
+    """What scores are."""
+
+    def __repr__(self) -> str:
+        best = self.members[0].trial.number
+        return (
+            f"<Confirmed: {len(self.members)} of the front by at most {self.seeds} seeds on {self.rows:,} {self.split} "
+            f"rows, trial {best} ahead>"
+        )
 
 
 def judges_what_ships(trial: Trial, confirmation: Confirmation) -> bool:
@@ -152,6 +162,7 @@ def confirmed(record: SearchRecord) -> Confirmed | None:
         max(len(mine) for mine in done),
         sign * sum(gains) / len(gains) if gains else None,
         sum(_judges_an_earlier_step(trial, each) for trial, mine in zip(trials, done, strict=True) for each in mine),
+        record.metric,
     )
 
 

@@ -15,7 +15,7 @@ from dataclasses import InitVar, asdict, dataclass, field, fields, is_dataclass,
 from functools import cache
 from pathlib import Path, PurePath
 from types import MappingProxyType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from autopeft.declared import read_declared
 from autopeft.errors import AutopeftError, unknown
@@ -47,6 +47,22 @@ class Budget(Limits):
     """Worst acceptable score on validation data, such as 0.9 or 90%; used when selecting."""
     accuracy_at_least: InitVar[float | None] = None
     """What `score` was called."""
+
+    if TYPE_CHECKING:
+        # Limits are given as people write them, such as "8GiB"; what is held is what they were read as.
+        def __init__(
+            self,
+            memory: str | float | None = None,
+            trainable: str | float | Share | None = None,
+            stored: str | float | None = None,
+            flops: str | float | None = None,
+            overhead: str | float | None = None,
+            latency: str | float | None = None,
+            score: str | float | None = None,
+            accuracy_at_least: str | float | None = None,
+            *,
+            time: str | float | None = None,
+        ) -> None: ...
 
     def __post_init__(self, accuracy_at_least: float | None) -> None:
         if accuracy_at_least is not None:
@@ -281,6 +297,11 @@ class Resources:
     """SQLAlchemy URL of the database that remembers searches."""
     folder: str = "autopeft-runs"
     """Folder for trained weights and prepared data; must be shared by all machines of a cluster."""
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """From plain values; those that are None count as not given. Raises AutopeftError."""
+        return cls(**{name: value for name, value in given.items() if value is not None})
 
     def __post_init__(self) -> None:
         if self.workers is not None and not (_is_number(self.workers, whole=True) and self.workers >= 0):

@@ -1,6 +1,4 @@
-"""What is remembered of a search: trials with their costs, curves and outcomes. Plain frozen facts, no behaviour of
-training.
-"""
+"""What is remembered of a search: trials with their costs, curves and outcomes. Plain frozen facts."""
 
 import math
 from collections.abc import Mapping
@@ -14,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopeft.errors import AutopeftError, require_extra
+from autopeft.notebooks import Shown
 from autopeft.objectives import ACCURACY, SCORE, TIME, Objective, objectives_named, show
 from autopeft.plan import Plan
 from autopeft.space.candidate import OF_TASKS, Candidate
@@ -23,7 +22,7 @@ ASKED = "asked"
 
 
 @dataclass(frozen=True)
-class Costs:
+class Costs(Shown):
     """What a candidate costs; known before training (predicted) or read off a real step (measured)."""
 
     trainable: int
@@ -40,8 +39,8 @@ class Costs:
     inference_flops: int | None = None
     """Floating-point operations of the backbone on one text, after what merges was merged; None where not known."""
     overhead: float | None = None
-    """By how much that is more than the bare backbone needs, as a fraction: 0 where all merges; None where not known.
-    """
+    """By how much that is more than the bare backbone needs, as a fraction: 0 where all merges; None where not
+    known."""
     set_up_flops: int | None = None
     """Floating-point operations on training data before the first step, once; None where not known."""
     kept_flops: int | None = None
@@ -52,6 +51,13 @@ class Costs:
     time: float | None = None
     """Seconds of a whole training as predicted when it was looked at, set-up, evaluations and saving included; None
     where nobody predicted them."""
+
+    def __repr__(self) -> str:
+        return f"<Costs: {self.told('memory', 'trainable', 'stored', 'flops')}>"
+
+    def told(self, *names: str) -> str:
+        """Some costs on one line; those that matter most where none are named."""
+        return ", ".join(f"{name} {show(name, self.value(name))}" for name in names or ("memory", "trainable"))
 
     def value(self, name: str) -> float:
         """One cost by its name; infinite where it is not known."""
@@ -109,8 +115,7 @@ class Status(StrEnum):
     FAILED = "failed"
     LOST = "lost"
     """Its worker went, twice: killed, preempted, or with its machine; or the disk was full. That says nothing of the
-    candidate.
-    """
+    candidate."""
 
     @property
     def came_to_nothing(self) -> bool:
@@ -176,15 +181,15 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Trial:
+class Trial(Shown):
     """One candidate of a search and all that is known of it."""
 
     number: int
     candidate: Candidate
     predicted: Costs
     params: Mapping[str, Any]
-    """The draws from the space that made the candidate, by parameter name; they teach the sampler again after a resume.
-    """
+    """The draws from the space that made the candidate, by parameter name; they teach the sampler again after a
+    resume."""
     seed: int
     status: Status = Status.TRAINING
     curve: tuple[Rung, ...] = ()
@@ -199,9 +204,8 @@ class Trial:
     """What is remembered of its search, for the model card. Whoever asks a search for a trial gets it, too."""
 
     def __repr__(self) -> str:
-        costs = ", ".join(f"{name} {show(name, self.predicted.value(name))}" for name in ("memory", "trainable"))
         judged = "" if self.score is None else f", score {self.score:.3g}"
-        return f"<Trial {self.number}: {self.candidate.name}, {self.status.value}{judged}, {costs}>"
+        return f"<Trial {self.number}: {self.candidate.name}, {self.status.value}{judged}, {self.predicted.told()}>"
 
     @property
     def score(self) -> float | None:

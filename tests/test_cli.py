@@ -94,6 +94,18 @@ def test_every_format_is_printed_and_written(place: Path, name: str) -> None:
 
 
 @pytest.mark.usefixtures("searched")
+@pytest.mark.parametrize("name", [name for name in formats() if name != "terminal"])
+def test_every_format_has_an_option_of_its_own_with_a_file_or_without(place: Path, name: str) -> None:
+    file = place / "report.other"
+    asked = run("report", "--format", name, *where(place)).stdout
+    assert run("report", f"--{name}", *where(place)).stdout == asked
+    assert run("report", f"--{name}", file, *where(place)).exit_code == 0
+    assert file.read_text(encoding="utf-8").rstrip("\n") == asked.rstrip("\n")
+    twice = run("report", f"--{name}", file, "--to", file, *where(place))
+    assert (twice.exit_code, "one format at a time" in twice.stderr) == (2, True)
+
+
+@pytest.mark.usefixtures("searched")
 def test_the_selected_trial_can_be_exported_and_loaded(place: Path) -> None:
     told = run("select", "--prefer", "trainable", *where(place)).stdout
     opened = autopeft.open("reviews", storage=where(place)[1])
@@ -304,6 +316,13 @@ def test_a_method_is_explained_with_its_ranges() -> None:
     assert re.search(r"^adapter\.bottleneck +64 ", run("methods", "lora_parallel").stdout, re.MULTILINE)
     slip = run("methods", "lorra")
     assert (slip.exit_code, "Did you mean 'lora'?" in slip.stderr) == (2, True)
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    for words, completed in (("autopeft conf", "confirm"), ("autopeft search --trai", "--trainable")):
+        asked = {"_AUTOPEFT_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        told = CliRunner().invoke(main, [], prog_name="autopeft", env=asked).stdout
+        assert f"plain,{completed}" in told.splitlines()
 
 
 def test_no_searches_is_no_error(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 RANKS = {
     "foreign": 0,
     "errors": 1,
-    **dict.fromkeys(("files", "sizes", "shipped", "declared", "machine"), 2),
+    **dict.fromkeys(("files", "sizes", "shipped", "declared", "machine", "notebooks"), 2),
     "objectives": 3,
     **dict.fromkeys(("plan", "data"), 4),
     **dict.fromkeys(("space", "backbone"), 5),
@@ -31,7 +32,7 @@ RANKS = {
     **dict.fromkeys(("confirmed", "training", "storage"), 8),
     **dict.fromkeys(("costs", "artifacts"), 9),
     **dict.fromkeys(("searching", "reports"), 10),
-    "service": 11,
+    **dict.fromkeys(("service", "python"), 11),
     **dict.fromkeys(("cli", "__init__"), 12),
 }
 """A part of the package imports only parts of lower rank, and those of its own rank that `SIDEWAYS` names."""
@@ -40,6 +41,8 @@ SIDEWAYS: set[tuple[str, str]] = set()
 UPWARD = {
     # What `search.select` returns can be saved by itself; imported when it is.
     ("trial.py", "autopeft.artifacts"),
+    # What shows itself in a notebook does so in the reports' words; imported when it does.
+    ("notebooks.py", "autopeft.reports.shown"),
 }
 HEAVY = {"torch", "ray", "transformers", "peft", "optuna", "sqlalchemy", "pandas", "sklearn", "datasets", "fastapi"}
 OWNERS = {
@@ -132,6 +135,24 @@ def test_help_imports_no_heavy_library(arguments: list[str]) -> None:
     assert heavy_imports(f"from autopeft.cli import main; main({arguments!r}, standalone_mode=False)") == "[]"
 
 
+@pytest.mark.parametrize("command", ["list", "report", "select"])
+def test_commands_on_what_is_remembered_import_the_database_and_nothing_else_that_is_heavy(command: str) -> None:
+    asked = [command, "--storage", "sqlite:///nothing-there.db"]
+    program = f"""
+try:
+    from autopeft.cli import main; main({asked!r}, standalone_mode=False)
+except BaseException:
+    pass
+import autopeft.reports.format.terminal, autopeft.fronts, autopeft.reports.costs, autopeft.searching.search
+import sys; print(sorted({HEAVY!r} & set(sys.modules)))"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.splitlines()[-1] == "['sqlalchemy']"
+
+
+def test_lists_of_what_there_is_import_nothing_heavy_where_it_is_kept() -> None:
+    assert heavy_imports("import autopeft.reports.methods, autopeft.reports.catalogue, autopeft.space.space") == "[]"
+
+
 def test_importing_the_package_imports_no_heavy_library() -> None:
     assert heavy_imports("import autopeft; autopeft.Budget(memory='1GiB')") == "[]"
 
@@ -140,13 +161,18 @@ def test_using_the_package_is_seen_by_the_test_of_imports() -> None:
     assert "'torch'" in heavy_imports("import autopeft; autopeft.attach")
 
 
+def built(target: str, source: Path, to: Path) -> Path:
+    """The wheel or the source distribution of a project."""
+    build = [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(to)]
+    done = subprocess.run(build, cwd=source, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (made,) = to.glob("*.whl" if target == "wheel" else "*.tar.gz")
+    return made
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
-    folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
-    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    with zipfile.ZipFile(next(folder.glob("*.whl"))) as opened:
+    with zipfile.ZipFile(built("wheel", ROOT, tmp_path_factory.mktemp("wheel"))) as opened:
         yield opened
 
 
@@ -173,6 +199,23 @@ def test_a_wheel_finds_its_declared_folders(wheel: zipfile.ZipFile, tmp_path: Pa
     program = "from autopeft.shipped import shipped; print((shipped('search_spaces') / 'default.yaml').is_file())"
     alone = [sys.executable, "-S", "-c", program]
     assert subprocess.run(alone, cwd=tmp_path, capture_output=True, text=True, check=True).stdout == "True\n"
+
+
+def test_a_wheel_runs_without_the_checkout(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    wheel.extractall(tmp_path)
+    program = "import autopeft; from autopeft.cli import main; print(autopeft.__file__); main(['spaces'])"
+    alone = [sys.executable, "-c", program]
+    told = subprocess.run(alone, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert told.startswith(str(tmp_path))
+    assert "quick_language" in told
+
+
+def test_a_source_distribution_makes_the_same_wheel(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    with tarfile.open(built("sdist", ROOT, tmp_path)) as opened:
+        opened.extractall(tmp_path, filter="data")
+    (source,) = (each for each in tmp_path.iterdir() if each.is_dir())
+    with zipfile.ZipFile(built("wheel", source, tmp_path)) as again:
+        assert set(again.namelist()) == set(wheel.namelist())
 
 
 def test_a_checkout_finds_its_declared_folders() -> None:
@@ -216,6 +259,12 @@ def test_the_readme_tree_is_the_real_tree() -> None:
     folders = {f"{path.split('/')[0]}/" for path in tracked_files() if "/" in path}
     untold = (parts | folders) - set(told) - {"autopeft/__init__.py", "autopeft/__pycache__/", "autopeft/py.typed"}
     assert not untold
+
+
+def test_the_project_has_one_version_everywhere() -> None:
+    (version,) = re.findall(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\n## [{version}] - " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_torch_has_one_version_everywhere() -> None:

@@ -94,6 +94,7 @@ def export(
             else:
                 facts = _write_method(artifact, temporary, trained, facts)
             (temporary / CARD).write_text(card(facts), encoding="utf-8")
+            _readable(temporary)
         del trained
         again = again or load_trained(temporary, None, None, True, trust_remote_code, FLOAT32)
         pairs = [(_logits(again), expected)]
@@ -132,6 +133,14 @@ def _appearing(folder: Path) -> Iterator[Path]:
                 each.replace(folder / each.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _readable(folder: Path) -> None:
+    """Weights may be read by whoever may read the model card: safetensors keeps its files to oneself."""
+    mode = (folder / CARD).stat().st_mode
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(mode)
 
 
 @contextmanager

@@ -11,8 +11,6 @@ from autopeft.cli.printing import say, table
 from autopeft.events import IMPORTING
 from autopeft.plan import AUTO, DTYPES, Plan, field_docs
 
-_SHOWN = 3
-"""Usual names of columns that are listed."""
 _ESTIMATING = 4
 """Processes that share an estimate, at most: each begins with importing libraries, and reading the model's shape."""
 _ASSUMED = ("task", "batch_size", "length", "dtype", "memory")
@@ -96,16 +94,12 @@ def estimate(model: str, memory: str | None, time: bool, rows: int, file: Any, *
 def methods(name: str | None) -> None:
     """List all methods and hybrids, or explain the one called NAME with all that may vary."""
     from autopeft.objectives import show
-    from autopeft.reports.progress import Progress
+    from autopeft.reports.methods import overviews
 
     if name is not None:
         _explain(name)
         return
-    with Progress() as progress:
-        progress(IMPORTING)
-        from autopeft.reports.methods import overviews
-
-        known = overviews()
+    known = overviews(_importing)
     rows = [
         (
             each.name,
@@ -124,15 +118,9 @@ def methods(name: str | None) -> None:
 
 
 def _explain(name: str) -> None:
-    from autopeft.reports.progress import Progress
-    from autopeft.space.cards import require_card
+    from autopeft.reports.methods import overview
 
-    require_card(name)
-    with Progress() as progress:
-        progress(IMPORTING)
-        from autopeft.reports.methods import overview
-
-        of, parts = overview(name)
+    of, parts = overview(name, _importing)
     say(f"{of.name} ({of.family}): {of.summary}\n\n{of.paper}\n")
     trains = "cannot be attached to BERT-base" if of.trainable is None else f"trains {of.trainable:,} on BERT-base"
     merges = "merges into the weights" if of.merges else "does not merge into the weights"
@@ -157,17 +145,12 @@ def _first_reference(paper: str) -> str:
 @click.command()
 def tasks() -> None:
     """List all tasks, with the columns that they read and their metrics."""
-    from autopeft.reports.progress import Progress
+    from autopeft.reports.catalogue import task_overviews
 
-    with Progress() as progress:
-        progress(IMPORTING)
-        from autopeft.tasks.named import tasks as known
-
-        found = known()
-    for name, task in found.items():
-        say(f"{name}: {(task.__doc__ or '').strip().splitlines()[0]}")
-        roles = "; ".join(f"{role} ({', '.join(each.usual[:_SHOWN])} …)" for role, each in task.roles.items())
-        say(f"  reads    {roles}\n  metrics  {', '.join(metric.name for metric in task.every_metric())}\n")
+    for each in task_overviews(_importing):
+        say(f"{each.name}: {each.summary}")
+        roles = "; ".join(f"{role} ({', '.join(usual)} …)" for role, usual in each.reads.items())
+        say(f"  reads    {roles}\n  metrics  {', '.join(each.metrics)}\n")
     say("In brackets stand usual names of columns; those of others are given by --columns ROLE=NAME.")
     say("The first metric is the default, as a rule; --metric gives another.")
     say("A task or a metric of your own is given by its file: --task my_task.py:MyTask, --metric my_metric.py:score.")
@@ -176,10 +159,14 @@ def tasks() -> None:
 @click.command()
 def spaces() -> None:
     """List all named search spaces."""
-    from autopeft.space.space import declared_space, named_spaces
+    from autopeft.reports.catalogue import space_overviews
 
-    loaded = [declared_space(name) for name in named_spaces()]
     table(
         ("space", "methods", "hybrids", "summary"),
-        [(each.name, str(len(each.methods)), str(len(each.hybrids)), each.summary) for each in loaded],
+        [(each.name, str(len(each.methods)), str(len(each.hybrids)), each.summary) for each in space_overviews()],
     )
+
+
+def _importing() -> None:
+    """Said once in a while: what has to be imported for it is kept."""
+    say(f"{IMPORTING.what} …", err=True)

@@ -1,6 +1,7 @@
 """Commands on searches that are there: report, select, export, list, delete."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,23 @@ if TYPE_CHECKING:
     from autopeft.searching.search import Search
 
 
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def _as_options(command: Callable[..., None]) -> Callable[..., None]:
+    """`--html FILE` and its like; without FILE the report is printed."""
+    for name in reversed([each for each in formats() if each != DEFAULT]):
+        command = click.option(
+            *(f"--{name}", name),
+            is_flag=False,
+            flag_value="-",
+            type=_FILE,
+            metavar="[FILE]",
+            help=f"The same as --format {name}, with --to where there is a FILE.",
+        )(command)
+    return command
+
+
 @click.command()
 @name_argument
 @click.option(
@@ -38,17 +56,21 @@ if TYPE_CHECKING:
     metavar="NAME",
     help=f"One of {', '.join(formats())}.  [default: what FILE ends in, else terminal]",
 )
-@click.option("--to", "file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it to FILE.")
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), hidden=True)  # As `--format html --to` was.
+@click.option("--to", "file", type=_FILE, metavar="FILE", help="Write it to FILE.")
+@_as_options
 @storage_option
 @folder_option
 def report(
-    name: str | None, wanted: str | None, file: Path | None, html: Path | None, storage: str, folder: str | None
+    name: str | None, wanted: str | None, file: Path | None, storage: str, folder: str | None, **files: Path | None
 ) -> None:
     """Report a search, running or finished. NAME is the most recent search when not given."""
     from autopeft.reports.wording import numbers
 
-    wanted, file = ("html", html) if html else (wanted, file)
+    if asked := {format: to for format, to in files.items() if to is not None}:
+        if len(asked) > 1 or wanted or file:
+            raise AutopeftError("a report is written in one format at a time; give one of its options.")
+        ((wanted, file),) = asked.items()
+    file = None if file == Path("-") else file
     format = wanted or format_of(file)
     require_format(format)
     opened = open_named(name, storage, folder)

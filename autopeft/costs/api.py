@@ -12,6 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.held import holding
+from autopeft.backbone.inputs import bare as below_head
 from autopeft.backbone.limits import require_positions
 from autopeft.backbone.load import Skeleton, load_skeleton
 from autopeft.backbone.output import output_of
@@ -20,7 +21,7 @@ from autopeft.costs.measure import measure_batch, measure_calibrations, measure_
 from autopeft.costs.predict import Predictor
 from autopeft.costs.quantised import COMPUTED_IN, FORMATS
 from autopeft.data.store import LABELS, MASK, PIXELS
-from autopeft.errors import unknown
+from autopeft.errors import AutopeftError, unknown
 from autopeft.methods.attached import Wanted, attach, parts_of, require_capable
 from autopeft.plan import AUTO
 from autopeft.plan import DTYPES as UNQUANTISED
@@ -78,8 +79,13 @@ def measure(
 ) -> Costs:
     """The same, read off one real training step on random inputs, and off inference on one, on the model's device.
 
-    The model must have no head, but for a task whose head is a language model's own, and is as before afterwards; its
-    weights are held in `dtype` meanwhile, where that is given. Raises CannotAttach with the reason.
+    >>> measure(AutoModel.from_pretrained("bert-base-uncased"), method("lora", rank=8)).memory
+
+    `batch_size` and `micro_batch_size` are examples, `length` is tokens. Of a model with a head what is below it is
+    measured, under a head such as a search makes; only text-generation needs the model with its own, as
+    AutoModelForCausalLM gives it. The model is as before afterwards; its weights are held in `dtype` meanwhile, where
+    that is given. Raises AutopeftError for a model without the head that its task needs, and CannotAttach with the
+    reason for a method that does not go on it.
     """
     training = _training(batch_size, micro_batch_size, gradient_checkpointing)
     with holding(model, model.dtype if dtype is None else held_as(dtype, model.device)):
@@ -88,8 +94,13 @@ def measure(
 
 def _measured(model: PreTrainedModel, method: Wanted, training: Training, length: int, task: str, labels: int) -> Costs:
     device, kind = model.device, task_named(task)
+    if kind.causal and model.base_model is model:
+        raise AutopeftError(
+            f"'{kind.name}' is measured on a model with its own head, as AutoModelForCausalLM gives it; "
+            f"{type(model).__name__} has none."
+        )
     output = output_of(type(model).__name__, model) if kind.causal else None
-    model = cast(PreTrainedModel, model.base_model) if kind.causal else model
+    model = cast(PreTrainedModel, below_head(model))
     sites = find_sites(model, states_only=True)
     learned = kind.sized(labels).on(Skeleton(type(model).__name__, model, sites))
     parts = tuple(parts_of(method))

@@ -29,6 +29,7 @@ from autopeft.data.splits import validation_size
 from autopeft.errors import AutopeftError
 from autopeft.events import Doing
 from autopeft.methods.registry import Configured, configured_parts
+from autopeft.notebooks import Shown
 from autopeft.sizes import parse_memory
 from autopeft.space.candidate import Training
 from autopeft.space.cards import size_among
@@ -62,7 +63,7 @@ class About:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(Shown):
     """One method or hybrid at its defaults."""
 
     name: str
@@ -75,6 +76,10 @@ class Estimate:
     with all else as asked; 0 where none does, and at most 1024 examples and the backbone's width."""
     seconds: Expected | None = None
     """Of a whole training on this device, where rows to train on were given."""
+
+    def __repr__(self) -> str:
+        said = f"refused, {self.refused}" if self.costs is None else self.costs.told()
+        return f"<Estimate {self.name}: {said}>"
 
 
 def estimate(

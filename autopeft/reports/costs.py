@@ -11,17 +11,17 @@ _COMPARED = ("trainable", "memory", "flops", TIME)
 TOOK = "took"
 """The heading of what `seconds_with` tells."""
 HEADINGS = (
-    *(text for name in _COMPARED for text in (COSTS[name].heading, "measured")),
+    *(COSTS[name].heading for name in _COMPARED),
     *("stored size", "on disk with head", "training rows per second", "latency of one row", "of the bare backbone"),
 )
 
 
 def cells(trial: Trial, latency: Mapping[int, float]) -> tuple[str, ...]:
-    """What stands below `HEADINGS`; a dash where nothing was measured. `latency` is what limits are held against."""
+    """What stands below `HEADINGS`, of what was predicted with what was measured on a line of its own; a dash where
+    nothing was. `latency` is what limits are held against.
+    """
     facts = trial.outcome.facts if trial.outcome else {}
-    compared = [
-        text for name in _COMPARED for text in (show(name, trial.value(name)), show(name, trial.measured(name)))
-    ]
+    compared = [f"{show(name, trial.value(name))}\n{show(name, trial.measured(name))}" for name in _COMPARED]
     rest = {
         "bytes_on_disk": show_bytes,
         "examples_per_second": "{:.0f}".format,

@@ -1,16 +1,14 @@
-"""What there is to know of a method before it is used: from its card, and from attaching it to a BERT-base."""
+"""What there is to know of a method before it is used: from its card, and from attaching it to a BERT-base.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+The second takes seconds, and is kept between commands.
+"""
 
-import torch
-from transformers import BertConfig
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from autopeft.backbone.load import Skeleton, load_skeleton
-from autopeft.errors import CannotAttach
-from autopeft.methods.attached import attach
-from autopeft.methods.registry import Configured, method
-from autopeft.space.cards import Card, HybridCard, load_cards, load_hybrids, require_card
+from autopeft.reports.kept import kept
+from autopeft.space.cards import Card, HybridCard, declared_cards, load_hybrids, require_card
 from autopeft.space.parameters import Parameter, label
 
 
@@ -42,36 +40,39 @@ class Ranges:
     """What the search tries; empty where it does not vary."""
 
 
-def overviews() -> tuple[Overview, ...]:
-    """Of all methods, then of all hybrids."""
-    cards = load_cards()
-    skeleton = load_skeleton(BertConfig())
-    both: list[Card | HybridCard] = [*cards.values(), *load_hybrids(cards).values()]
-    return tuple(_overview(card, skeleton) for card in both)
+def overviews(importing: Callable[[], object] = lambda: None) -> tuple[Overview, ...]:
+    """Of all methods, then of all hybrids. `importing` is called where something has to be attached first."""
+    cards = declared_cards()
+    return _overviews([*cards.values(), *load_hybrids(cards).values()], importing)
 
 
-def overview(name: str) -> tuple[Overview, Mapping[str, tuple[Ranges, ...]]]:
+def overview(
+    name: str, importing: Callable[[], object] = lambda: None
+) -> tuple[Overview, Mapping[str, tuple[Ranges, ...]]]:
     """Of one method or hybrid; with the parameters of each of its methods. Raises AutopeftError for an unknown name."""
     require_card(name)
-    cards = load_cards()
+    cards = declared_cards()
     if name in cards:
-        return _overview(cards[name], load_skeleton(BertConfig())), {name: _ranges(cards[name])}
-    hybrids = load_hybrids(cards)
-    parts = {part.name: _ranges(cards[part.method], {**part.settings, **part.training}) for part in hybrids[name].parts}
-    return _overview(hybrids[name], load_skeleton(BertConfig())), parts
+        return _overviews([cards[name]], importing)[0], {name: _ranges(cards[name])}
+    hybrid = load_hybrids(cards)[name]
+    parts = {part.name: _ranges(cards[part.method], {**part.settings, **part.training}) for part in hybrid.parts}
+    return _overviews([hybrid], importing)[0], parts
 
 
-def _overview(card: Card | HybridCard, skeleton: Skeleton) -> Overview:
-    chosen = method(card.name)
-    exports = isinstance(chosen, Configured) and chosen.implementation.startswith("peft.")
-    try:
-        with torch.device("meta"), attach(skeleton.model, chosen, skeleton.sites) as attached:
-            trainable, merges = attached.count, all(part.mergeable for part in attached.parts)
-            freezes = bool(attached.frozen)
-    except CannotAttach:
-        trainable, merges, freezes = None, False, False
-    may_freeze = freezes or (isinstance(card, Card) and "layers" in card.settings)
-    return Overview(card.name, card.family, card.summary, card.paper, trainable, merges, exports, may_freeze)
+def _overviews(cards: Iterable[Card | HybridCard], importing: Callable[[], object]) -> tuple[Overview, ...]:
+    by_name = {card.name: card for card in cards}
+
+    def make(names: tuple[str, ...]) -> Mapping[str, Mapping[str, Any]]:
+        importing()
+        from autopeft.reports.attaching import attached
+
+        return {name: asdict(attached(by_name[name])) for name in names}
+
+    def told(name: str, facts: Mapping[str, Any]) -> Overview:
+        card = by_name[name]
+        return Overview(name, card.family, card.summary, card.paper, **facts)
+
+    return tuple(told(name, facts) for name, facts in kept("methods", by_name, make).items())
 
 
 def _ranges(card: Card, instead: Mapping[str, Parameter] | None = None) -> tuple[Ranges, ...]:

@@ -15,6 +15,7 @@ from typing import Any, cast
 from autopeft.fronts import front
 from autopeft.objectives import COSTS, Objective, show
 from autopeft.reports.findings import Findings, baseline_rows
+from autopeft.reports.labels import lines_up, positions
 from autopeft.reports.wording import capital, describe, describe_fully
 from autopeft.sizes import Share
 from autopeft.trial import SearchRecord, Status, Trial
@@ -35,6 +36,8 @@ _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pent
 _DASHES = ("solid", "dot", "dash", "longdash", "dashdot")
 _AXES = {"trainable": "trainable parameters", "memory": "predicted peak training memory"}
 _GREY = "#868e96"
+_LINE = 15
+"""Pixels from one line of labels to the next."""
 _BYTE_UNITS = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
 
 
@@ -71,6 +74,9 @@ def _against(record: SearchRecord, found: Findings, trials: Sequence[Trial], cos
     unit, divisor = _unit(drawn) if cost == "memory" else ("", 1)
     members = {trial.number for trial in found.front}
     metric = found.metric
+    places = _places(drawn, cost)
+    labels = {f"{trial.number}": places[trial.number] for trial in found.front if trial.number in places}
+    sides = positions(labels, [*places.values()])
     traces = [_staircase(drawn, metric, COSTS[cost], divisor)]
     for index, name in enumerate(sorted({trial.candidate.name for trial in trials})):
         group = [trial for trial in drawn if trial.candidate.name == name]
@@ -83,7 +89,7 @@ def _against(record: SearchRecord, found: Findings, trials: Sequence[Trial], cos
                 "x": [trial.value(cost) / divisor for trial in group],
                 "y": [trial.score for trial in group],
                 "text": [f"{trial.number}" if member else "" for trial, member in zip(group, on, strict=True)],
-                "textposition": "top center",
+                "textposition": [sides.get(f"{trial.number}", "top center") for trial in group],
                 "hovertext": [_hover(found, trial) for trial in group],
                 "hoverinfo": "text",
                 "cliponaxis": False,
@@ -124,6 +130,16 @@ def _against(record: SearchRecord, found: Findings, trials: Sequence[Trial], cos
         for t in found.front
     )
     return Plot(cost, title, f"{title}. On the front: {said or 'none'}.", figure)
+
+
+def _places(trials: Sequence[Trial], cost: str) -> Mapping[int, tuple[float, float]]:
+    """Where trials stand in the plot, as fractions of it, by number."""
+    across = [log10(trial.value(cost)) if cost == "trainable" else trial.value(cost) for trial in trials]
+    up = [trial.score or 0.0 for trial in trials]
+    left, below = min(across, default=0.0), min(up, default=0.0)
+    wide, high = (max(across, default=0.0) - left) or 1.0, (max(up, default=0.0) - below) or 1.0
+    placed = zip(trials, across, up, strict=True)
+    return {trial.number: ((x - left) / wide, (y - below) / high) for trial, x, y in placed}
 
 
 def _staircase(trials: Sequence[Trial], metric: Objective, cost: Objective, divisor: int) -> dict[str, Any]:
@@ -192,23 +208,31 @@ def _figure(
 
 def _baselines(record: SearchRecord, scores: Sequence[float]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Dashed lines with their names; one that would squeeze the trials into a corner is only named at the edge."""
-    shapes, notes = [], []
-    seen = list(scores)
+    shapes, seen = [], list(scores)
+    below: list[dict[str, Any]] = []
+    above: list[dict[str, Any]] = []
+    within: list[tuple[float, dict[str, Any]]] = []
     for name, baseline in baseline_rows(record.baselines, record.metric):
         value = baseline.score
         text = f"{escape(name)} {record.metric.show(value)}"
-        where: dict[str, Any] = {"y": value}
         if _in_sight(value, seen):
             shapes.append(_line("y", value, "dash"))
             seen.append(value)
+            within.append((value, {"y": value, "text": text}))
+        elif value < min(seen):
+            below.append({"y": 0, "yref": "paper", "text": f"{text} ↓"})
         else:
-            where = {"y": 0 if value < min(seen) else 1, "yref": "paper"}
-            text += " ↓" if value < min(seen) else " ↑"
-        yanchor = "top" if where["y"] == 1 else "bottom"
-        notes.append(
-            {**where, "x": 0, "xref": "paper", "xanchor": "left", "yanchor": yanchor, "text": text, "showarrow": False}
-        )
-    return shapes, notes
+            above.append({"y": 1, "yref": "paper", "yanchor": "top", "text": f"{text} ↑"})
+    low, high = min(seen, default=0.0), max(seen, default=0.0)
+    inside = sorted(within, key=lambda each: each[0])
+    heights = [*(0.0 for _ in below), *((value - low) / ((high - low) or 1.0) for value, _ in inside)]
+    notes = [
+        {**note, "yshift": lines * _LINE}
+        for note, lines in zip([*below, *(note for _, note in inside)], lines_up(heights), strict=True)
+    ]
+    notes += [{**note, "yshift": -lines * _LINE} for lines, note in enumerate(above)]
+    usual = {"x": 0, "xref": "paper", "xanchor": "left", "yanchor": "bottom", "showarrow": False}
+    return shapes, [{**usual, **note} for note in notes]
 
 
 def _in_sight(value: float, seen: Sequence[float], log: bool = False) -> bool:

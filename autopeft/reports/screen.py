@@ -5,6 +5,7 @@ Drawn in the display's own thread from a frozen `Standing`; it fits every size, 
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
@@ -48,12 +49,12 @@ def _harmless(line: Text) -> Text:
 def screen(standing: Standing, now: float, height: int) -> list[Text]:
     """At most `height` lines: the state, then running trials, front, ended trials and failures while there is room."""
     shown = list(_head(standing, now))[:height]
-    for title, lines in _sections(standing):
-        room = height - len(shown) - 1
-        if room < 1 or not lines:
+    for section in _sections(standing):
+        heading = [Text(section.title, style="bold"), *section.columns]
+        room = height - len(shown) - len(heading)
+        if room < 1 or not section.lines:
             continue
-        shown.append(Text(title, style="bold"))
-        shown += lines[:room]
+        shown += [*heading, *section.lines[:room]]
     return shown
 
 
@@ -77,37 +78,66 @@ def _head(standing: Standing, now: float) -> Iterator[Text]:
         yield Text("; ".join(said), style="dim")
 
 
-def _sections(standing: Standing) -> Iterator[tuple[str, list[Text]]]:
+@dataclass(frozen=True)
+class _Section:
+    """Lines about several trials."""
+
+    title: str
+    lines: list[Text]
+    columns: tuple[Text, ...] = ()
+    """What stands above the lines: one line, or none."""
+
+
+def _sections(standing: Standing) -> Iterator[_Section]:
     running, metric = list(standing.running.values()), standing.metric
-    yield f"training {plural(len(running), 'trial')}", [_running(trial, metric) for trial in running[:_MOST_RUNNING]]
+    trained = [_running(trial, metric) for trial in running[:_MOST_RUNNING]]
+    yield _table(f"training {plural(len(running), 'trial')}", (metric.heading, "method"), trained)
     front = sorted(standing.front, key=lambda trial: -metric.sign * (trial.score or 0.0))
     more = f", the best {_MOST_FRONT}" if len(front) > _MOST_FRONT else ""
-    yield f"front: {plural(len(front), 'trial')}{more}", [_measured(trial, metric) for trial in front[:_MOST_FRONT]]
-    yield "ended last", [_ended(trial, metric) for trial in standing.ended[: -_MOST_ENDED - 1 : -1]]
+    columns = (metric.heading, "memory", "trainable", "method")
+    best = [_measured(trial, metric) for trial in front[:_MOST_FRONT]]
+    yield _table(f"front: {plural(len(front), 'trial')}{more}", columns, best)
+    ended = [_measured(trial, metric) for trial in standing.ended[: -_MOST_ENDED - 1 : -1]]
+    yield _table("ended last", columns, ended)
     failed = standing.failed
     reasons = dict.fromkeys(first_line(trial.outcome.reason) for trial in failed if trial.outcome)
-    yield ", ".join(standing.failures()), [Text(f"  {reason}", style="red") for reason in list(reasons)[-_MOST_ENDED:]]
+    lines = [Text(f"  {reason}", style="red") for reason in list(reasons)[-_MOST_ENDED:]]
+    yield _Section(", ".join(standing.failures()), lines)
 
 
-def _running(trial: Trial, metric: Objective) -> Text:
-    line = Text(f"  {trial.number:4d}  ")
-    if trial.curve:
-        last = trial.curve[-1]
-        line.append(f"{sparkline(trial.curve)} {metric.show(last.score)} at {_percent(last)}  ", style="green")
-    return line.append(describe(trial.candidate))
+@dataclass(frozen=True)
+class _Row:
+    """What stands below the columns of one trial, the last without an end; or instead of them a reason."""
+
+    trial: Trial
+    cells: tuple[str, ...]
+    style: str = ""
 
 
-def _measured(trial: Trial, metric: Objective) -> Text:
-    costs = f"{show('memory', trial.value('memory')):>9}  {show('trainable', trial.value('trainable')):>5}"
-    score = f"{metric.show(trial.score)}{so_far(trial)}"
-    return Text(f"  {trial.number:4d}  {score}  {costs}  {describe(trial.candidate)}")
+def _running(trial: Trial, metric: Objective) -> _Row:
+    score = f"{sparkline(trial.curve)} {metric.show(trial.score)} after {trial.share:.0%}" if trial.curve else "-"
+    return _Row(trial, (score, describe(trial.candidate)))
 
 
-def _ended(trial: Trial, metric: Objective) -> Text:
+def _measured(trial: Trial, metric: Objective) -> _Row:
+    said = describe(trial.candidate)
     if trial.status.came_to_nothing:
-        said = f"  {trial.number:4d}  {trial.status.value}: {why(trial)}  {describe(trial.candidate)}"
-        return Text(said, style="red")
-    return _measured(trial, metric)
+        return _Row(trial, (f"{trial.status.value}: {why(trial)}  {said}",), "red")
+    costs = (show(name, trial.value(name)) for name in ("memory", "trainable"))
+    return _Row(trial, (f"{metric.show(trial.score)}{so_far(trial)}", *costs, said))
+
+
+def _table(title: str, columns: tuple[str, ...], rows: list[_Row]) -> _Section:
+    """Columns as wide as what stands in them; what has only a reason takes the whole line."""
+    whole = [columns, *(row.cells for row in rows if len(row.cells) == len(columns))]
+    widths = [max(len(each[at]) for each in whole) for at in range(len(columns) - 1)]
+
+    def line(first: str, cells: tuple[str, ...], style: str) -> Text:
+        said = [cell.ljust(width) for cell, width in zip(cells, [*widths, 0], strict=False)]
+        return Text(f"  {first:>5}  {'  '.join(said if len(cells) == len(columns) else cells)}".rstrip(), style=style)
+
+    lines = [line(str(row.trial.number), row.cells, row.style) for row in rows]
+    return _Section(title, lines, (line("trial", columns, "dim"),))
 
 
 def sparkline(curve: tuple[Rung, ...]) -> str:
@@ -116,7 +146,3 @@ def sparkline(curve: tuple[Rung, ...]) -> str:
     low, high = min(values, default=0.0), max(values, default=0.0)
     top = len(_BARS) - 1
     return "".join(_BARS[round((value - low) / (high - low) * top) if high > low else top // 2] for value in values)
-
-
-def _percent(rung: Rung) -> str:
-    return f"{rung.step / rung.steps:.0%}" if rung.steps else "0%"

@@ -10,6 +10,8 @@ from autopeft.trial import Trial
 
 _UNTOLD: tuple[Any, ...] = (None, False, 0, "", "all", "none")
 """Settings that leave something out of play; the short description does without them."""
+_PLAINLY = {"start True": "init default", "start pissa_niter_4": "init pissa", "factor -1": "factor auto"}
+"""Settings whose values say something to those only who know what a method's code reads."""
 
 
 def capital(text: str) -> str:
@@ -22,6 +24,14 @@ def show_setting(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ",".join(show_setting(item) for item in value)
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def plainly(name: str, value: Any, between: str = " ") -> str:
+    """A setting with its value, in words that need no look into the code: `rank=8`, `dora`, `init default`."""
+    shown = show_setting(value)
+    if said := _PLAINLY.get(f"{name} {shown}"):
+        return said
+    return f"{'' if value else 'no '}{name}" if isinstance(value, bool) else f"{name}{between}{shown}"
 
 
 def describe(candidate: Candidate) -> str:
@@ -112,4 +122,4 @@ def _is_said_by_parts(candidate: Candidate) -> bool:
 
 def _part(part: Part, whole: bool) -> str:
     said = {name: value for name, value in part.settings.items() if whole or value not in _UNTOLD}
-    return " ".join([part.method, *(f"{name}={show_setting(value)}" for name, value in said.items())])
+    return " ".join([part.method, *(plainly(name, value, "=") for name, value in said.items())])

@@ -48,6 +48,7 @@ from autopeft.searching.whereabouts import (
     sitting_in,
     with_moved,
 )
+from autopeft.sizes import Share
 from autopeft.storage.repository import Repository
 from autopeft.trial import SearchRecord, Trial
 
@@ -82,10 +83,12 @@ class Search:
 
     @property
     def plan(self) -> Plan:
+        """What was asked for."""
         return self._record.plan
 
     @property
     def trials(self) -> tuple[Trial, ...]:
+        """Every candidate that was trained, or is, in the order in which they began."""
         return self._trials
 
     @property
@@ -100,13 +103,29 @@ class Search:
                 return trial
         raise AutopeftError(f"search '{self.name}' has no trial {number}; it has {len(self.trials)}, numbered from 1.")
 
-    def select(self, *, prefer: str = SCORE, **limits: Any) -> Trial:
-        """The best trial under limits such as `memory="6GiB", trainable=500_000, score=0.8`, and those of the plan on
-        latency and score where none are given. What is to be preferred may be called by its metric.
+    def select(
+        self,
+        *,
+        prefer: str = SCORE,
+        memory: str | float | None = None,
+        trainable: str | float | Share | None = None,
+        stored: str | float | None = None,
+        flops: str | float | None = None,
+        overhead: str | float | None = None,
+        time: str | float | None = None,
+        latency: str | float | None = None,
+        score: str | float | None = None,
+        accuracy_at_least: str | float | None = None,
+    ) -> Trial:
+        """The best trial under limits, which are those of `Budget`; on latency and score those of the plan count where
+        none are given. `prefer` is the objective that decides: a cost, `score`, or the name of its metric.
+
+        >>> search.select(memory="6GiB", trainable=500_000, score=0.8)
 
         Raises AutopeftError that says which limit excludes all, and what the nearest trial needs.
         """
-        budget = Budget(**limits).or_else(self.plan.budget).resolved(int(fact(self._record, "backbone_parameters")))
+        limits = Budget(memory, trainable, stored, flops, overhead, latency, score, accuracy_at_least, time=time)
+        budget = limits.or_else(self.plan.budget).resolved(int(fact(self._record, "backbone_parameters")))
         return select(self.trials, budget, self._record.metric, prefer=prefer)
 
     def export(
@@ -164,18 +183,25 @@ class Search:
         task: Any = None,
         metric: Any = None,
         trust_remote_code: bool = False,
-        **resources: Any,
+        workers: int | None = None,
+        gpus_per_trial: float | None = None,
+        address: str | None = None,
+        timeout: str | float | None = None,
+        storage: str | None = None,
+        folder: str | Path | None = None,
     ) -> "Search":
         """Trains every member of the front again with further seeds, at full length, and lets each answer the test
-        split once; goes on where an earlier call ended. `resources` are the fields of `Resources`; `model`, `data` and
-        `space` are for what lies elsewhere now; `task` and `metric` say once more which code of your own may run, and
-        `trust_remote_code` says of the model's what the plan says.
+        split once; goes on where an earlier call ended. From `workers` on, settings are those of `Resources`; `model`,
+        `data` and `space` are for what lies elsewhere now; `task` and `metric` say once more which code of your own may
+        run, and `trust_remote_code` says of the model's what the plan says.
 
         Raises AutopeftError.
         """
         if not isinstance(seeds, int) or seeds < 1:
             raise AutopeftError(f"seeds must be a whole number of at least 1, not '{seeds}'.")
-        where = Resources(**{"storage": self._storage, **resources})
+        given = {"workers": workers, "gpus_per_trial": gpus_per_trial, "address": address, "timeout": timeout}
+        folder = folder or self._folder
+        where = Resources.of({**given, "storage": storage or self._storage, "folder": folder})
         with Repository(where.storage) as repository:
             repository.claim(self.name)
             record = repository.load(self.name)
@@ -188,7 +214,7 @@ class Search:
                 raise AutopeftError(f"search '{record.name}' has no front to confirm: no trial finished.")
             if not outstanding(record, seeds):
                 return self.refresh()
-            record = _sitting(record, moved, resources.get("folder", self._folder))
+            record = _sitting(record, moved, folder)
             require_places(record.plan)
             tell = on_event or _nobody
             tell(IMPORTING)
@@ -243,10 +269,7 @@ def search(
     of_resources = {each.name for each in fields(Resources)}
     resources = Resources(**{key: value for key, value in settings.items() if key in of_resources})
     of_plan = named({key: value for key, value in settings.items() if key not in of_resources})
-    plan = rooted(Plan.from_dict(of_plan) if plan is None else replace(plan, **of_plan))
-    require_names(plan)
-    require_places(plan)
-    require_folder(resources.folder)
+    plan = startable(Plan.from_dict(of_plan) if plan is None else replace(plan, **of_plan), resources)
     with Repository(resources.storage) as repository:
         begun = name_of_new(plan, name, repository.names())
         repository.require_free(begun)
@@ -331,6 +354,15 @@ def _sitting(record: SearchRecord, moved: Mapping[str, str | None], folder: str 
     place = run_folder(record, folder)
     require_folder(place)
     return sitting_in(with_moved(record, moved), place)
+
+
+def startable(plan: Plan, resources: Resources) -> Plan:
+    """A plan as it may be started from anywhere. Raises AutopeftError for names and places that are slips."""
+    plan = rooted(plan)
+    require_names(plan)
+    require_places(plan)
+    require_folder(resources.folder)
+    return plan
 
 
 def name_of_new(plan: Plan, given: str | None, taken: Container[str]) -> str:

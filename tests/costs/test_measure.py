@@ -5,14 +5,14 @@ import re
 import numpy as np
 import pytest
 import torch
-from transformers import PreTrainedModel
+from transformers import LlamaForSequenceClassification, PreTrainedModel
 
 from autopeft.backbone.find import find_sites
 from autopeft.costs.api import measure as measure_method
 from autopeft.costs.api import predict
 from autopeft.costs.measure import measure, measure_batch
 from autopeft.data.store import Column, Dataset
-from autopeft.errors import CannotAttach
+from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import method
 from autopeft.space.candidate import Candidate, Part, Training
@@ -91,6 +91,18 @@ def test_the_public_pair_agrees_and_leaves_the_model_as_it_was() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert find_sites(model) == sites
     assert not any(tensor.requires_grad and tensor.grad is not None for tensor in model.parameters())
+
+
+def test_of_a_model_with_a_head_the_part_below_it_is_measured() -> None:
+    model = LlamaForSequenceClassification(tiny("llama").config)
+    costs = measure_method(model, "lora", batch_size=3, length=12)
+    assert costs.trainable == predict(model, "lora", length=12).trainable
+    assert costs.memory == measure_method(model.base_model, "lora", batch_size=3, length=12).memory
+
+
+def test_a_model_without_the_head_that_its_task_needs_is_answered() -> None:
+    with pytest.raises(AutopeftError, match=r"as AutoModelForCausalLM gives it; LlamaModel has none"):
+        measure_method(tiny("llama"), "lora", task="text-generation")
 
 
 def test_a_text_that_is_longer_than_the_positions_is_neither_predicted_nor_measured() -> None:

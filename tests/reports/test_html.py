@@ -132,3 +132,16 @@ def test_a_baseline_far_away_is_named_at_the_edge_and_squeezes_nothing() -> None
     layout = plots(away, find(away))[0].figure["layout"]
     assert layout["shapes"] == []
     assert [note["text"] for note in layout["annotations"]] == ["linear probe 0.812 ↓", "majority class 0.509 ↓"]
+
+
+def test_baselines_whose_labels_would_cover_each_other_are_told_line_above_line() -> None:
+    close = bare(trial(1, accuracies=(0.90,)), trial(2, accuracies=(0.92,), trainable=99_999))
+    away = replace(close, baselines=record().baselines)
+    notes = plots(away, find(away))[0].figure["layout"]["annotations"]
+    assert [note["yshift"] for note in notes] == [0, 15]
+
+
+def test_the_page_tells_how_to_take_what_it_recommends() -> None:
+    best = find(record()).front[0].number
+    assert f"<code>autopeft export sst2-20261124-1530 {best} --to winner/</code>" in render(record(), "html")
+    assert "autopeft export" not in render(bare(), "html")

@@ -67,7 +67,7 @@ def test_a_lost_trial_is_told_as_lost_and_counted_apart_from_failures() -> None:
     )
     assert lines(Ended(whole), standing, 1.0)[0].startswith("00:01 done: 3 trials ended, 1 failed, 1 lost, 1 on the")
     shown = [line.plain for line in screen(standing, 1.0, 40)]
-    assert "     4  lost: the worker died  adapter bottleneck=64 scale=4" in shown
+    assert "      4  lost: the worker died  adapter bottleneck=64 scale=4" in shown
     assert shown[shown.index("1 failed, 1 lost") + 1 :] == [
         "  out of memory: tried to allocate 2 GiB",
         "  the worker died",
@@ -255,8 +255,16 @@ def test_the_display_shows_what_is_wanted_most() -> None:
     assert shown[2] == (
         "accuracy: linear probe 0.812, majority class 0.509; 1 candidate turned away before training (memory 1)"
     )
-    assert shown[3:5] == ["training 1 trial", "     3  adapter bottleneck=64 scale=4"]
-    assert shown[5:7] == ["front: 1 trial", "     1  0.861    402 MiB  73.7k  lora rank=8 alpha=16 sites=q,v"]
+    assert shown[3:6] == [
+        "training 1 trial",
+        "  trial  accuracy  method",
+        "      3  -         adapter bottleneck=64 scale=4",
+    ]
+    assert shown[6:9] == [
+        "front: 1 trial",
+        "  trial  accuracy  memory   trainable  method",
+        "      1  0.861     402 MiB  73.7k      lora rank=8 alpha=16 sites=q,v",
+    ]
     assert len(screen(after(events()[:8]), 100.0, 4)) <= 4
 
 
@@ -284,14 +292,15 @@ def test_a_trial_that_is_given_again_and_then_lost_is_told() -> None:
     standing = after([Begun(begun()), TrialBegan(running), GivenAgain(running, "x")])
     assert (standing.running, standing.ended) == ({}, ())
     shown = [line.plain for line in screen(after([Begun(begun()), TrialBegan(running), TrialEnded(lost)]), 30.0, 40)]
-    assert any(line.startswith("     7  lost: the worker was lost: killed") for line in shown)
+    assert any(line.startswith("      7  lost: the worker was lost: killed") for line in shown)
 
 
 def test_the_display_draws_the_curve_of_a_running_trial() -> None:
     running = trial(7, HYBRID, (0.5, 0.6, 0.9), status=Status.TRAINING)
     running = replace(running, curve=running.curve[:2])
     shown = [line.plain for line in screen(after([Begun(begun()), TrialReported(running)]), 30.0, 40)]
-    assert "     7  ▁█ 0.600 at 67%  lora_parallel: lora rank=4 sites=q,v + adapter bottleneck=16" in shown
+    assert "  trial  accuracy            method" in shown
+    assert "      7  ▁█ 0.600 after 67%  lora_parallel: lora rank=4 sites=q,v + adapter bottleneck=16" in shown
 
 
 def test_a_sparkline_spans_its_values_and_ignores_what_is_not_a_number() -> None:

@@ -17,7 +17,17 @@ LOSS = score_of("loss", "loss", higher_is_better=False, ideal=None)
 def test_a_short_description_leaves_out_what_is_not_in_play() -> None:
     assert describe(LORA) == "lora rank=8 alpha=16 sites=q,v"
     assert describe(HYBRID) == "lora_parallel: lora rank=4 sites=q,v + adapter bottleneck=16"
-    assert describe(Candidate("a+b", (Part("a"), Part("b", {"x": 0.00012345, "y": True})))) == "a + b x=0.000123 y=True"
+    assert describe(Candidate("a+b", (Part("a"), Part("b", {"x": 0.00012345, "y": True})))) == "a + b x=0.000123 y"
+
+
+def test_values_that_only_code_reads_are_told_in_words() -> None:
+    settings = {"start": True, "factor": -1, "dora": True, "orthogonal": False}
+    assert describe(Candidate("lora", (Part("lora", settings),))) == "lora init default factor auto dora"
+    assert "lora init default factor auto dora no orthogonal (" in describe_fully(
+        Candidate("lora", (Part("lora", settings),))
+    )
+    pissa = {"start": "pissa_niter_4", "factor": 4}
+    assert describe(Candidate("lora", (Part("lora", pissa),))) == "lora init pissa factor=4"
 
 
 def test_a_full_description_has_learning_rates_and_training() -> None:

@@ -3,8 +3,11 @@
 Without JavaScript, or printed, the tables say everything that the plots show.
 """
 
+import gzip
 import json
 import math
+import shlex
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -34,6 +37,7 @@ from autopeft.reports.format.json import plain
 from autopeft.reports.harmless import harmless
 from autopeft.reports.plots import plots
 from autopeft.reports.wording import beside, describe_fully, plural, so_far, why
+from autopeft.tasks.own import is_own
 from autopeft.trial import SearchRecord, Trial
 
 
@@ -47,6 +51,11 @@ class Cell:
 
 def render(record: SearchRecord) -> str:
     """The page."""
+    return page(record)
+
+
+def page(record: SearchRecord, packed: bool = False) -> str:
+    """The page; `packed`, its library of plots takes less than half the room, and a browser of 2023 or newer."""
     record = harmless(record)
     found = find(record)
     drawn = plots(record, found)
@@ -58,7 +67,8 @@ def render(record: SearchRecord) -> str:
         plural=plural,
         plots=drawn,
         figures=_script_safe(json.dumps(plain({plot.name: plot.figure for plot in drawn}), allow_nan=False)),
-        plotly=Markup(get_plotlyjs()) if drawn else "",
+        plotly=Markup(get_plotlyjs()) if drawn and not packed else "",
+        packed=_packed_plotly() if drawn and packed else "",
         described=[str(line) for line in record.facts.get("data", ())],
         labels=[str(label) for label in record.facts.get("labels", ())],
         front=[_front_row(found, trial, named[trial.number]) for trial in found.front],
@@ -70,6 +80,7 @@ def render(record: SearchRecord) -> str:
         ],
         cost_headings=costs.HEADINGS,
         costs=[(trial.number, named[trial.number], costs.cells(trial, latency)) for trial in found.front],
+        take=_take(record, found),
         confirmed=_confirmed(record, found),
         prompting=prompting.answer(record, found),
         emptiness=emptiness(record, found),
@@ -114,6 +125,11 @@ def _template() -> Template:
     ).get_template("page.html.jinja")
 
 
+@cache
+def _packed_plotly() -> str:
+    return b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
+
+
 def _script_safe(text: str) -> Markup:
     """JSON that cannot end the script element which holds it."""
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
@@ -128,6 +144,16 @@ def _front_row(found: Findings, trial: Trial, named: str) -> Mapping[str, Any]:
         "values": found.cells(trial),
         "seconds": costs.seconds_with(trial),
     }
+
+
+def _take(record: SearchRecord, found: Findings) -> str:
+    """The command that exports what is recommended; empty where nothing is."""
+    chosen = found.knee or next(iter(found.front), None)
+    if chosen is None:
+        return ""
+    said = ["autopeft", "export", record.name, str(chosen.number), "--to", "winner/"]
+    own = ["--task", record.plan.task] if is_own(record.plan.task) else []
+    return shlex.join([*said, *own, *(["--trust-remote-code"] if record.plan.trust_remote_code else [])])
 
 
 def _in_full(found: Findings, trial: Trial) -> str:
