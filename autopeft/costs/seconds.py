@@ -68,6 +68,8 @@ class _Seen:
     log_seconds: float
     beside: bool
     """Whether it is about what comes before and after steps."""
+    place: object = None
+    """The device that it was trained on, and how much of it."""
 
 
 class Seconds:
@@ -79,8 +81,12 @@ class Seconds:
         self._measure = rates
         self._lock = Lock()
         self._seen: list[_Seen] = []
-        self._kept: list[float] = []
+        self._kept: set[float] = set()
         """Work of one row in frozen layers, for each depth at which states are kept already."""
+        self._without: set[tuple[str, ...]] = set()
+        """Methods for which states cannot be kept here: there is no room, or they read what is not kept."""
+        self._places: set[object] = set()
+        """Where trials of this sitting were trained."""
         self._fitted: _Fitted | None = None
         self._rates: Rates | None = None
 
@@ -127,24 +133,34 @@ class Seconds:
         expected = self.expected(candidate, costs)
         return costs if expected is None else replace(costs, time=float(f"{expected.seconds:.1e}"))
 
-    def learn(self, trial: Trial) -> None:
+    def learn(self, trial: Trial, *, earlier: bool = False) -> None:
         """From a trial that reached a rung, once it has ended. One of a record that does not tell its work, or its
         seconds, teaches nothing.
+
+        States that an `earlier` sitting kept are gone with its workers; and what it took counts only as long as this
+        sitting may train in the same place.
         """
         if not trial.curve or not trial.predicted.work or trial.outcome is None:
             return
-        candidate, last = self._within(trial.candidate), trial.curve[-1]
-        methods, costs = _methods(candidate), trial.predicted
+        candidate, last, facts = self._within(trial.candidate), trial.curve[-1], trial.outcome.facts
+        methods, costs, place = _methods(candidate), trial.predicted, (facts.get("device"), facts.get("threads"))
         with self._lock:
+            if facts.get("states_not_kept") and not candidate.training.augments:
+                self._without.add(methods)
+            elif facts.get("kept_states"):
+                self._without.discard(methods)
             if last.seconds > 0:
                 amounts = self._amounts(candidate, costs, last.step, len(trial.curve))
-                self._seen.append(_Seen(methods, amounts, math.log(last.seconds), beside=False))
+                self._seen.append(_Seen(methods, amounts, math.log(last.seconds), beside=False, place=place))
             rest = trial.outcome.seconds - last.seconds
             if trial.status is Status.FINISHED and rest > 0:
                 amounts = self._beside(candidate, costs)
-                self._seen.append(_Seen(methods, amounts, math.log(rest), beside=True))
-            if trial.outcome.facts.get("kept_states"):
-                self._kept.append(_frozen(costs).flops / candidate.training.batch_size)
+                self._seen.append(_Seen(methods, amounts, math.log(rest), beside=True, place=place))
+            if not earlier:
+                self._places.add(place)
+                self._seen = [each for each in self._seen if each.place in self._places]
+            if facts.get("kept_states") and not earlier:
+                self._kept.add(_frozen(costs).flops / candidate.training.batch_size)
             self._seen = self._seen[-2 * _MOST :]
             self._fitted = None
 
@@ -169,7 +185,7 @@ class Seconds:
         of_evaluation = entries / (evaluated_rows * longest)
         done += _amounts(Work.of(EVALUATION, costs.work), evaluations * batches, evaluations * of_evaluation)
         frozen = _frozen(costs)
-        if frozen.flops:
+        if frozen.flops and not training.augments and _methods(candidate) not in self._without:
             of_row = frozen.flops / size
             there = max((each for each in self._kept if each <= _NEXT_TO * of_row), default=0.0) / of_row
             filling = min(steps, load.steps_of_epoch(training)) * (1 - min(there, 1.0))

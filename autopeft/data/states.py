@@ -19,13 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autopeft import machine
 from autopeft.data.store import Column, Dataset
 
 ROWS = "rows"
 """Name in a batch: the numbers by which states of its rows are kept."""
 OF_MEMORY, OF_DISK = 0.25, 0.25
 """Shares of what is free of memory and disk that the workers of a machine may fill with kept states, all together."""
-_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_LIMITED, _USED, _USES = (Path(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current", "stat"))
 _MEMORY = Path("/proc/meminfo")
 
 
@@ -47,7 +48,7 @@ def room(memory: int, disk: int, held: int, share: float) -> int:
 
 def own_share() -> float:
     """What of the machine belongs to this process: as much as of its cores."""
-    return min(1.0, torch.get_num_threads() / (os.cpu_count() or 1))
+    return min(1.0, torch.get_num_threads() / machine.cores())
 
 
 class KeptStates:
@@ -106,10 +107,12 @@ def free() -> Mapping[str, int]:
     with suppress(OSError, StopIteration):
         lines = _MEMORY.read_text(encoding="ascii").splitlines()
         memory = 1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
-    # A container without a limit says "max".
-    with suppress(OSError, ValueError):
-        memory = min(memory, int(_LIMIT.read_text(encoding="ascii")))
-    return {"memory": memory, "disk": shutil.disk_usage(tempfile.gettempdir()).free}
+    # A container without a limit says "max"; what it read from files and uses no more is as good as free.
+    with suppress(OSError, ValueError, KeyError):
+        uses = dict(line.split() for line in _USES.read_text(encoding="ascii").splitlines())
+        used = int(_USED.read_text(encoding="ascii")) - int(uses["inactive_file"])
+        memory = min(memory, max(0, int(_LIMITED.read_text(encoding="ascii")) - used))
+    return {"memory": min(memory, machine.memory()), "disk": shutil.disk_usage(tempfile.gettempdir()).free}
 
 
 def _mapped(size: int) -> Tensor:

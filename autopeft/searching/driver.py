@@ -139,7 +139,11 @@ class Driver:
             # It has reached nothing, and nobody learns of it: whoever gives the search more time trains it then.
             self._set_aside(number)
             return
-        trial = replace(self._trials[number], status=outcome.status, outcome=outcome, finished=datetime.now(UTC))
+        trial = self._trials[number]
+        if trial.curve and outcome.seconds < trial.curve[-1].seconds:
+            # Whoever ended it knows only what it took since it went on.
+            outcome = replace(outcome, seconds=trial.curve[-1].seconds)
+        trial = replace(trial, status=outcome.status, outcome=outcome, finished=datetime.now(UTC))
         self._trials[number] = trial
         self._stopping.learn(trial)
         self._repository.record(self._name, trial)

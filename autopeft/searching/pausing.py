@@ -31,9 +31,11 @@ class AtRungs:
         self._on_the_way = on_the_way and has_mark(folder)
 
     def state(self) -> State | None:
-        """What to go on from; where there is nothing, the trial begins anew, and what is left of it is taken away."""
+        """What to go on from; where there is nothing, the trial begins anew, and what is left of it is taken away, but
+        for weights that have the score which is remembered of it: until it reaches a rung again.
+        """
         found = read_state(self._state, self._of) if self._on_the_way else None
-        clear_leftovers(self.weights.parent, self.weights.name, whole=found is None)
+        clear_leftovers(self.weights.parent, self.weights.name, whole=found is None and not self._trial.artifact)
         return found
 
     def keep(self, state: State) -> None:

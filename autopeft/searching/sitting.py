@@ -87,7 +87,7 @@ def run(
     mark(record, prepared.job.artifacts)
     take_away(record, record.trials, prepared.job.artifacts)
     for trial in record.trials:
-        seconds.learn(trial)
+        seconds.learn(trial, earlier=True)
         if trial.outcome is None:
             proposer.take_up(trial)
     tell(Begun(record))

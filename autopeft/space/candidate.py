@@ -64,6 +64,11 @@ class Training:
         """Examples in one forward pass."""
         return min(self.micro_batch_size or self.batch_size, self.batch_size)
 
+    @property
+    def augments(self) -> bool:
+        """Whether images are changed by chance, so that no two passes see the same."""
+        return self.flip or self.shift > 0
+
 
 @dataclass(frozen=True)
 class Candidate:

@@ -99,7 +99,7 @@ class FrozenStates:
         if not is_worth(len(frozen), model.methods.depth):
             yield Kept(len(frozen))
             return
-        if training.flip or training.shift:
+        if training.augments:
             yield Kept(len(frozen), why_not="images are changed by chance")
             return
         passing = _Passing(frozen, levels_of(frozen, model.methods.read), self._levels)

@@ -110,7 +110,7 @@ def train(
             curve = course.state.curve
             seconds, done = curve[-1].seconds, curve[-1].step
             pace.steps, pace.examples, pace.seconds = course.state.steps, course.state.examples, course.state.seconds
-            course.state.restore(optimizer)
+            course.state.restore(optimizer, scaler)
             yield curve[-1]
             draw_on_from(course.state.random, device)
         began, total, since = time.perf_counter(), torch.zeros((), device=device), 0
@@ -151,7 +151,7 @@ def train(
                 random = random_numbers(device)
                 if course.keep is not None and step + 1 < steps:
                     so_far = (pace.steps, pace.examples, pace.seconds)
-                    course.keep(State.of(model, optimizer, random, curve, so_far))
+                    course.keep(State.of(model, optimizer, random, curve, so_far, scaler))
                 yield curve[-1]
                 draw_on_from(random, device)
                 began, total, since = time.perf_counter(), torch.zeros((), device=device), 0

@@ -1,9 +1,9 @@
 """What a training needs to go on after a rung as if it had never been interrupted, and the file that it is kept in.
 
-Kept are what is trained (methods and head), what methods go by beside that, the optimizer, torch's random numbers, and
-the curve so far. What follows from the candidate and its seed is made again: the learning rates, the order of the data,
-and all that methods draw when they are attached. On a CPU, a training that goes on gives the same numbers to the bit.
-Files hold tensors and plain values only, so that reading one runs nobody's code.
+Kept are what is trained (methods and head), what methods go by beside that, the optimizer and the scale of losses,
+torch's random numbers, and the curve so far. What follows from the candidate and its seed is made again: the learning
+rates, the order of the data, and all that methods draw when they are attached. On a CPU, a training that goes on gives
+the same numbers to the bit. Files hold tensors and plain values only, so that reading one runs nobody's code.
 """
 
 import pickle
@@ -43,6 +43,8 @@ class State:
     examples: int
     seconds: float
     """Steps, training rows and seconds so far, evaluations left out."""
+    scaler: Mapping[str, Any] = field(default_factory=dict)
+    """By how much losses are scaled in fp16; empty in other precisions."""
     told: Mapping[str, float] = field(default_factory=dict)
     """What whoever keeps it wants to know again."""
 
@@ -54,19 +56,22 @@ class State:
         random: Mapping[str, Tensor],
         curve: tuple[Rung, ...],
         pace: tuple[int, int, float],
+        scaler: torch.amp.GradScaler,
     ) -> Self:
         """Nothing is copied: it holds until the next step."""
         known = optimizer.state_dict()["state"]
-        return cls(curve, model.methods.state(), model.head.state_dict(), known, random, *pace)
+        return cls(curve, model.methods.state(), model.head.state_dict(), known, random, *pace, scaler.state_dict())
 
     @property
     def bytes(self) -> int:
         """Of all its tensors."""
         return sum(tensor.nbytes for tensor in _tensors((self.methods, self.head, self.optimizer)))
 
-    def restore(self, optimizer: torch.optim.Optimizer) -> None:
-        """Lets a new optimizer remember what the old one did."""
+    def restore(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
+        """Lets a new optimizer and a new scaler remember what the old ones did."""
         optimizer.load_state_dict({**optimizer.state_dict(), "state": self.optimizer})
+        if self.scaler:
+            scaler.load_state_dict(dict(self.scaler))
 
 
 def take_up(model: TaskModel, state: State) -> None:

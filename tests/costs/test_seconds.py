@@ -124,6 +124,55 @@ def test_kept_states_of_frozen_layers_shorten_all_passes_but_the_first_and_that_
     assert later._amounts(candidate("lora"), frozen, 30, 3)[0] < seconds._amounts(candidate("lora"), frozen, 30, 3)[0]
 
 
+def _of_steps(seconds: Seconds, chosen: Candidate, costs: Costs) -> float:
+    """FLOPs of a whole training."""
+    return float(seconds._amounts(chosen, costs, 30, 3)[0])
+
+
+def test_states_that_an_earlier_sitting_kept_are_gone() -> None:
+    frozen = costs(stages={"frozen": Work(100, 10**10, 10**8, 10**10, 10**8)})
+    kept = Outcome(Status.FINISHED, seconds=20.0, facts={"kept_states": 10**6})
+    here, resumed = learned(), learned()
+    here.learn(replace(trial(1, "lora", 1.0, 19.0), predicted=frozen, outcome=kept))
+    resumed.learn(replace(trial(1, "lora", 1.0, 19.0), predicted=frozen, outcome=kept), earlier=True)
+    assert _of_steps(here, candidate("lora"), frozen) < _of_steps(resumed, candidate("lora"), frozen)
+    assert _of_steps(resumed, candidate("lora"), frozen) == _of_steps(learned(), candidate("lora"), frozen)
+
+
+def test_methods_whose_states_could_not_be_kept_are_expected_to_compute_all_of_it() -> None:
+    frozen = costs(stages={"frozen": Work(100, 10**10, 10**8, 10**10, 10**8)})
+    outcome = Outcome(Status.FINISHED, seconds=20.0, facts={"states_not_kept": "there is room for 0 bytes"})
+    told = learned(replace(trial(1, "lora", 1.0, 19.0), predicted=frozen, outcome=outcome))
+    assert _of_steps(told, candidate("lora"), frozen) == _of_steps(told, candidate("lora"), costs())
+    assert _of_steps(told, candidate("adapter"), frozen) < _of_steps(told, candidate("adapter"), costs())
+
+
+def test_images_that_are_changed_by_chance_pass_all_layers_each_time() -> None:
+    frozen = costs(stages={"frozen": Work(100, 10**10, 10**8, 10**10, 10**8)})
+    why_not = Outcome(Status.FINISHED, seconds=20.0, facts={"states_not_kept": "images are changed by chance"})
+    flipped = candidate("lora", replace(TRAINING, flip=True))
+    told = learned(replace(trial(1, "lora", 1.0, 19.0), candidate=flipped, predicted=frozen, outcome=why_not))
+    assert _of_steps(told, flipped, frozen) == _of_steps(told, flipped, costs())
+    assert _of_steps(told, candidate("lora"), frozen) < _of_steps(told, candidate("lora"), costs())
+
+
+def test_what_an_earlier_sitting_took_elsewhere_is_forgotten_once_a_trial_tells_where_this_one_trains() -> None:
+    def on(device: str, each: Trial) -> Trial:
+        assert each.outcome is not None
+        return replace(each, outcome=replace(each.outcome, facts={"device": device, "threads": "2"}))
+
+    told = learned()
+    for number in range(1, 7):
+        told.learn(on("cpu", trial(number, "lora", 1.0, 900.0)), earlier=True)
+    assert told(candidate("lora"), costs()) == pytest.approx(901, rel=0.2)
+    told.learn(on("H200", trial(7, "adapter", 1.0, 10.0)))
+    assert told(candidate("lora"), costs()) == pytest.approx(11, rel=0.3)
+    same = learned()
+    same.learn(on("H200", trial(1, "lora", 1.0, 20.0)), earlier=True)
+    same.learn(on("H200", trial(2, "adapter", 1.0, 10.0)))
+    assert same(candidate("lora"), costs()) == pytest.approx(21, rel=0.2)
+
+
 def test_a_mixture_is_told_by_its_parts() -> None:
     told = learned(trial(1, "lora", 1.0, 20.0), trial(2, "said", 1.0, 60.0))
     mixed = Candidate("lora+said", (Part("lora"), Part("said")), TRAINING)

@@ -13,7 +13,7 @@ from autopeft.events import Event, GivenAgain, TrialBegan, TrialEnded, TurnedAwa
 from autopeft.plan import Budget, Plan
 from autopeft.searching.driver import MOST_TOO_LONG_IN_A_ROW, NEEDS_TOO_MUCH, Driver, SecondsToRung
 from autopeft.searching.finder import Finder
-from autopeft.searching.ledger import OUT_OF_MEMORY, OUT_OF_TIME
+from autopeft.searching.ledger import OUT_OF_MEMORY, OUT_OF_TIME, STOPPED_EARLY
 from autopeft.searching.proposer import Proposer, default_params
 from autopeft.space.candidate import Candidate
 from autopeft.space.space import load_space
@@ -415,6 +415,19 @@ def test_a_trial_that_time_ended_is_stopped_at_its_last_rung_and_one_without_a_r
     again = more.next()
     assert again is not None
     assert again.number == two.number
+
+
+def test_a_trial_that_went_on_from_a_rung_took_at_least_as_long_as_its_training(repository: Repository) -> None:
+    sitting = Sitting(repository)
+    went_on, whole = sitting.driver.next(), sitting.driver.next()
+    assert went_on is not None
+    assert whole is not None
+    for trial in (went_on, whole):
+        sitting.driver.rung(trial.number, Rung(6, 18, 0.4, 0.02, 0.1, 300.0))
+    sitting.driver.ended(went_on.number, Outcome(Status.STOPPED, STOPPED_EARLY, seconds=12.0))
+    sitting.driver.ended(whole.number, Outcome(Status.STOPPED, STOPPED_EARLY, seconds=312.0))
+    took = [trial.outcome.seconds for trial in repository.load("mine").trials if trial.outcome]
+    assert took == [300.0, 312.0]
 
 
 def test_no_trial_begins_after_the_time_limit_and_earlier_sittings_count(repository: Repository) -> None:

@@ -107,6 +107,23 @@ def test_nothing_is_kept_before_the_end_that_takes_much_of_the_disk_and_such_a_t
     assert [each.artifact for each in rungs if isinstance(each, Rung)] == ["", "", "mine/0003"]
 
 
+def test_until_a_trial_that_begins_anew_reaches_a_rung_the_weights_stay_whose_score_is_remembered(
+    new_worker: Callable[[], TrainingWorker],
+) -> None:
+    worker = new_worker()
+    folder = worker._job.artifacts
+    training = worker.train(trial(6))
+    first = next(training)
+    training.close()  # type: ignore[attr-defined]
+    assert isinstance(first, Rung)
+    state_of(folder, 6).unlink()
+    *rungs, last = worker.train(trial(6, curve=(first,), until=time.time()))
+    assert isinstance(last, Outcome)
+    assert (rungs, last.reason) == ([], OUT_OF_TIME)
+    assert first.artifact
+    assert len(autopeft.load(weights_of(folder, 6)).predict(["the film was good"])) == 1
+
+
 def test_what_was_kept_of_another_trial_is_not_gone_on_with(new_worker: Callable[[], TrainingWorker]) -> None:
     worker = new_worker()
     training = worker.train(trial(4))

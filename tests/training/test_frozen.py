@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import nn
 from transformers import AutoModel, Dinov2Config, PretrainedConfig, SwinConfig
 
 from autopeft.data import states
-from autopeft.data.states import OF_DISK, OF_MEMORY, KeptStates, numbered, room
+from autopeft.data.states import OF_DISK, OF_MEMORY, KeptStates, free, numbered, own_share, room
 from autopeft.data.store import MASK, Column, Dataset
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import configured_parts
@@ -321,6 +322,21 @@ def test_room_is_a_share_of_what_is_free_less_what_is_held() -> None:
     assert room(1000, 100, held=0, share=1.0) == OF_DISK * 100
     assert room(1000, 60, held=40, share=0.5) == 0
     assert room(1000, 10_000, held=0, share=0.5) == OF_MEMORY * 500
+
+
+def test_what_a_container_uses_already_is_not_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"_LIMITED": "1000\n", "_USED": "900\n", "_USES": "anon 500\ninactive_file 150\n"}
+    for name, text in said.items():
+        (tmp_path / name).write_text(text)
+        monkeypatch.setattr(f"autopeft.data.states.{name}", tmp_path / name)
+    assert free()["memory"] == 250
+    (tmp_path / "_LIMITED").write_text("max\n")
+    assert free()["memory"] > 1000
+
+
+def test_a_workers_share_is_that_of_the_cores_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autopeft.data.states.machine.cores", lambda: 2 * torch.get_num_threads())
+    assert own_share() == 0.5
 
 
 def test_states_come_back_row_by_row_with_zeros_for_padding() -> None:

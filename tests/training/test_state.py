@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -116,6 +117,22 @@ def test_a_training_that_goes_on_from_a_rung_equals_an_unbroken_one(name: str, t
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in QUICK])
 def test_so_does_every_method_and_hybrid_of_the_default_space(name: str, tmp_path: Path) -> None:
     interrupted_and_resumed_equals_unbroken(name, tmp_path)
+
+
+def test_the_scale_of_losses_in_fp16_goes_on_from_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "autopeft.training.loop.scaler_of", lambda *_: torch.amp.GradScaler("cpu", 1.0, growth_interval=1)
+    )
+    chosen, kept, again = candidate("lora"), list[State](), list[State]()
+    with classifier(chosen) as model:
+        *_, whole = trained(model, chosen, Course(keep=lambda state: kept.append(deepcopy(state))))
+    first, second = kept
+    with classifier(chosen) as model:
+        take_up(model, first)
+        *_, last = trained(model, chosen, Course(first, keep=again.append))
+    assert told([last]) == told([whole])
+    assert first.scaler["scale"] < second.scaler["scale"]
+    assert [each.scaler for each in again] == [second.scaler]
 
 
 def some_state(size: int = 10) -> State:

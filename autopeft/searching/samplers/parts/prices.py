@@ -128,7 +128,8 @@ class Prices:
         self._known[key] = known
         self._count += 1
         self._latest.append(known)
-        self._span = np.stack([np.minimum(self._span[0], known.logs), np.maximum(self._span[1], known.logs)])
+        least, most = (np.where(np.isfinite(known.logs), known.logs, off) for off in (np.inf, -np.inf))
+        self._span = np.stack([np.minimum(self._span[0], least), np.maximum(self._span[1], most)])
 
     def _lasts(self, known: _Known) -> float:
         return 0.0 if self._seconds is None else math.log(self._seconds(known.candidate, known.costs))
@@ -144,6 +145,7 @@ class _Estimate:
         self._groups = tuple(matters)
         self._matters = np.array(list(matters.values()))
         self._lengths: list[Array] = []
+        self._models: list[Gaussian] = []
         self._fitted_on = 0
         self._learned_from = 0
 
@@ -156,10 +158,14 @@ class _Estimate:
         slopes: Sequence[Mapping[tuple[str, str], float]],
     ) -> tuple[Array, Array]:
         """Means and standard deviations, each (candidates, columns), from the values (columns,) of the `latest` of so
-        many; each column is expected to rise with named coordinates by its `slopes`.
+        many; each column is expected to rise with named coordinates by its `slopes`. What an earlier version did not
+        tell of a trial is infinite, and teaches nothing; where nothing else is known, all are 0.
         """
-        if not self._lengths or count >= _LEARNS * self._learned_from:
+        if not self._models or count >= _LEARNS * self._learned_from:
             self._learn(count, latest, value, slopes)
+        if not self._models:
+            nothing = np.zeros((len(candidates), len(slopes)))
+            return nothing, nothing
         trend = self._trend.at(
             np.concatenate([self._from.coordinates(candidates), self._scale.coordinates(candidates)], 1)
         )
@@ -176,8 +182,10 @@ class _Estimate:
         value: Callable[[_Known], Array],
         slopes: Sequence[Mapping[tuple[str, str], float]],
     ) -> None:
-        described = [each.described for each in latest]
-        values = np.array([value(each) for each in latest])
+        told = [(each.described, found) for each in latest if np.isfinite(found := value(each)).all()]
+        if not told:
+            return
+        described, values = [each for each, _ in told], np.array([found for _, found in told])
         self._from, self._scale = Reference(described, self._groups), Reference(described, ("scale",))
         points = np.concatenate([self._from.coordinates(), self._scale.coordinates()], axis=1)
         named = [*self._from.named(), *self._scale.named()]
@@ -188,7 +196,7 @@ class _Estimate:
             self._lengths = [fitted(within, column, self._matters) for column in left.T]
             self._fitted_on = count
         columns = zip(left.T, self._lengths, strict=True)
-        self._models: list[Gaussian] = [conditioned(within, column, lengths) for column, lengths in columns]
+        self._models = [conditioned(within, column, lengths) for column, lengths in columns]
         self._learned_from = count
 
 

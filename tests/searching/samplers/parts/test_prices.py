@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -145,3 +146,19 @@ def test_where_nobody_knows_seconds_all_take_as_long() -> None:
     mine = prices()
     assert mine.duration(default_params(SPACE, "lora")) == 0
     assert not mine.durations([describe(each, SPACE.cards) for each in drawn(5)[0]]).any()
+
+
+def test_what_a_trial_of_an_earlier_version_does_not_tell_teaches_nothing() -> None:
+    mine = Prices(SPACE, NAMES, costs, lambda _, costs: 60.0 if costs.stored else math.inf)
+    (candidate, *_), _ = drawn(1)
+    described = [describe(candidate, SPACE.cards)]
+    mine.exact(default_params(SPACE, "lora"), Costs(9_000, 10**8, 0, 1))
+    assert mine.durations(described).tolist() == [0.0]
+    for kind in ("adapter", "prefix_tuning", "bitfit"):
+        mine.exact(default_params(SPACE, kind))
+    assert mine.durations(described) == pytest.approx([math.log(60)], abs=1.0)
+    overhead = Prices(SPACE, ("overhead", *NAMES), lambda each: replace(costs(each), overhead=0.5))
+    overhead.exact(default_params(SPACE, "lora"), Costs(9_000, 10**8, 1, 1))
+    overhead.exact(default_params(SPACE, "adapter"))
+    assert np.isfinite(overhead.estimated(described)).all()
+    assert np.isfinite(overhead.span).all()
