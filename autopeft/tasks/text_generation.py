@@ -123,7 +123,7 @@ class TextGeneration(Task):
     @classmethod
     def understand(cls, frame: pd.DataFrame, columns: Columns) -> tuple[Self, Sequence[str]]:
         conversations.examples(frame, columns, "train")
-        return cls(conversations.form_of(columns)), []
+        return cls(conversations.form_of(frame, columns)), []
 
     def rows(self, frame: pd.DataFrame, columns: Columns, split: str) -> Rows:
         require_columns(frame, columns, split)
