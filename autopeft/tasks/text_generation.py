@@ -102,7 +102,8 @@ class TextGeneration(Task):
 
     @property
     def prompted(self) -> bool:
-        return self.form != PLAIN
+        # Where prompts are learned too, they are judged, and those with examples in them are others.
+        return self.form != PLAIN and self.loss_on != ALL
 
     @property
     def why_not_written(self) -> str:
