@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
+from autopeft.backbone.held import HALF
 from autopeft.errors import AutopeftError
 
 _LENGTH = 12
-_APART = 1e-3
-"""By how much logits may differ, as a fraction of the largest of them, or of 1."""
+_APART, _OF_HALVES = 1e-3, 2e-2
+"""By how much logits may differ, as a fraction of the largest of them, or of 1; and where the model makes them in half
+a number's width, which rounds what it caps and scales.
+"""
 
 
 class OutputEmbedding(nn.Module):
@@ -73,13 +76,14 @@ def require_causal(name: str, whole: Any, output: OutputEmbedding) -> None:
         own = whole(input_ids=ids, use_cache=False).logits.float()
         states, changed = (whole.base_model(input_ids=each, use_cache=False).last_hidden_state for each in (ids, other))
         ours = output(states)
+    apart = _OF_HALVES if output.weight.dtype in HALF else _APART
     most = max(1.0, float(states.abs().max()))
     if float((states - changed)[:, :-1].abs().max()) > _APART * most:
         raise AutopeftError(
             f"'{name}' is no causal model: what {kind} gives for a token depends on later ones, so it cannot learn to "
             "go on with a text. Give a decoder (GPT-2, Llama, Qwen, Gemma …)."
         )
-    if own.shape != ours.shape or not float((own - ours).abs().max()) <= _APART * max(1.0, float(own.abs().max())):
+    if own.shape != ours.shape or not float((own - ours).abs().max()) <= apart * max(1.0, float(own.abs().max())):
         raise AutopeftError(
             f"{kind} of '{name}' makes its logits in another way than by its output embedding, scaled or softly capped "
             "as its configuration says: the loss that would be trained is not the model's own."
@@ -88,8 +92,13 @@ def require_causal(name: str, whole: Any, output: OutputEmbedding) -> None:
 
 def _said(config: PretrainedConfig) -> tuple[float, float | None]:
     """Scale and cap, as configurations call them."""
-    scale = float(getattr(config, "logit_scale", None) or 1.0)
-    scale /= float(getattr(config, "logits_scaling", None) or 1.0)
-    scale *= float(getattr(config, "lm_head_multiplier", None) or 1.0)
-    cap = getattr(config, "final_logit_softcapping", None)
-    return scale, None if cap is None else float(cap)
+    scale = _number(config, "logit_scale") or 1.0
+    scale /= _number(config, "logits_scaling") or 1.0
+    scale *= _number(config, "lm_head_multiplier") or 1.0
+    return scale, _number(config, "final_logit_softcapping")
+
+
+def _number(config: PretrainedConfig, name: str) -> float | None:
+    """None also where something else is said (MPT: 'inv_sqrt_d_model'): the model's own logits will tell."""
+    said = getattr(config, name, None)
+    return float(said) if isinstance(said, int | float) else None

@@ -8,7 +8,7 @@ Read in this order, the first that is there counts; columns that are given come 
    turn of a user and one of an assistant
 4. `text`
 
-Beside conversations may stand `tools` (a list) and `chat_template_kwargs` (a mapping), and beside 3 `system`.
+Beside conversations may stand `system`, `tools` (a list) and `chat_template_kwargs` (a mapping), also beside 2 and 3.
 """
 
 import json
@@ -51,13 +51,17 @@ ROLES = {
     "chat_template_kwargs": Role(MESSAGES, ("chat_template_kwargs",)),
 }
 """No data has all of them."""
+_COMPLETION = "completion"
+_ANSWERS = ("output", "response")
 _PAIRS = (
     (("prompt",), ("completion",), ()),
-    (("instruction",), ("output", "response"), ("input",)),
+    (("instruction",), _ANSWERS, ("input", "context")),
     (_PROMPTS, _COMPLETIONS, ("context",)),
 )
 """Names of prompts, completions and what stands beside a prompt."""
-_BESIDE = ("tools", "chat_template_kwargs")
+_BESIDE = ("system", "tools", "chat_template_kwargs")
+_OF_PREFERENCES = "chosen"
+"""What data of two answers, of which one is better, calls that one."""
 _DEEPEST = 20
 
 
@@ -81,8 +85,11 @@ class Example:
         return plain
 
 
-def guess(frame: pd.DataFrame, given: Columns) -> Columns:
-    """Which columns serve which roles, what is learned first. Raises AutopeftError where nothing does."""
+def guess(frame: pd.DataFrame, given: Columns, *, answered: bool = True) -> Columns:
+    """Which columns serve which roles, what is learned first; without completions where rows need not be `answered`.
+
+    Raises AutopeftError where nothing does.
+    """
     names = [str(name) for name in frame.columns]
     for role, columns in given.items():
         if role not in ROLES:
@@ -95,15 +102,15 @@ def guess(frame: pd.DataFrame, given: Columns) -> Columns:
             raise AutopeftError(f"there are {names.count(columns[0])} columns '{columns[0]}'; rename all but one.")
     taken = {column for columns in given.values() for column in columns}
     by_name = {name.lower(): name for name in reversed(names) if name not in taken and names.count(name) == 1}
-    found = {**_needed(given, by_name, names), **given}
-    beside = {"messages": _BESIDE, "completion": ("system", *_BESIDE)}
-    for role in next((roles for needed, roles in beside.items() if needed in found), ()):
-        if role in by_name:
-            found.setdefault(role, (by_name[role],))
+    found = {**_needed(given, by_name, names, answered), **given}
+    if found.keys() & {"messages", "prompt"}:
+        for role in _BESIDE:
+            if role in by_name:
+                found.setdefault(role, (by_name[role],))
     return {role: found[role] for role in ROLES if role in found}
 
 
-def _needed(given: Columns, by_name: Mapping[str, str], names: Sequence[str]) -> Columns:
+def _needed(given: Columns, by_name: Mapping[str, str], names: Sequence[str], answered: bool) -> Columns:
     """The columns of the first form that is there, but for those that may be left out."""
     if not given.keys() & {"prompt", "completion", "text"}:
         if "messages" in given:
@@ -112,19 +119,40 @@ def _needed(given: Columns, by_name: Mapping[str, str], names: Sequence[str]) ->
             return {"messages": (turns,)}
     if "text" in given:
         return {}
-    for prompts, completions, inputs in _PAIRS:
-        prompt = given.get("prompt") or _first(prompts, by_name)
-        completion = given.get("completion") or _first([each for each in completions if each not in prompt], by_name)
-        if prompt and completion:
-            more = _first([each for each in inputs if by_name.get(each) not in (*prompt, *completion)], by_name)
-            return {"completion": completion, "prompt": prompt, **({"input": more} if more else {})}
+    pairs = [_pair(*names, given, by_name) for names in _PAIRS]
+    if (found := next((each for each in pairs if each.keys() >= {"prompt", "completion"}), None)) is not None:
+        return found
     if not given.keys() & {"prompt", "completion"} and "text" in by_name:
         return {"text": (by_name["text"],)}
+    if not answered and (found := next((each for each in pairs if "prompt" in each), None)) is not None:
+        return found
     raise AutopeftError(
         f"no column holds what a language model learns from: 'messages', 'conversations', 'prompt' and 'completion', "
         f"'instruction' and 'output', 'question' and 'answer', or 'text'. There are {', '.join(names) or 'none'}; say "
-        "which by --columns prompt=NAME,completion=NAME or --columns messages=NAME."
+        f"which by {_how(by_name)}."
     )
+
+
+def _pair(
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    inputs: Sequence[str],
+    given: Columns,
+    by_name: Mapping[str, str],
+) -> Columns:
+    """Which of a prompt, its completion and what stands beside it are there under these names."""
+    prompt = given.get("prompt") or _first(prompts, by_name)
+    completion = given.get("completion") or _first([each for each in completions if each not in prompt], by_name)
+    more = _first([each for each in inputs if by_name.get(each) not in (*prompt, *completion)], by_name)
+    known = {"completion": completion, "prompt": prompt, "input": more}
+    return {role: columns for role, columns in known.items() if columns}
+
+
+def _how(by_name: Mapping[str, str]) -> str:
+    """How to say which columns are meant."""
+    if (better := by_name.get(_OF_PREFERENCES)) is None:
+        return "--columns prompt=NAME,completion=NAME or --columns messages=NAME"
+    return f"--columns {'completion' if 'prompt' in by_name else 'messages'}={better} to learn the better answers"
 
 
 def _first(wanted: Sequence[str], by_name: Mapping[str, str]) -> tuple[str, ...]:
@@ -145,7 +173,11 @@ def is_meant(frame: pd.DataFrame, given: Columns) -> bool:
     if columns.keys() & {"messages", "text"}:
         # Of messages that are texts it is told better where turns are read what is wrong with them.
         return not others
-    return not others & {*LABELS} and columns["completion"][0].lower() not in LABELS
+    answer = columns["completion"][0].lower()
+    if columns["prompt"][0].lower() == "instruction" and answer in _ANSWERS:
+        # What kind of instruction it is (dolly's `category`) is nothing to learn.
+        return "label" not in others
+    return not others & {*LABELS} and answer not in LABELS
 
 
 def _holds_turns(cell: object) -> bool:
@@ -156,12 +188,21 @@ def _holds_turns(cell: object) -> bool:
         return False
 
 
-def form_of(columns: Columns) -> str:
+def form_of(frame: pd.DataFrame, columns: Columns) -> str:
     """What rows of these columns are."""
     if "text" in columns:
         return PLAIN
-    named = [columns.get(role, ("",))[0].lower() for role in ("prompt", "completion")]
-    return CONTINUATION if named == ["prompt", "completion"] and "system" not in columns else CONVERSATION
+    (prompt,), (answer,) = (
+        columns.get(role, (other,)) for role, other in (("prompt", ""), ("completion", _COMPLETION))
+    )
+    if (prompt.lower(), answer.lower()) != ("prompt", _COMPLETION) or columns.keys() & {*_BESIDE}:
+        return CONVERSATION
+    return CONVERSATION if any(_is_said(row) for row in frame[prompt]) else CONTINUATION
+
+
+def _is_said(prompt: Any) -> bool:
+    """Whether a prompt is turns, no text."""
+    return holds_list(prompt) and (not isinstance(prompt, str) or _holds_turns(prompt))
 
 
 def examples(frame: pd.DataFrame, columns: Columns, split: str) -> tuple[Example, ...]:
@@ -182,7 +223,7 @@ def readable(frame: pd.DataFrame, columns: Columns) -> "pd.Series[bool]":
 
 def _read(frame: pd.DataFrame, columns: Columns) -> list[str | AutopeftError]:
     cells = {role: list(frame[names[0]]) for role, names in columns.items()}
-    form, found = form_of(columns), list[str | AutopeftError]()
+    form, found = form_of(frame, columns), list[str | AutopeftError]()
     for row in range(len(frame)):
         try:
             content = _content({role: values[row] for role, values in cells.items()}, form)
@@ -217,30 +258,41 @@ def asked(given: Any, form: str) -> Example:
 
 def _asked_row(given: Mapping[Any, Any], form: str) -> Mapping[str, Any]:
     frame = pd.DataFrame([{str(name)[:100]: value for name, value in given.items()}], dtype=object)
-    columns = guess(frame, {})
+    columns = guess(frame, {}, answered=False)
     row = {role: given[names[0]] for role, names in columns.items()}
-    return _content(row, PLAIN if "text" in row else form if form != PLAIN else form_of(columns))
+    if is_blank(row.get("completion")):
+        row.pop("completion", None)
+    meant = form_of(frame, columns) if form == PLAIN or "text" in row else form
+    content = _content(row, meant, answered=False)
+    asks = "messages" in content and content["messages"][-1]["role"] != ASSISTANT
+    return content | ({"asks": True} if asks else {})
 
 
-def _content(row: Mapping[str, Any], form: str) -> dict[str, Any]:
-    """A row as plain values. Raises AutopeftError."""
+def _content(row: Mapping[str, Any], form: str, answered: bool = True) -> dict[str, Any]:
+    """A row as plain values; it must be `answered` to be learned from. Raises AutopeftError."""
     if "text" in row:
         return {"text": _text(row["text"], "text")}
-    beside = _beside(row)
     if "messages" in row:
-        return {"messages": _turns(row["messages"]), **beside}
-    if holds_list(row["prompt"]) and holds_list(row["completion"]) and not isinstance(row["completion"], str):
-        before, answers = _turns(row["prompt"], answered=False), _turns(row["completion"])
-        return {"messages": [*before, *answers], "from": len(before), **beside}
-    prompt, completion = (_text(row[role], role) for role in ("prompt", "completion"))
+        return {"messages": _led(row, _turns(row["messages"], answered)), **_beside(row)}
+    prompt, completion = row["prompt"], row.get("completion", "")
+    if _is_said(prompt) and _is_said(completion):
+        before, answers = _led(row, _turns(prompt, answered=False)), _turns(completion)
+        return {"messages": [*before, *answers], "from": len(before), **_beside(row)}
+    if not answered and _is_said(prompt):
+        return {"messages": _led(row, _turns(prompt, answered)), **_beside(row)}
+    said = {role: _text(row[role], role) for role in ("prompt", "completion") if answered or role in row}
     if form == CONTINUATION:
-        return {"prompt": prompt, "completion": completion}
-    if not is_blank(row.get("input")):
-        prompt = f"{prompt}\n\n{_text(row['input'], 'input')}"
-    turns = [{"role": USER, "content": prompt}, {"role": ASSISTANT, "content": completion}]
-    if not is_blank(row.get(SYSTEM)):
-        turns.insert(0, {"role": SYSTEM, "content": _text(row[SYSTEM], SYSTEM)})
-    return {"messages": turns, **beside}
+        return said
+    asked = said["prompt"] if is_blank(row.get("input")) else f"{said['prompt']}\n\n{_text(row['input'], 'input')}"
+    answer = [{"role": ASSISTANT, "content": said["completion"]}] if "completion" in said else []
+    return {"messages": _led(row, [{"role": USER, "content": asked}, *answer]), **_beside(row)}
+
+
+def _led(row: Mapping[str, Any], turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Turns after what the system says beside them, unless it says something in them. Raises AutopeftError."""
+    if is_blank(row.get(SYSTEM)) or turns[0]["role"] == SYSTEM:
+        return turns
+    return [{"role": SYSTEM, "content": _text(row[SYSTEM], SYSTEM)}, *turns]
 
 
 def _beside(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -248,7 +300,7 @@ def _beside(row: Mapping[str, Any]) -> dict[str, Any]:
     said: dict[str, Any] = {}
     if not is_blank(row.get("tools")):
         tools = [_plain(each) for each in list_in(row["tools"])]
-        if not all(isinstance(each, dict) for each in tools):
+        if not all(isinstance(each, dict) and isinstance(each.get("function", each), dict) for each in tools):
             raise AutopeftError(f"tools are a list of mappings, each a JSON schema, not {brief(row['tools'])}.")
         said |= {"tools": tools} if tools else {}
     if not is_blank(row.get("chat_template_kwargs")):
@@ -298,7 +350,9 @@ def _turn(given: Any, number: int) -> dict[str, Any]:
         isinstance(each, dict) and isinstance(each.get("text"), str) for each in content
     ):
         content = "".join(each["text"] for each in content)
-    calls = bool(turn.get("tool_calls"))
+    if calls := _called(turn.pop("tool_calls", None), number):
+        # Templates look whether there is such a name, and would write none as calls.
+        turn["tool_calls"] = calls
     if not (isinstance(content, str) or (content is None and calls)):
         raise AutopeftError(f"turn {number} of the conversation has no text as its content, but {brief(content)}.")
     if role == ASSISTANT and not calls and not str(content).strip():
@@ -306,6 +360,14 @@ def _turn(given: Any, number: int) -> dict[str, Any]:
             f"turn {number} of the conversation, the assistant's, is empty: there is no answer to learn."
         )
     return {**turn, "role": role, **({} if content is None else {"content": content})}
+
+
+def _called(cell: Any, number: int) -> list[Any]:
+    """What a turn calls. Raises AutopeftError."""
+    calls = [] if is_blank(cell) else list_in(cell)
+    if not all(isinstance(each, dict) and isinstance(each.get("function", each), dict) for each in calls):
+        raise AutopeftError(f"the tool_calls of turn {number} are a list of mappings, not {brief(cell)}.")
+    return calls
 
 
 def _text(cell: Any, role: str) -> str:

@@ -10,6 +10,7 @@ The tokens of what comes before an answer are tokens of the whole up to there, b
 more; where a tokenizer joins characters across that place, the pieces are made into tokens one by one.
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -32,6 +33,9 @@ PLAIN_TEMPLATE = (
 """How conversations are written for a model that has no chat template."""
 _MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _ASKED, _ANSWERED = "Which way?", "Onwards."
+_OTHERWISE = "\ue000"
+"""No text has this character: what is written instead of it differs from its beginning on."""
+_INSTEAD = "put it at the beginning of the first turn of the user"
 _CHUNK = 500
 """Rows that are made into tokens at a time."""
 _REASON = 200
@@ -61,11 +65,16 @@ class Rendered:
 
 
 def template_of(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The chat template that conversations are written by."""
+    """The chat template that conversations are written by: a plain one begins as the tokenizer lets every text begin,
+    which some models (Gemma) read nothing sensible without.
+    """
     own = tokenizer.chat_template
     if isinstance(own, dict):
         own = own.get("default") or next(iter(own.values()), None)
-    return str(own) if own else PLAIN_TEMPLATE
+    if own:
+        return str(own)
+    begins = tokenizer.bos_token_id is not None and _start(tokenizer) == [tokenizer.bos_token_id]
+    return ("{{ bos_token }}" if begins else "") + PLAIN_TEMPLATE
 
 
 def require_end(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
@@ -85,8 +94,14 @@ def ends(tokenizer: PreTrainedTokenizerBase, in_turns: bool) -> frozenset[int]:
         with suppress(AutopeftError):
             after = _Writer(tokenizer, {})(turns).partition(_ANSWERED)[2]
             first = _ids(tokenizer, [after.lstrip()])[0][:1]
-            found |= {token for token in first if token in tokenizer.all_special_ids}
+            found |= {token for token in first if _is_special(tokenizer, token)}
     return frozenset(token for token in found if token is not None)
+
+
+def _is_special(tokenizer: PreTrainedTokenizerBase, token: int) -> bool:
+    """Whether a token is no text: most tokenizers mark an end of turns so, few (Llama 3) call it their end token."""
+    added = tokenizer.added_tokens_decoder.get(token)
+    return token in tokenizer.all_special_ids or bool(added is not None and added.special)
 
 
 def rendered(example: Example, tokenizer: PreTrainedTokenizerBase) -> Rendered:
@@ -112,6 +127,8 @@ class _Writer:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, row: Any) -> None:
         self._tokenizer = tokenizer
         self.template = template_of(tokenizer)
+        self.tools: Sequence[Any] = row.get("tools") or ()
+        self.end = str(tokenizer.eos_token)
         self._beside = {**row.get("kwargs", {}), "tools": row.get("tools")}
 
     def __call__(self, turns: Sequence[Any], *, asks: bool = False) -> str:
@@ -149,14 +166,8 @@ def _conversation(write: _Writer, turns: Sequence[Any], first: int) -> Rendered:
     last = max(number for number, turn in enumerate(turns) if turn["role"] == ASSISTANT)
     # What follows the last answer is nothing to learn from.
     turns = turns[: last + 1]
-    whole = write(turns)
-    for turn in turns:
-        content = turn.get("content", "").strip()
-        if turn["role"] in (SYSTEM, USER) and content not in whole:
-            raise AutopeftError(
-                f"the model's chat template leaves out what the {turn['role']} says ({brief(content)})"
-                + ("; put it at the beginning of the first turn of the user." if turn["role"] == SYSTEM else ".")
-            )
+    whole = _whole(write, turns)
+    _require_said(whole, turns, write.tools)
     said = [number for number, turn in enumerate(turns) if turn["role"] == ASSISTANT]
     wanted, places = [number for number in said if number >= first], write.marked(turns)
     if len(wanted) < len(said):
@@ -172,19 +183,78 @@ def _conversation(write: _Writer, turns: Sequence[Any], first: int) -> Rendered:
     return Rendered(tuple(_pieces(whole, places)), follows=False, untold=untold)
 
 
+def _whole(write: _Writer, turns: Sequence[Any]) -> str:
+    """All turns. Raises AutopeftError, with advice where the template takes all but the system's."""
+    try:
+        return write(turns)
+    except AutopeftError as error:
+        if turns[0]["role"] == SYSTEM and _takes(write, turns[1:]):
+            raise AutopeftError(
+                f"{str(error).rstrip('.')}; without what the system says it does: {_INSTEAD}."
+            ) from error
+        raise
+
+
+def _takes(write: _Writer, turns: Sequence[Any]) -> bool:
+    with suppress(AutopeftError):
+        write(turns)
+        return True
+    return False
+
+
+def _require_said(whole: str, turns: Sequence[Any], tools: Sequence[Any]) -> None:
+    """Raises AutopeftError for a template that leaves out what is read before answers, or what is called in them."""
+    for turn in turns:
+        content = turn.get("content", "").strip()
+        if turn["role"] != ASSISTANT and not _holds(whole, content):
+            raise AutopeftError(
+                f"the model's chat template leaves out what the {turn['role']} says ({brief(content)})"
+                + (f"; {_INSTEAD}." if turn["role"] == SYSTEM else ".")
+            )
+    calls = [call for turn in turns for call in turn.get("tool_calls", ())]
+    for what, some, instead in (
+        ("the call of a tool", calls, "write calls into the texts of turns"),
+        ("the tools", tools, "tell of them in the first turn of the user, and leave the column 'tools' out"),
+    ):
+        for each in some:
+            name = each.get("name", each.get("function", {}).get("name"))
+            if isinstance(name, str) and name not in whole:
+                raise AutopeftError(f"the model's chat template leaves out {what} {brief(name)}; {instead}.")
+
+
+def _holds(whole: str, content: str) -> bool:
+    """Whether a text stands in the whole, as it is or as JSON has it."""
+    return content in whole or any(json.dumps(content, ensure_ascii=each)[1:-1] in whole for each in (True, False))
+
+
 def _place(write: _Writer, turns: Sequence[Any], number: int, whole: str) -> tuple[int, int] | None:
     """From where to where a turn of the assistant stands in the whole; None where that cannot be told."""
-    is_last = number == len(turns) - 1
-    upto = whole if is_last else write(turns[: number + 1])
-    if whole.startswith(upto) and number:
-        for asks in (True, False):
-            # A template may refuse a beginning, such as a system's turn alone.
-            with suppress(AutopeftError):
-                before = write(turns[:number], asks=asks)
-                if upto.startswith(before):
-                    return len(before), len(upto)
-    start = whole.rfind(turns[number].get("content", "\0").strip()) if is_last else -1
-    return (start, len(whole)) if start >= 0 else None
+    upto = whole if number == len(turns) - 1 else _upto(write, turns[: number + 1], whole)
+    if upto is None:
+        return None
+    if number:
+        # A template may refuse a beginning, such as a system's turn alone.
+        with suppress(AutopeftError):
+            before = write(turns[:number], asks=True)
+            if upto.startswith(before):
+                return len(before), len(upto)
+    with suppress(AutopeftError):
+        other = write([*turns[:number], {**turns[number], "content": _OTHERWISE}])
+        if _OTHERWISE in other:
+            both = enumerate(zip(other, upto, strict=False))
+            return next((at for at, (one, two) in both if one != two), len(upto)), len(upto)
+    return None
+
+
+def _upto(write: _Writer, turns: Sequence[Any], whole: str) -> str | None:
+    """The beginning of the whole that holds these turns; None where they are written otherwise in it."""
+    upto = write(turns)
+    if whole.startswith(upto):
+        return upto
+    # Phi's templates end all turns together by an end token, beside the last turn's own end.
+    bare = upto.removesuffix(write.end)
+    is_ended = not bare.endswith(turns[-1].get("content", "").strip())
+    return bare if bare != upto and is_ended and whole.startswith(bare) else None
 
 
 def _pieces(whole: str, places: Sequence[tuple[int, int]]) -> Iterator[Piece]:

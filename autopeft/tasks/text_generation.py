@@ -102,7 +102,8 @@ class TextGeneration(Task):
 
     @property
     def prompted(self) -> bool:
-        return self.form != PLAIN
+        # Where prompts are learned too, they are judged, and those with examples in them are others.
+        return self.form != PLAIN and self.loss_on != ALL
 
     @property
     def why_not_written(self) -> str:
@@ -123,7 +124,7 @@ class TextGeneration(Task):
     @classmethod
     def understand(cls, frame: pd.DataFrame, columns: Columns) -> tuple[Self, Sequence[str]]:
         conversations.examples(frame, columns, "train")
-        return cls(conversations.form_of(columns)), []
+        return cls(conversations.form_of(frame, columns)), []
 
     def rows(self, frame: pd.DataFrame, columns: Columns, split: str) -> Rows:
         require_columns(frame, columns, split)

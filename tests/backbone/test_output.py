@@ -48,6 +48,21 @@ def test_a_model_that_makes_its_logits_otherwise_is_refused() -> None:
         require_causal("other", model, OutputEmbedding(model.lm_head))
 
 
+def test_logits_that_are_rounded_before_they_are_scaled_are_the_models_own() -> None:
+    model = model_of(t.GraniteConfig(**_MORE, logits_scaling=3.0)).to(torch.bfloat16)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(100)
+    output = output_of("halves", model)
+    require_causal("halves", model, output)
+    with pytest.raises(AutopeftError, match="makes its logits in another way"):
+        require_causal("halves", model, OutputEmbedding(model.lm_head, scale=0.3))
+
+
+def test_a_scale_that_is_no_number_is_none() -> None:
+    model = model_of(t.MptConfig(vocab_size=50, d_model=16, n_layers=2, n_heads=2, logit_scale="inv_sqrt_d_model"))
+    require_causal("words", model, output_of("words", model))
+
+
 def test_a_model_that_looks_at_later_tokens_is_refused(tmp_path: Path) -> None:
     folder = saved(tmp_path / "encoder")
     with pytest.raises(

@@ -20,7 +20,7 @@ def read(row: dict[str, Any]) -> tuple[dict[str, tuple[str, ...]], str, Any]:
     frame = pd.DataFrame([row, row], dtype=object)
     columns = guess(frame, {})
     (example, _) = examples(frame, columns, "train")
-    return dict(columns), form_of(columns), example.read
+    return dict(columns), form_of(frame, columns), example.read
 
 
 FORMS = {
@@ -39,8 +39,52 @@ FORMS = {
     ),
     "prompt and completion as messages": (
         {"prompt": HELLO[:1], "completion": HELLO[1:]},
-        CONTINUATION,
+        CONVERSATION,
         {"messages": HELLO, "from": 1},
+    ),
+    "prompt and completion as messages in a CSV": (
+        {"prompt": json.dumps(HELLO[:1]), "completion": json.dumps(HELLO[1:])},
+        CONVERSATION,
+        {"messages": HELLO, "from": 1},
+    ),
+    "prompt and completion that look like lists": (
+        {"prompt": "[1, 2]", "completion": "[3]"},
+        CONTINUATION,
+        {"prompt": "[1, 2]", "completion": "[3]"},
+    ),
+    "ShareGPT with a system beside it": (
+        {"conversations": SHARED, "system": "Be brief."},
+        CONVERSATION,
+        {"messages": [{"role": "system", "content": "Be brief."}, *HELLO]},
+    ),
+    "a system that is said, and another one beside": (
+        {
+            "prompt": [{"role": "system", "content": "Be kind."}, HELLO[0]],
+            "completion": HELLO[1:],
+            "system": "Be brief.",
+        },
+        CONVERSATION,
+        {"messages": [{"role": "system", "content": "Be kind."}, *HELLO], "from": 2},
+    ),
+    "a prompt with tools": (
+        {"prompt": "Hello?", "completion": "Hi!", "tools": [{"name": "add"}]},
+        CONVERSATION,
+        {"messages": HELLO, "tools": [{"name": "add"}]},
+    ),
+    "instructions of several kinds": (
+        {"instruction": "Who?", "context": "She did.", "response": "She", "category": "closed_qa"},
+        CONVERSATION,
+        {"messages": [{"role": "user", "content": "Who?\n\nShe did."}, {"role": "assistant", "content": "She"}]},
+    ),
+    "without calls of tools": (
+        {"messages": [HELLO[0], {**HELLO[1], "tool_calls": []}]},
+        CONVERSATION,
+        {"messages": HELLO},
+    ),
+    "calls as JSON": (
+        {"messages": [HELLO[0], {"role": "assistant", "tool_calls": '[{"name": "add"}]'}]},
+        CONVERSATION,
+        {"messages": [HELLO[0], {"role": "assistant", "tool_calls": [{"name": "add"}]}]},
     ),
     "Alpaca": (
         {"instruction": "Add.", "input": "2, 2", "output": "4"},
@@ -100,7 +144,7 @@ def test_what_is_there_first_counts_and_given_columns_before_all() -> None:
     named = pd.DataFrame([{"frage": "Wer?", "antwort": "Sie"}], dtype=object)
     given = {"prompt": ("frage",), "completion": ("antwort",)}
     assert guess(named, given) == {"completion": ("antwort",), "prompt": ("frage",)}
-    assert form_of(guess(named, given)) == CONVERSATION
+    assert form_of(named, guess(named, given)) == CONVERSATION
 
 
 @pytest.mark.parametrize(
@@ -112,6 +156,7 @@ def test_what_is_there_first_counts_and_given_columns_before_all() -> None:
         {"text": "a good film", "stars": 4.5},
         {"instruction": "Turn it up", "target": "volume"},
         {"messages": "a film", "label": "good"},
+        {"instruction": "Who?", "output": "She", "label": False},
     ],
 )
 def test_data_for_other_tasks_is_not_taken_for_it(row: dict[str, Any]) -> None:
@@ -123,6 +168,9 @@ def test_data_without_any_form_is_told_which_there_are() -> None:
         AutopeftError, match=r"no column holds what a language model learns .* There are a, b; say which"
     ):
         guess(pd.DataFrame([{"a": 1, "b": 2}]), {})
+    for better, more in (("completion", {"prompt": "a"}), ("messages", {})):
+        with pytest.raises(AutopeftError, match=rf"say which by --columns {better}=chosen to learn the better answers"):
+            guess(pd.DataFrame([{**more, "chosen": "b", "rejected": "c"}]), {})
     with pytest.raises(AutopeftError, match=r"unknown column 'messsages'\. Did you mean 'messages'\?"):
         guess(pd.DataFrame([{"messages": HELLO}]), {"messages": ("messsages",)})
 
@@ -139,6 +187,10 @@ WRONG = {
     "turn 1 of the conversation has no text as its content, but 7": [{"role": "user", "content": 7}, HELLO[1]],
     "turn 1 of the conversation is no mapping such as .*, but 'Hello'": ["Hello"],
     "a conversation without turns": [],
+    "the tool_calls of turn 2 are a list of mappings, not .'add'.": [
+        HELLO[0],
+        {"role": "assistant", "tool_calls": ["add"]},
+    ],
 }
 
 
@@ -175,3 +227,21 @@ def test_what_is_asked_is_a_text_messages_or_a_row() -> None:
     assert asked({"question": "Hello?", "answer": "Hi!"}, CONVERSATION).read == {"messages": HELLO}
     with pytest.raises(AutopeftError, match=r"give a text, a list of messages, or a mapping as a row"):
         asked(7, CONVERSATION)
+
+
+def test_a_row_is_asked_without_its_answer_too() -> None:
+    asks = {"messages": HELLO[:1], "asks": True}
+    assert asked({"prompt": "2+2="}, CONTINUATION).read == {"prompt": "2+2="}
+    assert asked({"prompt": "2+2=", "completion": ""}, PLAIN).read == {"prompt": "2+2="}
+    assert asked({"text": "Once", "problem": "none"}, PLAIN).read == {"text": "Once"}
+    for row in (
+        {"messages": HELLO[:1]},
+        {"conversations": SHARED[:1]},
+        {"prompt": HELLO[:1]},
+        {"question": "Hello?"},
+        {"instruction": "Hello?", "input": None, "output": None},
+    ):
+        assert asked(row, CONVERSATION).read == asks, row
+    row = {"instruction": "Add.", "input": "2, 2", "system": "Be brief."}
+    told = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Add.\n\n2, 2"}]
+    assert asked(row, CONVERSATION).read == {"messages": told, "asks": True}

@@ -131,3 +131,4 @@ def test_plain_texts_have_no_prompt() -> None:
     assert TextGeneration("continuation").prompted
     assert TextGeneration("conversation").prompted
     assert not TextGeneration("text").prompted
+    assert not TextGeneration("conversation", "all").prompted

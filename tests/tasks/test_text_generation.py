@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import transformers as t
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from autopeft.backbone.load import Backbone, load_backbone
 from autopeft.data.conversations import Example, asked, examples, guess
@@ -16,7 +16,7 @@ from autopeft.data.rows import Rows
 from autopeft.data.store import Column, Dataset
 from autopeft.errors import AutopeftError
 from autopeft.tasks.heads import NO_LABEL
-from autopeft.tasks.rendering import rendered, tokens
+from autopeft.tasks.rendering import ends, rendered, tokens
 from autopeft.tasks.text_generation import TextGeneration
 from autopeft.tasks.texts import IDS
 from tests.tasks.examples import model_that_goes_on
@@ -104,6 +104,66 @@ def test_without_a_chat_template_conversations_are_written_by_a_plain_one() -> N
     whole, found = learned(row_of(messages=TALK), tokenizer())
     assert found == ["4<|im_end|>", "6<|im_end|>"]
     assert whole.startswith("### System:\nBe brief.\n\n### User:\n2+2?\n\n### Assistant:\n4<|im_end|>\n\n### User:\n")
+
+
+def test_the_plain_template_begins_as_the_tokenizer_lets_every_text_begin() -> None:
+    of = tokenizer()
+    of.add_special_tokens({"bos_token": "<s>"})
+    assert learned(row_of(messages=TALK), of)[0].startswith("### System:")
+    start = of.convert_tokens_to_ids("<s>")
+    of.backend_tokenizer.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", start)])
+    whole, found = learned(row_of(messages=TALK), of)
+    assert whole.startswith("<s>### System:")
+    assert found == ["4<|im_end|>", "6<|im_end|>"]
+
+
+def test_a_turn_ends_by_a_special_token_whatever_the_tokenizer_calls_it() -> None:
+    of = tokenizer(CHATML.replace("im_end", "turn_end"))
+    of.add_tokens(AddedToken("<|turn_end|>", special=True))
+    assert of.convert_tokens_to_ids("<|turn_end|>") not in of.all_special_ids
+    assert of.decode(sorted(ends(of, in_turns=True))) == "<|im_end|><|turn_end|>"
+    assert of.decode(sorted(ends(of, in_turns=False))) == "<|im_end|>"
+
+
+def test_of_a_template_that_ends_all_turns_once_more_every_answer_is_learned() -> None:
+    of = tokenizer(CHATML.replace("im_end", "end") + "{% if not add_generation_prompt %}{{ eos_token }}{% endif %}")
+    assert learned(row_of(messages=TALK), of)[1] == ["4<|end|>\n", "6<|end|>\n<|im_end|>"]
+
+
+def test_an_answer_is_found_where_nobody_asks_and_where_a_template_writes_more_before_it() -> None:
+    first = [{"role": "assistant", "content": "Hi"}, *TALK[3:]]
+    assert learned(row_of(messages=first), tokenizer(CHATML))[1] == ["Hi<|im_end|>", "6<|im_end|>"]
+    thinks = CHATML.replace("|im_start|>assistant\n", "|im_start|>assistant\n<think>\n")
+    talk = [TALK[1], {"role": "assistant", "content": "end"}]
+    assert learned(row_of(messages=talk), tokenizer(thinks))[1] == ["end<|im_end|>"]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (
+            {"messages": TALK[1:3], "tools": [{"type": "function", "function": {"name": "add"}}]},
+            "the tools 'add'; tell",
+        ),
+        (
+            {"messages": [TALK[1], {"role": "assistant", "content": "", "tool_calls": [{"name": "add"}]}, *TALK[2:3]]},
+            "the call of a tool 'add'; write calls into",
+        ),
+        ({"messages": [TALK[1], {"role": "tool", "content": "sun"}, TALK[2]]}, r"what the tool says \('sun'\)\."),
+    ],
+)
+def test_a_template_that_leaves_out_tools_is_answered_with_the_row_and_advice(row: dict[str, Any], said: str) -> None:
+    knows_none = CHATML.replace("m in messages", "m in messages if m['role'] != 'tool'")
+    with pytest.raises(AutopeftError, match=rf"row 1 of .*chat template leaves out {said}"):
+        rendered(row_of(**row), tokenizer(knows_none))
+
+
+def test_what_a_tool_says_may_be_written_as_json() -> None:
+    of = tokenizer(
+        CHATML.replace("+ m['content'] +", "+ (m['content'] | tojson if m['role'] == 'tool' else m['content']) +")
+    )
+    said = [TALK[1], {"role": "tool", "content": 'it is "4"\n'}, TALK[2]]
+    assert learned(row_of(messages=said), of)[1] == ["4<|im_end|>"]
 
 
 def test_a_completion_follows_its_prompt_as_it_is_and_ends() -> None:
