@@ -9,7 +9,7 @@ BARE := dist/bare
 # One more than there are cores: tests of lost workers wait for most of their time.
 TESTING := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-.PHONY: demo demo-chat serve test long check format lint types wheel bare
+.PHONY: demo demo-chat serve docs test long check format lint types wheel bare
 .NOTPARALLEL:
 
 demo: $(VENV)/.runtime  ## Searches on a packaged model and data set, without a network, and writes a report
@@ -23,10 +23,14 @@ demo-chat: $(VENV)/.chat  ## The same with a language model, which learns to wri
 serve: $(VENV)/.service  ## Serves searches to this machine's browsers and programs, with the packaged model and data set
 	$(BIN)/autopeft serve --demo
 
+docs: $(VENV)/.docs  ## Builds the documentation into site/; whatever is wrong with it is an error
+	NO_MKDOCS_2_WARNING=1 HF_HUB_OFFLINE=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The documentation: $(CURDIR)/site/index.html"
+
 test: $(VENV)/.development  ## Runs the tests
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TESTING) --dist loadfile --no-loadscope-reorder
 
-long: $(VENV)/.development $(VENV)/.chat  ## Does faults to whole searches, tries many broken artifacts, every method on every task; at most 40 minutes
+long: $(VENV)/.development $(VENV)/.chat $(VENV)/.docs  ## Does faults to whole searches, tries many broken artifacts, every method on every task; at most 40 minutes
 	export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1; \
 	$(BIN)/python -m tests.searching.faults --kills 20 --workers 2 & faults=$$!; \
 	AUTOPEFT_EXAMPLES=1000 $(BIN)/python -m pytest tests/test_hostile_artifacts.py && \
@@ -72,6 +76,10 @@ $(VENV)/.chat: $(VENV)/.runtime
 
 $(VENV)/.service: $(VENV)/.runtime
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[service]"
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.service
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	@touch $@
 
 $(VENV)/.development: $(VENV)/.runtime
