@@ -10,26 +10,9 @@ from autopeft.backbone.load import Skeleton, load_skeleton
 from autopeft.errors import CannotAttach
 from autopeft.methods.attached import attach
 from autopeft.methods.registry import Configured, method
+from autopeft.reports.overview import Overview
 from autopeft.space.cards import Card, HybridCard, load_cards, load_hybrids, require_card
 from autopeft.space.parameters import Parameter, label
-
-
-@dataclass(frozen=True)
-class Overview:
-    """A method or hybrid at its defaults."""
-
-    name: str
-    family: str
-    summary: str
-    paper: str
-    trainable: int | None
-    """Parameters that it trains on BERT-base; None where it cannot be attached to it."""
-    merges: bool
-    """Whether it can be folded into the weights."""
-    exports: bool
-    """Whether it is saved in peft's own format."""
-    may_freeze: bool
-    """Whether it can leave the lowest layers as they are."""
 
 
 @dataclass(frozen=True)
