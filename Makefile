@@ -8,7 +8,7 @@ DEMO_REPORT := demo.html
 # One more than there are cores: tests of lost workers wait for most of their time.
 TESTING := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-.PHONY: demo demo-chat serve test long check format lint types wheel
+.PHONY: demo demo-chat serve test long browser check format lint types wheel
 .NOTPARALLEL:
 
 demo: $(VENV)/.runtime  ## Searches on a packaged model and data set, without a network, and writes a report
@@ -29,6 +29,10 @@ long: $(VENV)/.development $(VENV)/.chat  ## Does faults to whole searches, trie
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.searching.faults --kills 20 --workers 2
 	HF_HUB_OFFLINE=1 AUTOPEFT_EXAMPLES=1000 $(BIN)/python -m pytest tests/test_hostile_artifacts.py
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long --numprocesses auto
+
+browser: $(VENV)/.browser  ## Does the whole way in a real browser, asks the API whatever its document allows; needs Chromium, npm, PostgreSQL
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 AUTOPEFT_AXE=$(VENV)/package/axe.min.js $(BIN)/python -m pytest -m long tests/service/test_browser.py tests/service/test_document.py
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.service.postgres tests/storage
 
 check: lint types wheel test  ## Runs everything that CI runs
 
@@ -67,4 +71,10 @@ $(VENV)/.service: $(VENV)/.runtime
 
 $(VENV)/.development: $(VENV)/.runtime
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+# axe-core finds what is wrong of a page for those who do not see or point.
+$(VENV)/.browser: $(VENV)/.development
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[browser]"
+	tar --extract --gzip --directory $(VENV) --file "$$(npm pack --silent --pack-destination $(VENV) axe-core@4.14.1 | sed 's|^|$(VENV)/|')" package/axe.min.js
 	@touch $@
