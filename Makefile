@@ -9,7 +9,7 @@ BARE := dist/bare
 # One more than there are cores: tests of lost workers wait for most of their time.
 TESTING := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-.PHONY: demo demo-chat serve docs test long check format lint types wheel bare
+.PHONY: demo demo-chat serve docs test long browser check format lint types wheel bare
 .NOTPARALLEL:
 
 demo: $(VENV)/.runtime  ## Searches on a packaged model and data set, without a network, and writes a report
@@ -36,6 +36,10 @@ long: $(VENV)/.development $(VENV)/.chat $(VENV)/.docs  ## Does faults to whole 
 	AUTOPEFT_EXAMPLES=1000 $(BIN)/python -m pytest tests/test_hostile_artifacts.py && \
 	$(BIN)/python -m pytest -m long --numprocesses auto; tests=$$?; \
 	wait $$faults && exit $$tests
+
+browser: $(VENV)/.browser  ## Does the whole way in a real browser, asks the API whatever its document allows; needs Chromium, npm, PostgreSQL
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 AUTOPEFT_AXE=$(VENV)/package/axe.min.js $(BIN)/python -m pytest -m long tests/service/test_browser.py tests/service/test_document.py
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.service.postgres tests/storage
 
 check: lint types wheel test  ## Runs everything that CI runs
 
@@ -84,4 +88,10 @@ $(VENV)/.docs: $(VENV)/.service
 
 $(VENV)/.development: $(VENV)/.runtime
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+# axe-core finds what is wrong of a page for those who do not see or point.
+$(VENV)/.browser: $(VENV)/.development
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[browser]"
+	tar --extract --gzip --directory $(VENV) --file "$$(npm pack --silent --pack-destination $(VENV) axe-core@4.14.1 | sed 's|^|$(VENV)/|')" package/axe.min.js
 	@touch $@

@@ -11,7 +11,7 @@ from autopeft.foreign import printable, told
 
 EXTRAS = {
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
-    "service": ("fastapi", "itsdangerous", "limits", "sse_starlette", "uvicorn"),
+    "service": ("fastapi", "itsdangerous", "limits", "prometheus_client", "sse_starlette", "uvicorn"),
 }
 """Libraries that only some requests need, by the name that pip installs them by."""
 _MOST = 1500

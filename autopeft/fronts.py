@@ -254,6 +254,17 @@ def latencies(trials: Iterable[Trial]) -> Mapping[int, float]:
     }
 
 
+def limits_that_matter(trials: Iterable[Trial], limited: str, score: Objective) -> tuple[str, ...]:
+    """What models need of a cost, or of the latency, or reach as a score: each as people may write it as a limit, so
+    that the model keeps it; the loosest last.
+    """
+    models = [trial for trial in trials if _counts(trial, (score,))]
+    latency = latencies(models)
+    needed = sorted({value for each in models if math.isfinite(value := _held(each, limited, latency))})
+    told = [_reached(score, each) if limited == SCORE else _enough(limited, each) for each in needed]
+    return tuple(dict.fromkeys(told[::-1] if limited == SCORE and score.higher_is_better else told))
+
+
 def _held(trial: Trial, limited: str, latency: Mapping[int, float]) -> float:
     """What is held against a limit: the score, the latency, or the larger of the predicted and the measured cost."""
     if limited == "latency":

@@ -27,7 +27,7 @@ RANKS = {
     **dict.fromkeys(("files", "sizes", "shipped", "declared", "machine", "notebooks"), 2),
     "objectives": 3,
     **dict.fromkeys(("plan", "data"), 4),
-    **dict.fromkeys(("space", "backbone"), 5),
+    **dict.fromkeys(("space", "backbone", "schemas"), 5),
     "trial": 6,
     **dict.fromkeys(("events", "fronts", "methods", "tasks"), 7),
     **dict.fromkeys(("confirmed", "training", "storage"), 8),
@@ -51,7 +51,7 @@ OWNERS = {
     "optuna": {"searching", "reports"},
     "sqlalchemy": {"storage"},
     "alembic": {"storage"},
-    **{library: {"service"} for library in ("fastapi", "starlette", "uvicorn")},
+    **{library: {"service"} for library in ("fastapi", "starlette", "uvicorn", "prometheus_client")},
 }
 
 

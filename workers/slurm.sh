@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # sbatch --nodes 4 workers/slurm.sh --model MODEL --data DATA --trials 200      (all arguments go to `autopeft search`)
-# sbatch workers/slurm.sh --resume NAME      (goes on with an interrupted search; set AUTOPEFT_SHARED and AUTOPEFT_VENV below)
+# sbatch workers/slurm.sh --resume NAME      (goes on with an interrupted search)
+# Set AUTOPEFT_STORAGE, and where they are elsewhere AUTOPEFT_SHARED and AUTOPEFT_VENV; see below.
 #SBATCH --job-name=autopeft
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -12,6 +13,10 @@ set -euo pipefail
 
 shared="${AUTOPEFT_SHARED:-$SLURM_SUBMIT_DIR}"
 venv="${AUTOPEFT_VENV:-$SLURM_SUBMIT_DIR/.venv}"
+# Nodes' own disks go with the job, and SQLite does not belong on a shared folder (storage/README.md). Without a server:
+#   apptainer run --env POSTGRES_USER=autopeft,POSTGRES_PASSWORD=… docker://postgres:17, on a host that nodes reach.
+: "${AUTOPEFT_STORAGE:?set it to a PostgreSQL database that all nodes reach: postgresql+psycopg://autopeft:PASSWORD@HOST/autopeft}"
+export AUTOPEFT_STORAGE
 source "$venv/bin/activate"
 export HF_HOME="${HF_HOME:-$shared/huggingface}" RAY_USAGE_STATS_ENABLED=0 TOKENIZERS_PARALLELISM=false
 
@@ -32,4 +37,4 @@ srun ray symmetric-run \
     --min-nodes "$SLURM_JOB_NUM_NODES" \
     --num-cpus "$SLURM_CPUS_PER_TASK" \
     --num-gpus "${SLURM_GPUS_ON_NODE:-0}" \
-    -- "${command[@]}" --address auto --folder "$shared/autopeft-runs" --storage "sqlite:///$shared/autopeft.db"
+    -- "${command[@]}" --address auto --folder "$shared/autopeft-runs"

@@ -1,5 +1,6 @@
 """The program itself: its commands in order, and how it ends."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from autopeft.foreign import brief
 
 IN_VAIN, ANSWERED, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 """Exit codes: ended without a result; a slip, or a refusal; Ctrl-C; SIGTERM."""
+
+SERVED = ("search", "list", "report", "select", "export")
+"""Commands that ask a service where one is named."""
 
 
 class Commands(click.Group):
@@ -76,8 +80,15 @@ Examples:
 Sizes are written like 8GiB or 500MB, counts like 500k or 1.5M, shares like 1%, durations like 90s, 30m or 2h.
 """,
 )
+@click.option(
+    "--server",
+    metavar="URL",
+    envvar="AUTOPEFT_SERVER",
+    help="Ask a service for search, list, report, select and export; its token stands in AUTOPEFT_TOKEN.",
+)
 @click.version_option(package_name="autopeft", message="%(version)s")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context, server: str | None) -> None:
     """Finds the parameter-efficient fine-tuning (PEFT) methods that suit a model, a dataset and a budget.
 
     A search trains candidates that fit the budget and remembers all of them; its answer is the front of trials that no
@@ -87,3 +98,10 @@ def main() -> None:
         Path.cwd()
     except OSError as error:
         raise AutopeftError("the folder that you are in was removed; go to another one.") from error
+    if server and context.invoked_subcommand not in SERVED:
+        if context.get_parameter_source("server") is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--server is for {', '.join(SERVED)}; leave it out.")
+    elif server:
+        from autopeft.cli.remote import Server
+
+        context.obj = Server(server, os.environ.get("AUTOPEFT_TOKEN", ""))

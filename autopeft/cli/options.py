@@ -27,8 +27,10 @@ _RENAMED: Mapping[type, Mapping[str, str]] = {Budget: {"accuracy_at_least": SCOR
 """What options were called; the old names go on working, and are not shown."""
 CALLED: Mapping[tuple[type, str], str] = {(Budget, "time"): "seconds_per_trial"}
 """Options that have other names than their fields: a plan has a time, too."""
+STORAGE = "AUTOPEFT_STORAGE"
+"""The variable that says where searches are remembered, so that a password stands in no list of processes."""
 storage_option = click.option(
-    "--storage", default=Resources.storage, show_default=True, help=field_docs(Resources)["storage"]
+    "--storage", envvar=STORAGE, default=Resources.storage, show_default=True, help=field_docs(Resources)["storage"]
 )
 folder_option = click.option(
     "--folder",
@@ -65,6 +67,7 @@ def options_of(kind: type, *leave_out: str) -> Callable[[Command], Command]:
             command = click.option(
                 f"--{called.replace('_', '-')}",
                 called,
+                envvar=STORAGE if each.name == "storage" else None,
                 **_kind(each.name, hints[each.name]),
                 help=docs[each.name] + shown,
             )(command)

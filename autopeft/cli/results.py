@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from autopeft.storage.urls import shown
 from autopeft.tasks.own import is_own
 
 if TYPE_CHECKING:
+    from autopeft.cli.remote import Server
     from autopeft.searching.search import Search
 
 
@@ -139,7 +141,7 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
         return
     trusted = {name: value for name, value in trusting(opened.plan).items() if name != "metric"}
     options = {"to": "winner/", **trusted, **places(storage, folder)}
-    say(f"\nExport it:  {command('export', opened.name, str(chosen.number), **options)}{hint(storage)}")
+    say(f"\nExport it:  {next_command('export', opened.name, str(chosen.number), **options)}{hint(storage)}")
 
 
 @click.command()
@@ -183,6 +185,9 @@ def export(name: str, trial: int, to: str, storage: str, folder: str | None, **o
 @storage_option
 def list_searches(storage: str) -> None:
     """List all searches."""
+    if (server := served()) is not None:
+        _list_served(server)
+        return
     from autopeft.storage.repository import Repository
 
     with Repository(storage) as repository:
@@ -200,6 +205,25 @@ def list_searches(storage: str) -> None:
             _short(each.model),
         )
         for each in summaries
+    ]
+    table(("name", "begun", "state", "trials", "best", "model"), rows)
+
+
+def _list_served(server: "Server") -> None:
+    """The same table, with the states that the service's queue knows."""
+    if not (known := server.searches()):
+        say(f"No searches at {server.url}.")
+        return
+    rows = [
+        (
+            each["name"],
+            f"{datetime.fromisoformat(each['created']).astimezone():%Y-%m-%d}",
+            "finished" if each["state"] == "ended" else each["state"],
+            str(each["trials"]),
+            each["shown"],
+            _short(each["model"]),
+        )
+        for each in known
     ]
     table(("name", "begun", "state", "trials", "best", "model"), rows)
 
@@ -239,9 +263,23 @@ def most_recent(storage: str) -> str:
 
 
 def open_named(name: str | None, storage: str, folder: str | None = None) -> "Search":
+    if (server := served()) is not None:
+        return server.opened(name)
     from autopeft.searching.search import open_search
 
     return open_search(name or most_recent(storage), storage, folder)
+
+
+def served() -> "Server | None":
+    """The service that was named, if any."""
+    found: Server | None = click.get_current_context().find_root().obj
+    return found
+
+
+def next_command(verb: str, *words: str, **options: Any) -> str:
+    """A command to go on with, which asks the same service as this one."""
+    whole, server = command(verb, *words, **options), served()
+    return whole if server is None else whole.replace("autopeft", f"autopeft --server {server.url}", 1)
 
 
 def _short(place: str) -> str:

@@ -20,11 +20,12 @@ from autopeft.cli.options import (
     trusting_option,
 )
 from autopeft.cli.printing import say
-from autopeft.cli.results import most_recent, open_named
+from autopeft.cli.results import most_recent, next_command, open_named, served
 from autopeft.plan import Budget, Plan, Resources
 from autopeft.searching.commands import command, hint, trusting
 
 if TYPE_CHECKING:
+    from autopeft.cli.remote import Server
     from autopeft.events import Event
     from autopeft.searching.search import Search
     from autopeft.trial import SearchRecord
@@ -60,6 +61,8 @@ Options given beside --plan or --demo come before theirs. Ctrl-C stops a search;
 def search(demo: str | None, plan_file: str | None, name: str | None, **options: Any) -> None:
     """Search for the best methods: train candidates and report their front."""
     wanted = given_of(options, Plan)
+    if demo and served() is not None:
+        raise click.UsageError("--demo searches on this machine; leave out --server, or name a model and data.")
     if demo:
         wanted = DEMOS[demo].plan(wanted, Path(options["folder"] or Resources.folder) / "demo")
     elif not plan_file:
@@ -70,6 +73,9 @@ def search(demo: str | None, plan_file: str | None, name: str | None, **options:
         wanted["budget"] = budget
     plan = Plan.from_yaml(plan_file, wanted) if plan_file else Plan.from_dict(wanted)
     resources = given_of(options, Resources)
+    if (server := served()) is not None:
+        _watch_served(server, plan, name, resources)
+        return
 
     def run(on_event: "Callable[[Event], None]") -> "Search":
         from autopeft.searching.search import search as run_search
@@ -150,7 +156,6 @@ def _watch(
 ) -> None:
     """Runs a search under the live display, then reports; says after Ctrl-C or SIGTERM by which command to go on."""
     from autopeft.events import Begun
-    from autopeft.reports import render
     from autopeft.reports.failure import failure
     from autopeft.reports.progress import Progress
 
@@ -171,14 +176,40 @@ def _watch(
             advice = f"Go on with: {command(again, begun[0].name, **options)}{hint(resources.get('storage', ''))}"
         say(f"Interrupted. {advice}", err=True)
         click.get_current_context().exit(TERMINATED if terminated else INTERRUPTED)
+    _report(done, resources, failure(done.record, again))
+
+
+def _watch_served(server: "Server", plan: Plan, name: str | None, resources: Mapping[str, Any]) -> None:
+    """The same of a search that a service runs, which goes on whoever watches it."""
+    from autopeft.cli.remote import search as search_there
+    from autopeft.reports.failure import failure
+    from autopeft.reports.progress import Progress
+
+    if resources:
+        given = ", ".join(f"--{each}" for each in resources)
+        raise click.UsageError(f"{given} is for the operator of the service to say; leave it out.")
+    begun: list[str] = []
+    try:
+        with _terminable() as terminated, Progress() as progress:
+            done = search_there(server, plan, name, progress, begun.append)
+    except KeyboardInterrupt:
+        goes_on = f"{begun[0]} goes on: {server.url}/searches/{begun[0]}" if begun else "Nothing was begun."
+        say(f"Interrupted. {goes_on}", err=True)
+        click.get_current_context().exit(TERMINATED if terminated else INTERRUPTED)
+    _report(done, {}, failure(done.record, "resume"))
+
+
+def _report(done: "Search", resources: Mapping[str, Any], failed: str) -> None:
+    from autopeft.reports import render
+
     click.echo(render(done.record, "terminal"))
-    if reason := failure(done.record, again):
-        say(f"Error: {reason}", err=True)
+    if failed:
+        say(f"Error: {failed}", err=True)
         click.get_current_context().exit(IN_VAIN)
     where = {"storage": resources["storage"]} if "storage" in resources else {}
     told = hint(resources.get("storage", ""))
-    say(f"\nAs a page:     {command('report', done.name, **where)} --to report.html")
-    say(f"Under limits:  {command('select', done.name, **where)} --memory SIZE --trainable COUNT{told}")
+    say(f"\nAs a page:     {next_command('report', done.name, **where)} --to report.html")
+    say(f"Under limits:  {next_command('select', done.name, **where)} --memory SIZE --trainable COUNT{told}")
 
 
 @contextmanager

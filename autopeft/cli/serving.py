@@ -51,6 +51,7 @@ then.
 @click.option("--trust-remote-code", is_flag=True, help="Plans may ask for code that comes with a model.")
 @click.option("--at-once", type=click.IntRange(1), default=1, show_default=True, help="Searches that run at a time.")
 @click.option("--workers", type=click.IntRange(0), help=f"Of each search: {field_docs(Resources)['workers']}")
+@click.option("--address", help=f"Of each search: {field_docs(Resources)['address']}")
 @click.option("--upload-limit", metavar="SIZE", default="1GiB", show_default=True, help="Largest file to be uploaded.")
 @storage_option
 @click.option("--folder", default=Resources.folder, show_default=True, help=field_docs(Resources)["folder"])

@@ -6,9 +6,9 @@ a step shows in one of its phases grows linearly, or slower at first, so that wh
 searched up to the backbone's width.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from multiprocessing import get_context
 
@@ -24,12 +24,13 @@ from autopeft.costs.predict import Predictor
 from autopeft.costs.quantised import FORMATS
 from autopeft.costs.rates import Rates, rates_of
 from autopeft.costs.room import free_here, limit_of
-from autopeft.costs.seconds import Expected, Seconds
+from autopeft.costs.seconds import Seconds
+from autopeft.costs.told import About, Expected
+from autopeft.costs.told import Estimate as Estimate
 from autopeft.data.splits import validation_size
 from autopeft.errors import AutopeftError
 from autopeft.events import Doing
 from autopeft.methods.registry import Configured, configured_parts
-from autopeft.notebooks import Shown
 from autopeft.sizes import parse_memory
 from autopeft.space.candidate import Training
 from autopeft.space.cards import size_among
@@ -40,46 +41,6 @@ from autopeft.training.precision import held_as, name_of
 from autopeft.trial import Costs
 
 _MOST_ROWS = 1024
-
-
-@dataclass(frozen=True)
-class About:
-    """What an estimate is about."""
-
-    model: str
-    task: str
-    batch_size: int
-    """Examples in a training step."""
-    length: int
-    """Tokens of every example."""
-    gradient_checkpointing: bool
-    dtype: str
-    """What the backbone's weights are held in."""
-    memory: float | None
-    """The limit on memory in bytes: what was asked for, or what fits into what a GPU here has free."""
-    space: str
-    rows: int | None
-    """Of the training data, where seconds are asked for."""
-
-
-@dataclass(frozen=True)
-class Estimate(Shown):
-    """One method or hybrid at its defaults."""
-
-    name: str
-    costs: Costs | None
-    """None where it does not go on the backbone."""
-    refused: str = ""
-    """Why it does not."""
-    largest: Mapping[str, int] = field(default_factory=dict)
-    """Under a limit of memory, the largest value that fits of `batch_size`, and of every size such as `lora.rank`, each
-    with all else as asked; 0 where none does, and at most 1024 examples and the backbone's width."""
-    seconds: Expected | None = None
-    """Of a whole training on this device, where rows to train on were given."""
-
-    def __repr__(self) -> str:
-        said = f"refused, {self.refused}" if self.costs is None else self.costs.told()
-        return f"<Estimate {self.name}: {said}>"
 
 
 def estimate(

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from autopeft.costs.load import Load
 from autopeft.costs.rates import USUAL, Rates
+from autopeft.costs.told import Expected
 from autopeft.costs.work import EVALUATION, FROZEN, SET_UP, STEP, Work
 from autopeft.space.candidate import Candidate
 from autopeft.trial import Costs, Status, Trial
@@ -49,14 +50,6 @@ _ROUNDS, _PLAIN_ROUNDS = 8, 4
 """Times that the model is made linear again; in the first of them all trials count in full."""
 _NEXT_TO = 1.01
 """States that are kept at this many times the work, at most, are kept at the same layer."""
-
-
-@dataclass(frozen=True)
-class Expected:
-    """Seconds with their standard error."""
-
-    seconds: float
-    error: float
 
 
 @dataclass(frozen=True)

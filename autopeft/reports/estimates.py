@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from autopeft.costs.estimate import About, Estimate
+from autopeft.costs.told import About, Estimate
 from autopeft.objectives import COSTS, show
 from autopeft.reports.format.json import plain
 from autopeft.sizes import show_bytes, show_seconds

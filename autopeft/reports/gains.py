@@ -17,11 +17,13 @@ from autopeft.trial import Answers, Baseline, SearchRecord, Trial
 
 ERRORS = 1.645
 """Standard errors that a difference must exceed: chance alone does it once in 20 times."""
+_EITHER = 1.96
+"""The same where nobody says beforehand which one is to be the better."""
 _CHANCE = 0.05
 
 
 @dataclass(frozen=True)
-class _Shown:
+class Shown:
     """What a trial showed on validation data: in the search, or with other seeds."""
 
     scores: Spread
@@ -46,7 +48,7 @@ def better(
     )
 
 
-def _beats(shown: _Shown, baseline: Baseline, rows: int | None, metric: Objective) -> bool:
+def _beats(shown: Shown, baseline: Baseline, rows: int | None, metric: Objective) -> bool:
     if (by_row := _by_row(shown, baseline, metric)) is not None:
         return exceeds_by_rows(by_row)
     if metric == ACCURACY:
@@ -54,7 +56,7 @@ def _beats(shown: _Shown, baseline: Baseline, rows: int | None, metric: Objectiv
     return metric.sign * (shown.scores.mean - baseline.score) > ERRORS * _error_apart(shown, baseline)
 
 
-def _by_row(shown: _Shown, baseline: Baseline, metric: Objective) -> np.ndarray | None:
+def _by_row(shown: Shown, baseline: Baseline, metric: Objective) -> np.ndarray | None:
     """(seeds, rows) by how much more what was shown is worth, of the rows that the baseline answered; None where
     somebody did not keep that.
     """
@@ -73,16 +75,18 @@ def _by_row(shown: _Shown, baseline: Baseline, metric: Objective) -> np.ndarray 
     return metric.sign * (seeds - its.of_rows)
 
 
-def _error_apart(shown: _Shown, baseline: Baseline) -> float:
+def _error_apart(shown: Shown, baseline: Baseline) -> float:
     """Of a difference, as if both had rows of their own."""
-    variance = (shown.error or 0.0) ** 2 + (baseline.error if math.isfinite(baseline.error) else 0.0) ** 2
-    variance += (shown.scores.deviation or 0.0) ** 2 / len(shown.scores.values)
-    return math.sqrt(variance)
+    return math.sqrt(_own_variance(shown) + (baseline.error if math.isfinite(baseline.error) else 0.0) ** 2)
+
+
+def _own_variance(shown: Shown) -> float:
+    return (shown.error or 0.0) ** 2 + (shown.scores.deviation or 0.0) ** 2 / len(shown.scores.values)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A trial and a baseline."""
+    """A trial and what it is compared with."""
 
     by: float
     """By how much the trial is better, whichever way the metric goes."""
@@ -96,13 +100,32 @@ class Difference:
 
 def compared(record: SearchRecord, trial: Trial, baseline: Baseline, sure: Confirmed | None) -> Difference:
     """How far a trial, which has a score, is from a baseline."""
-    shown = _confirmed(record, sure).get(trial.number) or _searched(trial, trial.score or 0.0)
+    shown = shown_by(record, trial, sure)
     by_row = _by_row(shown, baseline, record.metric)
     if by_row is None:
         by, error = record.metric.sign * (shown.scores.mean - baseline.score), _error_apart(shown, baseline)
         return Difference(by, error, abs(by) > ERRORS * error, None)
     is_sure = exceeds_by_rows(by_row) or exceeds_by_rows(-by_row)
     return Difference(float(by_row.mean()), math.sqrt(_variance(by_row)), is_sure, by_row.shape[1])
+
+
+def shown_by(record: SearchRecord, trial: Trial, sure: Confirmed | None) -> Shown:
+    """What a trial, which has a score, showed: with other seeds where it was confirmed, else in its search."""
+    return _confirmed(record, sure).get(trial.number) or _searched(trial, trial.score or 0.0)
+
+
+def between(one: Shown, other: Shown, metric: Objective, same_rows: bool) -> Difference:
+    """How far one trial is ahead of another one, of whatever search: row by row where both answered the same rows."""
+    rows = {each.rows for shown in (one, other) for each in shown.answers}
+    if not (same_rows and one.answers and other.answers and len(rows) == 1):
+        by = metric.sign * (one.scores.mean - other.scores.mean)
+        error = math.hypot(*(math.sqrt(_own_variance(each)) for each in (one, other)))
+        return Difference(by, error, 0 < _EITHER * error < abs(by), None)
+    mine, its = (np.stack([each.of_rows for each in shown.answers]) for shown in (one, other))
+    of_rows = metric.sign * (mine.mean(0) - its.mean(0))
+    variance = float(of_rows.var()) / len(of_rows) + _of_seeds(mine.mean(1)) + _of_seeds(its.mean(1))
+    by, error = float(of_rows.mean()), math.sqrt(variance)
+    return Difference(by, error, abs(by) > _EITHER * error and sign_flips(of_rows) < _CHANCE, len(of_rows))
 
 
 def exceeds_by_rows(differences: np.ndarray) -> bool:
@@ -116,8 +139,12 @@ def exceeds_by_rows(differences: np.ndarray) -> bool:
 def _variance(differences: np.ndarray) -> float:
     """Of the mean of (seeds, rows): what the choice of rows does, and that of seeds."""
     of_rows, of_seeds = differences.mean(0), differences.mean(1)
-    variance = float(of_rows.var()) / len(of_rows)
-    return variance + (float(of_seeds.var(ddof=1)) / len(of_seeds) if len(of_seeds) > 1 else 0.0)
+    return float(of_rows.var()) / len(of_rows) + _of_seeds(of_seeds)
+
+
+def _of_seeds(scores: np.ndarray) -> float:
+    """What the choice of seeds adds to the variance of their mean."""
+    return float(scores.var(ddof=1)) / len(scores) if len(scores) > 1 else 0.0
 
 
 def exceeds(accuracy: Spread, baseline: float, rows: int | None) -> bool:
@@ -139,12 +166,12 @@ def _with_one_right_and_one_wrong(accuracy: float, rows: int) -> float:
     return (min(max(accuracy, 0.0), 1.0) * rows + 1) / (rows + 2)
 
 
-def _searched(trial: Trial, score: float) -> _Shown:
+def _searched(trial: Trial, score: float) -> Shown:
     answers = trial.outcome.answers if trial.outcome else None
-    return _Shown(Spread((score,)), trial.error, [answers] if answers and answers.are_whole else [])
+    return Shown(Spread((score,)), trial.error, [answers] if answers and answers.are_whole else [])
 
 
-def _confirmed(record: SearchRecord, sure: Confirmed | None) -> Mapping[int, _Shown]:
+def _confirmed(record: SearchRecord, sure: Confirmed | None) -> Mapping[int, Shown]:
     """What the members showed with other seeds, unless some of them are of steps that nothing ships."""
     if sure is None or sure.of_earlier_steps:
         return {}
@@ -156,5 +183,5 @@ def _confirmed(record: SearchRecord, sure: Confirmed | None) -> Mapping[int, _Sh
         mine = [each.validation for each in record.confirmations if each.number == member.trial.number]
         answers = [each for each in mine if each is not None and each.are_whole]
         error = math.sqrt(sum(each.error**2 for each in answers) / len(answers)) if answers else member.trial.error
-        found[member.trial.number] = _Shown(member.validation, error, answers)
+        found[member.trial.number] = Shown(member.validation, error, answers)
     return found

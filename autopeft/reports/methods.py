@@ -8,26 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from autopeft.reports.kept import kept
+from autopeft.reports.overview import Overview
 from autopeft.space.cards import Card, HybridCard, declared_cards, load_hybrids, require_card
 from autopeft.space.parameters import Parameter, label
-
-
-@dataclass(frozen=True)
-class Overview:
-    """A method or hybrid at its defaults."""
-
-    name: str
-    family: str
-    summary: str
-    paper: str
-    trainable: int | None
-    """Parameters that it trains on BERT-base; None where it cannot be attached to it."""
-    merges: bool
-    """Whether it can be folded into the weights."""
-    exports: bool
-    """Whether it is saved in peft's own format."""
-    may_freeze: bool
-    """Whether it can leave the lowest layers as they are."""
 
 
 @dataclass(frozen=True)

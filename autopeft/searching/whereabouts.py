@@ -22,6 +22,8 @@ DELETING = "deleting"
 """The name of a fact: files of the search may be gone, because somebody began to delete it."""
 STATE = ".state"
 """How files of trainings end that are kept to go on from."""
+LACKING = "without_weights"
+"""A fact of a search that travels: the numbers of trials whose weights are not where it came from."""
 NAME = re.compile(r"\w[\w.-]*")
 """Names of searches, which are names of folders, too."""
 _NAME_AND_ID = re.compile(rf"{NAME.pattern}-[0-9a-f]{{12}}")

@@ -7,10 +7,10 @@ from importlib.metadata import version
 from fastapi import APIRouter, FastAPI
 
 from autopeft.service import pages
-from autopeft.service.api import about, following, searches, sessions
+from autopeft.service.api import about, following, searches, sessions, winners
 from autopeft.service.keeper import Keeper
 from autopeft.service.office import Office
-from autopeft.service.problems import answer_by_problems
+from autopeft.service.problems import PROBLEMS, answer_by_problems
 from autopeft.service.security import Guard, Sessions
 from autopeft.service.settings import Settings
 
@@ -47,9 +47,10 @@ def create_app(settings: Settings, keeps_queue: bool = True) -> FastAPI:
     app.state.sessions = Sessions(settings.folder)
     answer_by_problems(app)
     app.add_middleware(Guard, upload_limit=settings.upload_limit)
-    api = APIRouter(prefix="/api/v1")
-    for each in (searches, following, about, sessions):
+    api = APIRouter(prefix="/api/v1", responses=PROBLEMS)
+    for each in (searches, following, winners, about, sessions):
         api.include_router(each.router)
     app.include_router(api)
+    app.add_api_route("/metrics", about.metrics, include_in_schema=False)  # Where Prometheus looks.
     app.include_router(pages.router)
     return app

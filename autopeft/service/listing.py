@@ -41,4 +41,5 @@ def _of_command_line(known: Summary) -> Shown:
 
 def _with_trials(shown: Shown, known: Summary) -> Shown:
     metric = {"metric": known.metric.name, "higher_is_better": known.metric.higher_is_better}
-    return shown.model_copy(update={"trials": known.trials, "best": known.best, **metric})
+    best = "-" if known.best is None else f"{known.metric.heading} {known.metric.show(known.best)}"
+    return shown.model_copy(update={"trials": known.trials, "best": known.best, "shown": best, **metric})

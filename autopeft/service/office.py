@@ -6,11 +6,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from autopeft.errors import unknown
 from autopeft.reports import render, require_format
+from autopeft.reports.findings import Findings, find
 from autopeft.searching.search import Search
+from autopeft.searching.whereabouts import LACKING, has_weights
 from autopeft.service.allowed import allowed_code, data_place, model_place
 from autopeft.service.apart import Apart
 from autopeft.service.feeds import Feeds
@@ -20,9 +24,19 @@ from autopeft.storage.opened import Opened
 from autopeft.storage.queue import Entry, Errand, Queue
 from autopeft.storage.repository import Repository
 from autopeft.storage.tokens import Tokens
+from autopeft.trial import Trial
 
-_KEPT = 12
-"""Searches and reports that are kept until they change; a page with its plots takes 5 MB."""
+_KEPT = 24
+"""Searches, reports and plots that are kept until they change; a page with its plots takes 5 MB."""
+
+
+class _Slot:
+    """What was made, and at which stamp of what it was made from."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.stamp: object = self
+        self.value: Any = None
 
 
 class Office:
@@ -35,12 +49,15 @@ class Office:
         self.tokens = Tokens(self.opened)
         self.repository = Repository(settings.storage)
         self.apart = Apart()
+        self.answering = Apart(processes=1)
+        """Holds one winner at a time."""
         self.feeds = Feeds(self.queue)
-        self._lately: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
-        self._making = threading.Lock()
+        self._lately: OrderedDict[tuple[str, str], _Slot] = OrderedDict()
+        self._looking = threading.Lock()
 
     def close(self) -> None:
         self.apart.close()
+        self.answering.close()
         self.repository.__exit__()
         self.opened.close()
 
@@ -62,7 +79,7 @@ class Office:
             self.entry(name)
             return None
         folder = self.settings.folder.absolute()
-        found: Search = self._kept((name, "search"), stamp, lambda: Search(name, self.settings.storage, folder))
+        found: Search = self.kept((name, "search"), stamp, lambda: Search(name, self.settings.storage, folder))
         return found
 
     def begun(self, name: str) -> Search:
@@ -71,17 +88,46 @@ class Office:
             raise NotThere(f"search '{name}' has not begun yet; it is {self.state(name)}.")
         return search
 
+    def trial(self, name: str, number: int) -> Trial:
+        """One of its trials. Raises NotThere."""
+        trials = self.begun(name).trials
+        if (found := next((each for each in trials if each.number == number), None)) is None:
+            raise NotThere(f"search '{name}' has no trial {number}; it has {len(trials)}, numbered from 1.")
+        return found
+
+    def database(self, name: str) -> bytes:
+        """An SQLite file that holds this search alone, and among its facts whose weights are not there."""
+        search, stamp = self.begun(name), self.repository.stamp(name)
+
+        def make() -> bytes:
+            lacking = [each.number for each in search.trials if not has_weights(each)]
+            record = replace(search.record, facts={**search.record.facts, LACKING: lacking})
+            with TemporaryDirectory() as folder:
+                file = Path(folder) / "search.db"
+                with Repository(f"sqlite:///{file}") as repository:
+                    repository.create(record)
+                return file.read_bytes()
+
+        made: bytes = self.kept((name, "database"), stamp, make)
+        return made
+
     def report(self, name: str, format: str) -> str:
         """The report of a search; made once for as long as nothing new is known."""
         require_format(format)
         search, stamp = self.begun(name), self.repository.stamp(name)
-        made: str = self._kept((name, format), stamp, lambda: render(search.record, format))
+        made: str = self.kept((name, format), stamp, lambda: render(search.record, format))
         return made
+
+    def findings(self, name: str) -> Findings:
+        """What there is to say about a search."""
+        search, stamp = self.begun(name), self.repository.stamp(name)
+        found: Findings = self.kept((name, "findings"), stamp, lambda: find(search.record))
+        return found
 
     def plain(self, name: str) -> dict[str, Any]:
         """The report as JSON, as plain values."""
         text, stamp = self.report(name, "json"), self.repository.stamp(name)
-        read: dict[str, Any] = self._kept((name, "plain"), stamp, lambda: json.loads(text))
+        read: dict[str, Any] = self.kept((name, "plain"), stamp, lambda: json.loads(text))
         return read
 
     def state(self, name: str) -> str:
@@ -113,13 +159,14 @@ class Office:
 
         return self.apart.run(300, work.methods)
 
-    def _kept(self, key: tuple[str, str], stamp: object, make: Callable[[], Any]) -> Any:
+    def kept(self, key: tuple[str, str], stamp: object, make: Callable[[], Any]) -> Any:
         """What was made at this stamp; many who ask at once wait for one who makes it."""
-        with self._making:
-            known = self._lately.get(key)
-            if known is None or known[0] != stamp:
-                known = self._lately[key] = (stamp, make())
+        with self._looking:
+            slot = self._lately.setdefault(key, _Slot())
             self._lately.move_to_end(key)
             if len(self._lately) > _KEPT:
                 self._lately.popitem(last=False)
-            return known[1]
+        with slot.lock:
+            if slot.stamp != stamp:
+                slot.value, slot.stamp = make(), stamp
+            return slot.value

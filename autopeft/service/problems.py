@@ -10,11 +10,18 @@ from starlette.exceptions import HTTPException
 
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
+from autopeft.service.shapes import Problem
 from autopeft.storage.database import DatabaseRefuses
 from autopeft.storage.queue import NotNow
 from autopeft.storage.repository import NameTaken
 
 PROBLEM = "application/problem+json"
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "default": {"description": "What went wrong.", "content": {PROBLEM: {"schema": Problem.model_json_schema()}}}
+}
+"""What every path may answer, too."""
 
 
 class Forbidden(AutopeftError):

@@ -14,16 +14,17 @@ import time
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from autopeft.errors import AutopeftError
 from autopeft.events import Event
 from autopeft.plan import Plan
+from autopeft.reports import telling
 from autopeft.reports.failure import failure
 from autopeft.reports.standing import Standing
 from autopeft.searching.confirm.lacking import outstanding
 from autopeft.searching.search import open_search, resume, search
-from autopeft.service import telling
 from autopeft.service.code import MAY_BE_CODE, code_of, trusted_of
 from autopeft.storage.holding import LEASE, Held, Holding
 from autopeft.storage.opened import Opened
@@ -75,6 +76,9 @@ class _Teller:
         self._standing = self._standing.after(event, now)
         if (said := telling.told(event, self._standing, now)) is not None:
             kind, told = said
+            print(
+                f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {self._held.name} {kind}", *told["lines"], sep="  ", flush=True
+            )
             self._holding.tell(self._held, kind, told, progress=kind == telling.ENDED)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
+from anyio import fail_after
 from fastapi import Depends, Request
 from itsdangerous import BadSignature, Signer, URLSafeTimedSerializer
 from limits import parse
@@ -23,6 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from autopeft.files import beside
+from autopeft.service.metrics import observed
 from autopeft.service.office import Office
 from autopeft.service.problems import problem
 from autopeft.sizes import show_bytes
@@ -50,6 +52,8 @@ _BODY = 2**20
 _FORM = 2**16
 """Bytes of what stands around a file in an upload."""
 _FAILURES = parse("10 per minute")
+PATIENCE = 60.0
+"""Seconds until the next piece of a request."""
 _UPLOADING = "/api/v1/uploads"
 
 
@@ -152,7 +156,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        sender = _with_headers(send)
+        sender = _with_headers(observed(scope, send))
         most = self._upload_limit + _FORM if scope["path"] == _UPLOADING else _BODY
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > most:
@@ -175,12 +179,17 @@ def _with_headers(send: Send) -> Send:
 
 
 def _counted(receive: Receive, most: int) -> Receive:
-    """Also requests that say nothing, or something wrong, of their length."""
-    had = 0
+    """Also requests that say nothing, or something wrong, of their length; who sends nothing for long is let go."""
+    had, more = 0, True
 
     async def receiver() -> Message:
-        nonlocal had
-        message = await receive()
+        nonlocal had, more
+        try:
+            with fail_after(PATIENCE if more else None):
+                message = await receive()
+        except TimeoutError:
+            raise HTTPException(408, "the rest of the request did not come; send it again.") from None
+        more = message.get("more_body", False)
         had += len(message.get("body", b""))
         if had > most:
             raise HTTPException(413, f"a request may hold {show_bytes(most)} here, not more.")

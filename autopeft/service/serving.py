@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+from typing import Any
 
 import uvicorn
 
@@ -11,6 +12,8 @@ from autopeft.service.settings import Settings
 
 _PATIENCE = 5
 """Seconds that connections have to end."""
+_CONNECTIONS = 2000
+"""At a time; more are answered that there are too many."""
 
 
 def serve(settings: Settings, host: str, port: int) -> None:
@@ -22,4 +25,5 @@ def serve(settings: Settings, host: str, port: int) -> None:
     logging.getLogger("limits").setLevel(logging.WARNING)
     # uvicorn raises what it was ended by once more, when all connections have ended: that is an end in good order.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    uvicorn.run(app, host=host, port=port, log_config=None, server_header=False, timeout_graceful_shutdown=_PATIENCE)
+    limits: dict[str, Any] = {"limit_concurrency": _CONNECTIONS, "timeout_graceful_shutdown": _PATIENCE}
+    uvicorn.run(app, host=host, port=port, log_config=None, server_header=False, **limits)

@@ -30,6 +30,8 @@ class Settings:
     """Searches that run at a time on this host."""
     workers: int | None = None
     """Trials that each of them trains at a time."""
+    address: str | None = None
+    """Of the Ray cluster on which they are trained; each starts its own where none is given."""
     upload_limit: int = 2**30
     """Bytes of an uploaded file."""
 
@@ -49,4 +51,5 @@ class Settings:
     @property
     def resources(self) -> dict[str, object]:
         """For the processes that run searches."""
-        return {"storage": self.storage, "folder": str(self.folder.absolute()), "workers": self.workers}
+        where = {"storage": self.storage, "folder": str(self.folder.absolute())}
+        return {**where, "workers": self.workers, "address": self.address}

@@ -4,47 +4,31 @@ The fields of a plan are described by the plan's own docstrings, and checked by 
 slip is the sentence of the command line.
 """
 
-from dataclasses import MISSING, fields
 from datetime import datetime
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, WithJsonSchema
 
-from autopeft.plan import AUTO, DTYPES, Budget, Plan, field_docs
+from autopeft.costs.told import About, Estimate
+from autopeft.plan import AUTO, DTYPES, Plan
+from autopeft.reports.overview import Overview
+from autopeft.schemas import schema_as_given, schema_of
+from autopeft.trial import Trial
 
-_TEXT = {"type": "string"}
-_KINDS: dict[Any, dict[str, Any]] = {
-    str: _TEXT,
-    str | None: _TEXT,
-    bool: {"type": "boolean"},
-    int: {"type": "integer"},
-    int | None: {"type": "integer"},
-    float | None: {"anyOf": [_TEXT, {"type": "number"}]},
-    tuple[str, ...]: {"anyOf": [{"type": "array", "items": _TEXT}, _TEXT]},
-    Budget: {},
-}
-_COLUMNS = {"type": "object", "additionalProperties": _KINDS[tuple[str, ...]]}
-
-
-def schema_of(kind: type, *leave_out: str) -> dict[str, Any]:
-    """The JSON schema of a dataclass of the plan, from its fields and their docstrings."""
-    hints, docs = get_type_hints(kind), field_docs(kind)
-    properties: dict[str, Any] = {}
-    for each in fields(kind):
-        if each.name in leave_out or each.name not in docs:
-            continue
-        shape = schema_of(Budget) if hints[each.name] is Budget else _KINDS.get(hints[each.name], _COLUMNS)
-        known = each.default not in (None, MISSING) and not isinstance(each.default, tuple)
-        default = {"default": each.default} if known else {}
-        properties[each.name] = {**shape, "description": docs[each.name], **default}
-    needed = [each.name for each in fields(kind) if each.default is MISSING and each.default_factory is MISSING]
-    needed = [name for name in needed if name in properties]
-    return {"type": "object", "properties": properties, **({"required": needed} if needed else {})}
-
-
-PlanJson = Annotated[dict[str, Any], WithJsonSchema(schema_of(Plan))]
+PlanJson = Annotated[dict[str, Any], WithJsonSchema(schema_as_given(Plan))]
 """A plan, as YAML and the command line have it."""
-DataJson = Annotated[dict[str, Any], WithJsonSchema(schema_of(Plan, "model", "data"))]
+DataJson = Annotated[dict[str, Any], WithJsonSchema(schema_as_given(Plan, "model", "data"))]
+TrialJson = Annotated[dict[str, Any], WithJsonSchema(schema_of(Trial, "search", "answers", "alone", "until"))]
+"""A trial, as the JSON report has it."""
+AboutJson = Annotated[dict[str, Any], WithJsonSchema(schema_of(About))]
+EstimateJson = Annotated[dict[str, Any], WithJsonSchema(schema_of(Estimate))]
+MethodJson = Annotated[dict[str, Any], WithJsonSchema(schema_of(Overview))]
+
+
+def files(*media: str) -> dict[int | str, dict[str, Any]]:
+    """What a path answers that gives a file of one of these kinds."""
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    return {200: {"content": {each: {"schema": {}} if each == "application/json" else binary for each in media}}}
 
 
 class NewSearch(BaseModel):
@@ -73,6 +57,19 @@ class Data(BaseModel):
     )
 
 
+class Understood(BaseModel):
+    """What a search would make of data."""
+
+    columns: list[str] = Field(description="All that the file has.")
+    examples: list[list[str]] = Field(description="Its first rows, a text for each column.")
+    task: str = Field(description="What is learned.")
+    roles: dict[str, list[str]] = Field(description="The columns that are read, by their role in the task.")
+    rows: dict[str, int] = Field(description="Of each split.")
+    labels: list[str] = Field(description="The classes, where there are any.")
+    metrics: list[str] = Field(description="What scores may be, the usual one first.")
+    described: list[str] = Field(description="The same as lines to read, with notes.")
+
+
 class Asked(BaseModel):
     """What to estimate."""
 
@@ -89,6 +86,50 @@ class Asked(BaseModel):
     rows: int | None = Field(
         default=None, ge=1, le=10**9, description="Tell seconds of a whole training on so many rows."
     )
+
+
+class Estimates(BaseModel):
+    """What every method costs; the same as `autopeft estimate --json`."""
+
+    format: str
+    version: int = Field(description="Grows when a field changes its meaning.")
+    about: AboutJson
+    assumed: list[str] = Field(description="Fields of it that nobody asked for.")
+    methods: list[EstimateJson]
+
+
+class TaskShown(BaseModel):
+    """A kind of task."""
+
+    name: str
+    summary: str
+    roles: dict[str, list[str]] = Field(description="The columns that it reads, with their usual names.")
+    metrics: list[str] = Field(description="What scores may be, the usual one first.")
+
+
+class SpaceShown(BaseModel):
+    """A search space."""
+
+    name: str
+    summary: str
+    methods: list[str]
+    hybrids: list[str]
+
+
+class Versions(BaseModel):
+    """Of the package, and of this API."""
+
+    autopeft: str
+    api: str
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = Field(description="The sentence of the command line.")
 
 
 class Further(BaseModel):
@@ -128,6 +169,7 @@ class Shown(BaseModel):
     best: float | None = Field(default=None, description="The best score so far.")
     metric: str = Field(default="", description="What scores are.")
     higher_is_better: bool = True
+    shown: str = Field(default="-", description="The best score as people read it, with its metric.")
 
 
 class Searches(BaseModel):
@@ -140,8 +182,23 @@ class Searches(BaseModel):
 class Chosen(BaseModel):
     """The best trial within limits."""
 
-    trial: dict[str, Any] = Field(description="As the report has it.")
+    trial: TrialJson
     lines: list[tuple[str, str]] = Field(description="Its score and costs, as people read them.")
+
+
+class Question(BaseModel):
+    """A text for a trained model."""
+
+    text: str = Field(max_length=20_000, description="What it is to answer.")
+    second: str = Field(default="", max_length=20_000, description="The other text of a pair.")
+
+
+class Answer(BaseModel):
+    """What a trained model makes of a text."""
+
+    answer: str
+    of: str = Field(description="What needs no fine-tuning: the majority class, or the backbone as it is.")
+    baseline: str = Field(description="Its answer; empty where it has none.")
 
 
 class Deleted(BaseModel):

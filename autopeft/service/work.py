@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 
 _EXAMPLES = 5
@@ -76,3 +77,22 @@ def export(search: str, storage: str, folder: str, number: int, form: str, to: s
     opened = open_search(search, storage, folder)
     opened.export(number, winner, merge=form == "merged", onnx=form == "onnx", **trusted)
     return shutil.make_archive(str(winner), "zip", to, winner.name)
+
+
+def answer(search: str, storage: str, folder: str, number: int, **asked: Any) -> dict[str, str]:
+    """What a trial's model answers to a text, and what its baseline does."""
+    from autopeft.artifacts.trying import answers
+    from autopeft.searching.search import open_search
+
+    opened = open_search(search, storage, folder)
+    if why := opened.why_deleted(number):
+        raise AutopeftError(why)
+    return answers(opened.trial(number).artifact, opened.plan.to_dict(), **asked)
+
+
+def parameters(model: str, trust_remote_code: bool) -> int:
+    """How many a model has."""
+    from autopeft.backbone.load import load_skeleton
+
+    skeleton = load_skeleton(model, trust_remote_code=trust_remote_code)
+    return sum(each.numel() for each in skeleton.model.parameters())

@@ -139,6 +139,14 @@ class Repository:
         with self._reading() as session, self._as_written("a search"):
             return tuple(_summary(*row) for row in session.execute(query))
 
+    def counts(self) -> Mapping[Status, int]:
+        """How many trials of all searches have each status."""
+        if not self._has_tables():
+            return {}
+        with self._reading() as session:
+            query = select(TrialRow.status, func.count()).group_by(TrialRow.status)
+            return {status: int(count) for status, count in session.execute(query)}
+
     def stamp(self, name: str) -> tuple[Any, ...] | None:
         """A few numbers that are others when more is known of a search; None where there is none. Much quicker than to
         load it.

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from autopeft.service.problems import PROBLEM
 from autopeft.storage.holding import Holding
 from autopeft.storage.queue import ENDED
 from autopeft.storage.repository import Repository
+from autopeft.trial import Costs
 from tests.reports.records import record
 from tests.service.conftest import Service
 
@@ -153,6 +155,49 @@ def test_the_document_describes_every_field_of_a_plan_by_its_own_words(service: 
     assert plan["properties"]["budget"]["properties"]["memory"]["description"]
     told = [one for path in whole["paths"].values() for one in path.values()]
     assert all(each.get("summary") for each in told)
+
+
+def test_every_answer_is_described_with_its_problems(service: Service) -> None:
+    whole = service.client.get(f"{API}/openapi.json").json()
+    schemas = whole["components"]["schemas"]
+    for path, verbs in whole["paths"].items():
+        for told in verbs.values():
+            answers = told["responses"]
+            problem = answers["default"]["content"][PROBLEM]["schema"]
+            assert problem["properties"]["detail"]["description"], path
+            good = next(each for status, each in answers.items() if status.startswith("2"))
+            shapes = [each["schema"] for each in good.get("content", {}).values()]
+            assert shapes or "204" in answers, path
+            assert all(shapes) or "report" in path, path
+            assert {"type": "object", "additionalProperties": True} not in shapes, path
+    for name, schema in schemas.items():
+        assert schema.get("description"), name
+    trial = whole["paths"][f"{API}/searches/{{name}}/trials/{{number}}"]["get"]["responses"]["200"]["content"]
+    described = trial["application/json"]["schema"]["properties"]["predicted"]["properties"]["memory"]["description"]
+    assert described == field_docs(Costs)["memory"]
+
+
+def test_metrics_tell_of_queue_trials_and_requests(service: Service) -> None:
+    name = remembered(service)
+    service.client.post(f"{API}/searches", json={"plan": service.plan(), "name": "a"})
+    service.client.get(f"{API}/searches/{name}/front")
+    told = service.client.get("/metrics").text
+    assert 'autopeft_searches{state="waiting"} 1.0' in told
+    assert 'autopeft_trials{status="failed"} 2.0' in told
+    assert 'path="/api/v1/searches/{name}/front",status="200"' in told
+    assert name not in told
+    assert "process_resident_memory_bytes" in told
+    service.client.headers.pop("authorization")
+    detail(service.client.get("/metrics"), 401)
+
+
+def test_a_search_travels_as_a_database_of_its_own(service: Service, tmp_path: Path) -> None:
+    name = remembered(service)
+    file = tmp_path / "one.db"
+    file.write_bytes(service.client.get(f"{API}/searches/{name}/search.db").content)
+    with Repository(f"sqlite:///{file}") as there, Repository(service.settings.storage) as here:
+        assert there.load(name).trials == here.load(name).trials
+        assert there.names() == (name,)
 
 
 def test_health_and_version_need_no_token(service: Service) -> None:

@@ -30,7 +30,8 @@ class Running:
 
     def __init__(self, place: Path, port: int, process: "subprocess.Popen[str]", token: str) -> None:
         self.place, self.process, self.token = place, process, token
-        self._url = f"http://127.0.0.1:{port}/api/v1"
+        self.address = f"http://127.0.0.1:{port}"
+        self._url = f"{self.address}/api/v1"
 
     def ask(self, verb: str, path: str, body: Any = None, **headers: str) -> bytes:
         sent = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
@@ -68,12 +69,13 @@ class Running:
 
 
 @contextmanager
-def serving(place: Path, token: str = "") -> Iterator[Running]:
-    """The service of a folder; it prints a token where there is none."""
+def serving(place: Path, token: str = "", storage: str = "") -> Iterator[Running]:
+    """The service of a folder, with its database if there is no other; it prints a token where there is none."""
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    where = ("--storage", f"sqlite:///{place}/searches.db", "--folder", str(place / "runs"), "--workers", "0")
+    storage = storage or f"sqlite:///{place}/searches.db"
+    where = ("--storage", storage, "--folder", str(place / "runs"), "--workers", "0")
     roots = ("--data-root", str(place), "--model-root", str(place), "--port", str(port))
     command = [sys.executable, "-c", "from autopeft.cli import main; main()", "serve", *where, *roots]
     with (place / "service.log").open("a") as log:

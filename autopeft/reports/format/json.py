@@ -47,7 +47,7 @@ def render(record: SearchRecord) -> str:
         "hypervolume": found.hypervolume,
         "better_than_baselines": [trial.number for trial in found.better],
         "knee": found.knee.number if found.knee else None,
-        "trials": [_trial(trial) for trial in record.trials],
+        "trials": [plain_trial(trial) for trial in record.trials],
         "confirmations": [asdict(each) | _scores(each) for each in record.confirmations],
         "confirmed": _confirmed(found.confirmed) if found.confirmed else None,
     }
@@ -62,7 +62,7 @@ def _prompting(record: SearchRecord, found: Findings) -> Mapping[str, Any] | Non
     return {"trial": seen.trial.number, "baseline": seen.name, **asdict(seen.difference)}
 
 
-def _trial(trial: Trial) -> Mapping[str, Any]:
+def plain_trial(trial: Trial) -> Mapping[str, Any]:
     """Without what single rows are worth, which only the database keeps."""
     of_last = {"score": trial.score, "error": trial.error, "others": trial.others}
     of_last |= {"other_errors": trial.other_errors, "trained": trial.share}

@@ -1,32 +1,43 @@
 """What a team can search with: methods, tasks, spaces, models; data before a search, and costs; how the service is."""
 
+import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import FileResponse
-from starlette.background import BackgroundTask
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from autopeft.plan import Plan
 from autopeft.service import work
 from autopeft.service.allowed import allowed_code, data_place, model_place
-from autopeft.service.code import trusted_of
+from autopeft.service.metrics import exposed
 from autopeft.service.office import Office
-from autopeft.service.problems import Forbidden, NotThere
+from autopeft.service.problems import Forbidden
 from autopeft.service.security import Here, Reader, Runner
 from autopeft.service.settings import Settings
-from autopeft.service.shapes import Asked, Data, Health, Uploaded
+from autopeft.service.shapes import (
+    Asked,
+    Data,
+    Estimates,
+    Health,
+    MethodJson,
+    SpaceShown,
+    TaskShown,
+    Understood,
+    Uploaded,
+    Versions,
+    files,
+)
 from autopeft.service.uploads import receive
 from autopeft.space.space import declared_space, named_spaces
 from autopeft.storage.queue import RUNNING, WAITING
 
 router = APIRouter()
-_UNDERSTANDING, _ESTIMATING, _EXPORTING = 120.0, 300.0, 1800.0
+_UNDERSTANDING, _ESTIMATING = 120.0, 300.0
 """Seconds that each may take."""
 _DEPTH = 6
 """Folders below a root in which models are looked for."""
@@ -40,13 +51,22 @@ def health(office: Here) -> Health:
     return Health(status="ok", running=states.count(RUNNING), waiting=states.count(WAITING))
 
 
+@router.get("/metrics", tags=["service"], response_class=PlainTextResponse, summary="Metrics for Prometheus")
+def metrics(office: Here, _: Reader) -> PlainTextResponse:
+    """Searches and trials by state, GPUs, requests, and the service's own memory; also at /metrics."""
+    return PlainTextResponse(exposed(office), media_type=CONTENT_TYPE_LATEST)
+
+
 @router.get("/version", tags=["service"], summary="Versions")
-def version() -> dict[str, str]:
-    """Of autopeft and of this API. Needs no token."""
-    return {"autopeft": version_of("autopeft"), "api": "1"}
+def version() -> Versions:
+    """Needs no token."""
+    return Versions(autopeft=version_of("autopeft"), api="1")
 
 
-@router.post("/uploads", status_code=201, tags=["data"], summary="Upload a file")
+_BODY = {"requestBody": {"required": True, "content": files("application/octet-stream")[200]["content"]}}
+
+
+@router.post("/uploads", status_code=201, tags=["data"], summary="Upload a file", openapi_extra=_BODY)
 async def upload(
     office: Here,
     _: Runner,
@@ -59,9 +79,9 @@ async def upload(
 
 
 @router.post("/understand", tags=["data"], summary="Look at data before a search")
-def understand(office: Here, _: Runner, asked: Data) -> dict[str, Any]:
+def understand(office: Here, _: Runner, asked: Data) -> Understood:
     """Columns, the first rows, the task as it is understood, and notes."""
-    return understood(office, asked.data, asked.plan)
+    return Understood(**understood(office, asked.data, asked.plan))
 
 
 def understood(office: Office, data: str, plan: dict[str, Any]) -> dict[str, Any]:
@@ -73,9 +93,9 @@ def understood(office: Office, data: str, plan: dict[str, Any]) -> dict[str, Any
 
 
 @router.post("/estimate", tags=["costs"], summary="What every method costs on a model")
-def estimate(office: Here, _: Runner, asked: Asked) -> dict[str, Any]:
+def estimate(office: Here, _: Runner, asked: Asked) -> Estimates:
     """Nothing is trained; the same JSON as `autopeft estimate --json`."""
-    return estimated(office, asked)
+    return Estimates(**estimated(office, asked))
 
 
 def estimated(office: Office, asked: Asked) -> dict[str, Any]:
@@ -84,29 +104,37 @@ def estimated(office: Office, asked: Asked) -> dict[str, Any]:
         raise Forbidden(f"the space '{asked.space}' is none of autopeft's, and not registered with this service.")
     options = {**asked.model_dump(), "model": model_place(asked.model, office.settings)}
     options["trust_remote_code"] = office.settings.trust_remote_code
-    found: dict[str, Any] = office.apart.run(_ESTIMATING, work.estimate, asked=options)
+    key = ("estimate", json.dumps(options, sort_keys=True))
+    found: dict[str, Any] = office.kept(key, None, lambda: office.apart.run(_ESTIMATING, work.estimate, asked=options))
+    return found
+
+
+def parameters(office: Office, model: str) -> int:
+    """How many a model has. Raises AutopeftError."""
+    place, remote = model_place(model, office.settings), office.settings.trust_remote_code
+    asked = {"model": place, "trust_remote_code": remote}
+    found: int = office.kept(("parameters", place), None, lambda: office.apart.run(60, work.parameters, **asked))
     return found
 
 
 @router.get("/methods", tags=["what there is"], summary="All methods and hybrids")
-def methods(office: Here, _: Reader) -> list[dict[str, Any]]:
+def methods(office: Here, _: Reader) -> list[MethodJson]:
     """With what each trains on a BERT-base, at its defaults."""
-    found: list[dict[str, Any]] = office.methods
+    found: list[MethodJson] = office.methods
     return found
 
 
 @router.get("/tasks", tags=["what there is"], summary="All tasks")
-def tasks(office: Here, _: Reader) -> list[dict[str, Any]]:
+def tasks(office: Here, _: Reader) -> list[TaskShown]:
     """With the columns that they read, and their metrics."""
-    found: list[dict[str, Any]] = office.tasks
-    return found
+    return [TaskShown(**each) for each in office.tasks]
 
 
 @router.get("/spaces", tags=["what there is"], summary="All search spaces")
-def spaces(_: Reader) -> list[dict[str, Any]]:
+def spaces(_: Reader) -> list[SpaceShown]:
     loaded = [declared_space(name) for name in named_spaces()]
     return [
-        {"name": each.name, "summary": each.summary, "methods": [*each.methods], "hybrids": [*each.hybrids]}
+        SpaceShown(name=each.name, summary=each.summary, methods=[*each.methods], hybrids=[*each.hybrids])
         for each in loaded
     ]
 
@@ -122,50 +150,14 @@ def models_of(settings: Settings) -> Iterator[str]:
     found = 0
     for root in settings.model_roots:
         real = Path(os.path.realpath(root))
-        for where, folders, files in os.walk(real):
+        for where, folders, held in os.walk(real):
             folder = Path(where)
             folders[:] = sorted(each for each in folders if not each.startswith("."))
             if len(folder.relative_to(real).parts) >= _DEPTH:
                 folders.clear()
-            if "config.json" in files and any(file.endswith((".safetensors", ".bin")) for file in files):
+            if "config.json" in held and any(file.endswith((".safetensors", ".bin")) for file in held):
                 folders.clear()
                 found += 1
                 yield str(folder)
             if found >= _MOST_MODELS:
                 return
-
-
-@router.get(
-    "/searches/{name}/trials/{number}/winner.zip",
-    tags=["searches"],
-    response_class=FileResponse,
-    summary="Take a trained model away",
-)
-def winner(
-    office: Here,
-    _: Reader,
-    name: str,
-    number: int,
-    form: Annotated[
-        Literal["peft", "merged", "onnx"], Query(description="Method and head, one model, or one ONNX file.")
-    ] = "peft",
-) -> FileResponse:
-    """A folder with a model card, as one zip file."""
-    search = office.begun(name)
-    if all(each.number != number for each in search.trials):
-        raise NotThere(f"search '{name}' has no trial {number}; it has {len(search.trials)}, numbered from 1.")
-    settings = office.settings
-    settings.folder.mkdir(parents=True, exist_ok=True)
-    to = tempfile.mkdtemp(prefix="export-", dir=settings.folder.absolute())
-    trusted: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
-    trusted |= trusted_of(search.plan, settings.trusted_code.values(), ("task", "space"))
-    where = {"storage": settings.storage, "folder": str(settings.folder.absolute())}
-    try:
-        file = office.apart.run(
-            _EXPORTING, work.export, search=name, number=number, form=form, to=to, trusted=trusted, **where
-        )
-    except BaseException:
-        shutil.rmtree(to, ignore_errors=True)
-        raise
-    gone = BackgroundTask(shutil.rmtree, to, ignore_errors=True)
-    return FileResponse(file, media_type="application/zip", filename=f"{name}-{number}-{form}.zip", background=gone)

@@ -10,6 +10,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from autopeft.service.api.searches import require_queued
 from autopeft.service.security import Here, Reader
+from autopeft.service.shapes import files
 from autopeft.storage.queue import Happened
 
 router = APIRouter(prefix="/searches", tags=["searches"])
@@ -20,7 +21,12 @@ _SLOWEST = 30
 _AT_ONCE = 1000
 
 
-@router.get("/{name}/events", response_class=EventSourceResponse, summary="Follow a search")
+@router.get(
+    "/{name}/events",
+    response_class=EventSourceResponse,
+    responses=files("text/event-stream"),
+    summary="Follow a search",
+)
 async def events(
     office: Here,
     _: Reader,

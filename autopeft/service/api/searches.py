@@ -15,11 +15,12 @@ from autopeft.service.listing import searches as listed
 from autopeft.service.office import Office
 from autopeft.service.problems import NotThere
 from autopeft.service.security import Here, Reader, Runner
-from autopeft.service.shapes import Chosen, Deleted, Further, NewSearch, Place, Searches, Seeds, Shown
+from autopeft.service.shapes import Chosen, Deleted, Further, NewSearch, Place, Searches, Seeds, Shown, TrialJson, files
 from autopeft.service.uploads import forget
 from autopeft.storage.queue import STATES, Errand
 
 router = APIRouter(prefix="/searches", tags=["searches"])
+_SQLITE = "application/vnd.sqlite3"
 _MEDIA = {"html": "text/html", "json": "application/json", "csv": "text/csv"}
 _SANDBOX = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -98,7 +99,7 @@ def take_away(office: Office, name: str) -> Deleted:
 
 
 @router.get("/{name}/front", summary="The front")
-def front(office: Here, _: Reader, name: str) -> list[dict[str, Any]]:
+def front(office: Here, _: Reader, name: str) -> list[TrialJson]:
     """Trials that no other beats in all objectives of the plan together, the best score first."""
     whole = office.plain(name)
     by_number = {each["number"]: each for each in whole["trials"]}
@@ -106,22 +107,35 @@ def front(office: Here, _: Reader, name: str) -> list[dict[str, Any]]:
 
 
 @router.get("/{name}/trials", summary="All trials")
-def trials(office: Here, _: Reader, name: str) -> list[dict[str, Any]]:
+def trials(office: Here, _: Reader, name: str) -> list[TrialJson]:
     """As the JSON report has them."""
     found: list[dict[str, Any]] = office.plain(name)["trials"]
     return found
 
 
 @router.get("/{name}/trials/{number}", summary="One trial")
-def trial(office: Here, _: Reader, name: str, number: int) -> dict[str, Any]:
-    for each in office.plain(name)["trials"]:
-        if each["number"] == number:
-            found: dict[str, Any] = each
-            return found
-    raise NotThere(f"search '{name}' has no trial {number}.")
+def trial(office: Here, _: Reader, name: str, number: int) -> TrialJson:
+    office.trial(name, number)
+    return next(each for each in office.plain(name)["trials"] if each["number"] == number)
 
 
-@router.get("/{name}/report.{format}", response_class=Response, summary="The report")
+@router.get(
+    "/{name}/search.db",
+    response_class=Response,
+    responses=files(_SQLITE),
+    summary="All that is remembered",
+)
+def database(office: Here, _: Reader, name: str) -> Response:
+    """An SQLite database with this search alone, for `autopeft report --storage` and programs."""
+    return Response(office.database(name), media_type=_SQLITE)
+
+
+@router.get(
+    "/{name}/report.{format}",
+    response_class=Response,
+    responses=files(*_MEDIA.values()),
+    summary="The report",
+)
 def report(office: Here, _: Reader, name: str, format: str) -> Response:
     """As a page (html), for programs (json), or for spreadsheets (csv)."""
     if format not in _MEDIA:

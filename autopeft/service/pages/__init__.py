@@ -3,39 +3,32 @@
 What a page changes it asks of the API, by one small module of JavaScript: there is one way in, and one set of errors.
 """
 
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
+from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.exceptions import HTTPException
 
-from autopeft.objectives import SCORE, UNITS, show
+from autopeft.objectives import UNITS
+from autopeft.reports import tables
+from autopeft.reports.drawing import glance as drawn
+from autopeft.reports.drawing import plot
 from autopeft.reports.wording import plural
 from autopeft.service.api.about import models_of
 from autopeft.service.api.searches import shown as shown_search
 from autopeft.service.listing import searches as listed
 from autopeft.service.office import Office
-from autopeft.service.pages.drawing import front_of
-from autopeft.service.security import COOKIE, Here, session_of
-from autopeft.storage.tokens import RUN, Token
+from autopeft.service.pages import deciding
+from autopeft.service.pages.rendering import Visitor, page, part, style
+from autopeft.service.security import Here
+from autopeft.service.shapes import Shown
 from autopeft.tasks.names import task_names
 
 router = APIRouter(include_in_schema=False)
-_HERE = Path(__file__).parent
-_LIMITS = ("memory", "trainable")
-
-
-def visitor(request: Request) -> Token:
-    """Whoever is signed in; others are sent to where one signs in."""
-    if (token := session_of(request)) is None:
-        raise HTTPException(303, "sign in first.", {"location": "/sign-in"})
-    return token
-
-
-Visitor = Annotated[Token, Depends(visitor)]
+router.include_router(deciding.router)
 
 
 @router.get("/")
@@ -45,82 +38,73 @@ def home() -> RedirectResponse:
 
 @router.get("/sign-in")
 def sign_in() -> HTMLResponse:
-    return HTMLResponse(_templates().get_template("sign_in.html.jinja").render(word="", who=None))
+    return part("sign_in", word="", who=None)
 
 
 @router.get("/searches")
 def searches(request: Request, office: Here, who: Visitor) -> HTMLResponse:
-    return _page(request, who, "searches", searches=[(each, _best(each)) for each in listed(office)])
+    headings = ("name", "", "state", "front", "trials", "best", "model", "begun")
+    return page(request, who, "searches", table=tables.Table(headings, [_row(each) for each in listed(office)]))
+
+
+def _row(each: Shown) -> tuple[str, Markup, tuple[str, ...]]:
+    path = f"/searches/{quote(each.name)}"
+    mark = Markup('<input type="checkbox" name="of" value="{}" aria-label="Compare {}">').format(each.name, each.name)
+    seen = Markup('<img class="glance" loading="lazy" src="{}/glance.svg" alt="its shape">').format(path)
+    state = each.state + (f", place {each.place}" if each.place else "") + (", stopping" if each.stopping else "")
+    begun = f"{each.created:%Y-%m-%d %H:%M}" + (f" by {each.begun_by}" if each.begun_by else "")
+    model = each.model.split("/")[-1]
+    cells = (mark, state, "" if each.best is None else seen, str(each.trials), each.shown, model, begun)
+    return "", Markup('<a href="{}">{}</a>').format(path, each.name), cells
 
 
 @router.get("/new")
 def new(request: Request, office: Here, who: Visitor) -> HTMLResponse:
     settings = office.settings
     offered = {"models": [*models_of(settings)], "tasks": sorted(task_names()), "roots": settings.data_roots}
-    limits = [(name, UNITS[name].metavar) for name in _LIMITS]
-    return _page(request, who, "new", limits=limits, hub=settings.hub, **offered)
+    limits = [(name, UNITS[name].metavar) for name in tables.SHOWN]
+    return page(request, who, "new", limits=limits, hub=settings.hub, **offered)
 
 
 @router.get("/searches/{name}")
 def search(request: Request, office: Here, who: Visitor, name: str) -> HTMLResponse:
-    return _page(request, who, "search", search=shown_search(office, name), **_parts(office, name))
+    return page(request, who, "search", search=shown_search(office, name), **_parts(office, name))
 
 
 @router.get("/searches/{name}/parts")
 def parts(office: Here, _: Visitor, name: str) -> HTMLResponse:
     """What of a search's page grows: the front, and its plot."""
-    return HTMLResponse(_templates().get_template("front.html.jinja").render(name=name, **_parts(office, name)))
+    return part("front", name=name, **_parts(office, name))
+
+
+@router.get("/searches/{name}/glance.svg")
+def glance(office: Here, _: Visitor, name: str) -> Response:
+    """Its front in a line of the list."""
+    return Response(drawn(office.findings(name).front), media_type="image/svg+xml")
 
 
 @router.get("/static/{file}")
 def static(file: str) -> Response:
     if file == "style.css":
-        return Response(_style(), media_type="text/css")
+        return Response(style(), media_type="text/css")
     if file == "module.js":
-        return Response((_HERE / file).read_text(encoding="utf-8"), media_type="text/javascript")
+        return Response((Path(__file__).parent / file).read_text(encoding="utf-8"), media_type="text/javascript")
     raise HTTPException(404, "there is no such file.")
 
 
 def _parts(office: Office, name: str) -> dict[str, Any]:
     search = office.search(name)
     if search is None:
-        return {"front": [], "plot": "", "baselines": [], "heading": "", "count": ""}
-    record = search.record
-    rows = [
-        {
-            "number": each.number,
-            "method": each.candidate.name,
-            "score": record.metric.show_with(each.value(SCORE), each.error),
-            "costs": [show(cost, each.value(cost)) for cost in _LIMITS],
-        }
-        for each in search.front
+        return {"table": None, "plot": "", "count": ""}
+    found, forms = office.findings(name), (("", "adapter"), ("?form=merged", "merged"), ("?form=onnx", "ONNX"))
+    link = Markup('<a href="/api/v1/searches/{}/trials/{}/winner.zip{}">{}</a>')
+    headings, rows = tables.front(search.record, found)
+    linked = [
+        (kind, first, (*cells, Markup(" ").join(link.format(quote(name), first, form, told) for form, told in forms)))
+        if first
+        else (kind, first, (*cells, ""))
+        for kind, first, cells in rows
     ]
-    baselines = [(of, record.metric.show(each.score)) for of, each in record.baselines.items()]
-    count = plural(len(search.trials), "trial")
-    plot = front_of(record, search.front)
-    return {"front": rows, "plot": plot, "baselines": baselines, "heading": record.metric.heading, "count": count}
-
-
-def _best(each: Any) -> str:
-    return "-" if each.best is None else f"{each.best:.3g}"
-
-
-def _page(request: Request, who: Token, template: str, **values: Any) -> HTMLResponse:
-    word = request.app.state.sessions.word(request.cookies[COOKIE])
-    may_run = who.role == RUN
-    whole = _templates().get_template(f"{template}.html.jinja")
-    return HTMLResponse(whole.render(word=word, who=who, may_run=may_run, **values))
-
-
-@cache
-def _templates() -> Environment:
-    loader = PackageLoader("autopeft.service.pages", ".")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-
-
-@cache
-def _style() -> str:
-    """The report's style, and what pages have beside it."""
-    report = (_HERE.parents[1] / "reports" / "page.html.jinja").read_text(encoding="utf-8")
-    of_report = report.split("<style>")[1].split("</style>")[0]
-    return of_report + (_HERE / "style.css").read_text(encoding="utf-8")
+    table = tables.Table((*headings, "take away"), linked)
+    count, drawing = plural(len(search.trials), "trial"), plot([(search.record, found.front)])
+    return {"table": table, "plot": drawing, "count": count}

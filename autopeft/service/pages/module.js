@@ -32,11 +32,44 @@ for (const form of document.querySelectorAll("form[data-path]")) {
     try {
       const verb = form.dataset.verb ?? "POST";
       const told = await ask(verb, form.dataset.path, verb === "DELETE" ? undefined : JSON.stringify(values(form)));
+      if ("told" in form.dataset) {
+        said.textContent = "";
+        for (const [name, value] of Object.entries(told)) document.getElementById(`told-${name}`).textContent = value;
+        return;
+      }
       location.assign(form.dataset.next?.replace("{name}", told.name ?? "") ?? location.href);
     } catch (error) {
       said.textContent = error.message;
     }
   });
+}
+
+// What a form says while it is filled in, rendered by the service; sliders write into the fields that they belong to.
+for (const form of document.querySelectorAll("form[data-live]")) {
+  const part = document.getElementById("live-part");
+  let waiting;
+  let latest;
+  const look = () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(async () => {
+      if (form.dataset.needs && !form.elements[form.dataset.needs].value) return;
+      const mine = (latest = {});
+      const given = new URLSearchParams([...new FormData(form)].filter(([, value]) => typeof value === "string"));
+      part.setAttribute("aria-busy", "true");
+      const answer = await fetch(`${form.dataset.live}?${given}`).catch(() => undefined);
+      if (answer?.ok && mine === latest) part.innerHTML = await answer.text();
+      part.removeAttribute("aria-busy");
+    }, 250);
+  };
+  for (const slider of form.querySelectorAll("[data-stops]")) {
+    const stops = [...slider.dataset.stops.split("|"), ""];
+    slider.hidden = false;
+    slider.addEventListener("input", () => {
+      form.elements[slider.dataset.for].value = stops[slider.value];
+      slider.setAttribute("aria-valuetext", stops[slider.value] || "no limit");
+    });
+  }
+  form.addEventListener("input", look);
 }
 
 const file = document.getElementById("file");

@@ -1,0 +1,105 @@
+"""Pages that help to decide: what fits before a search, which trial after it, which of several searches, and a try."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse
+
+from autopeft.errors import AutopeftError
+from autopeft.fronts import latencies, limits_that_matter
+from autopeft.objectives import COSTS, SCORE, UNITS
+from autopeft.plan import Budget
+from autopeft.reports import tables
+from autopeft.reports.comparing import compare as compared
+from autopeft.reports.costs import lines
+from autopeft.reports.drawing import plot
+from autopeft.reports.findings import no_gain
+from autopeft.reports.wording import describe_fully
+from autopeft.service.api.about import estimated, parameters
+from autopeft.service.office import Office
+from autopeft.service.pages.rendering import Visitor, page, part
+from autopeft.service.security import Here
+from autopeft.service.shapes import Asked
+from autopeft.sizes import Share
+
+router = APIRouter()
+_CHOICE = (*tables.SHOWN, "latency", SCORE)
+_LENGTH = 128
+"""Tokens of the texts that costs are estimated for, while nobody has looked at any."""
+
+
+@router.get("/new/fits")
+def fits(request: Request, office: Here, _: Visitor) -> HTMLResponse:
+    """Which methods keep the limits of a form, as far as that is known before a search."""
+    given = request.query_params
+    model = given.get("plan.model", "")
+    try:
+        budget = Budget(**{name: given.get(f"plan.budget.{name}") or None for name in tables.SHOWN})  # type: ignore[arg-type]
+        if isinstance(budget.trainable, Share):
+            budget = budget.resolved(parameters(office, model))
+        asked = Asked(model=model, task=given.get("plan.task") or None, length=_LENGTH)
+        return part(
+            "fits", refused="", length=_LENGTH, table=tables.fitting(estimated(office, asked)["methods"], budget)
+        )
+    except AutopeftError as error:
+        return part("fits", refused=str(error))
+
+
+@router.get("/searches/{name}/choose")
+def choose(request: Request, office: Here, who: Visitor, name: str) -> HTMLResponse:
+    search, metric, given = office.begun(name), office.findings(name).metric, request.query_params
+    least = f"{metric.heading} at {'least' if metric.higher_is_better else 'most'}"
+    limits = [
+        (
+            each,
+            least if each == SCORE else f"{COSTS[each].heading if each in COSTS else each} at most",
+            UNITS[each].metavar,
+            given.get(each, ""),
+            limits_that_matter(search.trials, each, metric),
+        )
+        for each in _CHOICE
+    ]
+    return page(request, who, "choose", name=name, limits=limits, **_chosen(office, name, given))
+
+
+@router.get("/searches/{name}/chosen")
+def chosen(request: Request, office: Here, _: Visitor, name: str) -> HTMLResponse:
+    """The choice alone, while its limits are moved."""
+    return part("chosen", name=name, **_chosen(office, name, request.query_params))
+
+
+def _chosen(office: Office, name: str, given: Any) -> dict[str, Any]:
+    search, found = office.begun(name), office.findings(name)
+    try:
+        best = search.select(**{each: value for each in _CHOICE if (value := given.get(each, "").strip())})
+    except AutopeftError as error:
+        return {"refused": str(error)}
+    return {
+        "refused": "",
+        "chosen": best,
+        "described": describe_fully(best.candidate, search.record.of_task),
+        "gain": no_gain(search.record, best),
+        "table": tables.choice(search.record, found, best),
+        "plot": plot([(search.record, found.front)], best.number),
+        "lines": lines(best, found.metric, latencies(search.trials)),
+    }
+
+
+@router.get("/compare")
+def compare(request: Request, office: Here, who: Visitor, of: Annotated[tuple[str, ...], Query()] = ()) -> HTMLResponse:
+    """Searches on the same data beside each other."""
+    try:
+        said = compared([office.begun(name).record for name in of])
+    except AutopeftError as error:
+        return page(request, who, "compare", refused=str(error))
+    drawing = plot([(office.begun(name).record, office.findings(name).front) for name in of])
+    return page(request, who, "compare", refused="", said=said, plot=drawing)
+
+
+@router.get("/searches/{name}/trials/{number}/try")
+def attempt(request: Request, office: Here, who: Visitor, name: str, number: int) -> HTMLResponse:
+    """A text in, the trained model's answer out."""
+    search, trial = office.begun(name), office.trial(name, number)
+    described = describe_fully(trial.candidate, search.record.of_task)
+    pair = len(search.plan.text) == 2
+    return page(request, who, "try", name=name, number=number, pair=pair, described=described)
