@@ -1,7 +1,8 @@
 """What there is to choose from: methods, tasks and spaces, as the command line lists them."""
 
 from autopeft.reports.catalogue import SpaceOverview, TaskOverview, space_overviews, task_overviews
-from autopeft.reports.methods import Overview, overviews
+from autopeft.reports.methods import overviews
+from autopeft.reports.overview import Overview
 
 
 def list_methods() -> tuple[Overview, ...]:
