@@ -55,7 +55,7 @@ types: $(VENV)/.development
 	$(BIN)/mypy
 
 wheel: $(VENV)/.development  ## Builds the wheel and the source distribution
-	$(BIN)/python -m hatchling --quiet build --directory dist
+	$(BIN)/python -m hatchling build --directory dist
 
 bare: wheel  ## Installs the wheel into a bare environment, and searches the demo there; some minutes
 	rm -rf $(BARE) && $(PYTHON) -m venv $(BARE)

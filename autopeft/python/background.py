@@ -15,6 +15,7 @@ from autopeft.plan import AUTO, COMPLETION, Budget, Plan, Resources
 from autopeft.python.asked import plan_of, resources_of
 from autopeft.python.process import INTERRUPTED, REFUSED
 from autopeft.python.search import Search
+from autopeft.reports.wording import plural
 from autopeft.searching.search import name_of_new, startable
 from autopeft.storage.repository import Repository
 from autopeft.trial import Trial
@@ -45,7 +46,7 @@ class Running:
 
     def __repr__(self) -> str:
         found = self._found()
-        trials = f"{len(found.trials)} trials, {len(found.front)} on the front" if found else "no trial yet"
+        trials = f"{plural(len(found.trials), 'trial')}, {len(found.front)} on the front" if found else "no trial yet"
         return f"<Running '{self.name}': {'running' if self.is_running else 'ended'}, {trials}>"
 
     @property

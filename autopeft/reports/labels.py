@@ -51,12 +51,22 @@ def _common(one: _Box, other: _Box) -> float:
     return max(width, 0.0) * max(height, 0.0)
 
 
-def lines_up(heights: Sequence[float]) -> Iterator[int]:
-    """How many lines each label moves up, of labels that begin at one edge at these heights: none covers another."""
+def lines_up(heights: Sequence[float], drawn: Sequence[float] = ()) -> Iterator[int]:
+    """How many lines each label moves up, or down where less than 0, of labels that stand on one edge at these heights:
+    none covers another, and none is crossed by a line that is `drawn` across the plot while there is another place.
+    """
     taken: list[float] = []
     for height in heights:
-        moved = 0
-        while any(abs(height + moved * _HEIGHT - other) < _HEIGHT * 0.99 for other in taken):
-            moved += 1
+        free = [moved for moved in (0, -1, *range(1, len(heights) + 1)) if _is_free(height + moved * _HEIGHT, taken)]
+        uncrossed = (moved for moved in free if not _is_crossed(height + moved * _HEIGHT, drawn))
+        moved = next(uncrossed, free[0] if free else 0)
         taken.append(height + moved * _HEIGHT)
         yield moved
+
+
+def _is_free(foot: float, taken: Sequence[float]) -> bool:
+    return foot >= 0 and not any(abs(foot - other) < _HEIGHT * 0.99 for other in taken)
+
+
+def _is_crossed(foot: float, drawn: Sequence[float]) -> bool:
+    return any(foot + 0.01 * _HEIGHT < line < foot + 0.99 * _HEIGHT for line in drawn)

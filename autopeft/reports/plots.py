@@ -225,12 +225,11 @@ def _baselines(record: SearchRecord, scores: Sequence[float]) -> tuple[list[dict
             above.append({"y": 1, "yref": "paper", "yanchor": "top", "text": f"{text} ↑"})
     low, high = min(seen, default=0.0), max(seen, default=0.0)
     inside = sorted(within, key=lambda each: each[0])
-    heights = [*(0.0 for _ in below), *((value - low) / ((high - low) or 1.0) for value, _ in inside)]
-    notes = [
-        {**note, "yshift": lines * _LINE}
-        for note, lines in zip([*below, *(note for _, note in inside)], lines_up(heights), strict=True)
-    ]
-    notes += [{**note, "yshift": -lines * _LINE} for lines, note in enumerate(above)]
+    lines = [(value - low) / ((high - low) or 1.0) for value, _ in inside]
+    moves = lines_up([*(0.0 for _ in below), *lines], lines)
+    told = [*below, *(note for _, note in inside)]
+    notes = [{**note, "yshift": moved * _LINE} for note, moved in zip(told, moves, strict=True)]
+    notes += [{**note, "yshift": -at * _LINE} for at, note in enumerate(above)]
     usual = {"x": 0, "xref": "paper", "xanchor": "left", "yanchor": "bottom", "showarrow": False}
     return shapes, [{**usual, **note} for note in notes]
 

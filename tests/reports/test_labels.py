@@ -14,6 +14,16 @@ def test_labels_of_neighbours_do_not_cover_each_other_or_points() -> None:
     assert positions(under, [(0.5, 0.5), (0.5, 0.54)]) == {"1": "bottom center"}
 
 
-def test_labels_at_one_edge_move_up_until_none_covers_another() -> None:
-    assert list(lines_up([0.0, 0.0, 0.5, 0.51, 0.9])) == [0, 1, 0, 1, 0]
+def test_labels_at_one_edge_stand_where_none_covers_another() -> None:
+    assert list(lines_up([0.0, 0.0, 0.0])) == [0, 1, 2]
+    assert list(lines_up([0.5, 0.9])) == [0, 0]
     assert list(lines_up([])) == []
+
+
+def test_of_two_lines_close_to_each_other_the_lower_one_has_its_label_below() -> None:
+    close = [0.5, 0.52, 0.9]
+    assert list(lines_up(close, close)) == [-1, 0, 0]
+    assert list(lines_up([0.5, 0.5], [0.5, 0.5])) == [0, -1]
+    closer = [0.5, 0.51, 0.52, 0.53]
+    feet = [height + 0.05 * moved for height, moved in zip(closer, lines_up(closer, closer), strict=True)]
+    assert min(abs(one - other) for at, one in enumerate(feet) for other in feet[:at]) >= 0.0495
