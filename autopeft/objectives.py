@@ -173,6 +173,13 @@ def show(name: str, value: float | None) -> str:
     return "-" if value is None or not math.isfinite(value) else UNITS[name].show(value)
 
 
+def time_of(seconds: float) -> float:
+    """The cost `time` of predicted seconds: in no more digits than they are worth, so that what was predicted at one
+    moment compares with what was predicted at another.
+    """
+    return float(f"{seconds:.1e}")
+
+
 def cost_names(objectives: Iterable[Objective]) -> tuple[str, ...]:
     """The names of those that are costs."""
     return tuple(each.name for each in objectives if not each.is_score)

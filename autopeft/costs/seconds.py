@@ -23,6 +23,7 @@ from autopeft.costs.load import Load
 from autopeft.costs.rates import USUAL, Rates
 from autopeft.costs.told import Expected
 from autopeft.costs.work import EVALUATION, FROZEN, SET_UP, STEP, Work
+from autopeft.objectives import time_of
 from autopeft.space.candidate import Candidate
 from autopeft.trial import Costs, Status, Trial
 
@@ -120,11 +121,9 @@ class Seconds:
         return Expected(of_steps.seconds + of_rest.seconds, math.hypot(of_steps.error, of_rest.error))
 
     def timed(self, candidate: Candidate, costs: Costs) -> Costs:
-        """The costs with their `time`, where their work is known; in no more digits than it is worth, so that what
-        was predicted at one moment compares with what was predicted at another.
-        """
+        """The costs with their `time`, where their work is known."""
         expected = self.expected(candidate, costs)
-        return costs if expected is None else replace(costs, time=float(f"{expected.seconds:.1e}"))
+        return costs if expected is None else replace(costs, time=time_of(expected.seconds))
 
     def learn(self, trial: Trial, *, earlier: bool = False) -> None:
         """From a trial that reached a rung, once it has ended. One of a record that does not tell its work, or its

@@ -124,12 +124,13 @@ class Standing:
             case TurnedAway(limit):
                 return replace(self, turned_away=Counter(self.turned_away) + Counter([limit]))
             case Confirming(trainings):
-                return replace(self, doing=_confirming(0, trainings), to_confirm=trainings)
+                return replace(self, doing=_confirming(0, trainings), to_confirm=trainings, running={})
             case TrialConfirmed():
                 done = self.confirmed + 1
                 return replace(self, doing=_confirming(done, self.to_confirm), confirmed=done)
             case Ended(record, interrupted):
-                return replace(self, record=record, doing="", over=True, interrupted=interrupted)
+                # Those that time left without a rung, or an interrupt, train no more.
+                return replace(self, record=record, doing="", over=True, interrupted=interrupted, running={})
 
 
 def _confirming(done: int, trainings: int) -> str:

@@ -92,7 +92,7 @@ class Driver:
         """The next trial: first those to be given again and those that an earlier sitting left unfinished, then new
         ones. None is begun, or gone on with, that cannot reach a rung in the time that is left.
         """
-        while not self._out_of_time() and self._more():
+        while not self.is_over and self._more():
             if self._unfinished:
                 trial = self._again(self._unfinished.popleft())
                 if not self._in_time(trial.candidate, trial.predicted):
@@ -132,7 +132,7 @@ class Driver:
 
     def ended(self, number: int, outcome: Outcome) -> None:
         """Remembers an outcome before anything else happens, then teaches the proposer; or gives the trial again."""
-        if not self._out_of_time() and (why := second_chance(outcome, self._chances.get(number, ()))):
+        if not self.is_over and (why := second_chance(outcome, self._chances.get(number, ()))):
             self._give_again(number, why, outcome.reason)
             return
         if outcome.reason == OUT_OF_TIME and not self._trials[number].curve:
@@ -178,12 +178,14 @@ class Driver:
         trials, time = self._plan.trials, self._time
         return min(max(self._given / trials if trials else 0.0, self.seconds / time if time else 0.0), 1.0)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the plan's time is."""
+        return self._time is not None and self.seconds >= self._time
+
     def _left(self) -> float | None:
         """Seconds until the search is to end; None where nothing limits them."""
         return None if self._time is None else self._time - self.seconds
-
-    def _out_of_time(self) -> bool:
-        return self._time is not None and self.seconds >= self._time
 
     def _in_time(self, candidate: Candidate, costs: Costs) -> bool:
         """Whether a candidate can reach a rung in the time that is left, as far as anybody knows."""
@@ -224,7 +226,7 @@ class Driver:
     def _new(self) -> Trial | None:
         """None where the time is over, or too short for whatever is proposed."""
         for _ in range(MOST_TOO_LONG_IN_A_ROW):
-            if (found := self._found()) is None:
+            if self.is_over or (found := self._found()) is None:
                 return None
             proposal, costs = found
             if self._in_time(proposal.candidate, costs):
@@ -242,7 +244,7 @@ class Driver:
                 return seen.proposal, seen.costs
             worst = max(seen.excess, key=lambda limit: seen.excess[limit])
             self._turn_away(worst)
-            if self._out_of_time():
+            if self.is_over:
                 return None
         lowered = ""
         if worst == "memory" and self._correction is not None:

@@ -107,7 +107,6 @@ def run(
         driver.remember(KNOWN_GOOD, [dict(each) for each in found])
         return found
 
-    tell(Doing(f"predicting what known good candidates cost{_starting(resources)}"))
     finder = Finder(proposer, prepared.predict, prepared.limits, ahead=resources.workers != 0)
     taking_away = TakingAway(record, prepared.job.artifacts)
     asking = prepared.prompting.seconds(record.baselines)
@@ -117,8 +116,11 @@ def run(
     )
     try:
         with closing(finder):
-            finder.begin(known_good, least=len(past), tried=[trial.params for trial in record.trials])
-            _train(driver, prepared.job, resources)
+            # Preparations may have taken all of a short time.
+            if not driver.is_over:
+                tell(Doing(f"predicting what known good candidates cost{_starting(resources)}"))
+                finder.begin(known_good, least=len(past), tried=[trial.params for trial in record.trials])
+                _train(driver, prepared.job, resources)
         _ask(prepared, record, driver, repository, tell)
         driver.remember_time()
         repository.update(record.name, ended=datetime.now(UTC))

@@ -334,6 +334,12 @@ def test_a_resumed_search_counts_what_was_there_and_estimates_from_what_is_new()
     assert standing.left(100.0) is None
 
 
+@pytest.mark.parametrize("then", [Confirming(2), Ended(begun()), Ended(begun(), interrupted=True)])
+def test_what_time_left_without_a_rung_is_not_shown_as_being_trained(then: Event) -> None:
+    standing = after([Begun(begun()), TrialBegan(trial(7, HYBRID, (), status=Status.TRAINING)), then])
+    assert standing.running == {}
+
+
 def test_a_trial_that_ended_is_no_longer_running() -> None:
     standing = after(events()[:9])
     assert standing.running == {}

@@ -170,7 +170,7 @@ def test_what_an_earlier_sitting_left_unfinished_is_not_trained_where_memory_wil
     assert len(kept) == 12
 
 
-LOST = Outcome(Status.LOST, "the worker was lost: killed")
+LOST = Outcome(Status.LOST, "the worker was lost: killed", seconds=1.0)
 
 
 @pytest.mark.parametrize("resumed", [False, True])
@@ -385,6 +385,16 @@ def test_nothing_is_begun_or_gone_on_with_that_cannot_reach_a_rung_in_the_time_t
     assert away == ({} if begins else {"time": 2 * MOST_TOO_LONG_IN_A_ROW})
     numbers = [each.number for each in repository.load("mine").trials]
     assert numbers == ([1, 2] if begins else [1])
+
+
+def test_when_the_time_is_over_nothing_more_is_looked_at(repository: Repository, clock: Clock) -> None:
+    def slowly(*_: object) -> float:
+        clock.now += 30
+        return 1000.0
+
+    sitting = Sitting(repository, TIMED, seconds=slowly)
+    assert sitting.driver.next() is None
+    assert repository.load("mine").turned_away == {"time": 4}
 
 
 def test_a_quicker_candidate_is_begun_where_another_would_take_too_long(repository: Repository, clock: Clock) -> None:

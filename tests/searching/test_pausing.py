@@ -166,6 +166,14 @@ def settings(user: Path, name: str, **more: Any) -> dict[str, Any]:
     return {"model": str(user / "model"), "data": str(user / "reviews.csv"), **plan, **where, "name": name, **more}
 
 
+def test_where_preparing_takes_all_of_its_time_a_search_begins_nothing_and_can_be_given_more(user: Path) -> None:
+    given, doing = settings(user, "short", trials=None, time=0.1), list[str]()
+    short = autopeft.search(**given, on_event=lambda event: doing.append(getattr(event, "what", "")))
+    assert not [what for what in doing if what.startswith("predicting")]
+    assert (short.trials, short.record.ended_by_time) == ((), True)
+    assert "its time of 0.1 s was over" in render(short.record, "terminal")
+
+
 def test_an_interrupted_search_has_a_front_already_and_goes_on_from_its_last_rung(user: Path) -> None:
     whole = autopeft.search(**settings(user, "whole"))
 

@@ -44,7 +44,7 @@ _LEAST = 3
 """Trials before there is anything to model."""
 _GROWN = 1.05
 """What matters is looked for again when there are so many times as many trials: at first after each."""
-_PENDING_FOR_ONE_MORE, _MOST_PENDING = 8, 256
+_PENDING_FOR_ONE_MORE, _MOST_PENDING = 4, 256
 """For each so many that are pending one more is proposed together with the next; and the latest that are awaited."""
 _BOTH_ENDS = 5
 """Known good candidates that begin where seconds are known: three of the front's good end, and two quick ones."""

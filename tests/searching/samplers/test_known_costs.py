@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from autopeft.errors import CannotAttach
-from autopeft.objectives import ACCURACY, COSTS, Objective, objectives_named, score_of
+from autopeft.objectives import ACCURACY, COSTS, Objective, objectives_named, score_of, time_of
 from autopeft.searching.proposer import Proposer, default_params
 from autopeft.searching.samplers.parts.drawing import Drawn
 from autopeft.searching.samplers.parts.features import Array
@@ -377,3 +377,24 @@ def test_where_seconds_are_known_it_begins_with_more_of_what_is_known_to_be_good
         mine.begin(known_good)
         proposed.append(mine._first)
     assert proposed == [3, 5]
+
+
+def test_what_takes_longer_than_was_thought_is_not_proposed_again_and_again() -> None:
+    """The finder turns away what breaks the limit by what is known now; the sampler has to know the same."""
+    slow = {"factor": 1.0}
+
+    def seconds(candidate: Candidate, _: Costs) -> float:
+        return 80.0 * slow["factor"] if candidate.parts[0].method == "lora" else 20.0
+
+    def timed(candidate: Candidate) -> Costs:
+        costs = predict(candidate)
+        return replace(costs, time=time_of(seconds(candidate, costs)))
+
+    mine = Proposer(SPACE, OBJECTIVES, "known_costs", 1, timed, {"time": 90.0}, seconds=seconds)
+    mine.begin([default_params(SPACE, kind) for kind in SPACE.methods])
+    searched(mine, 9)
+    slow["factor"] = 2.0
+    for _ in range(6):
+        proposal = mine.propose()
+        assert timed(proposal.candidate).excesses({"time": 90.0}) == {}
+        mine.turn_away(proposal, {"time": 1.0})

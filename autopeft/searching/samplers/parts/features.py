@@ -60,6 +60,8 @@ class Reference:
         self.names: list[dict[str, int]] = [{} for _ in self.groups]
         """The columns that each group has among these candidates, in the order of their first appearance."""
         self._values = [np.zeros((0, 0)) for _ in self.groups]
+        self._squares = [np.zeros(0) for _ in self.groups]
+        """Sums of squares of each candidate's values."""
         self.add(described)
 
     def add(self, described: Sequence[Described]) -> None:
@@ -71,7 +73,9 @@ class Reference:
                     names.setdefault(name, len(names))
             wider = np.zeros((len(had), len(names)))
             wider[:, : had.shape[1]] = had
-            self._values[at] = np.concatenate([wider, self._seen(at, described)[0]])
+            new = self._seen(at, described)[0]
+            self._values[at] = np.concatenate([wider, new])
+            self._squares[at] = np.concatenate([self._squares[at], (new**2).sum(axis=1)])
 
     def named(self) -> list[tuple[str, str]]:
         """All coordinates, each by its group and its name."""
@@ -87,10 +91,14 @@ class Reference:
         return np.stack([self._squared(at, others) for at in range(len(self.groups))])
 
     def _squared(self, at: int, others: Sequence[Described] | None) -> Array:
-        own = self._values[at]
-        seen, beside = (own, np.zeros(len(own))) if others is None else self._seen(at, others)
-        squared: Array = (own**2).sum(axis=1)[:, None] + ((seen**2).sum(axis=1) + beside)[None] - 2 * own @ seen.T
-        return np.maximum(squared, 0.0)
+        own, squares = self._values[at], self._squares[at]
+        if others is None:
+            seen, its = own, squares
+        else:
+            seen, beside = self._seen(at, others)
+            its = (seen**2).sum(axis=1) + beside
+        squared: Array = squares[:, None] + its[None] - 2 * own @ seen.T
+        return np.maximum(squared, 0.0, out=squared)
 
     def _seen(self, at: int, others: Sequence[Described]) -> tuple[Array, Array]:
         """Their values in the columns of a group, (others, names), and the sums of squares of what has no column."""

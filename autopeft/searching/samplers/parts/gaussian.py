@@ -107,7 +107,9 @@ def _observed(distances: Array, logs: Array, doubted: Array) -> tuple[Array, Arr
 def _inverse(factor: Array) -> Array:
     """Of the matrix that has this lower Cholesky factor."""
     lower, _ = dpotri(factor, lower=1)
-    inverse: Array = np.tril(lower) + np.tril(lower, -1).T
+    # Above the diagonal it is as empty as the factor.
+    inverse: Array = lower + lower.T
+    np.fill_diagonal(inverse, lower.diagonal())
     return inverse
 
 

@@ -5,6 +5,8 @@ are worth that. The rest is estimated from all that was predicted before, by a m
 brings with it multiplies them, and trainable parameters are expected to grow with layers and sizes until predictions
 say otherwise. Estimates tell how low and how high costs may be, so that whoever looks for cheap candidates, or for the
 dearest, has those predicted that are hardly known yet.
+
+Every trial teaches how long others take: where time is among the costs, it is told anew each time.
 """
 
 import math
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from autopeft.errors import CannotAttach
+from autopeft.objectives import TIME, time_of
 from autopeft.searching.samplers.parts.features import Array, Described, Reference, describe
 from autopeft.searching.samplers.parts.gaussian import Gaussian, conditioned, fitted
 from autopeft.searching.samplers.parts.trend import Trend, trend_of
@@ -67,6 +70,8 @@ class Prices:
         self._space = space
         self._predict = predict
         self._seconds = seconds
+        self._time = self.names.index(TIME) if seconds is not None and TIME in self.names else None
+        """The column that is told anew."""
         self._known: dict[object, _Known | None] = {}
         self._count = 0
         """Of those that can be attached."""
@@ -87,7 +92,10 @@ class Prices:
             except CannotAttach:
                 self._known[key] = None
         known = self._known[key]
-        return None if known is None else known.logs
+        if known is None:
+            return None
+        self._reach(logs := self._now(known))
+        return logs
 
     def duration(self, params: Mapping[str, Any]) -> float:
         """The logarithm of the seconds of a candidate whose costs are known exactly; 0 where nobody knows seconds."""
@@ -112,7 +120,7 @@ class Prices:
         slopes = [
             {("scale", "layers"): 1.0, ("scale", "size"): 1.0} if name == "trainable" else {} for name in self.names
         ]
-        means, deviations = self._costs(self._count, self._latest, lambda each: each.logs, candidates, slopes)
+        means, deviations = self._costs(self._count, self._latest, self._now, candidates, slopes)
         return means - deviations, means + deviations
 
     def durations(self, candidates: Sequence[Described]) -> Array:
@@ -128,8 +136,20 @@ class Prices:
         self._known[key] = known
         self._count += 1
         self._latest.append(known)
-        least, most = (np.where(np.isfinite(known.logs), known.logs, off) for off in (np.inf, -np.inf))
+        self._reach(known.logs)
+
+    def _reach(self, logs: Array) -> None:
+        """Costs span at least so far."""
+        least, most = (np.where(np.isfinite(logs), logs, off) for off in (np.inf, -np.inf))
         self._span = np.stack([np.minimum(self._span[0], least), np.maximum(self._span[1], most)])
+
+    def _now(self, known: _Known) -> Array:
+        """The logarithms of its costs."""
+        if self._time is None or self._seconds is None:
+            return known.logs
+        logs = known.logs.copy()
+        logs[self._time] = np.log1p(time_of(self._seconds(known.candidate, known.costs)))
+        return logs
 
     def _lasts(self, known: _Known) -> float:
         return 0.0 if self._seconds is None else math.log(self._seconds(known.candidate, known.costs))

@@ -37,6 +37,10 @@ def params(kind: str, **settings: Any) -> Mapping[str, Any]:
     return {**default_params(SPACE, kind), **{f"{kind}.{name}": value for name, value in settings.items()}}
 
 
+def candidate_of(kind: str) -> Candidate:
+    return SPACE.draw(Recalled(default_params(SPACE, kind)))
+
+
 def prices(others: int = 0) -> Prices:
     """Knows all kinds at their defaults and so many random candidates."""
     mine, rng = Prices(SPACE, NAMES, costs), np.random.default_rng(0)
@@ -146,6 +150,17 @@ def test_where_nobody_knows_seconds_all_take_as_long() -> None:
     mine = prices()
     assert mine.duration(default_params(SPACE, "lora")) == 0
     assert not mine.durations([describe(each, SPACE.cards) for each in drawn(5)[0]]).any()
+
+
+def test_time_is_what_is_known_of_it_now() -> None:
+    lasts = {"lora": 60.0, "adapter": 60.0}
+    mine = Prices(SPACE, ("trainable", "time"), costs, lambda candidate, _: lasts[candidate.name])
+    for kind, later in (("lora", 126.4), ("adapter", 60.0)):
+        assert mine.exact(default_params(SPACE, kind), replace(costs(candidate_of(kind)), time=60.0)) is not None
+        lasts[kind] = later
+    now = [mine.exact(default_params(SPACE, kind)) for kind in lasts]
+    assert [float(np.expm1(each[1])) for each in now if each is not None] == pytest.approx([130.0, 60.0])
+    assert np.expm1(mine.span[:, 1]) == pytest.approx([60.0, 130.0])
 
 
 def test_what_a_trial_of_an_earlier_version_does_not_tell_teaches_nothing() -> None:
