@@ -116,7 +116,7 @@ class Dataset:
         for name, column in sorted(self.columns.items()):
             if column.offsets is not None:
                 found.update(name.encode() + column.offsets.tobytes())
-                found.update(np.ascontiguousarray(column.values))
+                found.update(column.values.tobytes())
         return found.hexdigest()
 
     def taken(self, rows: np.ndarray) -> "Dataset":
