@@ -9,7 +9,7 @@ Not covered: encoder-decoder models as a whole (their encoder is).
 
 import inspect
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -84,8 +84,11 @@ def find_sites(model: nn.Module, mapping: Mapping[str, str] | None = None, *, st
         raise CannotAttach(
             f"{type(model).__name__} has an encoder and a decoder; attach to its encoder (`model.get_encoder()`)."
         )
-    layers = _layers(model)
-    trace = _traced(model, layers, states_only)
+    for layers in _layers(model):
+        trace = _traced(model, layers, states_only)
+        # Models that read images beside texts have layers for these, which may be as many, and see no text.
+        if layers[0] in trace.ends:
+            break
     places: dict[str, list[Place]] = {}
     for number, layer in enumerate(layers):
         for site, place in _places_of_layer(model, config, trace, number, layer):
@@ -99,8 +102,10 @@ def find_sites(model: nn.Module, mapping: Mapping[str, str] | None = None, *, st
     return Sites(type(model).__name__, trace.width, layers, found, trace.idle)
 
 
-def _layers(model: nn.Module) -> tuple[str, ...]:
-    """Paths of the layers: the most equal modules that hold several linear maps each and stand in lists."""
+def _layers(model: nn.Module) -> Sequence[tuple[str, ...]]:
+    """Paths of what may be the layers: equal modules that hold several linear maps each and stand in lists; the most
+    come first.
+    """
     alike: dict[type, tuple[str, ...]] = {}
     for path, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) and len({type(layer) for layer in module}) == 1:
@@ -108,10 +113,9 @@ def _layers(model: nn.Module) -> tuple[str, ...]:
             if min(linears) >= 4:
                 paths = tuple(f"{path}.{number}" for number in range(len(module)))
                 alike[type(module[0])] = alike.get(type(module[0]), ()) + paths
-    best = max(alike.values(), key=len, default=())
-    if not best:
+    if not alike:
         raise CannotAttach(_not_understood(model, (), "no list of equal layers"))
-    return best
+    return sorted(alike.values(), key=len, reverse=True)
 
 
 def _traced(model: nn.Module, layers: tuple[str, ...], states_only: bool) -> _Trace:

@@ -224,6 +224,17 @@ def _read(source: Source, trust_remote_code: bool) -> PretrainedConfig:
 
 
 def _skeleton(name: str, kind: Any, config: PretrainedConfig, dtype: torch.dtype, causal: bool) -> Skeleton:
+    looks_back_only = getattr(config, "is_decoder", False) or getattr(config, "causal", False)
+    if (
+        causal
+        and not looks_back_only
+        and type(config) in transformers.models.auto.modeling_auto.MODEL_FOR_MASKED_LM_MAPPING
+    ):
+        # With weights it is tried.
+        raise AutopeftError(
+            f"'{name}' is no causal model: {kind.__name__} looks at later tokens, so it cannot learn to go on with a "
+            "text. Give a decoder (GPT-2, Llama, Qwen, Gemma …)."
+        )
     try:
         with quietly(), torch.device("meta"):
             model = kind._from_config(config, dtype=torch.float32)

@@ -8,6 +8,7 @@ Batches are padded on the right, whatever a tokenizer prefers: where positions a
 text after padding would be another text.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -105,6 +106,18 @@ class Dataset:
     def targets(self) -> Column:
         """What is to be learned."""
         return self.columns[LABELS]
+
+    @property
+    def digest(self) -> str:
+        """Tells two readings of the same rows apart, by ragged columns such as tokens: tokenizers change, images do
+        not.
+        """
+        found = hashlib.sha256()
+        for name, column in sorted(self.columns.items()):
+            if column.offsets is not None:
+                found.update(name.encode() + column.offsets.tobytes())
+                found.update(column.values.tobytes())
+        return found.hexdigest()
 
     def taken(self, rows: np.ndarray) -> "Dataset":
         """These rows."""

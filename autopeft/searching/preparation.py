@@ -16,7 +16,7 @@ from autopeft.searching.preparing.baselines import prepare_baselines
 from autopeft.searching.preparing.dataset import PreparedDataset, prepare_dataset
 from autopeft.searching.preparing.in_context import Prompting
 from autopeft.searching.preparing.space import PreparedSpace, drawn_by, prepare_space
-from autopeft.searching.sameness import BACKBONE, DTYPE, REVISION, require_same_direction
+from autopeft.searching.sameness import BACKBONE, DTYPE, READ, REVISION, require_same_direction
 from autopeft.searching.worker import Job
 from autopeft.space.candidate import Candidate
 from autopeft.space.space import AUTO, Space
@@ -142,6 +142,7 @@ def _facts(dataset: PreparedDataset, space: Space) -> Mapping[str, Any]:
         REVISION: backbone.revision,
         "max_length": dataset.max_length,
         DTYPE: name_of(backbone.dtype),
+        READ: dataset.read,
         "batch_length": dataset.length if MASK in data.task.shapes(dataset.length) else None,
         "refused": dict(space.refused),
         "methods": list(space.methods),

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 BACKBONE = "backbone_fingerprint"
 REVISION = "backbone_revision"
 DTYPE = "dtype"
-"""Names of facts: what tells the backbone's weights apart, the hub's commit of them, and what they are held in, of
-earlier searches fp32.
+READ = "read"
+"""Names of facts: what tells the backbone's weights apart, the hub's commit of them, what they are held in, of earlier
+searches fp32, and what tells apart what the model reads of the data.
 """
 
 
@@ -45,6 +46,15 @@ def require_same_backbone(record: SearchRecord, backbone: "Backbone", say: Calla
         raise AutopeftError(
             f"the model '{record.plan.model}' is not the one that search '{record.name}' began with: its weights or "
             "its configuration changed; put it back, say by --model where it is now, or start another search."
+        )
+
+
+def require_same_reading(record: SearchRecord, digest: str) -> None:
+    """Raises AutopeftError when the model gets other tokens of the same rows now."""
+    if record.facts.get(READ) not in (None, digest):
+        raise AutopeftError(
+            f"the model reads other tokens of the data now than when search '{record.name}' began: its tokenizer, or "
+            "its chat template, changed; put it back, or start another search."
         )
 
 

@@ -40,6 +40,14 @@ def test_its_logits_are_the_models_own(name: str) -> None:
     assert (output.cap is not None) == (name == "soft cap")
 
 
+def test_of_a_model_that_reads_images_too_the_layers_are_those_that_read_texts() -> None:
+    images = {**_SHAPE, "intermediate_size": 32, "num_hidden_layers": 3, "image_size": 28, "patch_size": 14}
+    config = t.Gemma3Config(text_config={**_MORE, "head_dim": 8}, vision_config=images)
+    skeleton = load_skeleton(config, causal=True)
+    assert skeleton.sites.layers == ("language_model.layers.0", "language_model.layers.1")
+    assert {place.path.split(".")[0] for place in skeleton.sites.places["q"]} == {"language_model"}
+
+
 def test_a_model_that_makes_its_logits_otherwise_is_refused() -> None:
     model = model_of(SCALED["divided"]())
     with pytest.raises(
@@ -69,6 +77,12 @@ def test_a_model_that_looks_at_later_tokens_is_refused(tmp_path: Path) -> None:
         AutopeftError, match=r"is no causal model: what BertLMHeadModel gives for a token depends on later"
     ):
         load_backbone(str(folder), causal=True)
+
+
+def test_an_encoder_is_refused_by_its_configuration_alone() -> None:
+    with pytest.raises(AutopeftError, match="'BertConfig' is no causal model: BertLMHeadModel looks at later tokens"):
+        load_skeleton(t.BertConfig(**_SHAPE), causal=True)
+    assert load_skeleton(t.BertConfig(**_SHAPE, is_decoder=True), causal=True).output is not None
 
 
 def test_an_encoder_decoder_is_refused() -> None:

@@ -1,6 +1,7 @@
 """A whole search on a tiny language model: from rows to a report, and to winners that are asked elsewhere."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,17 @@ def test_its_trials_are_judged_by_the_loss_per_token_with_errors_beside_the_back
         assert trial.outcome is not None
         assert trial.outcome.measured is not None
         assert trial.predicted.memory == pytest.approx(trial.outcome.measured.memory, rel=0.03)
+
+
+def test_nothing_goes_on_where_the_model_reads_other_tokens(search: autopeft.Search, tmp_path: Path) -> None:
+    folder = shutil.copytree(search.plan.model, tmp_path / "model")
+    others = folder / "tokenizer.json"
+    others.write_text(others.read_text().replace('"w1"', '"w"').replace('"w2"', '"w1"').replace('"w"', '"w2"'))
+    place = Path(search.plan.data).parent
+    with pytest.raises(
+        AutopeftError, match=r"reads other tokens of the data now than when search 'words' began: its tok"
+    ):
+        autopeft.resume("words", storage=f"sqlite:///{place / 'searches.db'}", trials=3, model=str(folder), workers=0)
 
 
 def test_its_report_begins_with_whether_fine_tuning_beats_prompting(search: autopeft.Search) -> None:

@@ -16,7 +16,13 @@ from autopeft.data.store import Dataset, open_split, padded
 from autopeft.errors import AutopeftError
 from autopeft.plan import Plan
 from autopeft.searching.preparing.shared import marked
-from autopeft.searching.sameness import DTYPE, as_known, require_same_backbone, require_same_data
+from autopeft.searching.sameness import (
+    DTYPE,
+    as_known,
+    require_same_backbone,
+    require_same_data,
+    require_same_reading,
+)
 from autopeft.tasks.understanding import UNPACKED, TaskData, encoded, understand
 from autopeft.training.precision import FLOAT32, held_as, name_of
 from autopeft.trial import SearchRecord
@@ -38,6 +44,8 @@ class PreparedDataset:
     """Of the longest training row."""
     longest: int
     """Of the longest row of training and validation."""
+    read: str
+    """Tells it apart from what a model reads of the same rows by another tokenizer."""
 
     @property
     def probes(self) -> Path:
@@ -77,6 +85,9 @@ def prepare_dataset(
     say(f"encoding the {data.task.noun}s")
     made = marked(lambda: encoded(data, backbone, max_length, folder / "data", packing=plan.packing), weights)
     splits = {name: open_split(made, name) for name in ("train", "validation")}
+    read = " ".join(split.digest for split in splits.values())
+    if known:
+        require_same_reading(known, read)
     alone = {**splits, "train": open_split(made, UNPACKED)} if plan.packing else splits
     shown = [*data.task.shown(data.splits["train"], alone["train"], backbone)]
     if plan.packing:
@@ -84,7 +95,8 @@ def prepare_dataset(
     data = _with_losses(replace(data, notes=(*data.notes, *shown)), alone)
     lengths = [padded(int(split.lengths.max())) for split in splits.values()]
     length, longest = min(max_length, lengths[0]), min(max_length, max(lengths))
-    return PreparedDataset(data, backbone, pinned(plan.model, backbone.revision), max_length, made, length, longest)
+    model = pinned(plan.model, backbone.revision)
+    return PreparedDataset(data, backbone, model, max_length, made, length, longest, read)
 
 
 def _require_packable(data: TaskData, backbone: Backbone) -> None:
