@@ -121,7 +121,7 @@ def test_from_the_sign_in_to_a_winner_in_python_and_a_second_browser_sees_the_sa
         slider.focus()
         page.keyboard.press("Home")
         page.wait_for_function("document.querySelector('[name=trainable]').value !== ''")
-        page.get_by_label("peak memory at most").first.fill("1B")
+        page.get_by_label("peak memory at most").first.fill("100KiB")
         page.get_by_text("no trial keeps").wait_for()
         page.get_by_label("peak memory at most").first.fill("2GiB")
         page.locator(".answer").wait_for()
