@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,7 @@ class Service:
 
 @contextmanager
 def serving(place: Path) -> Iterator[Service]:
-    from tests.user import user_folder
-
-    user_folder(place)
+    import_module("tests.user").user_folder(place)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -170,8 +169,8 @@ async def measure(service: Service, seconds: float, requests: int) -> None:
             followers = [asyncio.create_task(service.follow(name, each)) for each in heard]
             await loaded(service, name, seconds / turns)
             taken += service.taken
-            for each in followers:
-                each.cancel()
+            for follower in followers:
+                follower.cancel()
             await asyncio.gather(*followers, return_exceptions=True)
             heard_now, heard = heard, [[] for _ in range(FOLLOWERS)]
             gaps = sum(each != list(range(1, len(each) + 1)) for each in heard_now)

@@ -92,9 +92,9 @@ def _spent(record: SearchRecord, found: Findings) -> tuple[str, str]:
 
 def _pair(one: tuple[str, SearchRecord, Findings], other: tuple[str, SearchRecord, Findings]) -> tuple[bool, str]:
     """Whether it is sure who is ahead, and what there is to say."""
-    shown = [shown_by(record, found.front[0], found.confirmed) for _, record, found in (one, other)]
     metric = one[1].metric
-    apart_by = between(*shown, metric, _of_same_rows(one[1], other[1]))
+    mine, its = (shown_by(record, found.front[0], found.confirmed) for _, record, found in (one, other))
+    apart_by = between(mine, its, metric, _of_same_rows(one[1], other[1]))
     ahead, behind = (one, other) if apart_by.by >= 0 else (other, one)
     by = f"by {metric.show_like(abs(apart_by.by), apart_by.error)} ± {metric.show_like(apart_by.error, apart_by.error)}"
     how = "each with rows of its own" if apart_by.rows is None else f"row by row on {plural(apart_by.rows, 'row')}"

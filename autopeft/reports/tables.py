@@ -11,10 +11,13 @@ from autopeft.objectives import COSTS, UNITS
 from autopeft.plan import Budget
 from autopeft.reports.apart import apart
 from autopeft.reports.findings import Findings, baseline_rows
+from autopeft.reports.wording import first_line
 from autopeft.trial import SearchRecord, Trial
 
 SHOWN = ("memory", "trainable")
 """The costs that every search shows."""
+_MOST = 80
+"""Characters of a reason."""
 Row = tuple[str, str, tuple[str, ...]]
 
 
@@ -77,8 +80,9 @@ def fitting(estimates: Sequence[Mapping[str, Any]], budget: Budget) -> Table:
     for each in estimates:
         costs = each["costs"] or {}
         over = [name for name, limit in budget.limits().items() if costs.get(name) is not None and costs[name] > limit]
-        why = "does not go on it" if not costs else f"too much {' and '.join(over)}" if over else "fits"
+        refused = first_line(each["refused"])[:_MOST]
+        why = f"does not go on it: {refused}" if not costs else f"too much {' and '.join(over)}" if over else "fits"
         cells = (why, *(COSTS[name].show(costs.get(name)) for name in SHOWN))
         rows.append(("" if why == "fits" else "baseline", each["name"], cells))
     rows.sort(key=lambda row: row[0])
-    return Table(("method", "is", *(COSTS[name].heading for name in SHOWN)), rows)
+    return Table(("method", "fit", *(COSTS[name].heading for name in SHOWN)), rows)

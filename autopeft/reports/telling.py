@@ -103,17 +103,21 @@ def heard(
             yield BaselinesKnown(
                 {name: Baseline(_number(score), math.nan) for name, score in told["baselines"].items()}
             )
-        case "trial-began" | "trial-reported" | "trial-ended":
-            of = {"trial-began": TrialBegan, "trial-reported": TrialReported, "trial-ended": TrialEnded}
-            yield of[kind](_heard_trial(told["trial"]))
+        case "trial-began":
+            yield TrialBegan(_heard_trial(told["trial"]))
+        case "trial-reported":
+            yield TrialReported(_heard_trial(told["trial"]))
+        case "trial-ended":
+            yield TrialEnded(_heard_trial(told["trial"]))
         case "given-again":
             yield GivenAgain(_heard_trial(told["trial"]), told["why"])
         case "confirming":
             yield Confirming(told["trainings"])
         case "trial-confirmed":
             answers = {split: Answers(_number(score), 0, b"") for split, score in told["scores"].items()}
-            of_trial = told["trial"]["number"], told["repeat"], 0, Status(told["trial"]["status"]), told["reason"]
-            yield TrialConfirmed(Confirmation(*of_trial, **answers))
+            status = Status(told["trial"]["status"])
+            known_of = Confirmation(told["trial"]["number"], told["repeat"], 0, status, told["reason"])
+            yield TrialConfirmed(replace(known_of, validation=answers.get("validation"), test=answers.get("test")))
         case "over":
             yield Ended(record(), told["interrupted"])
 

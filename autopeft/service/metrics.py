@@ -40,7 +40,7 @@ def exposed(office: Office) -> bytes:
     registry.register(_REQUESTS)
     registry.register(_Collector(office))
     ProcessCollector(registry=registry)
-    return generate_latest(registry)
+    return bytes(generate_latest(registry))
 
 
 class _Collector:

@@ -90,9 +90,9 @@ def answer(search: str, storage: str, folder: str, number: int, **asked: Any) ->
     return answers(opened.trial(number).artifact, opened.plan.to_dict(), **asked)
 
 
-def parameters(model: str, trust_remote_code: bool) -> int:
-    """How many a model has."""
+def measures(model: str, trust_remote_code: bool) -> dict[str, int | None]:
+    """How many parameters a model has, and how many tokens it reads, where that is limited."""
     from autopeft.backbone.load import load_skeleton
 
     skeleton = load_skeleton(model, trust_remote_code=trust_remote_code)
-    return sum(each.numel() for each in skeleton.model.parameters())
+    return {"parameters": sum(each.numel() for each in skeleton.model.parameters()), "positions": skeleton.positions}

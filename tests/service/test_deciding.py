@@ -93,7 +93,7 @@ def test_what_fits_follows_the_limits_of_the_form(service: Service, monkeypatch:
 
     def run(_: float, __: object, **given: object) -> object:
         asked.append(given)
-        return {"methods": methods} if "asked" in given else 2_000_000
+        return {"methods": methods} if "asked" in given else {"parameters": 2_000_000, "positions": 64}
 
     monkeypatch.setattr(service.office.apart, "run", run)
     sign_in(service)
@@ -101,7 +101,8 @@ def test_what_fits_follows_the_limits_of_the_form(service: Service, monkeypatch:
     page = service.client.get("/new/fits", params=fits).text
     assert "1 of 3 methods" in page
     assert "too much memory" in page
-    assert "does not go on it" in page
+    assert "does not go on it: no layers" in page
+    assert "texts of 64 tokens" in page
     assert "0 of 3 methods" in service.client.get("/new/fits", params={**fits, "plan.budget.memory": "1MiB"}).text
     assert len(asked) == 2  # What was estimated once is not estimated again.
     assert "not a size" in service.client.get("/new/fits", params={**fits, "plan.budget.memory": "much"}).text

@@ -109,11 +109,13 @@ def estimated(office: Office, asked: Asked) -> dict[str, Any]:
     return found
 
 
-def parameters(office: Office, model: str) -> int:
-    """How many a model has. Raises AutopeftError."""
+def measures(office: Office, model: str) -> dict[str, Any]:
+    """How many parameters a model has, and how many tokens it reads. Raises AutopeftError."""
     place, remote = model_place(model, office.settings), office.settings.trust_remote_code
     asked = {"model": place, "trust_remote_code": remote}
-    found: int = office.kept(("parameters", place), None, lambda: office.apart.run(60, work.parameters, **asked))
+    found: dict[str, Any] = office.kept(
+        ("measures", place), None, lambda: office.apart.run(_UNDERSTANDING, work.measures, **asked)
+    )
     return found
 
 

@@ -15,12 +15,11 @@ from autopeft.reports.costs import lines
 from autopeft.reports.drawing import plot
 from autopeft.reports.findings import no_gain
 from autopeft.reports.wording import describe_fully
-from autopeft.service.api.about import estimated, parameters
+from autopeft.service.api.about import estimated, measures
 from autopeft.service.office import Office
 from autopeft.service.pages.rendering import Visitor, page, part
 from autopeft.service.security import Here
 from autopeft.service.shapes import Asked
-from autopeft.sizes import Share
 
 router = APIRouter()
 _CHOICE = (*tables.SHOWN, "latency", SCORE)
@@ -32,15 +31,13 @@ _LENGTH = 128
 def fits(request: Request, office: Here, _: Visitor) -> HTMLResponse:
     """Which methods keep the limits of a form, as far as that is known before a search."""
     given = request.query_params
-    model = given.get("plan.model", "")
     try:
         budget = Budget(**{name: given.get(f"plan.budget.{name}") or None for name in tables.SHOWN})  # type: ignore[arg-type]
-        if isinstance(budget.trainable, Share):
-            budget = budget.resolved(parameters(office, model))
-        asked = Asked(model=model, task=given.get("plan.task") or None, length=_LENGTH)
-        return part(
-            "fits", refused="", length=_LENGTH, table=tables.fitting(estimated(office, asked)["methods"], budget)
-        )
+        model = measures(office, given.get("plan.model", ""))
+        budget, length = budget.resolved(model["parameters"]), min(_LENGTH, model["positions"] or _LENGTH)
+        asked = Asked(model=given["plan.model"], task=given.get("plan.task") or None, length=length)
+        table = tables.fitting(estimated(office, asked)["methods"], budget)
+        return part("fits", refused="", length=length, table=table)
     except AutopeftError as error:
         return part("fits", refused=str(error))
 

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from autopeft.service.security import COOKIE, session_of
 from autopeft.storage.tokens import RUN, Token
 
-_WORDS = ("", "name", "state", "front", "metric", "model", "begun", "method", "search", "best trial", "take away", "is")
+_WORDS = ("", "name", "state", "front", "model", "begun", "method", "search", "best trial", "take away", "is", "fit")
 """Headings of columns that hold no numbers."""
 
 
