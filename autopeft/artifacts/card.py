@@ -15,11 +15,13 @@ import yaml
 
 from autopeft.artifacts.description import MERGED, Description
 from autopeft.artifacts.reading import Reading
+from autopeft.artifacts.unquantised import Again
 from autopeft.artifacts.usage import Form, usage
 from autopeft.confirmed import Member, confirmed
 from autopeft.foreign import printable
 from autopeft.fronts import latencies
 from autopeft.objectives import COSTS, Objective
+from autopeft.plan import QUANTISED
 from autopeft.sizes import show_bytes, show_milliseconds
 from autopeft.space.candidate import Candidate
 from autopeft.training.precision import FLOAT32
@@ -51,6 +53,8 @@ class Facts:
     trial: Trial | None = None
     """None of a method that no search trained."""
     reading: Reading = field(default_factory=Reading)
+    again: Again | None = None
+    """What it scores on the unquantised backbone, where it is merged into that."""
 
 
 def card(facts: Facts) -> str:
@@ -63,7 +67,7 @@ def card(facts: Facts) -> str:
         f"Made of {_code(backbone)} by {_code(facts.candidate.name)} for {_text(task.name)}, with autopeft.",
         "## How to load it",
         *usage(facts.form, task, facts.kind, _python(_loadable(_backbone(facts))), facts.reading),
-        *_section("Scores", _scores(facts.trial)),
+        *_section("Scores", _scores(facts)),
         *_section("Data", _data(facts)),
         *_section("Method and settings", _settings(facts.candidate)),
         *_section("Costs", _costs(facts.trial)),
@@ -97,8 +101,8 @@ def _front_matter(facts: Facts) -> dict[str, Any]:
     return {key: value for key, value in said.items() if value}
 
 
-def _scores(trial: Trial | None) -> Iterator[str]:
-    record = _record(trial)
+def _scores(facts: Facts) -> Iterator[str]:
+    trial, record = facts.trial, _record(facts.trial)
     if trial is None or record is None or trial.score is None:
         return
     metric, rows = record.metric, record.facts.get("validation_rows")
@@ -106,6 +110,7 @@ def _scores(trial: Trial | None) -> Iterator[str]:
     counted = f" ({rows:,} rows)" if isinstance(rows, int) else ""
     shown = metric.show_with(trial.score, trial.error)
     yield f"- {_text(metric.heading)} on validation data{counted}: {shown}{less}"
+    yield from _merged(facts, metric)
     if trial.share < 1:
         yield f"- trained for {trial.share:.0%} of its steps: the search ended it there, and the score is from there"
     for name, other in trial.curve[-1].others.items() if trial.curve else ():
@@ -120,6 +125,21 @@ def _scores(trial: Trial | None) -> Iterator[str]:
     yield (
         "\n± is the standard error over rows. The score is that of one training, picked out of several on the same "
         "rows: expect it to be a little worse on new data."
+    )
+
+
+def _merged(facts: Facts, metric: Objective) -> Iterator[str]:
+    """Of what was trained on a quantised backbone: that is not what lies here."""
+    held = facts.description.dtype
+    if held not in QUANTISED or facts.form not in (Form.WHOLE, Form.BACKBONE):
+        return
+    if facts.again is None:
+        yield f"- that is of the backbone in {_code(held)}; merged into the unquantised one it is not known"
+        return
+    now, before = facts.again, metric.show(facts.again.before)
+    yield (
+        f"- {_text(now.heading)} on validation data, merged into the unquantised backbone as it lies here: "
+        f"{metric.show_with(now.score, now.error)}, after {before} with the backbone in {_code(held)}"
     )
 
 

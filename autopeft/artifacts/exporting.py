@@ -20,9 +20,10 @@ from autopeft.artifacts.onnx import validation_inputs, write_onnx
 from autopeft.artifacts.reading import reading
 from autopeft.artifacts.saving import write_head
 from autopeft.artifacts.trained import TrainedModel
+from autopeft.artifacts.unquantised import again
 from autopeft.artifacts.usage import Form
 from autopeft.artifacts.whole import apart, compared, labelled, place_in_whole, random_parts, read_whole, whole
-from autopeft.backbone.held import hold
+from autopeft.backbone.held import hold, name_of
 from autopeft.backbone.load import quietly
 from autopeft.backbone.source import generation_file, source_of
 from autopeft.errors import AutopeftError, require_extra
@@ -30,7 +31,7 @@ from autopeft.files import beside
 from autopeft.methods.hooked import read_tensors
 from autopeft.methods.saved import read_json
 from autopeft.tasks.texts import IDS
-from autopeft.training.precision import FLOAT32, held_as
+from autopeft.training.precision import FLOAT32, held_as, packed_as
 from autopeft.trial import Trial
 
 _WRITING = ".autopeft.writing"
@@ -83,22 +84,22 @@ def export(
         trained = load_trained(artifact, model, None, True, trust_remote_code, FLOAT32)
         expected = _logits(trained)
         description = replace(description, backbone=model or description.backbone)
-        again: TrainedModel | None = None
+        written: TrainedModel | None = None
         facts = Facts(description, candidate, Form.ONNX if onnx else Form.METHOD, trial=trial)
         with _told_plainly(to):
             if onnx:
-                again = _write_onnx(temporary, trained, trial)
-                facts = replace(facts, reading=reading(again, _processor(again)))
+                written = _write_onnx(temporary, trained, trial)
+                facts = replace(facts, reading=reading(written, _processor(written)))
             elif merge or description.backbone == MERGED:
                 facts = _write_merged(temporary, trained, facts)
             else:
                 facts = _write_method(artifact, temporary, trained, facts)
             (temporary / CARD).write_text(card(facts), encoding="utf-8")
         del trained
-        again = again or load_trained(temporary, None, None, True, trust_remote_code, FLOAT32)
-        pairs = [(_logits(again), expected)]
+        written = written or load_trained(temporary, None, None, True, trust_remote_code, FLOAT32)
+        pairs = [(_logits(written), expected)]
         if facts.form is Form.WHOLE:
-            pairs += compared(read_whole(temporary, again), again, len(expected))
+            pairs += compared(read_whole(temporary, written), written, len(expected))
         merged = _APART_MERGED if description.dtype == FLOAT32 else _APART_IN_HALF
         most = _APART if facts.form in (Form.METHOD, Form.PEFT, Form.ONNX) else merged
         for found, right in pairs:
@@ -186,6 +187,9 @@ def _write_merged(to: Path, trained: TrainedModel, facts: Facts) -> Facts:
     # Of answers that are more than its outputs, no pipeline knows how they are made.
     model = whole(merged) if told.numbers else None
     hold(plain, held_as(merged.description.dtype))
+    if packed_as(trained.description.dtype):
+        judged_again = again(TrainedModel(merged.backbone, None, merged.model.head, merged.description), facts.trial)
+        facts = replace(facts, again=judged_again)
     with quietly():
         if model is not None:
             model.save_pretrained(to)
@@ -220,7 +224,9 @@ def _merged(trained: TrainedModel) -> TrainedModel:
     if trained.attached is None:
         return trained
     trained.attached.merge()
-    description = replace(trained.description, backbone=MERGED, fingerprint="", revision=None)
+    # Matrices that were quantised in training are not in what is merged.
+    held = name_of(held_as(trained.description.dtype))
+    description = replace(trained.description, backbone=MERGED, fingerprint="", revision=None, dtype=held)
     return TrainedModel(trained.backbone, None, trained.model.head, description)
 
 

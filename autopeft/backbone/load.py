@@ -24,15 +24,16 @@ from transformers.utils import logging as transformers_logging
 from autopeft.backbone.claims import require_sane, require_weights, without_kernels
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.fingerprint import fingerprint
-from autopeft.backbone.held import held_in, hold, hold_mapped, is_exact, stored_in
+from autopeft.backbone.held import held_in, hold, hold_mapped, is_exact, name_of, stored_in
 from autopeft.backbone.inputs import example, named, reads
 from autopeft.backbone.limits import positions_of, vocabulary_of
 from autopeft.backbone.output import OutputEmbedding, output_of, require_causal
 from autopeft.backbone.pixels import Pixels, pixels_of
 from autopeft.backbone.processors import Processor, load_image_processor, load_tokenizer, require_fitting
+from autopeft.backbone.quantised import format_of, pack
 from autopeft.backbone.sites import Sites
 from autopeft.backbone.source import Source, require_files, safetensors_of, source_of, why_not
-from autopeft.errors import AutopeftError
+from autopeft.errors import AutopeftError, require_extra
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,13 @@ class Skeleton:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What its weights are held in."""
+        """What its weights are held in, but for matrices that are packed."""
         return held_in(self.model)
+
+    @property
+    def holding(self) -> str:
+        """What its weights are held in, as plans call it."""
+        return format_of(self.model) or name_of(self.dtype)
 
     @property
     def positions(self) -> int | None:
@@ -112,15 +118,18 @@ def load_backbone(
     trust_remote_code: bool = False,
     causal: bool = False,
     copies: Path | None = None,
+    quantised: str | None = None,
 ) -> Backbone:
-    """The backbone in a local folder or of a hub name, its weights held in `dtype` on the CPU, frozen. Raises
-    AutopeftError.
+    """The backbone in a local folder or of a hub name, its weights held in `dtype` on the CPU, frozen; its matrices
+    `quantised`, where that is said. Raises AutopeftError.
 
     Weights that are stored in that dtype are mapped: processes of one machine that only read them share them. Others
     are where there is a folder for `copies` in that dtype.
     A hub name may end with a revision (`org/name@v1`). Program code that comes with a model runs only with
     `trust_remote_code`. A `causal` one comes with its output embedding, or is refused.
     """
+    if quantised is not None:
+        require_extra("quantised")
     with _plainly(name) as source:
         require_files(source)
         config, kind = _configured(source, trust_remote_code, causal)
@@ -142,8 +151,8 @@ def load_backbone(
     _require_whole(name, info)
     known = fingerprint(model, output)
     copy = None
-    if copies is not None and model.dtype != dtype:
-        copy = copies / f"weights-{known[:16]}-{str(dtype).removeprefix('torch.')}" / "model.safetensors"
+    if copies is not None and model.dtype != dtype and quantised is None:
+        copy = copies / f"weights-{known[:16]}-{name_of(dtype)}" / "model.safetensors"
         hold_mapped(whole, dtype, copy)
     else:
         hold(whole, dtype)
@@ -153,6 +162,8 @@ def load_backbone(
     every = {id(each): each for part in (model, output) if part is not None for each in part.parameters()}
     parameters = sum(parameter.numel() for parameter in every.values())
     sites, commit = find_sites(model, states_only=True), source.commit
+    if quantised is not None:
+        pack(model, quantised)
     language_model = whole if causal else None
     return Backbone(
         *(name, model, sites, processor, parameters, known, commit, pixels, copy), output=output, whole=language_model
@@ -183,14 +194,19 @@ def load_skeleton(
     *,
     trust_remote_code: bool = False,
     causal: bool = False,
+    quantised: str | None = None,
 ) -> Skeleton:
     """The same model without weights, from a folder, a hub name, a `config.json` or a config. Raises AutopeftError."""
     if isinstance(what, PretrainedConfig):
         config, kind = _meant(deepcopy(what), causal=causal)
-        return _skeleton(type(what).__name__, kind, config, dtype, causal)
-    with _plainly(what) as source:
-        config, kind = _configured(source, trust_remote_code, causal)
-    return _skeleton(what, kind, config, dtype, causal)
+        skeleton = _skeleton(type(what).__name__, kind, config, dtype, causal)
+    else:
+        with _plainly(what) as source:
+            config, kind = _configured(source, trust_remote_code, causal)
+        skeleton = _skeleton(what, kind, config, dtype, causal)
+    if quantised is not None:
+        pack(skeleton.model, quantised)
+    return skeleton
 
 
 def is_of_causal_model(what: str | PretrainedConfig, trust_remote_code: bool = False) -> bool:

@@ -1,5 +1,6 @@
 """Costs of one method for people who write Python: `predict` without weights, and `measure` on a real model."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,28 +12,28 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from autopeft.backbone.find import find_sites
-from autopeft.backbone.held import holding
+from autopeft.backbone.held import hold, holding
 from autopeft.backbone.limits import require_positions
 from autopeft.backbone.load import Skeleton, load_skeleton
 from autopeft.backbone.output import output_of
+from autopeft.backbone.quantised import COMPUTED_IN, pack
 from autopeft.costs.calibration import costs_of_training
 from autopeft.costs.measure import measure_batch, measure_calibrations, measure_evaluation, measure_inference
 from autopeft.costs.predict import Predictor
-from autopeft.costs.quantised import COMPUTED_IN, FORMATS
 from autopeft.data.store import LABELS, MASK, PIXELS
-from autopeft.errors import unknown
+from autopeft.errors import require_extra, unknown
 from autopeft.methods.attached import Wanted, attach, parts_of, require_capable
-from autopeft.plan import AUTO
+from autopeft.plan import AUTO, QUANTISED
 from autopeft.plan import DTYPES as UNQUANTISED
 from autopeft.space.candidate import Training
 from autopeft.space.cards import Card
 from autopeft.tasks.base import Task
 from autopeft.tasks.named import task_named
 from autopeft.training.model import States, TaskModel
-from autopeft.training.precision import held_as
+from autopeft.training.precision import held_as, packed_as
 from autopeft.trial import Costs
 
-DTYPES = (*UNQUANTISED, *FORMATS)
+DTYPES = (*UNQUANTISED, *QUANTISED)
 """What a backbone's weights may be held in."""
 
 
@@ -54,7 +55,7 @@ def predict(
     >>> predict("bert-base-uncased", method("lora", rank=8), batch_size=32).memory
 
     With `micro_batch_size`, gradients are accumulated over so many examples at a time. `dtype` is what the backbone's
-    weights are held in: float32, bfloat16, float16, nf4 or int8 as bitsandbytes quantises them on CUDA, or auto, as a
+    weights are held in: float32, bfloat16, float16, nf4 or int8 as bitsandbytes quantises them, or auto, as a
     search here would hold them; when not given that of a model, else auto. Of a model only this and its configuration
     are used. Code that comes with a model runs only with `trust_remote_code`. Raises AutopeftError for a model that
     cannot be had, and CannotAttach with the reason for a method that does not go on it.
@@ -82,6 +83,12 @@ def measure(
     weights are held in `dtype` meanwhile, where that is given. Raises CannotAttach with the reason.
     """
     training = _training(batch_size, micro_batch_size, gradient_checkpointing)
+    if format := packed_as(dtype or AUTO):
+        require_extra("quantised")
+        model = copy.deepcopy(model)
+        hold(model, COMPUTED_IN)
+        pack(model.base_model, format)
+        return _measured(model, method, training, length, task, labels)
     with holding(model, model.dtype if dtype is None else held_as(dtype, model.device)):
         return _measured(model, method, training, length, task, labels)
 
@@ -159,11 +166,10 @@ def predictor_of(
     if dtype is not None and dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
     config = model.config if isinstance(model, PreTrainedModel) else model
-    if dtype in FORMATS:
-        skeleton = load_skeleton(config, COMPUTED_IN, trust_remote_code=trust_remote_code, causal=task.causal)
-        return Predictor(skeleton, cards, task.on(skeleton), length, quantised=dtype, rows=rows)
     held = model.dtype if dtype is None and isinstance(model, PreTrainedModel) else held_as(dtype or AUTO)
-    skeleton = load_skeleton(config, held, trust_remote_code=trust_remote_code, causal=task.causal)
+    skeleton = load_skeleton(
+        config, held, trust_remote_code=trust_remote_code, causal=task.causal, quantised=packed_as(dtype or AUTO)
+    )
     return Predictor(skeleton, cards, task.on(skeleton), length, rows=rows)
 
 

@@ -25,7 +25,6 @@ from autopeft.costs.depth import Profile, Shallow, extended, kinds_of_layers, sh
 from autopeft.costs.evaluating import EvaluationStep
 from autopeft.costs.layers import NOTHING_KEPT, each_layer, kept
 from autopeft.costs.meter import Meter
-from autopeft.costs.quantised import packing_of, require_trainable
 from autopeft.costs.step import Spent, Step
 from autopeft.costs.work import EVALUATION, SET_UP, STEP, Work
 from autopeft.data.packing import POSITIONS
@@ -55,17 +54,14 @@ class Predictor:
         task: Task,
         batch_length: int,
         device: torch.device | None = None,
-        quantised: str | None = None,
         longest: int | None = None,
         rows: int | None = None,
         packed: bool = False,
     ) -> None:
-        """`quantised` names how a skeleton in bfloat16 is held in truth: nf4 or int8. `longest` is the longest text to
-        be read, where that is more than `batch_length`; `rows` how many there are to calibrate on, where that is known.
-        By `packed`, rows of a training hold several examples.
+        """`longest` is the longest text to be read, where that is more than `batch_length`; `rows` how many there are
+        to calibrate on, where that is known. By `packed`, rows of a training hold several examples.
         """
         self._skeleton = skeleton
-        self._packing = packing_of(skeleton.model, quantised) if quantised else None
         self._shallow = Shallow(skeleton)
         self._cards = cards
         self._task = task
@@ -88,7 +84,7 @@ class Predictor:
     @property
     def weights(self) -> int:
         """Bytes of the backbone as it is held."""
-        return _bytes(*_held(self._skeleton)) - (self._packing.saved if self._packing else 0)
+        return _bytes(*_held(self._skeleton))
 
     def predict(self, candidate: Candidate) -> Costs:
         """Raises CannotAttach with the reason where the candidate's methods do not go on this backbone."""
@@ -102,11 +98,7 @@ class Predictor:
         """What costs follow from. Raises CannotAttach with the reason."""
         key = (self._skeleton.model, _key(parts), *_key_of_step(training))
         if key not in self._known:
-            if self._packing is not None:
-                with self._attached(self._skeleton, parts) as attached:
-                    require_trainable(attached, self._packing.format)
-            profile = self._from_shallow(parts, training) or self._whole(parts, training)
-            self._known[key] = profile if self._packing is None else self._packing.packed(profile)
+            self._known[key] = self._from_shallow(parts, training) or self._whole(parts, training)
         return self._known[key]
 
     def counts(self, candidate: Candidate) -> Mapping[str, int]:

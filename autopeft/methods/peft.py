@@ -16,7 +16,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import peft
 import torch
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.random import fork_rng
 
 from autopeft.backbone.inputs import named, reads
+from autopeft.backbone.quantised import Packed
 from autopeft.backbone.sites import Sites
 from autopeft.backbone.source import unasked
 from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
@@ -205,7 +206,9 @@ class PeftAttachment(Attachment):
     def moves(self) -> Iterable[nn.Parameter]:
         """Weights, as a rule; biases where the layer trains nothing else; of a norm both."""
         for layer in self._layers():
-            own = dict(layer.get_base_layer().named_parameters(recurse=False))
+            own = dict((base := layer.get_base_layer()).named_parameters(recurse=False))
+            if isinstance(base, Packed):
+                own["weight"] = cast(nn.Parameter, base.codes)
             if all("bias" in name for name in layer.adapter_layer_names):
                 yield from (parameter for name, parameter in own.items() if name == "bias")
             else:

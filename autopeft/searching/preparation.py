@@ -23,7 +23,6 @@ from autopeft.space.space import AUTO, Space
 from autopeft.tasks.metrics import Metric
 from autopeft.tasks.own_metric import OwnMetric, metric_of
 from autopeft.tasks.written import OwnWritten, WrittenMetric
-from autopeft.training.precision import name_of
 from autopeft.trial import ASKED, Baseline, Costs, SearchRecord
 
 _VERSIONED = ("autopeft", "torch", "transformers", "peft", "optuna", "ray")
@@ -86,7 +85,7 @@ def prepare(
         backbone.fingerprint,
         backbone.revision,
         metric=own.shown if own else "",
-        dtype=name_of(backbone.dtype),
+        dtype=backbone.holding,
     )
     understood = [*data.described()]
     if own:
@@ -141,7 +140,7 @@ def _facts(dataset: PreparedDataset, space: Space) -> Mapping[str, Any]:
         BACKBONE: backbone.fingerprint,
         REVISION: backbone.revision,
         "max_length": dataset.max_length,
-        DTYPE: name_of(backbone.dtype),
+        DTYPE: backbone.holding,
         "batch_length": dataset.length if MASK in data.task.shapes(dataset.length) else None,
         "refused": dict(space.refused),
         "methods": list(space.methods),

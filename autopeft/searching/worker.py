@@ -40,7 +40,7 @@ from autopeft.training.batches import evaluated_at_once
 from autopeft.training.frozen import FrozenStates
 from autopeft.training.loop import UNBROKEN, Course, Pace, TrainingFailed, set_up, train
 from autopeft.training.model import TaskModel
-from autopeft.training.precision import held_as, precision_of
+from autopeft.training.precision import held_as, packed_as, precision_of
 from autopeft.training.probe import load_probe
 from autopeft.training.state import State, take_up
 from autopeft.trial import Outcome, Rung, Status, Trial
@@ -89,6 +89,7 @@ class TrainingWorker:
         self._backbone: Backbone = load_backbone(
             job.model,
             held_as(job.description.dtype),
+            quantised=packed_as(job.description.dtype),
             trust_remote_code=job.trust_remote_code,
             causal=job.description.task.causal,
             copies=job.tokenized.parent if self._device.type == "cpu" else None,

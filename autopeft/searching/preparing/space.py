@@ -12,6 +12,7 @@ from importlib.metadata import version
 import torch
 
 from autopeft.backbone.load import load_skeleton
+from autopeft.backbone.quantised import format_of
 from autopeft.costs.load import Load
 from autopeft.costs.predict import Predictor
 from autopeft.costs.rates import rates_of
@@ -85,7 +86,13 @@ def prepare_space(
     @cache
     def predictor() -> Predictor:
         task, trusted = dataset.data.task, plan.trust_remote_code
-        skeleton = load_skeleton(dataset.model, dataset.backbone.dtype, trust_remote_code=trusted, causal=task.causal)
+        skeleton = load_skeleton(
+            dataset.model,
+            dataset.backbone.dtype,
+            trust_remote_code=trusted,
+            causal=task.causal,
+            quantised=format_of(dataset.backbone.model),
+        )
         longest, packed = dataset.longest, plan.packing
         return Predictor(skeleton, space.cards, task, dataset.length, longest=longest, rows=len(train), packed=packed)
 
