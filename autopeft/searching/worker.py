@@ -120,9 +120,10 @@ class TrainingWorker:
 
     def _trained(self, trial: Trial, began: float) -> Iterator[Rung | Outcome]:
         candidate, pace = trial.candidate, Pace()
-        judge = self._judge(candidate, self._questions)
+        ask = partial(_ask, trial.until)
+        judge = self._judge(candidate, self._questions, ask)
         files = AtRungs(self._job.artifacts, trial, self._job.on_the_way)
-        state, ask = files.state(), partial(_ask, trial.until)
+        state = files.state()
         with self._attached(trial) as model:
             calibrations = measure_calibrations(model, longest(self._train), self._device)
             set_up_began = time.perf_counter()
@@ -182,11 +183,13 @@ class TrainingWorker:
         tokenizer = self._backbone.tokenizer
         return Questions.of(split.taken(chosen(split, tokenizer, self._job.asked)), tokenizer)
 
-    def _judge(self, candidate: Candidate, questions: Questions | None) -> Judge | None:
+    def _judge(
+        self, candidate: Candidate, questions: Questions | None, ask: Callable[[], None] = UNBROKEN.ask
+    ) -> Judge | None:
         if questions is None or not isinstance(self._metric, WrittenMetric):
             return None
         tokens = evaluated_at_once(candidate.training, self._train.lengths)
-        return Judge(self._backbone, self._task, self._metric, questions, tokens)
+        return Judge(self._backbone, self._task, self._metric, questions, tokens, ask)
 
     def _set_up(self, trial: Trial, model: TaskModel, ask: Callable[[], None] = UNBROKEN.ask) -> None:
         """Lets the attached methods calibrate."""

@@ -4,7 +4,7 @@ Prompts are the same in every trial: the first of one order of the rows, few at 
 left out whose answer is empty, or was cut short. An answer may be as long as the longest that is expected, in tokens.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -78,6 +78,8 @@ class Judge:
     questions: Questions
     tokens: int = MOST_TOKENS
     """Padded ones that are computed at once."""
+    ask: Callable[[], object] | None = None
+    """Is called for each token, and may raise what ends the writing."""
     shown: Sequence[Mapping[str, str]] = ()
     """Some texts of the last time that all questions were asked."""
 
@@ -92,7 +94,7 @@ class Judge:
         """What the model writes after the first prompts."""
         prompts, said = self.questions.prompts[:count], self.questions.said[:count]
         width = max(map(len, prompts)) + self.questions.most
-        write = writer(self.backbone, self.task.ends(self.backbone), model.attached)
+        write = writer(self.backbone, self.task.ends(self.backbone), model.attached, ask=self.ask)
         found = write(prompts, self.questions.most, int(np.clip(self.tokens // width, 1, _AT_ONCE)))
         tokenizer = self.backbone.tokenizer
         return [Written(*both, _text(tokenizer, ids)) for both, ids in zip(said, found, strict=True)]

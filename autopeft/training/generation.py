@@ -7,14 +7,14 @@ still have room when the longest of their batch has none left are gone on with, 
 what it was asked beside.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig
+from transformers import GenerationConfig, StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
 from autopeft.backbone.held import held_in
@@ -34,8 +34,23 @@ Tokens = Sequence[int]
 _PLAIN: Any = GenerationConfig
 
 
+class _Asking(StoppingCriteria):
+    """Ends nothing by itself: before each token it asks, who may raise."""
+
+    def __init__(self, ask: Callable[[], object]) -> None:
+        self._ask = ask
+
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:  # noqa: ARG002
+        self._ask()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
 def writer(
-    backbone: Backbone, ends: Iterable[int], attached: Attached | None = None, precision: str | None = None
+    backbone: Backbone,
+    ends: Iterable[int],
+    attached: Attached | None = None,
+    precision: str | None = None,
+    ask: Callable[[], object] | None = None,
 ) -> "Writer":
     """Of a language model; an answer is over at these ends, and at those that its generation config names."""
     whole: Any = backbone.whole
@@ -43,7 +58,7 @@ def writer(
     own = whole.generation_config.eos_token_id
     more = own if isinstance(own, list) else [own]
     over = frozenset(token for token in (*ends, *more) if token is not None)
-    return Writer(whole, over, padding_of(backbone.tokenizer, backbone.vocabulary), attached, precision)
+    return Writer(whole, over, padding_of(backbone.tokenizer, backbone.vocabulary), attached, precision, ask)
 
 
 @dataclass(frozen=True)
@@ -60,6 +75,8 @@ class Writer:
     """What is on its backbone."""
     precision: str | None = None
     """What is computed in, where that is not as in training."""
+    ask: Callable[[], object] | None = None
+    """Is called for each token, and may raise what ends the writing."""
 
     def __call__(
         self,
@@ -138,7 +155,11 @@ class Writer:
         held = held_in(self.whole.base_model)
         with self._prompted(mask.to(device)), autocast(device, self.precision or precision_of(device, held)):
             made: Tensor = self.whole.generate(
-                input_ids=ids, attention_mask=mask.to(device), generation_config=settings, streamer=streamer
+                input_ids=ids,
+                attention_mask=mask.to(device),
+                generation_config=settings,
+                streamer=streamer,
+                stopping_criteria=[_Asking(self.ask)] if self.ask else None,
             )
         for row in made[:, width:].tolist():
             yield row[: next((at for at, token in enumerate(row) if token in self.ends), len(row))]
