@@ -167,7 +167,7 @@ def _write_method(artifact: Path, to: Path, trained: TrainedModel, facts: Facts)
     plain = read_json(config, f"'{artifact}' is damaged")
     # By the task's type peft's own classes with heads refuse it, too, where the head is not the model's.
     plain["task_type"] = trained.task.peft_type
-    if inside := place_in_whole(trained.task, trained.backbone.model.config):
+    if (inside := place_in_whole(trained.task, trained.backbone.model.config)) is not None:
         # They load the backbone by themselves, from where it lies now.
         source = source_of(trained.backbone.name)
         plain |= {"base_model_name_or_path": source.where, "revision": source.revision}

@@ -2,7 +2,8 @@
 
 Only encoders and decoders are loaded, without a head; of an encoder-decoder model the encoder, where transformers has a
 class for it; of a model of texts and images side by side (CLIP) the tower that reads images. A pooler is left out: the
-head pools by itself. For a task whose head borrows it, a language model's output embedding comes beside its decoder.
+head pools by itself. For a task whose head borrows it, a language model's output embedding comes beside its decoder, or
+beside its encoder and decoder.
 """
 
 import inspect
@@ -103,6 +104,11 @@ class Backbone(Skeleton):
     whole: PreTrainedModel | None = field(default=None, repr=False, kw_only=True)
     """The language model that the decoder and its output embedding are parts of; None where it was not asked for."""
 
+    def to(self, device: torch.device) -> None:
+        super().to(device)
+        if self.whole is not None:
+            self.whole.to(device)  # type: ignore[arg-type]
+
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The processor of a model that reads texts. Raises AutopeftError for one that does not."""
@@ -146,8 +152,8 @@ def load_backbone(
     whole, output = model, output_of(name, model) if causal else None
     if output is not None:
         # Before weights are missed: those of an encoder have no such head.
-        require_causal(name, model, output)
-        model = model.base_model
+        require_causal(name, model, output, inner := without_head(model))
+        model = inner
     _require_whole(name, info)
     known = fingerprint(model, output)
     copy = None
@@ -250,7 +256,7 @@ def _skeleton(name: str, kind: Any, config: PretrainedConfig, dtype: torch.dtype
     model = without_pooler(model).requires_grad_(False)
     model.eval()  # type: ignore[no-untyped-call]
     output = output_of(name, model) if causal else None
-    inner: Any = model.base_model if causal else model
+    inner: Any = without_head(model) if causal else model
     return Skeleton(name, inner, find_sites(inner, states_only=True), output=output)
 
 
@@ -313,14 +319,28 @@ def _causal_class_for(config: PretrainedConfig, trusted: Source | None) -> Any:
     own = (getattr(config, "auto_map", None) or {}).get("AutoModelForCausalLM")
     if own is not None and trusted is not None:
         return get_class_from_dynamic_module(own, trusted.where, revision=trusted.revision)
-    kind: Any = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    if kind is None or getattr(config, "is_encoder_decoder", False):
-        kinds = "encoder-decoder models" if getattr(config, "is_encoder_decoder", False) else "no language models"
+    both, kinds = bool(getattr(config, "is_encoder_decoder", False)), transformers.models.auto.modeling_auto
+    mapping = kinds.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if both else kinds.MODEL_FOR_CAUSAL_LM_MAPPING
+    kind: Any = mapping.get(type(config), None)
+    if kind is None:
         raise AutopeftError(
-            f"{type(config).__name__} is of {kinds}: text generation needs a causal model (GPT-2, Llama, Qwen, Gemma "
-            "…)."
+            f"{type(config).__name__} is of no language models: texts are written by a causal model (GPT-2, Llama, "
+            "Qwen, Gemma …), or by an encoder with a decoder (T5, BART, Marian)."
         )
     return kind
+
+
+def without_head(whole: Any) -> Any:
+    """The part of a language model that gives its states: all of it but the output embedding."""
+    if whole.base_model is not whole:
+        return whole.base_model
+    # T5's encoder and decoder lie beside its head.
+    kind: Any = transformers.models.auto.modeling_auto.MODEL_MAPPING[type(whole.config)]
+    with quietly(), torch.device("meta"):
+        inner = kind._from_config(whole.config, dtype=torch.float32)
+    for name, _ in [*inner.named_children()]:
+        setattr(inner, name, getattr(whole, name))
+    return inner.requires_grad_(False).train(whole.training)
 
 
 def without_pooler(model: PreTrainedModel) -> PreTrainedModel:

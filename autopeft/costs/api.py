@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import cast
 
 import torch
 from torch import nn
@@ -14,7 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.held import hold, holding
 from autopeft.backbone.limits import require_positions
-from autopeft.backbone.load import Skeleton, load_skeleton
+from autopeft.backbone.load import Skeleton, load_skeleton, without_head
 from autopeft.backbone.output import output_of
 from autopeft.backbone.quantised import COMPUTED_IN, pack
 from autopeft.costs.calibration import costs_of_training
@@ -87,7 +86,7 @@ def measure(
         require_extra("quantised")
         model = copy.deepcopy(model)
         hold(model, COMPUTED_IN)
-        pack(model.base_model, format)
+        pack(without_head(model) if task_named(task).causal else model, format)
         return _measured(model, method, training, length, task, labels)
     with holding(model, model.dtype if dtype is None else held_as(dtype, model.device)):
         return _measured(model, method, training, length, task, labels)
@@ -96,7 +95,7 @@ def measure(
 def _measured(model: PreTrainedModel, method: Wanted, training: Training, length: int, task: str, labels: int) -> Costs:
     device, kind = model.device, task_named(task)
     output = output_of(type(model).__name__, model) if kind.causal else None
-    model = cast(PreTrainedModel, model.base_model) if kind.causal else model
+    model = without_head(model) if kind.causal else model
     sites = find_sites(model, states_only=True)
     learned = kind.sized(labels).on(Skeleton(type(model).__name__, model, sites))
     parts = tuple(parts_of(method))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.held import held_in
-from autopeft.backbone.inputs import bare
+from autopeft.backbone.inputs import bare, is_crossed
 from autopeft.backbone.quantised import format_of
 from autopeft.backbone.sites import Sites
 from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
@@ -114,7 +114,7 @@ class Attached:
         return frozenset(module for part in self.parts for module in part.reads())
 
     def _count_untouched(self, before: Sequence[Look]) -> int:
-        if self.model is not self._bare or self.prepended:
+        if self.model is not self._bare or self.prepended or is_crossed(self._bare):
             return 0
         return untouched_layers(before, self._layers, self.read)
 

@@ -72,8 +72,9 @@ class Method(ABC):
     `causal`: the states of a decoder do not depend on later tokens. `packable`: those of several
     examples in one row are as they would be alone. `cached`: states are the same where keys and values
     of earlier tokens come from a cache. `prompt`: what is prepended to texts are embeddings, which an
-    attachment's `prompt` gives. `quantised`: the matrices of the backbone may be packed; a copy that is
-    unpacked may be computed with, but they cannot be changed or trained.
+    attachment's `prompt` gives. `crossed`: it goes on an encoder and its decoder together.
+    `quantised`: the matrices of the backbone may be packed; a copy that is unpacked may be computed
+    with, but they cannot be changed or trained.
     """
 
     @abstractmethod

@@ -181,7 +181,7 @@ class TrainingWorker:
         if not self._metric.of_texts:
             return None
         tokenizer = self._backbone.tokenizer
-        return Questions.of(split.taken(chosen(split, tokenizer, self._job.asked)), tokenizer)
+        return Questions.of(split.taken(chosen(split, tokenizer, self._task, self._job.asked)), tokenizer, self._task)
 
     def _judge(
         self, candidate: Candidate, questions: Questions | None, ask: Callable[[], None] = UNBROKEN.ask

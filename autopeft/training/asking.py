@@ -14,9 +14,7 @@ from autopeft.backbone.load import Backbone
 from autopeft.data.store import Dataset
 from autopeft.errors import AutopeftError
 from autopeft.tasks.base import Task
-from autopeft.tasks.heads import NO_LABEL
 from autopeft.tasks.metrics import Array
-from autopeft.tasks.rendering import asking
 from autopeft.tasks.texts import IDS
 from autopeft.tasks.written import Written, WrittenMetric
 from autopeft.training.batches import MOST_TOKENS
@@ -42,22 +40,22 @@ class Questions:
     """Tokens of the longest answer."""
 
     @classmethod
-    def of(cls, data: Dataset, tokenizer: Any) -> Self:
+    def of(cls, data: Dataset, tokenizer: Any, task: Task) -> Self:
         """Of all rows of a split."""
         prompts, said, most = [], [], 1
         for row in range(len(data)):
-            prompt, answer = _parted(data, row)
+            prompt, answer = task.parted(data.columns[IDS][row], data.targets[row])
             prompts.append(tuple(prompt))
             said.append((_text(tokenizer, prompt), _text(tokenizer, answer)))
             most = max(most, len(answer))
         return cls(tuple(prompts), tuple(said), most)
 
 
-def chosen(data: Dataset, tokenizer: Any, count: int) -> np.ndarray:
+def chosen(data: Dataset, tokenizer: Any, task: Task, count: int) -> np.ndarray:
     """The rows of a split that are asked, so many at most, in their order. Raises AutopeftError where there is none."""
     found: list[int] = []
     for row in np.random.default_rng(0).permutation(len(data)).tolist():
-        prompt, answer = _parted(data, row)
+        prompt, answer = task.parted(data.columns[IDS][row], data.targets[row])
         if len(found) < count and prompt and data.lengths[row] < data.longest and _text(tokenizer, answer):
             found.append(row)
     if not found:
@@ -98,13 +96,6 @@ class Judge:
         found = write(prompts, self.questions.most, int(np.clip(self.tokens // width, 1, _AT_ONCE)))
         tokenizer = self.backbone.tokenizer
         return [Written(*both, _text(tokenizer, ids)) for both, ids in zip(said, found, strict=True)]
-
-
-def _parted(data: Dataset, row: int) -> tuple[list[int], list[int]]:
-    """The tokens before the last answer, and its own."""
-    ids, labels = data.columns[IDS][row], data.targets[row]
-    at = asking(ids, labels)
-    return ids[:at].tolist(), ids[at:][labels[at:] != NO_LABEL].tolist()
 
 
 def _text(tokenizer: Any, ids: Sequence[int]) -> str:

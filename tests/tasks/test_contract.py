@@ -50,6 +50,7 @@ REFUSED = {
     "pixel_values": {"prompt_tuning", "p_tuning"},
     "input_ids": set[str](),
     "causal": {"bitfit", "s4", "unipelt"},
+    "crossed": {"prompt_tuning", "p_tuning", "unipelt", "ladder"},
 }
 """By what a model reads, methods of the default space that cannot be had there."""
 KINDS = ("lora", "full", "adapter", "prefix_tuning", "prompt_tuning", "fishmask")

@@ -21,13 +21,12 @@ def asked(dataset: PreparedDataset, space: PreparedSpace, metric: WrittenMetric,
     take. Raises AutopeftError where no row can be asked.
     """
     backbone, validation = dataset.backbone, open_split(dataset.encoded, "validation")
-    rows = chosen(validation, backbone.tokenizer, AT_THE_END)
+    rows = chosen(validation, backbone.tokenizer, dataset.data.task, AT_THE_END)
     if len(rows) <= AT_RUNGS:
         return len(rows)
     say(f"seeing how fast the backbone writes, {AT_RUNGS} answers")
-    judge = Judge(
-        backbone, dataset.data.task, metric, Questions.of(validation.taken(rows[:AT_RUNGS]), backbone.tokenizer)
-    )
+    task = dataset.data.task
+    judge = Judge(backbone, task, metric, Questions.of(validation.taken(rows[:AT_RUNGS]), backbone.tokenizer, task))
     model = alone(dataset)
     model.to(device_here())
     began = time.perf_counter()

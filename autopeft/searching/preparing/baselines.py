@@ -77,8 +77,9 @@ def _as_it_is(
     written: tuple[Mapping[str, str], ...] = ()
     if isinstance(metric, WrittenMetric):
         backbone = dataset.backbone
-        questions = Questions.of(validation.taken(chosen(validation, backbone.tokenizer, asked)), backbone.tokenizer)
-        judge = Judge(backbone, dataset.data.task, metric, questions)
+        tokenizer, task = backbone.tokenizer, dataset.data.task
+        questions = Questions.of(validation.taken(chosen(validation, tokenizer, task, asked)), tokenizer, task)
+        judge = Judge(backbone, task, metric, questions)
         rows, written = judge(model), tuple(judge.shown)
     else:
         rows = evaluate(model, validation, device_here()).judged

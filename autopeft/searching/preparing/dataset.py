@@ -83,6 +83,7 @@ def prepare_dataset(
     if plan.packing:
         shown.append(_packed(splits["train"], len(alone["train"])))
     data = _with_losses(replace(data, notes=(*data.notes, *shown)), alone)
+    data = replace(data, task=data.task.seen([*splits.values()]))
     lengths = [padded(int(split.lengths.max())) for split in splits.values()]
     length, longest = min(max_length, lengths[0]), min(max_length, max(lengths))
     return PreparedDataset(data, backbone, pinned(plan.model, backbone.revision), max_length, made, length, longest)

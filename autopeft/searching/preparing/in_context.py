@@ -132,7 +132,7 @@ class _Split:
         whole = len(rows) == len(self._read)
         kept = np.arange(len(rows)) if whole else task.kept(rows, dataset.backbone, dataset.max_length)
         if asked:
-            chosen_ = chosen(self._read, dataset.backbone.tokenizer, asked)
+            chosen_ = chosen(self._read, dataset.backbone.tokenizer, dataset.data.task, asked)
             self._read, kept = self._read.taken(chosen_), kept[chosen_]
         self._inputs = [rows.inputs[row] for row in kept.tolist()]
 
@@ -225,7 +225,7 @@ class _Asking:
             return _Asked(found, np.empty((0, 0)))
         if not isinstance(self._metric, WrittenMetric):
             return _Asked(found, evaluate(self._model, found.data, self._device).judged)
-        judge = Judge(backbone, task, self._metric, Questions.of(found.data, backbone.tokenizer))
+        judge = Judge(backbone, task, self._metric, Questions.of(found.data, backbone.tokenizer, task))
         return _Asked(found, judge(self._model), tuple(judge.shown))
 
 
