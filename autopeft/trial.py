@@ -269,11 +269,13 @@ class Trial:
         model: str | None = None,
         *,
         onnx: bool = False,
+        lora: bool = False,
         trust_remote_code: bool = False,
     ) -> Path:
         """Writes the trained weights to a new folder, with a model card; `merge` folds the method into the backbone's
-        weights, as a class of transformers where one computes the same; `onnx` writes one ONNX file instead; `model` is
-        where the backbone lies now, if elsewhere; `trust_remote_code` runs code that comes with the backbone.
+        weights, as a class of transformers where one computes the same; `onnx` writes one ONNX file instead, `lora` a
+        LoRA that stands for a change of weights; `model` is where the backbone lies now, if elsewhere;
+        `trust_remote_code` runs code that comes with the backbone.
 
         `autopeft.load` reads it (but for ONNX), and `peft.PeftModel.from_pretrained` where the method is peft's. Raises
         AutopeftError.
@@ -297,7 +299,7 @@ class Trial:
                 f"the weights in '{folder}' are not those of trial {self.number} ({self.candidate.name}): another "
                 "search wrote there since."
             )
-        return export(folder, to, merge, model, onnx=onnx, trial=self, trust_remote_code=trust_remote_code)
+        return export(folder, to, merge, model, onnx=onnx, lora=lora, trial=self, trust_remote_code=trust_remote_code)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,9 @@ class Facts:
     """None of a method that no search trained."""
     reading: Reading = field(default_factory=Reading)
     again: Again | None = None
-    """What it scores on the unquantised backbone, where it is merged into that."""
+    """What it scores as it lies here, where that is something else than what was trained."""
+    made_of: Candidate | None = None
+    """What was trained, where a LoRA stands for it."""
 
 
 def card(facts: Facts) -> str:
@@ -129,17 +131,21 @@ def _scores(facts: Facts) -> Iterator[str]:
 
 
 def _merged(facts: Facts, metric: Objective) -> Iterator[str]:
-    """Of what was trained on a quantised backbone: that is not what lies here."""
-    held = facts.description.dtype
-    if held not in QUANTISED or facts.form not in (Form.WHOLE, Form.BACKBONE):
+    """Of what was trained as something else: that is not what lies here."""
+    held, made_of = facts.description.dtype, facts.made_of
+    if made_of is not None:
+        (part,) = facts.candidate.parts
+        now, before = f"as a LoRA of rank {_shown(part.settings['rank'])}", f"as {_code(made_of.name)}"
+    elif held in QUANTISED and facts.form in (Form.WHOLE, Form.BACKBONE):
+        now, before = "merged into the unquantised backbone", f"with the backbone in {_code(held)}"
+    else:
         return
-    if facts.again is None:
-        yield f"- that is of the backbone in {_code(held)}; merged into the unquantised one it is not known"
+    if (found := facts.again) is None:
+        yield f"- that is what was trained, {before}; {now} it is not known"
         return
-    now, before = facts.again, metric.show(facts.again.before)
     yield (
-        f"- {_text(now.heading)} on validation data, merged into the unquantised backbone as it lies here: "
-        f"{metric.show_with(now.score, now.error)}, after {before} with the backbone in {_code(held)}"
+        f"- {_text(found.heading)} on validation data, {now} as it lies here: "
+        f"{metric.show_with(found.score, found.error)}, after {metric.show(found.before)} {before}"
     )
 
 
@@ -201,6 +207,8 @@ def _costs(trial: Trial | None) -> Iterator[str]:
 
 def _origin(facts: Facts) -> Iterator[str]:
     record, description = _record(facts.trial), facts.description
+    if facts.made_of is not None:
+        yield f"- trained as {_code(facts.made_of.name)}, whose change of the weights this LoRA holds"
     if record and facts.trial:
         yield f"- search {_code(record.name)}, trial {facts.trial.number}, seed {facts.trial.seed}"
     if description.revision:

@@ -13,12 +13,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from autopeft.artifacts.as_lora import as_lora
 from autopeft.artifacts.card import CARD, Facts, card
 from autopeft.artifacts.description import MERGED, describe, read_description
 from autopeft.artifacts.loading import load_trained
 from autopeft.artifacts.onnx import validation_inputs, write_onnx
 from autopeft.artifacts.reading import reading
-from autopeft.artifacts.saving import write_head
+from autopeft.artifacts.saving import save_artifact, write_head
 from autopeft.artifacts.trained import TrainedModel
 from autopeft.artifacts.unquantised import again
 from autopeft.artifacts.usage import Form
@@ -50,11 +51,13 @@ def export(
     model: str | None = None,
     *,
     onnx: bool = False,
+    lora: bool = False,
     trial: Trial | None = None,
     trust_remote_code: bool = False,
 ) -> Path:
     """Copies a trained method to a new folder; with `merge` the backbone with the method folded into its weights; with
-    `onnx` one ONNX file. Each comes with a model card, which tells of `trial`, too.
+    `onnx` one ONNX file; with `lora` a LoRA that stands for it. Each comes with a model card, which tells of `trial`,
+    too.
 
     `model` is where the backbone lies now, if elsewhere: the new folder knows it there. Where a class of transformers
     computes what merged backbone and head do, a merged folder is of that class; else transformers' `AutoModel` loads
@@ -67,6 +70,8 @@ def export(
     artifact, to = Path(artifact), Path(to)
     if onnx and merge:
         raise AutopeftError("give merge or onnx, not both: in an ONNX file all is merged that merges.")
+    if lora and (merge or onnx):
+        raise AutopeftError("give one of merge, onnx and a LoRA: what is merged needs no LoRA.")
     if onnx:
         require_extra("onnx")
     if to.exists() and (not to.is_dir() or {each.name for each in to.iterdir()} - {_WRITING}):
@@ -82,6 +87,9 @@ def export(
         model = None
     with _appearing(to) as temporary:
         trained = load_trained(artifact, model, None, True, trust_remote_code, FLOAT32)
+        made_of = candidate
+        if lora:
+            trained, candidate = as_lora(trained, candidate)
         expected = _logits(trained)
         description = replace(description, backbone=model or description.backbone)
         written: TrainedModel | None = None
@@ -92,8 +100,13 @@ def export(
                 facts = replace(facts, reading=reading(written, _processor(written)))
             elif merge or description.backbone == MERGED:
                 facts = _write_merged(temporary, trained, facts)
+            elif lora:
+                assert trained.attached is not None
+                save_artifact(temporary, trained.attached, trained.model.head, description, candidate)
+                facts = _described(temporary, trained, replace(facts, again=again(trained, trial), made_of=made_of))
             else:
-                facts = _write_method(artifact, temporary, trained, facts)
+                _copy(artifact, temporary)
+                facts = _described(temporary, trained, facts)
             (temporary / CARD).write_text(card(facts), encoding="utf-8")
         del trained
         written = written or load_trained(temporary, None, None, True, trust_remote_code, FLOAT32)
@@ -156,23 +169,23 @@ def _copy(artifact: Path, to: Path) -> None:
     shutil.copytree(artifact, to, dirs_exist_ok=True)
 
 
-def _write_method(artifact: Path, to: Path, trained: TrainedModel, facts: Facts) -> Facts:
-    _copy(artifact, to)
+def _described(to: Path, trained: TrainedModel, facts: Facts) -> Facts:
+    """What others need beside a trained method in a folder."""
     describe(to, facts.description, facts.candidate)
     # transformers, which would put a method of peft's on a model with a head of random values, looks for a model here.
     _save_config(to, trained.backbone.model.config, trained)
+    if trained.task.causal:
+        _write_processor(to, trained)
     config = to / "adapter_config.json"
     if not config.is_file():
         return facts
-    plain = read_json(config, f"'{artifact}' is damaged")
+    plain = read_json(config, f"'{to}' is damaged")
     # By the task's type peft's own classes with heads refuse it, too, where the head is not the model's.
     plain["task_type"] = trained.task.peft_type
     if (inside := place_in_whole(trained.task, trained.backbone.model.config)) is not None:
         # They load the backbone by themselves, from where it lies now.
         source = source_of(trained.backbone.name)
         plain |= {"base_model_name_or_path": source.where, "revision": source.revision}
-        with quietly():
-            _processor(trained).save_pretrained(to)
         weights = to / "adapter_model.safetensors"
         renamed = {each.replace(_BARE, _BARE + inside, 1): tensor for each, tensor in read_tensors(weights).items()}
         save_file({each: tensor.clone() for each, tensor in renamed.items()}, weights, {"format": "pt"})
@@ -193,14 +206,12 @@ def _write_merged(to: Path, trained: TrainedModel, facts: Facts) -> Facts:
     with quietly():
         if model is not None:
             model.save_pretrained(to)
-            if task.causal and (file := generation_file(source_of(trained.backbone.name))) is not None:
-                shutil.copyfile(file, to / file.name)
         else:
             # What transformers would make up is there, of no shape that any class has: it says so instead.
             made_up = {name: torch.zeros(0) for name in random_parts(task, plain.config)}
             plain.config = labelled(plain.config, task)
             plain.save_pretrained(to, state_dict={**plain.state_dict(), **made_up})
-        _processor(merged).save_pretrained(to)
+        _write_processor(to, merged, trained.backbone.name)
         write_head(to, merged.model.head, merged.description, facts.candidate)
     if model is None:
         return replace(facts, form=Form.BACKBONE)
@@ -234,6 +245,14 @@ def _save_config(to: Path, config: Any, trained: TrainedModel) -> None:
     named = labelled(config, trained.task)
     named.architectures = [type(trained.backbone.model).__name__]
     named.save_pretrained(to)
+
+
+def _write_processor(to: Path, trained: TrainedModel, backbone: str = "") -> None:
+    """Tokenizer and chat template, or image processor; of a language model how it generates, too."""
+    with quietly():
+        _processor(trained).save_pretrained(to)
+    if trained.task.causal and (file := generation_file(source_of(backbone or trained.backbone.name))) is not None:
+        shutil.copyfile(file, to / file.name)
 
 
 def _processor(trained: TrainedModel) -> Any:

@@ -1,4 +1,5 @@
-"""What a method that was trained on a quantised backbone scores on the unquantised one, into which it is merged.
+"""What a trained model scores that is given away as something else than what was trained: merged into the unquantised
+backbone where it was trained on a quantised one, or as a LoRA.
 
 On the validation rows that the search judged by, by the search's metric; where that judges what is written, or is a
 function of the user's own, which runs only where it is named, by the task's usual one, which is kept beside it.
@@ -22,7 +23,7 @@ class Again:
     score: float
     error: float
     before: float
-    """On the quantised backbone."""
+    """As it was trained."""
 
 
 def again(trained: TrainedModel, trial: Trial | None) -> Again | None:

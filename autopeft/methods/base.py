@@ -187,6 +187,13 @@ class Attachment(ABC):
         """
         raise CannotMerge("this method cannot be merged into the model's weights.")
 
+    def as_lora(self) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """The change of each weight as two factors, (rank, features in) and (features out, rank), by the module's path.
+
+        Raises CannotMerge where it is none, or where nobody knows how.
+        """
+        raise CannotMerge("what this method does is no change of weights that a LoRA could stand for.")
+
     @abstractmethod
     def detach(self) -> None:
         """Takes the method off; every tensor of the model has its earlier value again (unless merged)."""

@@ -100,7 +100,7 @@ def test_where_the_data_are_gone_the_card_says_that_the_merged_score_is_not_know
     monkeypatch.setattr("autopeft.artifacts.unquantised.understand", gone)
     trial.save(tmp_path / "winner", merge=True)
     card = (tmp_path / "winner" / "README.md").read_text(encoding="utf-8")
-    assert "merged into the unquantised one it is not known" in card
+    assert "merged into the unquantised backbone it is not known" in card
 
 
 def test_without_bitsandbytes_a_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
