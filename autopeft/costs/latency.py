@@ -54,7 +54,7 @@ def measure_latency(
     return Latency(median(with_methods), median(bare))
 
 
-def measure_writing(backbone: Backbone, remaining: Sequence[Configured], prompt: Sequence[int]) -> Latency | None:
+def latency_of_writing(backbone: Backbone, remaining: Sequence[Configured], prompt: Sequence[int]) -> Latency | None:
     """Times each token that a language model which carries nothing writes after a prompt, with the methods that do not
     merge; it is as before afterwards. None where such methods let no text be written.
     """
