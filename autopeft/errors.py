@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from autopeft.foreign import printable, told
 
 EXTRAS = {
+    "quantised": ("bitsandbytes",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "service": ("fastapi", "itsdangerous", "limits", "prometheus_client", "sse_starlette", "uvicorn"),
 }

@@ -29,6 +29,8 @@ SAMPLERS = found_in(Path(__file__).parent / "searching" / "samplers")
 AUTO = "auto"
 DTYPES = (AUTO, "float32", "bfloat16", "float16")
 """In what a backbone's weights may be held."""
+QUANTISED = ("nf4", "int8")
+"""In what its matrices may be packed."""
 LOSS_ON = COMPLETION, ALL = ("completion", "all")
 """What of an example a language model may learn."""
 KEPT = ("front", "all")
@@ -42,7 +44,7 @@ class Budget(Limits):
     """Limits that no candidate may break. None means no limit."""
 
     latency: float | None = None
-    """Longest time for one text at inference, such as 20ms, as measured after training; used when selecting."""
+    """Longest time for one row, or one new token where texts are written, such as 20ms, as measured; for selecting."""
     score: float | None = None
     """Worst acceptable score on validation data, such as 0.9 or 90%; used when selecting."""
     accuracy_at_least: InitVar[float | None] = None
@@ -156,7 +158,7 @@ class Plan:
     keep: str = "front"
     """Which trained weights to keep: front, of trials that no other one beats in the score and in all costs, or all."""
     dtype: str = AUTO
-    """What the model's weights are held in; when 'auto', bfloat16 on GPUs that compute in it, else float32."""
+    """What weights are held in; 'auto': bfloat16 on GPUs that have it, else float32; nf4 and int8 are quantised."""
     trust_remote_code: bool = False
     """Run program code that comes with the model, where transformers needs it; it may do anything on your machine."""
 
@@ -210,8 +212,8 @@ class Plan:
             raise AutopeftError(f"keep must be {' or '.join(KEPT)}, not '{told(self.keep)}'.")
         if self.loss_on not in LOSS_ON:
             raise AutopeftError(f"loss_on must be {' or '.join(LOSS_ON)}, not '{told(self.loss_on)}'.")
-        if self.dtype not in DTYPES:
-            raise unknown("dtype", self.dtype, DTYPES)
+        if self.dtype not in (*DTYPES, *QUANTISED):
+            raise unknown("dtype", self.dtype, (*DTYPES, *QUANTISED))
         self._name_objectives()
         if len(set(self.objectives)) != len(self.objectives) or not self.objectives:
             raise AutopeftError(f"objectives must be distinct and at least one, not '{','.join(self.objectives)}'.")

@@ -19,6 +19,10 @@ from autopeft.space.candidate import OF_TASKS, Candidate
 
 ASKED = "asked"
 """The name of a fact: how many prompts were gone on with at the end of each training."""
+ASKED_AT_RUNGS = "asked_at_rungs"
+"""The same at each rung before."""
+LATENCY_OF, TOKEN = "latency_of", "token"
+"""The name of an outcome's fact: what latency is of, where that is not one row; and its value for one new token."""
 
 
 @dataclass(frozen=True)
@@ -273,11 +277,13 @@ class Trial(Shown):
         model: str | None = None,
         *,
         onnx: bool = False,
+        lora: bool = False,
         trust_remote_code: bool = False,
     ) -> Path:
         """Writes the trained weights to a new folder, with a model card; `merge` folds the method into the backbone's
-        weights, as a class of transformers where one computes the same; `onnx` writes one ONNX file instead; `model` is
-        where the backbone lies now, if elsewhere; `trust_remote_code` runs code that comes with the backbone.
+        weights, as a class of transformers where one computes the same; `onnx` writes one ONNX file instead, `lora` a
+        LoRA that stands for a change of weights; `model` is where the backbone lies now, if elsewhere;
+        `trust_remote_code` runs code that comes with the backbone.
 
         `autopeft.load` reads it (but for ONNX), and `peft.PeftModel.from_pretrained` where the method is peft's. Raises
         AutopeftError.
@@ -301,7 +307,7 @@ class Trial(Shown):
                 f"the weights in '{folder}' are not those of trial {self.number} ({self.candidate.name}): another "
                 "search wrote there since."
             )
-        return export(folder, to, merge, model, onnx=onnx, trial=self, trust_remote_code=trust_remote_code)
+        return export(folder, to, merge, model, onnx=onnx, lora=lora, trial=self, trust_remote_code=trust_remote_code)
 
 
 @dataclass(frozen=True)
@@ -348,6 +354,8 @@ class Baseline:
     """Rows that it was to answer, and that it could not read."""
     written: tuple[Mapping[str, str], ...] = ()
     """Some prompts, answers, and what was generated, where that was judged."""
+    pace: float | None = None
+    """Seconds for one row; None where nobody measured."""
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,17 @@ import yaml
 
 from autopeft.artifacts.description import MERGED, Description
 from autopeft.artifacts.reading import Reading
+from autopeft.artifacts.unquantised import Again
 from autopeft.artifacts.usage import Form, usage
 from autopeft.confirmed import Member, confirmed
 from autopeft.foreign import printable
 from autopeft.fronts import latencies
 from autopeft.objectives import COSTS, Objective
+from autopeft.plan import QUANTISED
 from autopeft.sizes import show_bytes, show_milliseconds
 from autopeft.space.candidate import Candidate
 from autopeft.training.precision import FLOAT32
-from autopeft.trial import SearchRecord, Trial
+from autopeft.trial import LATENCY_OF, TOKEN, SearchRecord, Trial
 
 CARD = "README.md"
 _LIBRARIES = {Form.PEFT: "peft", Form.WHOLE: "transformers", Form.ONNX: "onnx"}
@@ -51,6 +53,10 @@ class Facts:
     trial: Trial | None = None
     """None of a method that no search trained."""
     reading: Reading = field(default_factory=Reading)
+    again: Again | None = None
+    """What it scores as it lies here, where that is something else than what was trained."""
+    made_of: Candidate | None = None
+    """What was trained, where a LoRA stands for it."""
 
 
 def card(facts: Facts) -> str:
@@ -63,7 +69,7 @@ def card(facts: Facts) -> str:
         f"Made of {_code(backbone)} by {_code(facts.candidate.name)} for {_text(task.name)}, with autopeft.",
         "## How to load it",
         *usage(facts.form, task, facts.kind, _python(_loadable(_backbone(facts))), facts.reading),
-        *_section("Scores", _scores(facts.trial)),
+        *_section("Scores", _scores(facts)),
         *_section("Data", _data(facts)),
         *_section("Method and settings", _settings(facts.candidate)),
         *_section("Costs", _costs(facts.trial)),
@@ -97,8 +103,8 @@ def _front_matter(facts: Facts) -> dict[str, Any]:
     return {key: value for key, value in said.items() if value}
 
 
-def _scores(trial: Trial | None) -> Iterator[str]:
-    record = _record(trial)
+def _scores(facts: Facts) -> Iterator[str]:
+    trial, record = facts.trial, _record(facts.trial)
     if trial is None or record is None or trial.score is None:
         return
     metric, rows = record.metric, record.facts.get("validation_rows")
@@ -106,6 +112,7 @@ def _scores(trial: Trial | None) -> Iterator[str]:
     counted = f" ({rows:,} rows)" if isinstance(rows, int) else ""
     shown = metric.show_with(trial.score, trial.error)
     yield f"- {_text(metric.heading)} on validation data{counted}: {shown}{less}"
+    yield from _merged(facts, metric)
     if trial.share < 1:
         yield f"- trained for {trial.share:.0%} of its steps: the search ended it there, and the score is from there"
     for name, other in trial.curve[-1].others.items() if trial.curve else ():
@@ -120,6 +127,25 @@ def _scores(trial: Trial | None) -> Iterator[str]:
     yield (
         "\n± is the standard error over rows. The score is that of one training, picked out of several on the same "
         "rows: expect it to be a little worse on new data."
+    )
+
+
+def _merged(facts: Facts, metric: Objective) -> Iterator[str]:
+    """Of what was trained as something else: that is not what lies here."""
+    held, made_of = facts.description.dtype, facts.made_of
+    if made_of is not None:
+        (part,) = facts.candidate.parts
+        now, before = f"as a LoRA of rank {_shown(part.settings['rank'])}", f"as {_code(made_of.name)}"
+    elif held in QUANTISED and facts.form in (Form.WHOLE, Form.BACKBONE):
+        now, before = "merged into the unquantised backbone", f"with the backbone in {_code(held)}"
+    else:
+        return
+    if (found := facts.again) is None:
+        yield f"- that is what was trained, {before}; {now} it is not known"
+        return
+    yield (
+        f"- {_text(found.heading)} on validation data, {now} as it lies here: "
+        f"{metric.show_with(found.score, found.error)}, after {metric.show(found.before)} {before}"
     )
 
 
@@ -170,7 +196,7 @@ def _costs(trial: Trial | None) -> Iterator[str]:
         beside = "" if own is None else f" (measured {cost.show(own)})"
         yield f"- {cost.heading}: {cost.show(trial.predicted.value(name))}{beside}"
     for name, heading, show in (
-        ("latency", "latency of one row", show_milliseconds),
+        ("latency", f"latency of one {'new token' if told.get(LATENCY_OF) == TOKEN else 'row'}", show_milliseconds),
         ("bytes_on_disk", "on disk, method and head", show_bytes),
     ):
         if isinstance(value := told.get(name), int | float):
@@ -181,6 +207,8 @@ def _costs(trial: Trial | None) -> Iterator[str]:
 
 def _origin(facts: Facts) -> Iterator[str]:
     record, description = _record(facts.trial), facts.description
+    if facts.made_of is not None:
+        yield f"- trained as {_code(facts.made_of.name)}, whose change of the weights this LoRA holds"
     if record and facts.trial:
         yield f"- search {_code(record.name)}, trial {facts.trial.number}, seed {facts.trial.seed}"
     if description.revision:

@@ -9,6 +9,7 @@ from typing import Any
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief, printable
 from autopeft.methods.saved import read_json
+from autopeft.plan import QUANTISED
 from autopeft.space.candidate import Candidate
 from autopeft.tasks.base import Task
 from autopeft.tasks.heads import POOLINGS
@@ -37,7 +38,7 @@ class Description:
     precision: str = FLOAT32
     """What forward passes were computed in when scores were measured: 'bfloat16', 'float16' or 'float32'."""
     dtype: str = FLOAT32
-    """What the backbone's weights were held in then, by the same names."""
+    """What the backbone's weights were held in then, by the same names, or 'nf4' or 'int8'."""
     metric: str = ""
     """The file and name of what trials were judged by, where that is a function of the user's own; nothing needs it."""
 
@@ -66,7 +67,7 @@ def read_description(folder: Path) -> tuple[Description, Candidate]:
         ("fingerprint", isinstance(description.fingerprint, str), description.fingerprint),
         ("revision", description.revision is None or _is_name(description.revision), description.revision),
         ("precision", description.precision in PRECISIONS, description.precision),
-        ("dtype", description.dtype in PRECISIONS, description.dtype),
+        ("dtype", description.dtype in (*PRECISIONS, *QUANTISED), description.dtype),
         ("metric", isinstance(description.metric, str), description.metric),
         ("pooling", candidate.training.pooling in POOLINGS, candidate.training.pooling),
     ):

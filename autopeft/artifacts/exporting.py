@@ -13,16 +13,18 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from autopeft.artifacts.as_lora import as_lora
 from autopeft.artifacts.card import CARD, Facts, card
 from autopeft.artifacts.description import MERGED, describe, read_description
 from autopeft.artifacts.loading import load_trained
 from autopeft.artifacts.onnx import validation_inputs, write_onnx
 from autopeft.artifacts.reading import reading
-from autopeft.artifacts.saving import write_head
+from autopeft.artifacts.saving import save_artifact, write_head
 from autopeft.artifacts.trained import TrainedModel
+from autopeft.artifacts.unquantised import again
 from autopeft.artifacts.usage import Form
 from autopeft.artifacts.whole import apart, compared, labelled, place_in_whole, random_parts, read_whole, whole
-from autopeft.backbone.held import hold
+from autopeft.backbone.held import hold, name_of
 from autopeft.backbone.load import quietly
 from autopeft.backbone.source import generation_file, source_of
 from autopeft.errors import AutopeftError, require_extra
@@ -30,7 +32,7 @@ from autopeft.files import beside
 from autopeft.methods.hooked import read_tensors
 from autopeft.methods.saved import read_json
 from autopeft.tasks.texts import IDS
-from autopeft.training.precision import FLOAT32, held_as
+from autopeft.training.precision import FLOAT32, held_as, packed_as
 from autopeft.trial import Trial
 
 _WRITING = ".autopeft.writing"
@@ -49,11 +51,13 @@ def export(
     model: str | None = None,
     *,
     onnx: bool = False,
+    lora: bool = False,
     trial: Trial | None = None,
     trust_remote_code: bool = False,
 ) -> Path:
     """Copies a trained method to a new folder; with `merge` the backbone with the method folded into its weights; with
-    `onnx` one ONNX file. Each comes with a model card, which tells of `trial`, too.
+    `onnx` one ONNX file; with `lora` a LoRA that stands for it. Each comes with a model card, which tells of `trial`,
+    too.
 
     `model` is where the backbone lies now, if elsewhere: the new folder knows it there. Where a class of transformers
     computes what merged backbone and head do, a merged folder is of that class; else transformers' `AutoModel` loads
@@ -66,6 +70,8 @@ def export(
     artifact, to = Path(artifact), Path(to)
     if onnx and merge:
         raise AutopeftError("give merge or onnx, not both: in an ONNX file all is merged that merges.")
+    if lora and (merge or onnx):
+        raise AutopeftError("give one of merge, onnx and a LoRA: what is merged needs no LoRA.")
     if onnx:
         require_extra("onnx")
     if to.exists() and (not to.is_dir() or {each.name for each in to.iterdir()} - {_WRITING}):
@@ -81,25 +87,33 @@ def export(
         model = None
     with _appearing(to) as temporary:
         trained = load_trained(artifact, model, None, True, trust_remote_code, FLOAT32)
+        made_of = candidate
+        if lora:
+            trained, candidate = as_lora(trained, candidate)
         expected = _logits(trained)
         description = replace(description, backbone=model or description.backbone)
-        again: TrainedModel | None = None
+        written: TrainedModel | None = None
         facts = Facts(description, candidate, Form.ONNX if onnx else Form.METHOD, trial=trial)
         with _told_plainly(to):
             if onnx:
-                again = _write_onnx(temporary, trained, trial)
-                facts = replace(facts, reading=reading(again, _processor(again)))
+                written = _write_onnx(temporary, trained, trial)
+                facts = replace(facts, reading=reading(written, _processor(written)))
             elif merge or description.backbone == MERGED:
                 facts = _write_merged(temporary, trained, facts)
+            elif lora:
+                assert trained.attached is not None
+                save_artifact(temporary, trained.attached, trained.model.head, description, candidate)
+                facts = _described(temporary, trained, replace(facts, again=again(trained, trial), made_of=made_of))
             else:
-                facts = _write_method(artifact, temporary, trained, facts)
+                _copy(artifact, temporary)
+                facts = _described(temporary, trained, facts)
             (temporary / CARD).write_text(card(facts), encoding="utf-8")
             _readable(temporary)
         del trained
-        again = again or load_trained(temporary, None, None, True, trust_remote_code, FLOAT32)
-        pairs = [(_logits(again), expected)]
+        written = written or load_trained(temporary, None, None, True, trust_remote_code, FLOAT32)
+        pairs = [(_logits(written), expected)]
         if facts.form is Form.WHOLE:
-            pairs += compared(read_whole(temporary, again), again, len(expected))
+            pairs += compared(read_whole(temporary, written), written, len(expected))
         merged = _APART_MERGED if description.dtype == FLOAT32 else _APART_IN_HALF
         most = _APART if facts.form in (Form.METHOD, Form.PEFT, Form.ONNX) else merged
         for found, right in pairs:
@@ -164,23 +178,23 @@ def _copy(artifact: Path, to: Path) -> None:
     shutil.copytree(artifact, to, dirs_exist_ok=True)
 
 
-def _write_method(artifact: Path, to: Path, trained: TrainedModel, facts: Facts) -> Facts:
-    _copy(artifact, to)
+def _described(to: Path, trained: TrainedModel, facts: Facts) -> Facts:
+    """What others need beside a trained method in a folder."""
     describe(to, facts.description, facts.candidate)
     # transformers, which would put a method of peft's on a model with a head of random values, looks for a model here.
     _save_config(to, trained.backbone.model.config, trained)
+    if trained.task.causal:
+        _write_processor(to, trained)
     config = to / "adapter_config.json"
     if not config.is_file():
         return facts
-    plain = read_json(config, f"'{artifact}' is damaged")
+    plain = read_json(config, f"'{to}' is damaged")
     # By the task's type peft's own classes with heads refuse it, too, where the head is not the model's.
     plain["task_type"] = trained.task.peft_type
-    if inside := place_in_whole(trained.task, trained.backbone.model.config):
+    if (inside := place_in_whole(trained.task, trained.backbone.model.config)) is not None:
         # They load the backbone by themselves, from where it lies now.
         source = source_of(trained.backbone.name)
         plain |= {"base_model_name_or_path": source.where, "revision": source.revision}
-        with quietly():
-            _processor(trained).save_pretrained(to)
         weights = to / "adapter_model.safetensors"
         renamed = {each.replace(_BARE, _BARE + inside, 1): tensor for each, tensor in read_tensors(weights).items()}
         save_file({each: tensor.clone() for each, tensor in renamed.items()}, weights, {"format": "pt"})
@@ -195,17 +209,18 @@ def _write_merged(to: Path, trained: TrainedModel, facts: Facts) -> Facts:
     # Of answers that are more than its outputs, no pipeline knows how they are made.
     model = whole(merged) if told.numbers else None
     hold(plain, held_as(merged.description.dtype))
+    if packed_as(trained.description.dtype):
+        judged_again = again(TrainedModel(merged.backbone, None, merged.model.head, merged.description), facts.trial)
+        facts = replace(facts, again=judged_again)
     with quietly():
         if model is not None:
             model.save_pretrained(to)
-            if task.causal and (file := generation_file(source_of(trained.backbone.name))) is not None:
-                shutil.copyfile(file, to / file.name)
         else:
             # What transformers would make up is there, of no shape that any class has: it says so instead.
             made_up = {name: torch.zeros(0) for name in random_parts(task, plain.config)}
             plain.config = labelled(plain.config, task)
             plain.save_pretrained(to, state_dict={**plain.state_dict(), **made_up})
-        _processor(merged).save_pretrained(to)
+        _write_processor(to, merged, trained.backbone.name)
         write_head(to, merged.model.head, merged.description, facts.candidate)
     if model is None:
         return replace(facts, form=Form.BACKBONE)
@@ -229,7 +244,9 @@ def _merged(trained: TrainedModel) -> TrainedModel:
     if trained.attached is None:
         return trained
     trained.attached.merge()
-    description = replace(trained.description, backbone=MERGED, fingerprint="", revision=None)
+    # Matrices that were quantised in training are not in what is merged.
+    held = name_of(held_as(trained.description.dtype))
+    description = replace(trained.description, backbone=MERGED, fingerprint="", revision=None, dtype=held)
     return TrainedModel(trained.backbone, None, trained.model.head, description)
 
 
@@ -237,6 +254,14 @@ def _save_config(to: Path, config: Any, trained: TrainedModel) -> None:
     named = labelled(config, trained.task)
     named.architectures = [type(trained.backbone.model).__name__]
     named.save_pretrained(to)
+
+
+def _write_processor(to: Path, trained: TrainedModel, backbone: str = "") -> None:
+    """Tokenizer and chat template, or image processor; of a language model how it generates, too."""
+    with quietly():
+        _processor(trained).save_pretrained(to)
+    if trained.task.causal and (file := generation_file(source_of(backbone or trained.backbone.name))) is not None:
+        shutil.copyfile(file, to / file.name)
 
 
 def _processor(trained: TrainedModel) -> Any:

@@ -20,7 +20,7 @@ from autopeft.methods.attached import attach_saved
 from autopeft.methods.hooked import copy_into, read_tensors
 from autopeft.space.candidate import Candidate
 from autopeft.tasks.base import Task
-from autopeft.training.precision import held_as
+from autopeft.training.precision import held_as, packed_as
 
 
 def load(
@@ -36,9 +36,9 @@ def load(
     >>> load("winner/").predict("a stirring, funny film")
 
     It lies on `device`, as a rule the CPU. The backbone's weights are held as `dtype`: as they were in training, which
-    is the rule; "float32"; in half the memory "bfloat16" or "float16", with which answers are a little less exact; or
-    "auto", as a search on this device would hold them. A method or a task of your own must be known first:
-    `autopeft.register`. Code that comes with the backbone runs only with `trust_remote_code`.
+    is the rule; "float32"; in half the memory "bfloat16" or "float16", with which answers are a little less exact; in
+    less of it "int8" or "nf4"; or "auto", as a search on this device would hold them. A method or a task of your own
+    must be known first: `autopeft.register`. Code that comes with the backbone runs only with `trust_remote_code`.
     Warns where `model` holds other weights than those that the method was trained on. Raises AutopeftError.
     """
     if dtype is not None:
@@ -63,8 +63,8 @@ def load_trained(
     if merged and not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
         raise AutopeftError(f"'{folder}' holds no merged model: model.safetensors is missing.")
     name = model or (str(folder) if merged else pinned(description.backbone, description.revision))
-    held = held_as(description.dtype if dtype is None else dtype, on)
-    backbone = _backbone(folder, name, held, trust_remote_code, description.task.causal)
+    wanted = description.dtype if dtype is None else dtype
+    backbone = _backbone(folder, name, wanted, on, trust_remote_code, description.task.causal)
     if description.fingerprint and description.fingerprint != backbone.fingerprint:
         _tell_of_other_weights(folder, description, model or description.backbone, strict)
     if (task := description.task).on(backbone) != task:
@@ -78,9 +78,17 @@ def load_trained(
     return TrainedModel(backbone, attached, head, description)
 
 
-def _backbone(folder: Path, name: str, dtype: torch.dtype, trust_remote_code: bool, causal: bool) -> Backbone:
+def _backbone(
+    folder: Path, name: str, held: str | torch.dtype, on: torch.device, trust_remote_code: bool, causal: bool
+) -> Backbone:
     try:
-        return load_backbone(name, dtype, trust_remote_code=trust_remote_code, causal=causal)
+        return load_backbone(
+            name,
+            held_as(held, on),
+            trust_remote_code=trust_remote_code,
+            causal=causal,
+            quantised=packed_as(held),
+        )
     except (AutopeftError, OSError) as error:
         advice = f"If its backbone lies elsewhere now, say where: load('{folder}', model=...)."
         raise AutopeftError(f"'{folder}' cannot be loaded: {error} {advice}") from error

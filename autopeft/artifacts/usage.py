@@ -57,9 +57,10 @@ def usage(form: Form, task: Task, kind: str, base: str, reading: Reading) -> Seq
             _block("from transformers import AutoModel", "", plain),
         ]
     if form is Form.PEFT and task.causal:
-        loaded = f'AutoPeftModelForCausalLM.from_pretrained("{HERE}")'
+        kind = task.auto_class.replace("AutoModel", "AutoPeftModel")
+        loaded = f'{kind}.from_pretrained("{HERE}")'
         tokenizer = f'tokenizer = AutoTokenizer.from_pretrained("{HERE}")'
-        imported = ("from peft import AutoPeftModelForCausalLM", "from transformers import AutoTokenizer")
+        imported = (f"from peft import {kind}", "from transformers import AutoTokenizer")
         return [
             "In peft, as the language model that it is; `adapter_config.json` says where the backbone lies:",
             _block(*imported, "", f"model = {loaded}", tokenizer),
@@ -77,6 +78,18 @@ def usage(form: Form, task: Task, kind: str, base: str, reading: Reading) -> Seq
 
 
 def _whole(task: Task, reading: Reading) -> Sequence[str]:
+    if not task.pipeline and task.causal:
+        auto = task.auto_class
+        return [
+            _block(
+                f"from transformers import {auto}, AutoTokenizer",
+                "",
+                f'model = {auto}.from_pretrained("{HERE}")',
+                f'tokenizer = AutoTokenizer.from_pretrained("{HERE}")',
+                'made = model.generate(**tokenizer(["…"], return_tensors="pt"), max_new_tokens=128)',
+                "texts = tokenizer.batch_decode(made, skip_special_tokens=True)",
+            )
+        ]
     if task.pipeline == "token-classification" and not reading.alike:
         auto, best = task.auto_class, "model(**made).logits[0].argmax(-1).tolist()"
         return [

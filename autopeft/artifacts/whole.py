@@ -49,12 +49,15 @@ def whole(trained: TrainedModel) -> Any:
     model = _empty(trained.task, plain.config)
     prefix = model.base_model_prefix if model is not None else ""
     own: Any = getattr(model, prefix, None)
+    if model is not None and (output := trained.backbone.output) is not None:
+        for name, each in [(prefix, plain)] if own is not None else [*plain.named_children()]:
+            setattr(model, name, each)
+        model.set_output_embeddings(output.linear)
+        if output.shift is not None:
+            model.final_logits_bias = output.shift
+        return model.requires_grad_(False).eval() if _alike(model, trained) else None
     if model is None or type(own) is not type(plain):
         return None
-    if trained.backbone.output is not None:
-        setattr(model, prefix, plain)
-        model.set_output_embeddings(trained.backbone.output.linear)
-        return model.requires_grad_(False).eval() if _alike(model, trained) else None
     padding = getattr(trained.backbone.processor, "pad_token_id", None)
     if getattr(model.config, "pad_token_id", None) is None and padding is not None:
         model.config.pad_token_id = padding  # By which decoders find the last token.
@@ -92,12 +95,14 @@ def random_parts(task: Task, config: PretrainedConfig) -> tuple[str, ...]:
     return tuple(name for name, _ in model.named_parameters() if not name.startswith(inside)) if model else ()
 
 
-def place_in_whole(task: Task, config: PretrainedConfig) -> str:
-    """Where a bare model lies in the models that peft's methods go on, such as `model.`; empty where these are bare."""
-    if task.peft_type == Task.peft_type:
-        return ""
-    model = _empty(task, config)
-    return f"{model.base_model_prefix}." if model is not None else ""
+def place_in_whole(task: Task, config: PretrainedConfig) -> str | None:
+    """Where a bare model lies in the models that peft's methods go on, such as `model.`; empty where its parts lie
+    there themselves (T5), None where these models are bare.
+    """
+    model = _empty(task, config) if task.peft_type != Task.peft_type else None
+    if model is None:
+        return None
+    return f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
 
 
 def answers_of(task: Task, output: Tensor) -> Tensor:
@@ -121,7 +126,7 @@ def compared(model: nn.Module, trained: TrainedModel, rows: int) -> Iterator[tup
             found = model(**trained.model.read(there)).logits.float().cpu()
         if task.causal:
             # Of the token that comes next.
-            found = found[torch.arange(len(found)), batch[MASK].sum(1) - 1]
+            found = found[torch.arange(len(found)), trained.model.head.last(found, batch)]
         elif expected.ndim == 3:
             seen = batch[MASK][:, : expected.shape[1]] != 0
             expected, found = expected[seen], found[seen]

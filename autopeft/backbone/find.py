@@ -3,8 +3,8 @@
 Names tell `q` from `k`; they do not tell which dropout follows a projection, nor whether a norm comes before or after a
 sub-layer. Those are read off a tiny forward pass, by the identity of tensors. The trace leaves the model as it was, and
 also works on the meta device (then on fake tensors). A model must have `q` and `v`; others may be missing (mixtures of
-experts have no one feed-forward). Layers may stand in several lists (the stages of Swin, each with widths of its own).
-Not covered: encoder-decoder models as a whole (their encoder is).
+experts have no one feed-forward). Layers may stand in several lists (the stages of Swin, each with widths of its own;
+an encoder's and a decoder's).
 """
 
 import inspect
@@ -21,8 +21,8 @@ from transformers.pytorch_utils import Conv1D
 
 from autopeft.backbone.fakes import GroupedProducts
 from autopeft.backbone.idle import idle_parameters
-from autopeft.backbone.inputs import bare, example, named, reads
-from autopeft.backbone.sites import SITES, Place, Sites
+from autopeft.backbone.inputs import bare, example, is_crossed, named, reads
+from autopeft.backbone.sites import LINEAR, SITES, Place, Sites
 from autopeft.errors import CannotAttach, unknown
 
 _ROLES = (
@@ -37,6 +37,8 @@ _ROLES = (
     ("ffn.down", r"(output\.dense|down_proj|fc2|lin2|mlp\.c_proj|mlp\.Wo|dense_4h_to_h|wo|ffn_output|fc_out)"),
 )
 """Role -> how a Linear's path inside its layer ends. The first match counts."""
+_CROSS = r".*(EncDecAttention|encoder_attn|cross_attn|crossattention)\..*"
+"""Attention of a decoder to an encoder."""
 _INTERLEAVED = r".*(query_key_value|in_proj|\.attn\.qkv_proj)"
 """Fused projections whose rows alternate by head: no range of rows belongs to q, k or v."""
 _TOKENS = 8
@@ -80,10 +82,6 @@ def find_sites(model: nn.Module, mapping: Mapping[str, str] | None = None, *, st
     if mapping is not None:
         return _mapped(model, mapping)
     config = getattr(model, "config", None)
-    if getattr(config, "is_encoder_decoder", False) and hasattr(bare(model), "decoder"):
-        raise CannotAttach(
-            f"{type(model).__name__} has an encoder and a decoder; attach to its encoder (`model.get_encoder()`)."
-        )
     for layers in _layers(model):
         trace = _traced(model, layers, states_only)
         # Models that read images beside texts have layers for these, which may be as many, and see no text.
@@ -103,9 +101,17 @@ def find_sites(model: nn.Module, mapping: Mapping[str, str] | None = None, *, st
 
 
 def _layers(model: nn.Module) -> Sequence[tuple[str, ...]]:
-    """Paths of what may be the layers: equal modules that hold several linear maps each and stand in lists; the most
-    come first.
-    """
+    """Paths of what may be the layers; of an encoder before those of its decoder."""
+    if not is_crossed(model):
+        return _alike(model)
+    inner: Any = bare(model)
+    before = _path_of(inner, model)
+    stacks = (("encoder", inner.encoder), ("decoder", inner.decoder))
+    return [tuple(f"{before}{name}.{layer}" for name, stack in stacks for layer in _alike(stack)[0])]
+
+
+def _alike(model: nn.Module) -> Sequence[tuple[str, ...]]:
+    """Paths of equal modules that hold several linear maps each and stand in lists; the most come first."""
     alike: dict[type, tuple[str, ...]] = {}
     for path, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) and len({type(layer) for layer in module}) == 1:
@@ -196,8 +202,8 @@ def _places_of_layer(
     roles: dict[str, str] = {}
     for path, module in model.get_submodule(layer).named_modules():
         if _is_linear(module) and (role := _role(path)) is not None:
-            roles.setdefault(role, f"{layer}.{path}")
-    for role in ("q", "k", "v", "o", "ffn.up", "ffn.gate", "ffn.down"):
+            roles.setdefault(f"cross.{role}" if re.fullmatch(_CROSS, path) else role, f"{layer}.{path}")
+    for role in LINEAR:
         if role in roles:
             yield role, Place(roles[role], number)
     if "qkv" in roles:

@@ -23,6 +23,11 @@ _LONGEST_HEADER = 100_000_000
 """Bytes, as in safetensors itself."""
 
 
+def name_of(dtype: torch.dtype) -> str:
+    """A dtype as plans and files call it."""
+    return str(dtype).removeprefix("torch.")
+
+
 def held_in(model: nn.Module) -> torch.dtype:
     """What the first of a model's floating-point weights is held in, before anything is attached; else fp32."""
     return next((each.dtype for each in model.parameters() if each.is_floating_point()), torch.float32)

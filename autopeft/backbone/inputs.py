@@ -39,7 +39,7 @@ def example(model: nn.Module, rows: int, length: int, device: torch.device | str
     """
     if reads(model) == "input_ids":
         ids = torch.full((rows, length), _TOKEN, device=device)
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return {**written(model, ids), "attention_mask": torch.ones_like(ids)}
     if reads(model) == "pixel_values":
         config: Any = getattr(model, "config", None)
         size = getattr(config, "image_size", None)
@@ -50,6 +50,19 @@ def example(model: nn.Module, rows: int, length: int, device: torch.device | str
         shape = (rows, getattr(config, "num_channels", 3), height, width)
         return {"pixel_values": torch.zeros(shape, dtype=dtype, device=device)}
     raise CannotAttach(f"{type(model).__name__} reads '{reads(model)}', neither token ids nor images.")
+
+
+def is_crossed(model: nn.Module) -> bool:
+    """Whether a model has a decoder that looks at an encoder, both of which are there."""
+    config: Any = getattr(model, "config", None)
+    return bool(getattr(config, "is_encoder_decoder", False)) and hasattr(bare(model), "decoder")
+
+
+def written(model: nn.Module, ids: Tensor) -> Mapping[str, Tensor]:
+    """What a model is called with that these tokens are written by: where it has an encoder, that reads the first."""
+    if not is_crossed(model):
+        return {"input_ids": ids}
+    return {"input_ids": torch.zeros_like(ids), "decoder_input_ids": ids}
 
 
 def _takes(model: nn.Module, name: str) -> bool:

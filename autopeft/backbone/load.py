@@ -2,7 +2,8 @@
 
 Only encoders and decoders are loaded, without a head; of an encoder-decoder model the encoder, where transformers has a
 class for it; of a model of texts and images side by side (CLIP) the tower that reads images. A pooler is left out: the
-head pools by itself. For a task whose head borrows it, a language model's output embedding comes beside its decoder.
+head pools by itself. For a task whose head borrows it, a language model's output embedding comes beside its decoder, or
+beside its encoder and decoder.
 """
 
 import inspect
@@ -24,15 +25,16 @@ from transformers.utils import logging as transformers_logging
 from autopeft.backbone.claims import require_sane, require_weights, without_kernels
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.fingerprint import fingerprint
-from autopeft.backbone.held import held_in, hold, hold_mapped, is_exact, stored_in
+from autopeft.backbone.held import held_in, hold, hold_mapped, is_exact, name_of, stored_in
 from autopeft.backbone.inputs import example, named, reads
 from autopeft.backbone.limits import positions_of, vocabulary_of
 from autopeft.backbone.output import OutputEmbedding, output_of, require_causal
 from autopeft.backbone.pixels import Pixels, pixels_of
 from autopeft.backbone.processors import Processor, load_image_processor, load_tokenizer, require_fitting
+from autopeft.backbone.quantised import format_of, pack
 from autopeft.backbone.sites import Sites
 from autopeft.backbone.source import Source, require_files, safetensors_of, source_of, why_not
-from autopeft.errors import AutopeftError
+from autopeft.errors import AutopeftError, require_extra
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,13 @@ class Skeleton:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What its weights are held in."""
+        """What its weights are held in, but for matrices that are packed."""
         return held_in(self.model)
+
+    @property
+    def holding(self) -> str:
+        """What its weights are held in, as plans call it."""
+        return format_of(self.model) or name_of(self.dtype)
 
     @property
     def positions(self) -> int | None:
@@ -97,6 +104,11 @@ class Backbone(Skeleton):
     whole: PreTrainedModel | None = field(default=None, repr=False, kw_only=True)
     """The language model that the decoder and its output embedding are parts of; None where it was not asked for."""
 
+    def to(self, device: torch.device) -> None:
+        super().to(device)
+        if self.whole is not None:
+            self.whole.to(device)  # type: ignore[arg-type]
+
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The processor of a model that reads texts. Raises AutopeftError for one that does not."""
@@ -112,15 +124,18 @@ def load_backbone(
     trust_remote_code: bool = False,
     causal: bool = False,
     copies: Path | None = None,
+    quantised: str | None = None,
 ) -> Backbone:
-    """The backbone in a local folder or of a hub name, its weights held in `dtype` on the CPU, frozen. Raises
-    AutopeftError.
+    """The backbone in a local folder or of a hub name, its weights held in `dtype` on the CPU, frozen; its matrices
+    `quantised`, where that is said. Raises AutopeftError.
 
     Weights that are stored in that dtype are mapped: processes of one machine that only read them share them. Others
     are where there is a folder for `copies` in that dtype.
     A hub name may end with a revision (`org/name@v1`). Program code that comes with a model runs only with
     `trust_remote_code`. A `causal` one comes with its output embedding, or is refused.
     """
+    if quantised is not None:
+        require_extra("quantised")
     with _plainly(name) as source:
         require_files(source)
         config, kind = _configured(source, trust_remote_code, causal)
@@ -137,13 +152,13 @@ def load_backbone(
     whole, output = model, output_of(name, model) if causal else None
     if output is not None:
         # Before weights are missed: those of an encoder have no such head.
-        require_causal(name, model, output)
-        model = model.base_model
+        require_causal(name, model, output, inner := without_head(model))
+        model = inner
     _require_whole(name, info)
     known = fingerprint(model, output)
     copy = None
-    if copies is not None and model.dtype != dtype:
-        copy = copies / f"weights-{known[:16]}-{str(dtype).removeprefix('torch.')}" / "model.safetensors"
+    if copies is not None and model.dtype != dtype and quantised is None:
+        copy = copies / f"weights-{known[:16]}-{name_of(dtype)}" / "model.safetensors"
         hold_mapped(whole, dtype, copy)
     else:
         hold(whole, dtype)
@@ -153,6 +168,8 @@ def load_backbone(
     every = {id(each): each for part in (model, output) if part is not None for each in part.parameters()}
     parameters = sum(parameter.numel() for parameter in every.values())
     sites, commit = find_sites(model, states_only=True), source.commit
+    if quantised is not None:
+        pack(model, quantised)
     language_model = whole if causal else None
     return Backbone(
         *(name, model, sites, processor, parameters, known, commit, pixels, copy), output=output, whole=language_model
@@ -183,14 +200,19 @@ def load_skeleton(
     *,
     trust_remote_code: bool = False,
     causal: bool = False,
+    quantised: str | None = None,
 ) -> Skeleton:
     """The same model without weights, from a folder, a hub name, a `config.json` or a config. Raises AutopeftError."""
     if isinstance(what, PretrainedConfig):
         config, kind = _meant(deepcopy(what), causal=causal)
-        return _skeleton(type(what).__name__, kind, config, dtype, causal)
-    with _plainly(what) as source:
-        config, kind = _configured(source, trust_remote_code, causal)
-    return _skeleton(what, kind, config, dtype, causal)
+        skeleton = _skeleton(type(what).__name__, kind, config, dtype, causal)
+    else:
+        with _plainly(what) as source:
+            config, kind = _configured(source, trust_remote_code, causal)
+        skeleton = _skeleton(what, kind, config, dtype, causal)
+    if quantised is not None:
+        pack(skeleton.model, quantised)
+    return skeleton
 
 
 def is_of_causal_model(what: str | PretrainedConfig, trust_remote_code: bool = False) -> bool:
@@ -245,7 +267,7 @@ def _skeleton(name: str, kind: Any, config: PretrainedConfig, dtype: torch.dtype
     model = without_pooler(model).requires_grad_(False)
     model.eval()  # type: ignore[no-untyped-call]
     output = output_of(name, model) if causal else None
-    inner: Any = model.base_model if causal else model
+    inner: Any = without_head(model) if causal else model
     return Skeleton(name, inner, find_sites(inner, states_only=True), output=output)
 
 
@@ -308,14 +330,28 @@ def _causal_class_for(config: PretrainedConfig, trusted: Source | None) -> Any:
     own = (getattr(config, "auto_map", None) or {}).get("AutoModelForCausalLM")
     if own is not None and trusted is not None:
         return get_class_from_dynamic_module(own, trusted.where, revision=trusted.revision)
-    kind: Any = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    if kind is None or getattr(config, "is_encoder_decoder", False):
-        kinds = "encoder-decoder models" if getattr(config, "is_encoder_decoder", False) else "no language models"
+    both, kinds = bool(getattr(config, "is_encoder_decoder", False)), transformers.models.auto.modeling_auto
+    mapping = kinds.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if both else kinds.MODEL_FOR_CAUSAL_LM_MAPPING
+    kind: Any = mapping.get(type(config), None)
+    if kind is None:
         raise AutopeftError(
-            f"{type(config).__name__} is of {kinds}: text generation needs a causal model (GPT-2, Llama, Qwen, Gemma "
-            "…)."
+            f"{type(config).__name__} is of no language models: texts are written by a causal model (GPT-2, Llama, "
+            "Qwen, Gemma …), or by an encoder with a decoder (T5, BART, Marian)."
         )
     return kind
+
+
+def without_head(whole: Any) -> Any:
+    """The part of a language model that gives its states: all of it but the output embedding."""
+    if whole.base_model is not whole:
+        return whole.base_model
+    # T5's encoder and decoder lie beside its head.
+    kind: Any = transformers.models.auto.modeling_auto.MODEL_MAPPING[type(whole.config)]
+    with quietly(), torch.device("meta"):
+        inner = kind._from_config(whole.config, dtype=torch.float32)
+    for name, _ in [*inner.named_children()]:
+        setattr(inner, name, getattr(whole, name))
+    return inner.requires_grad_(False).train(whole.training)
 
 
 def without_pooler(model: PreTrainedModel) -> PreTrainedModel:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from autopeft.backbone.held import HALF
+from autopeft.backbone.inputs import is_crossed, written
 from autopeft.errors import AutopeftError
 
 _LENGTH = 12
@@ -24,13 +25,19 @@ a number's width, which rounds what it caps and scales.
 class OutputEmbedding(nn.Module):
     """States (…, width) -> logits (…, vocabulary) in fp32."""
 
-    def __init__(self, linear: nn.Module, scale: float = 1.0, cap: float | None = None) -> None:
+    shift: Tensor | None
+
+    def __init__(
+        self, linear: nn.Module, scale: float = 1.0, cap: float | None = None, shift: Tensor | None = None
+    ) -> None:
+        """`shift` (1, vocabulary) is what a model adds to its logits that is no bias of the linear map (BART)."""
         super().__init__()
         self.linear = linear
         self.scale = scale
         """Logits are multiplied by it."""
         self.cap = cap
         """No logit is beyond it: cap * tanh(logit / cap)."""
+        self.register_buffer("shift", shift)
 
     @property
     def weight(self) -> Tensor:
@@ -42,7 +49,8 @@ class OutputEmbedding(nn.Module):
     @property
     def bias(self) -> Tensor | None:
         """(vocabulary,)."""
-        return getattr(self.linear, "bias", None)
+        own: Tensor | None = getattr(self.linear, "bias", None)
+        return own if self.shift is None else self.shift[0]
 
     @property
     def tokens(self) -> int:
@@ -50,31 +58,35 @@ class OutputEmbedding(nn.Module):
         return int(self.weight.shape[0])
 
     def forward(self, states: Tensor) -> Tensor:
-        logits = self.linear(states).float() * self.scale
+        logits = self.linear(states).float()
+        if self.shift is not None:
+            logits = logits + self.shift[0]
+        logits = logits * self.scale
         return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
 
 def output_of(name: str, whole: Any) -> OutputEmbedding:
     """The output embedding of a model with its head. Raises AutopeftError where it has none that is a linear map."""
-    linear = whole.get_output_embeddings()
-    if not isinstance(linear, nn.Linear) or whole.base_model is whole:
+    linear, config = whole.get_output_embeddings(), whole.config.get_text_config()
+    alone = whole.base_model is whole and not is_crossed(whole)
+    if not isinstance(linear, nn.Linear) or alone:
         raise AutopeftError(
             f"'{name}' makes its logits by no linear map of its last states that transformers names "
             f"({type(whole).__name__}): it cannot be trained as a language model."
         )
-    return OutputEmbedding(linear, *_said(whole.config.get_text_config()))
+    return OutputEmbedding(linear, *_said(config), getattr(whole, "final_logits_bias", None))
 
 
-def require_causal(name: str, whole: Any, output: OutputEmbedding) -> None:
+def require_causal(name: str, whole: Any, output: OutputEmbedding, inner: Any) -> None:
     """Raises AutopeftError for a model that looks at later tokens, or whose logits are not those of its output
-    embedding; its weights must be there.
+    embedding, of the states of its `inner` part; its weights must be there.
     """
     kind, few = type(whole).__name__, min(_LENGTH, output.tokens)
     ids = torch.arange(few).unsqueeze(0)
     other = torch.cat([ids[:, :-1], ids[:, :1]], dim=1)
     with torch.no_grad():
-        own = whole(input_ids=ids, use_cache=False).logits.float()
-        states, changed = (whole.base_model(input_ids=each, use_cache=False).last_hidden_state for each in (ids, other))
+        own = whole(**written(whole, ids), use_cache=False).logits.float()
+        states, changed = (inner(**written(inner, each), use_cache=False).last_hidden_state for each in (ids, other))
         ours = output(states)
     apart = _OF_HALVES if output.weight.dtype in HALF else _APART
     most = max(1.0, float(states.abs().max()))
@@ -95,6 +107,8 @@ def _said(config: PretrainedConfig) -> tuple[float, float | None]:
     scale = _number(config, "logit_scale") or 1.0
     scale /= _number(config, "logits_scaling") or 1.0
     scale *= _number(config, "lm_head_multiplier") or 1.0
+    if getattr(config, "scale_decoder_outputs", False):
+        scale *= float(config.d_model**-0.5)
     return scale, _number(config, "final_logit_softcapping")
 
 

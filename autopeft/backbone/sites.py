@@ -1,9 +1,10 @@
 """Sites: the named places of a backbone where a method can attach.
 
-`q k v o` are the attention projections, `ffn.up`, `ffn.gate`, `ffn.down` the feed-forward ones; `attention` and `ffn`
-are the sub-layer outputs before residual and norm; `norm`, `embedding` (of tokens, or of an image's patches) and
-`layer` are what they say. A place is a module path, looked up in the model when a method attaches, so that it still
-holds after other methods replaced modules.
+`q k v o` are the attention projections, `ffn.up`, `ffn.gate`, `ffn.down` the feed-forward ones; `cross.q` and its kin
+are those of a decoder's attention to an encoder. Layers of both are numbered through, those of the encoder first.
+`attention` (to itself) and `ffn` are the sub-layer outputs before residual and norm; `norm`, `embedding` (of tokens, or
+of an image's patches) and `layer` are what they say. A place is a module path, looked up in the model when a method
+attaches, so that it still holds after other methods replaced modules.
 """
 
 import re
@@ -12,10 +13,11 @@ from dataclasses import dataclass, field
 
 from autopeft.errors import AutopeftError, CannotAttach
 
-SITES = ("q", "k", "v", "o", "ffn.up", "ffn.gate", "ffn.down", "attention", "ffn", "norm", "embedding", "layer")
-"""Every name that a site may have."""
-LINEAR = ("q", "k", "v", "o", "ffn.up", "ffn.gate", "ffn.down")
+CROSS = ("cross.q", "cross.k", "cross.v", "cross.o")
+LINEAR = ("q", "k", "v", "o", "ffn.up", "ffn.gate", "ffn.down", *CROSS)
 """Those that are linear maps."""
+SITES = (*LINEAR, "attention", "ffn", "norm", "embedding", "layer")
+"""Every name that a site may have."""
 ALL_LINEAR = "all-linear"
 """A name for all of these that a backbone has; peft's own."""
 Layers = str | int | Sequence[int]

@@ -9,7 +9,7 @@ from click.core import ParameterSource
 from autopeft import machine
 from autopeft.cli.printing import say, table
 from autopeft.events import IMPORTING
-from autopeft.plan import AUTO, DTYPES, Plan, field_docs
+from autopeft.plan import AUTO, DTYPES, QUANTISED, Plan, field_docs
 
 _ESTIMATING = 4
 """Processes that share an estimate, at most: each begins with importing libraries, and reading the model's shape."""
@@ -42,10 +42,10 @@ Examples:
 @click.option("--gradient-checkpointing", is_flag=True, help="Recompute activations: less memory, more time.")
 @click.option(
     "--dtype",
-    metavar=f"{'|'.join(DTYPES)}|nf4|int8",
+    metavar="|".join((*DTYPES, *QUANTISED)),
     default=AUTO,
     show_default=True,
-    help=f"{field_docs(Plan)['dtype']} nf4 and int8 are quantised.",
+    help=field_docs(Plan)["dtype"],
 )
 @click.option("--time", is_flag=True, help="Tell how long a whole training on --rows takes on this device.")
 @click.option("--rows", type=click.IntRange(1), default=1000, show_default=True, help="Rows to train on, for --time.")

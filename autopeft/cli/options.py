@@ -9,7 +9,7 @@ import click
 
 from autopeft.cli.printing import say
 from autopeft.objectives import SCORE, UNITS
-from autopeft.plan import DTYPES, KEPT, LOSS_ON, SAMPLERS, Budget, Resources, field_docs
+from autopeft.plan import DTYPES, KEPT, LOSS_ON, QUANTISED, SAMPLERS, Budget, Resources, field_docs
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _SIZES = {
@@ -19,7 +19,7 @@ _SIZES = {
     "sampler": "|".join(SAMPLERS),
     "keep": "|".join(KEPT),
     "loss_on": "|".join(LOSS_ON),
-    "dtype": "|".join(DTYPES),
+    "dtype": "|".join((*DTYPES, *QUANTISED)),
     "columns": "ROLE=NAME[,…]",
 }
 """Options that the dataclasses read as text, and how to write them."""

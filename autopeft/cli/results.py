@@ -155,6 +155,12 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
     "transformers, ready for `pipeline`, where one computes the same.",
 )
 @click.option("--onnx", is_flag=True, help="Write one ONNX file with method, pooling and head instead.")
+@click.option(
+    "--as",
+    "lora",
+    type=click.Choice(["lora"]),
+    help="Write a LoRA that stands for a method which changes weights, for servers that know no other.",
+)
 @moved_options("model", "space", "task")
 @trusting_option
 @storage_option
@@ -166,6 +172,7 @@ def export(name: str, trial: int, to: str, storage: str, folder: str | None, **o
 
     opened = open_named(name, storage, folder)
     asked = opened.trial(trial)
+    options["lora"] = options["lora"] is not None
     with Progress() as progress:
         progress(IMPORTING)
         exported = opened.export(trial, to, **options)

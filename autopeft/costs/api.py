@@ -1,39 +1,39 @@
 """Costs of one method for people who write Python: `predict` without weights, and `measure` on a real model."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import cast
 
 import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from autopeft.backbone.find import find_sites
-from autopeft.backbone.held import holding
+from autopeft.backbone.held import hold, holding
 from autopeft.backbone.inputs import bare as below_head
 from autopeft.backbone.limits import require_positions
-from autopeft.backbone.load import Skeleton, load_skeleton
+from autopeft.backbone.load import Skeleton, load_skeleton, without_head
 from autopeft.backbone.output import output_of
+from autopeft.backbone.quantised import COMPUTED_IN, pack
 from autopeft.costs.calibration import costs_of_training
 from autopeft.costs.measure import measure_batch, measure_calibrations, measure_evaluation, measure_inference
 from autopeft.costs.predict import Predictor
-from autopeft.costs.quantised import COMPUTED_IN, FORMATS
 from autopeft.data.store import LABELS, MASK, PIXELS
-from autopeft.errors import AutopeftError, unknown
+from autopeft.errors import AutopeftError, require_extra, unknown
 from autopeft.methods.attached import Wanted, attach, parts_of, require_capable
-from autopeft.plan import AUTO
+from autopeft.plan import AUTO, QUANTISED
 from autopeft.plan import DTYPES as UNQUANTISED
 from autopeft.space.candidate import Training
 from autopeft.space.cards import Card
 from autopeft.tasks.base import Task
 from autopeft.tasks.named import task_named
 from autopeft.training.model import States, TaskModel
-from autopeft.training.precision import held_as
+from autopeft.training.precision import held_as, packed_as
 from autopeft.trial import Costs
 
-DTYPES = (*UNQUANTISED, *FORMATS)
+DTYPES = (*UNQUANTISED, *QUANTISED)
 """What a backbone's weights may be held in."""
 
 
@@ -55,7 +55,7 @@ def predict(
     >>> predict("bert-base-uncased", method("lora", rank=8), batch_size=32).memory
 
     With `micro_batch_size`, gradients are accumulated over so many examples at a time. `dtype` is what the backbone's
-    weights are held in: float32, bfloat16, float16, nf4 or int8 as bitsandbytes quantises them on CUDA, or auto, as a
+    weights are held in: float32, bfloat16, float16, nf4 or int8 as bitsandbytes quantises them, or auto, as a
     search here would hold them; when not given that of a model, else auto. Of a model only this and its configuration
     are used. Code that comes with a model runs only with `trust_remote_code`. Raises AutopeftError for a model that
     cannot be had, and CannotAttach with the reason for a method that does not go on it.
@@ -88,19 +88,25 @@ def measure(
     reason for a method that does not go on it.
     """
     training = _training(batch_size, micro_batch_size, gradient_checkpointing)
+    if format := packed_as(dtype or AUTO):
+        require_extra("quantised")
+        model = copy.deepcopy(model)
+        hold(model, COMPUTED_IN)
+        pack(without_head(model) if task_named(task).causal else model, format)
+        return _measured(model, method, training, length, task, labels)
     with holding(model, model.dtype if dtype is None else held_as(dtype, model.device)):
         return _measured(model, method, training, length, task, labels)
 
 
 def _measured(model: PreTrainedModel, method: Wanted, training: Training, length: int, task: str, labels: int) -> Costs:
     device, kind = model.device, task_named(task)
-    if kind.causal and model.base_model is model:
+    if kind.causal and cast(Any, model).get_output_embeddings() is None:
         raise AutopeftError(
             f"'{kind.name}' is measured on a model with its own head, as AutoModelForCausalLM gives it; "
             f"{type(model).__name__} has none."
         )
     output = output_of(type(model).__name__, model) if kind.causal else None
-    model = cast(PreTrainedModel, below_head(model))
+    model = without_head(model) if kind.causal else cast(PreTrainedModel, below_head(model))
     sites = find_sites(model, states_only=True)
     learned = kind.sized(labels).on(Skeleton(type(model).__name__, model, sites))
     parts = tuple(parts_of(method))
@@ -170,11 +176,10 @@ def predictor_of(
     if dtype is not None and dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
     config = model.config if isinstance(model, PreTrainedModel) else model
-    if dtype in FORMATS:
-        skeleton = load_skeleton(config, COMPUTED_IN, trust_remote_code=trust_remote_code, causal=task.causal)
-        return Predictor(skeleton, cards, task.on(skeleton), length, quantised=dtype, rows=rows)
     held = model.dtype if dtype is None and isinstance(model, PreTrainedModel) else held_as(dtype or AUTO)
-    skeleton = load_skeleton(config, held, trust_remote_code=trust_remote_code, causal=task.causal)
+    skeleton = load_skeleton(
+        config, held, trust_remote_code=trust_remote_code, causal=task.causal, quantised=packed_as(dtype or AUTO)
+    )
     return Predictor(skeleton, cards, task.on(skeleton), length, rows=rows)
 
 

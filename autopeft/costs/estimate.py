@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
+from autopeft.backbone.held import name_of
 from autopeft.backbone.load import is_of_causal_model
 from autopeft.costs.api import predictor_of
 from autopeft.costs.depth import Profile
 from autopeft.costs.load import Load
 from autopeft.costs.predict import Predictor
-from autopeft.costs.quantised import FORMATS
 from autopeft.costs.rates import Rates, rates_of
 from autopeft.costs.room import free_here, limit_of
 from autopeft.costs.seconds import Seconds
@@ -37,7 +37,7 @@ from autopeft.space.cards import size_among
 from autopeft.space.space import Space, load_space
 from autopeft.tasks.base import Task
 from autopeft.tasks.named import task_named
-from autopeft.training.precision import held_as, name_of
+from autopeft.training.precision import held_as, packed_as
 from autopeft.trial import Costs
 
 _MOST_ROWS = 1024
@@ -107,7 +107,7 @@ def about(
 ) -> About:
     """What `estimate` estimates when it is asked so: all that was left to it, decided. Raises AutopeftError."""
     task = task_named(task or usual_task(model, trust_remote_code)).name
-    held = dtype if dtype in FORMATS else name_of(held_as(dtype))
+    held = packed_as(dtype) or name_of(held_as(dtype))
     limit = limit_of(None if memory is None else parse_memory(memory), free_here())
     return About(model, task, batch_size, length, gradient_checkpointing, held, limit, space, rows)
 

@@ -96,9 +96,12 @@ class Dataset:
 
     @property
     def lengths(self) -> np.ndarray:
-        """(rows,) entries of the ragged columns; of images about as many as a model makes patches of them; else 1."""
-        if (ragged := self._ragged()) is not None:
-            return ragged.lengths
+        """(rows,) entries of the longest ragged column; of images about as many as a model makes patches of them; else
+        1.
+        """
+        if ragged := [column.lengths for column in self.columns.values() if column.offsets is not None]:
+            longest: np.ndarray = np.maximum.reduce(ragged)
+            return longest
         patches = self.columns[PIXELS].values[0, ..., 0].size // _PATCH if PIXELS in self.columns and len(self) else 1
         return np.full(len(self), max(patches, 1), dtype=np.int64)
 
@@ -124,18 +127,21 @@ class Dataset:
         return Dataset({name: column.taken(rows) for name, column in self.columns.items()}, self.longest)
 
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
-        """The columns of these rows; ragged ones padded to a multiple of 8, with a mask of what is no padding."""
-        ragged, width = self._ragged(), 0
-        tensors = {}
-        if ragged is not None:
-            lengths = np.array([len(ragged[row]) for row in rows])
-            longest = int(lengths.max())
-            width = min(padded(longest), max(self.longest, longest))
-            tensors[MASK] = torch.from_numpy((np.arange(width) < lengths[:, None]).astype(np.int64))
-        return {name: column.batch(rows, width) for name, column in self.columns.items()} | tensors
-
-    def _ragged(self) -> Column | None:
-        return next((column for column in self.columns.values() if column.offsets is not None), None)
+        """The columns of these rows; ragged ones padded to a multiple of 8, with a mask of what of the first of them is
+        no padding.
+        """
+        tensors: dict[str, Tensor] = {}
+        mask: dict[str, Tensor] = {}
+        for name, column in self.columns.items():
+            width = 0
+            if column.offsets is not None:
+                lengths = np.array([len(column[row]) for row in rows])
+                longest = int(lengths.max())
+                width = min(padded(longest), max(self.longest, longest))
+                filled = np.arange(width) < lengths[:, None]
+                mask.setdefault(MASK, torch.from_numpy(filled.astype(np.int64)))
+            tensors[name] = column.batch(rows, width)
+        return tensors | mask
 
 
 def padded(length: int) -> int:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from autopeft.backbone.find import find_sites
 from autopeft.backbone.held import held_in
-from autopeft.backbone.inputs import bare
+from autopeft.backbone.inputs import bare, is_crossed
+from autopeft.backbone.quantised import format_of
 from autopeft.backbone.sites import Sites
 from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
 from autopeft.methods.base import Attachment, Divergence, Losses
@@ -26,6 +27,8 @@ from autopeft.methods.untouched import Look, looked_at, still_modules, untouched
 
 Wanted = str | Configured | Hybrid | Sequence[str | Configured | Hybrid]
 """A method by name (at its defaults), `method("lora", rank=8)`, a hybrid, or several to be attached together."""
+_QUANTISED = "quantised"
+"""The capability of a method to stand on packed matrices."""
 _CARRIES = "_autopeft_carries"
 """Attribute of a backbone that names the methods attached to it."""
 
@@ -111,7 +114,7 @@ class Attached:
         return frozenset(module for part in self.parts for module in part.reads())
 
     def _count_untouched(self, before: Sequence[Look]) -> int:
-        if self.model is not self._bare or self.prepended:
+        if self.model is not self._bare or self.prepended or is_crossed(self._bare):
             return 0
         return untouched_layers(before, self._layers, self.read)
 
@@ -200,6 +203,11 @@ class Attached:
     def merge(self) -> nn.Module:
         """Folds all parts into the weights and returns the plain model. Raises CannotMerge, with nothing changed."""
         self._require_attached()
+        if format := format_of(self._bare):
+            raise CannotMerge(
+                f"what is learned cannot be merged into matrices in {format}: attach it to the unquantised model, and "
+                "merge it there."
+            )
         for each, part in zip(self.chosen, self.parts, strict=True):
             if not part.mergeable:
                 raise CannotMerge(
@@ -272,6 +280,7 @@ def attach(model: nn.Module, what: Wanted, sites: Sites | Mapping[str, str] | No
         advice = "detach that first, or attach several methods together as a list"
         raise CannotAttach(f"{type(model).__name__} carries {carried} already: {advice}.")
     _require_company(parts)
+    _require_packed(parts, model)
     return Attached(model, parts, sites if isinstance(sites, Sites) else find_sites(model, sites))
 
 
@@ -308,6 +317,14 @@ def require_capable(parts: Sequence[Configured], needs: Sequence[str]) -> None:
             raise CannotAttach(f"'{part.name}' is not {need}, as this task needs it: {lacks[need]}.")
 
 
+def _require_packed(parts: Sequence[Configured], model: nn.Module) -> None:
+    """Raises CannotAttach where a method cannot stand on a model's quantised matrices."""
+    format = format_of(model)
+    for part in parts if format else ():
+        if _QUANTISED in (lacks := part.method.lacks):
+            raise CannotAttach(f"'{part.name}' cannot stand on a backbone in {format}: {lacks[_QUANTISED]}.")
+
+
 def _freeze(model: nn.Module) -> None:
     """Freezes the backbone, and a language model whole; a task head outside the backbone stays as it is."""
     get_output_embeddings = getattr(model, "get_output_embeddings", None)
@@ -325,7 +342,7 @@ def _require_company(parts: Sequence[Configured]) -> None:
 
 def _require_room(parts: Sequence[tuple[str, Attachment]], model: nn.Module) -> None:
     """A weight that one part trains is not changed by another: nothing could tell the two changes apart."""
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    names = {id(each): name for name, each in (*model.named_buffers(), *model.named_parameters())}
     acted_on = [({*map(id, part.selects())}, {*map(id, part.moves())}) for _, part in parts]
     for one, other in permutations(range(len(parts)), 2):
         (one_name, moving), (other_name, _) = parts[one], parts[other]

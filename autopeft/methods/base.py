@@ -72,7 +72,9 @@ class Method(ABC):
     `causal`: the states of a decoder do not depend on later tokens. `packable`: those of several
     examples in one row are as they would be alone. `cached`: states are the same where keys and values
     of earlier tokens come from a cache. `prompt`: what is prepended to texts are embeddings, which an
-    attachment's `prompt` gives.
+    attachment's `prompt` gives. `crossed`: it goes on an encoder and its decoder together.
+    `quantised`: the matrices of the backbone may be packed; a copy that is unpacked may be computed
+    with, but they cannot be changed or trained.
     """
 
     @abstractmethod
@@ -184,6 +186,13 @@ class Attachment(ABC):
         Parts of a hybrid merge in the order in which they attached. Raises CannotMerge unless `mergeable`.
         """
         raise CannotMerge("this method cannot be merged into the model's weights.")
+
+    def as_lora(self) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """The change of each weight as two factors, (rank, features in) and (features out, rank), by the module's path.
+
+        Raises CannotMerge where it is none, or where nobody knows how.
+        """
+        raise CannotMerge("what this method does is no change of weights that a LoRA could stand for.")
 
     @abstractmethod
     def detach(self) -> None:

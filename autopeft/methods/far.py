@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import torch
@@ -42,6 +43,8 @@ _LEARNING_RATE = 5e-5
 @dataclass(frozen=True)
 class FAR(Method):
     """Trains the rows of the feed-forward Linears that priming moves farthest."""
+
+    lacks = MappingProxyType({"quantised": "it trains rows of the matrices themselves"})
 
     keep: float = 0.1
     """Fraction of each Linear's rows that is trained."""

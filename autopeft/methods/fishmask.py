@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -31,6 +32,8 @@ from autopeft.methods.passes import evaluating, use_gradients
 @dataclass(frozen=True)
 class FishMask(Method):
     """Trains the entries with the largest Fisher information, anywhere in the backbone."""
+
+    lacks = MappingProxyType({"quantised": "it trains entries of the matrices themselves"})
 
     keep: float = 0.005
     """Fraction of the backbone's parameters that is trained."""

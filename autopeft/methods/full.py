@@ -6,6 +6,7 @@ the weights, and a copy on the CPU is kept to put the backbone back afterwards.
 """
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from torch import nn
 
@@ -17,6 +18,8 @@ from autopeft.methods.in_place import TrainedInPlace, own_parameters
 @dataclass(frozen=True)
 class Full(Method):
     """Trains all of the backbone's own parameters."""
+
+    lacks = MappingProxyType({"quantised": "it trains the matrices themselves"})
 
     def attach(self, model: nn.Module, sites: Sites) -> Attachment:
         return TrainedInPlace(model, own_parameters(model, sites, ""))

@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 from weakref import WeakKeyDictionary
 
@@ -51,6 +52,8 @@ TEMPERATURE = 0.1
 @dataclass(frozen=True)
 class Ladder(Method):
     """A side network of narrow layers."""
+
+    lacks = MappingProxyType({"quantised": "its side network is cut out of the matrices themselves"})
 
     reduction: int = 8
     """What the backbone's widths are divided by."""

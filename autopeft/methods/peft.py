@@ -16,7 +16,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import peft
 import torch
@@ -26,14 +26,15 @@ from peft.utils import SAFETENSORS_WEIGHTS_NAME, get_peft_model_state_dict, set_
 from torch import Tensor, nn
 from torch.random import fork_rng
 
-from autopeft.backbone.inputs import named, reads
+from autopeft.backbone.quantised import Packed
 from autopeft.backbone.sites import Sites
 from autopeft.backbone.source import unasked
 from autopeft.errors import AutopeftError, CannotAttach, CannotMerge
 from autopeft.methods.base import Attachment, Divergence, Method, Stage
 from autopeft.methods.hooked import read_tensors, require_finite
 from autopeft.methods.in_place import widened
-from autopeft.methods.peft_config import new_config, require_possible
+from autopeft.methods.peft_as_lora import factors_of
+from autopeft.methods.peft_config import fit_prompt, new_config, require_possible
 from autopeft.methods.peft_lacks import lacks_of, prompts
 from autopeft.methods.peft_layers import (
     activate_all,
@@ -92,7 +93,7 @@ class PeftMethod(Method):
         def fitted() -> Any:
             config = new_config(self.config_class, fields)
             if config.is_prompt_learning:
-                _fit_prompt(config, model, sites)
+                fit_prompt(config, model, sites)
             return config
 
         valueless = next(model.parameters()).is_meta
@@ -205,7 +206,9 @@ class PeftAttachment(Attachment):
     def moves(self) -> Iterable[nn.Parameter]:
         """Weights, as a rule; biases where the layer trains nothing else; of a norm both."""
         for layer in self._layers():
-            own = dict(layer.get_base_layer().named_parameters(recurse=False))
+            own = dict((base := layer.get_base_layer()).named_parameters(recurse=False))
+            if isinstance(base, Packed):
+                own["weight"] = cast(nn.Parameter, base.codes)
             if all("bias" in name for name in layer.adapter_layer_names):
                 yield from (parameter for name, parameter in own.items() if name == "bias")
             else:
@@ -307,6 +310,9 @@ class PeftAttachment(Attachment):
         if self._taken:
             self._taken.leave()
 
+    def as_lora(self) -> Mapping[str, tuple[Tensor, Tensor]]:
+        return factors_of(self._peft, self._name, self._layers())
+
     def detach(self) -> None:
         self._restore()
 
@@ -372,19 +378,6 @@ def _hooks_on_input(model: Any) -> dict[int, Any]:
     """Hooks on a model's embeddings: peft adds one where a model checkpoints its activations."""
     hooks: dict[int, Any] = getattr(getattr(model, "get_input_embeddings", lambda: None)(), "_forward_hooks", {})
     return hooks
-
-
-def _fit_prompt(config: peft.PromptLearningConfig, model: Any, sites: Sites) -> None:
-    """Says what peft would guess from a model's config, wrongly where embeddings are narrower than layers."""
-    if reads(model) != "input_ids":
-        raise CannotAttach(
-            f"prompts stand before the embeddings of tokens, and {sites.architecture} reads {named(model)}: prefixes "
-            "(prefix_tuning, p_tuning_v2) do the same in every layer."
-        )
-    embeddings = model.get_input_embeddings()
-    config.token_dim = config.token_dim or embeddings.embedding_dim
-    config.num_layers = config.num_layers or len(sites.layers)
-    config.num_attention_heads = config.num_attention_heads or model.config.num_attention_heads
 
 
 @contextmanager

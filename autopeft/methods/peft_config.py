@@ -9,7 +9,9 @@ from typing import Any
 
 import peft
 
-from autopeft.errors import AutopeftError
+from autopeft.backbone.inputs import named, reads
+from autopeft.backbone.sites import Sites
+from autopeft.errors import AutopeftError, CannotAttach
 
 
 @cache
@@ -42,3 +44,16 @@ def _nested(hint: Any, value: Any) -> Any:
             if isinstance(kind, type) and is_dataclass(kind):
                 return kind(**value)
     return value
+
+
+def fit_prompt(config: peft.PromptLearningConfig, model: Any, sites: Sites) -> None:
+    """Says what peft would guess from a model's config, wrongly where embeddings are narrower than layers."""
+    if reads(model) != "input_ids":
+        raise CannotAttach(
+            f"prompts stand before the embeddings of tokens, and {sites.architecture} reads {named(model)}: prefixes "
+            "(prefix_tuning, p_tuning_v2) do the same in every layer."
+        )
+    embeddings = model.get_input_embeddings()
+    config.token_dim = config.token_dim or embeddings.embedding_dim
+    config.num_layers = config.num_layers or len(sites.layers)
+    config.num_attention_heads = config.num_attention_heads or model.config.num_attention_heads

@@ -19,6 +19,7 @@ from peft.utils.other import transpose
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from autopeft.backbone.quantised import format_of
 from autopeft.errors import CannotAttach
 from autopeft.methods.in_place import kept
 
@@ -133,6 +134,8 @@ def taken_by(config: Any, model: nn.Module) -> Taken | None:
         raise CannotAttach(f"a LoRA that starts as '{start}' would change the backbone for good: take 'pissa'.")
     if not str(start).startswith("pissa"):
         return None
+    if format := format_of(model):
+        raise CannotAttach(f"a LoRA that starts as '{start}' takes something off the matrices, which {format} packs.")
     if next(model.parameters()).is_meta:
         config.init_lora_weights = True
     return Taken(model, sorted(config.target_modules))

@@ -15,6 +15,7 @@ uses without calling the module it belongs to stays as it is.
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import torch
@@ -38,6 +39,8 @@ _BLOCK = 32
 @dataclass(frozen=True)
 class Said(Method):
     """One vector of `dimensions` numbers, scales included, that all weights are projections of."""
+
+    lacks = MappingProxyType({"quantised": "it moves the matrices themselves"})
 
     dimensions: int = 1000
     """Trained numbers in all."""

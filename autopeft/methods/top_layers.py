@@ -5,6 +5,7 @@ a pooler) stays frozen, like the embeddings.
 """
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from torch import nn
 
@@ -17,6 +18,8 @@ from autopeft.methods.in_place import TrainedInPlace, own_parameters
 @dataclass(frozen=True)
 class TopLayers(Method):
     """Trains all parameters of the last layers."""
+
+    lacks = MappingProxyType({"quantised": "it trains the matrices of layers themselves"})
 
     count: int = 1
     """How many layers are trained, counted from the top."""

@@ -138,12 +138,13 @@ class Search:
         task: Any = None,
         *,
         onnx: bool = False,
+        lora: bool = False,
         trust_remote_code: bool = False,
     ) -> Path:
         """Writes a trial's trained weights to a new folder with a model card, from where `autopeft.load` and, for
-        peft's methods, peft read them; `merge` and `onnx` are those of `Trial.save`. `model` and `space` are for what
-        lies elsewhere now; `space` also trusts the code that your own cards name, `task` a task of your own, and
-        `trust_remote_code` code of the model, each as the plan does.
+        peft's methods, peft read them; `merge`, `onnx` and `lora` are those of `Trial.save`. `model` and `space` are
+        for what lies elsewhere now; `space` also trusts the code that your own cards name, `task` a task of your own,
+        and `trust_remote_code` code of the model, each as the plan does.
 
         Raises AutopeftError.
         """
@@ -162,7 +163,7 @@ class Search:
             # What is written is loaded again, and a method of one's own is known by the cards of the space.
             trust(load_space(cards).cards)
         execute(own)
-        return trial.save(to, merge, model, onnx=onnx, trust_remote_code=trust_remote_code)
+        return trial.save(to, merge, model, onnx=onnx, lora=lora, trust_remote_code=trust_remote_code)
 
     def has_weights(self, number: int) -> bool:
         """Whether the trained weights of a trial are there. Raises AutopeftError."""

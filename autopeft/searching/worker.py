@@ -20,8 +20,16 @@ from autopeft import machine
 from autopeft.artifacts import Description
 from autopeft.backbone.load import Backbone, load_backbone
 from autopeft.costs.calibration import costs_of_training
-from autopeft.costs.latency import measure_latency
-from autopeft.costs.measure import longest, longest_evaluated, measure, measure_calibrations, measure_evaluation
+from autopeft.costs.latency import latency_of_writing, measure_latency
+from autopeft.costs.measure import (
+    longest,
+    longest_evaluated,
+    measure,
+    measure_calibrations,
+    measure_evaluation,
+    measure_writing,
+)
+from autopeft.costs.writing import Writing
 from autopeft.data.store import Dataset, open_split
 from autopeft.errors import AutopeftError
 from autopeft.files import bytes_in
@@ -34,16 +42,17 @@ from autopeft.space.candidate import Candidate
 from autopeft.space.cards import Card
 from autopeft.tasks.own_metric import OwnMetric, answered
 from autopeft.tasks.own_slips import slip_of
+from autopeft.tasks.texts import IDS
 from autopeft.tasks.written import OwnWritten, WrittenMetric
-from autopeft.training.asking import Judge, Questions, chosen
+from autopeft.training.asking import AT_RUNGS, Judge, Questions, chosen
 from autopeft.training.batches import evaluated_at_once
 from autopeft.training.frozen import FrozenStates
 from autopeft.training.loop import UNBROKEN, Course, Pace, TrainingFailed, set_up, train
 from autopeft.training.model import TaskModel
-from autopeft.training.precision import held_as, precision_of
+from autopeft.training.precision import held_as, packed_as, precision_of
 from autopeft.training.probe import load_probe
 from autopeft.training.state import State, take_up
-from autopeft.trial import Outcome, Rung, Status, Trial
+from autopeft.trial import LATENCY_OF, TOKEN, Outcome, Rung, Status, Trial
 
 _VERSIONED = ("autopeft", "torch", "transformers", "peft")
 
@@ -69,6 +78,10 @@ class Job:
     """The same, where it is none of the task's."""
     asked: int = 0
     """Prompts that are gone on with at the end of a training, where that is judged."""
+    asked_at_rungs: int = AT_RUNGS
+    """The same at the rungs before."""
+    writing: Writing | None = None
+    """How long texts are that trials are judged by, where they are judged by texts."""
     on_the_way: bool = True
     """Whether trials are kept at their rungs, too, and gone on with from there."""
 
@@ -89,6 +102,7 @@ class TrainingWorker:
         self._backbone: Backbone = load_backbone(
             job.model,
             held_as(job.description.dtype),
+            quantised=packed_as(job.description.dtype),
             trust_remote_code=job.trust_remote_code,
             causal=job.description.task.causal,
             copies=job.tokenized.parent if self._device.type == "cpu" else None,
@@ -119,9 +133,10 @@ class TrainingWorker:
 
     def _trained(self, trial: Trial, began: float) -> Iterator[Rung | Outcome]:
         candidate, pace = trial.candidate, Pace()
-        judge = self._judge(candidate, self._questions)
+        ask = partial(_ask, trial.until)
+        judge = self._judge(candidate, self._questions, ask)
         files = AtRungs(self._job.artifacts, trial, self._job.on_the_way)
-        state, ask = files.state(), partial(_ask, trial.until)
+        state = files.state()
         with self._attached(trial) as model:
             calibrations = measure_calibrations(model, longest(self._train), self._device)
             set_up_began = time.perf_counter()
@@ -133,7 +148,9 @@ class TrainingWorker:
                 told = dict(state.told)
             step = measure(model, self._train, candidate, self._device)
             tokens = evaluated_at_once(candidate.training, self._train.lengths)
-            evaluation = measure_evaluation(model, longest_evaluated(self._validation, tokens), self._device)
+            evaluations = [measure_evaluation(model, longest_evaluated(self._validation, tokens), self._device)]
+            if self._job.writing is not None:
+                evaluations.append(measure_writing(model, self._job.writing, tokens, self._device))
             with self._states.serving(model, candidate.training, self._device) as kept:
 
                 def keep(state: State) -> None:
@@ -148,7 +165,7 @@ class TrainingWorker:
         yield Outcome(
             Status.FINISHED,
             seconds=told["seconds"] + time.perf_counter() - began,
-            measured=costs_of_training(step, calibrations, evaluation),
+            measured=costs_of_training(step, calibrations, *evaluations),
             answers=pace.answers,
             artifact=rung.artifact,
             facts={
@@ -161,17 +178,25 @@ class TrainingWorker:
             },
         )
 
-    def _speed(self, pace: Pace, remaining: Sequence[Configured]) -> Mapping[str, float]:
-        """Of training, and of inference on one validation row of typical length: training rows may hold several."""
-        rows = self._validation
-        middle = np.argsort(rows.lengths, kind="stable")[len(rows) // 2]
-        inputs = {name: tensor.to(self._device) for name, tensor in rows.batch(np.array([middle])).items()}
-        latency = measure_latency(self._backbone.model, self._backbone.sites, remaining, self._task.inputs(inputs))
+    def _speed(self, pace: Pace, remaining: Sequence[Configured]) -> Mapping[str, Any]:
+        """Of training, and of inference on one validation row of typical length: training rows may hold several. Where
+        texts are written, of one new token after such a row.
+        """
+        rows, task = self._validation, self._task
+        middle = int(np.argsort(rows.lengths, kind="stable")[len(rows) // 2])
+        if task.causal:
+            ids = rows.columns[IDS][middle]
+            prompt, _ = task.parted(ids, rows.targets[middle])
+            latency = latency_of_writing(self._backbone, remaining, prompt or ids[:1].tolist())
+        else:
+            inputs = {name: tensor.to(self._device) for name, tensor in rows.batch(np.array([middle])).items()}
+            latency = measure_latency(self._backbone.model, self._backbone.sites, remaining, task.inputs(inputs))
+        timed = {"latency": latency.with_methods, "latency_bare": latency.bare} if latency else {}
         return {
             "seconds_per_step": pace.seconds / pace.steps,
             "examples_per_second": pace.examples / pace.seconds,
-            "latency": latency.with_methods,
-            "latency_bare": latency.bare,
+            **timed,
+            **({LATENCY_OF: TOKEN} if task.causal else {}),
         }
 
     def _asked(self, split: Dataset) -> Questions | None:
@@ -179,13 +204,15 @@ class TrainingWorker:
         if not self._metric.of_texts:
             return None
         tokenizer = self._backbone.tokenizer
-        return Questions.of(split.taken(chosen(split, tokenizer, self._job.asked)), tokenizer)
+        return Questions.of(split.taken(chosen(split, tokenizer, self._task, self._job.asked)), tokenizer, self._task)
 
-    def _judge(self, candidate: Candidate, questions: Questions | None) -> Judge | None:
+    def _judge(
+        self, candidate: Candidate, questions: Questions | None, ask: Callable[[], None] = UNBROKEN.ask
+    ) -> Judge | None:
         if questions is None or not isinstance(self._metric, WrittenMetric):
             return None
         tokens = evaluated_at_once(candidate.training, self._train.lengths)
-        return Judge(self._backbone, self._task, self._metric, questions, tokens)
+        return Judge(self._backbone, self._task, self._metric, questions, tokens, ask, self._job.asked_at_rungs)
 
     def _set_up(self, trial: Trial, model: TaskModel, ask: Callable[[], None] = UNBROKEN.ask) -> None:
         """Lets the attached methods calibrate."""

@@ -235,6 +235,10 @@ class Task(ABC):
     def equip(self, processor: Any) -> None:  # noqa: B027 - most need nothing
         """Gives a processor that goes elsewhere what others need to make inputs as the training did."""
 
+    def seen(self, splits: Sequence[Dataset]) -> Self:  # noqa: ARG002
+        """The task that knows rows as the model reads them; nothing else than costs may depend on it."""
+        return self
+
     def inputs(self, batch: Batch) -> Batch:
         """What the model is called with, by the names of its arguments, of a batch on the device; labels go by
         themselves.
@@ -272,6 +276,10 @@ class Task(ABC):
     def prompts(self, inputs: Sequence[Any], backbone: Backbone) -> Sequence[Sequence[int]]:  # noqa: ARG002
         """The tokens of each input that a model goes on with. Raises AutopeftError for a task that writes no texts."""
         raise AutopeftError(f"a model of '{self.name}' answers by `predict`; it writes no texts.")
+
+    def parted(self, ids: np.ndarray, labels: np.ndarray) -> tuple[list[int], list[int]]:
+        """What is asked and what is expected of a row, as tokens; of tasks that write texts."""
+        raise NotImplementedError(f"{self.name} writes no texts")
 
     def ends(self, backbone: Backbone) -> frozenset[int]:  # noqa: ARG002
         """Tokens that what is written is over at."""

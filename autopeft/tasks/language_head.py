@@ -95,9 +95,20 @@ class LanguageModelHead(Head):
 
     def told(self, output: Tensor, batch: Batch) -> Tensor:
         """(rows, vocabulary) logits of the token that comes after each row."""
-        last = batch[MASK][:, : output.shape[1]].sum(1) - 1
+        last = self.last(output, batch)
         logits: Tensor = self.embedding(output[torch.arange(len(output), device=output.device), last])
         return logits
+
+    def last(self, output: Tensor, batch: Batch) -> Tensor:
+        """(rows,) where the last state of each row is."""
+        return batch[MASK][:, : output.shape[1]].sum(1) - 1
+
+
+class CrossedHead(LanguageModelHead):
+    """The same of a decoder that begins with a token of its own, before those that are to be learned."""
+
+    def last(self, output: Tensor, batch: Batch) -> Tensor:
+        return (batch[LABELS][:, 1 : output.shape[1]] != NO_LABEL).sum(1)
 
 
 def linear_cross_entropy(states: Tensor, targets: Tensor, embedding: OutputEmbedding) -> Tensor:

@@ -10,6 +10,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,6 +24,7 @@ from autopeft.tasks.base import Task
 from autopeft.tasks.heads import Batch
 from autopeft.tasks.metrics import MOST_SCORE, Array, Metric, NoScore
 from autopeft.tasks.own_slips import is_signal
+from autopeft.tasks.patience import Hangs, in_time
 from autopeft.tasks.written import OwnWritten, mean
 
 DIRECTION = "greater_is_better"
@@ -78,6 +80,8 @@ class OwnMetric(Metric):
                 drawn = random.integers(0, count, min(count, MOST_DRAWN))
                 try:
                     scores.append(float(self._told(_taken(expected, drawn), _taken(predicted, drawn))))
+                except Hangs:
+                    raise
                 except AutopeftError:  # A class may be missing among these rows, say.
                     continue
                 draws.append(drawn)
@@ -86,7 +90,10 @@ class OwnMetric(Metric):
     def _told(self, expected: Any, predicted: Any) -> Array:
         """What the function returns, () or (rows,). Raises AutopeftError for what is no score."""
         try:
-            told: Any = self.value(_copied(expected), _copied(predicted))  # type: ignore[call-arg]
+            function: Any = self.value
+            told: Any = in_time(partial(function, _copied(expected), _copied(predicted)), f"the metric '{self.shown}'")
+        except Hangs:
+            raise
         except BaseException as error:  # Also one that would end the program, such as SystemExit.
             if is_signal(error):
                 raise

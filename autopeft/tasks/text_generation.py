@@ -15,7 +15,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from autopeft.backbone.load import Backbone
+from autopeft.backbone.inputs import is_crossed
+from autopeft.backbone.load import Backbone, Skeleton
 from autopeft.data import conversations
 from autopeft.data.columns import Columns
 from autopeft.data.conversations import CONVERSATION, FORMS, PLAIN, Example
@@ -92,6 +93,14 @@ class TextGeneration(Task):
     @classmethod
     def sized(cls, labels: int) -> Self:  # noqa: ARG003
         return cls(PLAIN)
+
+    def on(self, backbone: Skeleton) -> Self:
+        if is_crossed(backbone.model):
+            raise AutopeftError(
+                f"'{backbone.name}' has an encoder beside its decoder, and learns with --task text2text-generation: "
+                f"{self.name} needs a causal model (GPT-2, Llama, Qwen, Gemma …)."
+            )
+        return super().on(backbone)
 
     def learning(self, loss_on: str) -> Self:
         return replace(self, loss_on=loss_on)
@@ -271,6 +280,10 @@ class TextGeneration(Task):
         if not all(found):
             raise AutopeftError("there is nothing to go on with before an answer; give its beginning as a text.")
         return found
+
+    def parted(self, ids: np.ndarray, labels: np.ndarray) -> tuple[list[int], list[int]]:
+        at = asking(ids.tolist(), labels.tolist())
+        return ids[:at].tolist(), ids[at:][labels[at:] != NO_LABEL].tolist()
 
     def ends(self, backbone: Backbone) -> frozenset[int]:
         return ends(backbone.tokenizer, self.in_turns)

@@ -8,7 +8,7 @@ rouge-score). Texts are compared without blanks around them.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from autopeft.foreign import brief
 from autopeft.tasks import own
 from autopeft.tasks.metrics import MOST_SCORE, Array, Metric, NoScore
 from autopeft.tasks.own_slips import is_signal
+from autopeft.tasks.patience import Hangs, in_time
 
 _ORDER = 4
 """Words of BLEU's longest n-grams."""
@@ -66,8 +67,11 @@ class OwnWritten(WrittenMetric):
 
     def _told(self, prompt: str, answer: str, generated: str) -> float:
         try:
-            told: Any = self.function(prompt, answer, generated)
+            of_texts = f"the metric '{self.shown}' of {brief(generated)}"
+            told: Any = in_time(partial(self.function, prompt, answer, generated), of_texts)
             found = np.asarray(told)
+        except Hangs:
+            raise
         except BaseException as error:  # Also one that would end the program, such as SystemExit.
             if is_signal(error):
                 raise

@@ -4,7 +4,7 @@ Prompts are the same in every trial: the first of one order of the rows, few at 
 left out whose answer is empty, or was cut short. An answer may be as long as the longest that is expected, in tokens.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,9 +14,7 @@ from autopeft.backbone.load import Backbone
 from autopeft.data.store import Dataset
 from autopeft.errors import AutopeftError
 from autopeft.tasks.base import Task
-from autopeft.tasks.heads import NO_LABEL
 from autopeft.tasks.metrics import Array
-from autopeft.tasks.rendering import asking
 from autopeft.tasks.texts import IDS
 from autopeft.tasks.written import Written, WrittenMetric
 from autopeft.training.batches import MOST_TOKENS
@@ -42,22 +40,27 @@ class Questions:
     """Tokens of the longest answer."""
 
     @classmethod
-    def of(cls, data: Dataset, tokenizer: Any) -> Self:
+    def of(cls, data: Dataset, tokenizer: Any, task: Task) -> Self:
         """Of all rows of a split."""
         prompts, said, most = [], [], 1
         for row in range(len(data)):
-            prompt, answer = _parted(data, row)
+            prompt, answer = task.parted(data.columns[IDS][row], data.targets[row])
             prompts.append(tuple(prompt))
             said.append((_text(tokenizer, prompt), _text(tokenizer, answer)))
             most = max(most, len(answer))
         return cls(tuple(prompts), tuple(said), most)
 
 
-def chosen(data: Dataset, tokenizer: Any, count: int) -> np.ndarray:
+def at_once(tokens: int, width: int) -> int:
+    """Texts of this width in tokens, prompts and all, that are written at once where so many padded ones are read."""
+    return int(np.clip(tokens // width, 1, _AT_ONCE))
+
+
+def chosen(data: Dataset, tokenizer: Any, task: Task, count: int) -> np.ndarray:
     """The rows of a split that are asked, so many at most, in their order. Raises AutopeftError where there is none."""
     found: list[int] = []
     for row in np.random.default_rng(0).permutation(len(data)).tolist():
-        prompt, answer = _parted(data, row)
+        prompt, answer = task.parted(data.columns[IDS][row], data.targets[row])
         if len(found) < count and prompt and data.lengths[row] < data.longest and _text(tokenizer, answer):
             found.append(row)
     if not found:
@@ -78,12 +81,16 @@ class Judge:
     questions: Questions
     tokens: int = MOST_TOKENS
     """Padded ones that are computed at once."""
+    ask: Callable[[], object] | None = None
+    """Is called for each token, and may raise what ends the writing."""
+    at_rungs: int = AT_RUNGS
+    """Questions that are asked at each rung but the last."""
     shown: Sequence[Mapping[str, str]] = ()
     """Some texts of the last time that all questions were asked."""
 
     def __call__(self, model: TaskModel, last: bool = True) -> Array:
         """(rows, k) of all questions, or of the first ones where this is not the `last` rung. Raises AutopeftError."""
-        texts = self.written(model, len(self.questions.prompts) if last else AT_RUNGS)
+        texts = self.written(model, len(self.questions.prompts) if last else self.at_rungs)
         if last:
             self.shown = [each._asdict() for each in texts[:SHOWN]]
         return self.metric.count(texts)
@@ -92,17 +99,10 @@ class Judge:
         """What the model writes after the first prompts."""
         prompts, said = self.questions.prompts[:count], self.questions.said[:count]
         width = max(map(len, prompts)) + self.questions.most
-        write = writer(self.backbone, self.task.ends(self.backbone), model.attached)
-        found = write(prompts, self.questions.most, int(np.clip(self.tokens // width, 1, _AT_ONCE)))
+        write = writer(self.backbone, self.task.ends(self.backbone), model.attached, ask=self.ask)
+        found = write(prompts, self.questions.most, at_once(self.tokens, width))
         tokenizer = self.backbone.tokenizer
         return [Written(*both, _text(tokenizer, ids)) for both, ids in zip(said, found, strict=True)]
-
-
-def _parted(data: Dataset, row: int) -> tuple[list[int], list[int]]:
-    """The tokens before the last answer, and its own."""
-    ids, labels = data.columns[IDS][row], data.targets[row]
-    at = asking(ids, labels)
-    return ids[:at].tolist(), ids[at:][labels[at:] != NO_LABEL].tolist()
 
 
 def _text(tokenizer: Any, ids: Sequence[int]) -> str:

@@ -1,23 +1,25 @@
 """How a language model goes on with prompts: transformers' own `generate`, with what is attached to the model.
 
 Greedy, whatever a model's generation config would rather have, so that an answer is the same each time. Prompts of a
-batch are padded on the left, each with its own positions, and an answer is over at an end token. What a prompt method
+batch are padded on the left, each with its own positions (what an encoder reads is on the right), and an answer is over
+at an end token. What a prompt method
 puts before texts stands between padding and text: tokens hold its places, and their embeddings are replaced. Rows that
 still have room when the longest of their batch has none left are gone on with, so that an answer does not depend on
 what it was asked beside.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig
+from transformers import GenerationConfig, StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
 from autopeft.backbone.held import held_in
+from autopeft.backbone.inputs import is_crossed
 from autopeft.backbone.limits import positions_of
 from autopeft.backbone.load import Backbone
 from autopeft.errors import AutopeftError
@@ -34,8 +36,23 @@ Tokens = Sequence[int]
 _PLAIN: Any = GenerationConfig
 
 
+class _Asking(StoppingCriteria):
+    """Ends nothing by itself: before each token it asks, who may raise."""
+
+    def __init__(self, ask: Callable[[], object]) -> None:
+        self._ask = ask
+
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:  # noqa: ARG002
+        self._ask()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
 def writer(
-    backbone: Backbone, ends: Iterable[int], attached: Attached | None = None, precision: str | None = None
+    backbone: Backbone,
+    ends: Iterable[int],
+    attached: Attached | None = None,
+    precision: str | None = None,
+    ask: Callable[[], object] | None = None,
 ) -> "Writer":
     """Of a language model; an answer is over at these ends, and at those that its generation config names."""
     whole: Any = backbone.whole
@@ -43,7 +60,7 @@ def writer(
     own = whole.generation_config.eos_token_id
     more = own if isinstance(own, list) else [own]
     over = frozenset(token for token in (*ends, *more) if token is not None)
-    return Writer(whole, over, padding_of(backbone.tokenizer, backbone.vocabulary), attached, precision)
+    return Writer(whole, over, padding_of(backbone.tokenizer, backbone.vocabulary), attached, precision, ask)
 
 
 @dataclass(frozen=True)
@@ -60,6 +77,8 @@ class Writer:
     """What is on its backbone."""
     precision: str | None = None
     """What is computed in, where that is not as in training."""
+    ask: Callable[[], object] | None = None
+    """Is called for each token, and may raise what ends the writing."""
 
     def __call__(
         self,
@@ -86,6 +105,10 @@ class Writer:
         return found
 
     @property
+    def _crossed(self) -> bool:
+        return is_crossed(self.whole)
+
+    @property
     def longest(self) -> int | None:
         """Tokens that the model reads of a text; None where there is no limit."""
         positions = positions_of(self.whole.base_model)
@@ -106,6 +129,12 @@ class Writer:
         streamer: BaseStreamer | None,
     ) -> None:
         """Fills in what is found of some prompts, in one pass, or in several where rows have room left after one."""
+        if self._crossed:
+            room = most if self.longest is None else min(most, self.longest)
+            read = [prompts[number] for number in numbers]
+            for number, ids in zip(numbers, self._passed(read, room, cached, streamer), strict=True):
+                found[number] += ids
+            return
         open_ = list(numbers)
         while open_:
             texts = [[*prompts[number], *found[number]] for number in open_]
@@ -126,19 +155,36 @@ class Writer:
         device = next(self.whole.parameters()).device
         longest = max(map(len, texts))
         before, width = [self.filling] * self._before, self._before + longest
-        ids = torch.tensor([[self.filling] * (longest - len(text)) + before + [*text] for text in texts], device=device)
-        mask = torch.tensor([[0] * (longest - len(text)) + [1] * (self._before + len(text)) for text in texts])
+        rows, masks = [], []
+        for text in texts:
+            padding = longest - len(text)
+            rows.append([self.filling] * padding + before + [*text])
+            masks.append([0] * padding + [1] * (self._before + len(text)))
+        more: dict[str, Any] = {}
+        if self._crossed:
+            # An encoder reads from the first position on; its decoder begins with a token of its own.
+            rows = [[*text, *[self.filling] * (longest - len(text))] for text in texts]
+            masks = [[1] * len(text) + [0] * (longest - len(text)) for text in texts]
+            config, width = self.whole.config, 1
+            start = getattr(config, "decoder_start_token_id", None)
+            more["decoder_start_token_id"] = start if start is not None else getattr(config, "pad_token_id", None) or 0
+        ids, mask = torch.tensor(rows, device=device), torch.tensor(masks)
         settings = _PLAIN(
             max_new_tokens=room,
             do_sample=False,
             use_cache=cached,
             eos_token_id=sorted(self.ends) or None,
             pad_token_id=self.filling,
+            **more,
         )
         held = held_in(self.whole.base_model)
         with self._prompted(mask.to(device)), autocast(device, self.precision or precision_of(device, held)):
             made: Tensor = self.whole.generate(
-                input_ids=ids, attention_mask=mask.to(device), generation_config=settings, streamer=streamer
+                input_ids=ids,
+                attention_mask=mask.to(device),
+                generation_config=settings,
+                streamer=streamer,
+                stopping_criteria=[_Asking(self.ask)] if self.ask else None,
             )
         for row in made[:, width:].tolist():
             yield row[: next((at for at, token in enumerate(row) if token in self.ends), len(row))]

@@ -10,21 +10,25 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from autopeft.backbone.held import HALF, held_in
+from autopeft.backbone.held import HALF, held_in, name_of
+from autopeft.backbone.quantised import COMPUTED_IN
 from autopeft.errors import unknown
-from autopeft.plan import AUTO, DTYPES
+from autopeft.plan import AUTO, DTYPES, QUANTISED
 
 BFLOAT16, FLOAT16, FLOAT32 = PRECISIONS = ("bfloat16", "float16", "float32")
 
 
 def held_as(wanted: str | torch.dtype, device: torch.device | None = None) -> torch.dtype:
-    """The dtype that is meant, also by `auto`: bf16 on GPUs that have it, else fp32; by default on what is here.
+    """The dtype that is meant, also by `auto`: bf16 on GPUs that have it, else fp32; by default on what is here. Where
+    matrices are quantised it is that of all else.
 
     Raises AutopeftError for another.
     """
     name = str(wanted).removeprefix("torch.")
-    if name not in DTYPES:
-        raise unknown("dtype", name, DTYPES)
+    if name not in (*DTYPES, *QUANTISED):
+        raise unknown("dtype", name, (*DTYPES, *QUANTISED))
+    if name in QUANTISED:
+        return COMPUTED_IN
     if name == AUTO:
         device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         name = BFLOAT16 if device.type == "cuda" and has_bf16(device) else FLOAT32
@@ -32,9 +36,9 @@ def held_as(wanted: str | torch.dtype, device: torch.device | None = None) -> to
     return dtype
 
 
-def name_of(dtype: torch.dtype) -> str:
-    """A dtype as plans and files call it."""
-    return str(dtype).removeprefix("torch.")
+def packed_as(wanted: str | torch.dtype) -> str | None:
+    """How matrices are quantised that are held so; None where they are not."""
+    return str(wanted) if wanted in QUANTISED else None
 
 
 def precision_of(device: torch.device, held: torch.dtype = torch.float32) -> str:

@@ -383,15 +383,18 @@ def test_a_skeleton_leaves_the_given_configuration_as_it_was():
 
 
 @pytest.mark.parametrize("kind", ["T5", "Bart"])
-def test_an_encoder_decoder_is_refused_and_its_encoder_taken(kind):
+def test_of_an_encoder_decoder_both_are_found_or_the_encoder_alone(kind):
     shape = {"vocab_size": 96, "d_model": 48}
     if kind == "T5":
         whole = t.T5Model(t.T5Config(**shape, d_kv=12, num_heads=4, num_layers=2, d_ff=96)).eval()
     else:
         sides = {f"{side}_{what}": 2 for side in ("encoder", "decoder") for what in ("layers", "attention_heads")}
         whole = t.BartModel(t.BartConfig(**shape, **sides, encoder_ffn_dim=96, decoder_ffn_dim=96)).eval()
-    with pytest.raises(CannotAttach, match=rf"{kind}Model has an encoder and a decoder; attach to its encoder"):
-        find_sites(whole)
+    sites = find_sites(whole)
+    assert [layer.partition(".")[0] for layer in sites.layers] == ["encoder"] * 2 + ["decoder"] * 2
+    assert [place.layer for place in sites.places["cross.q"]] == [2, 3]
+    with attach(whole, method("lora", rank=8)) as attached:
+        assert attached.count == 4 * 2 * 8 * (48 + 48)
     with attach(whole.get_encoder(), method("lora", rank=8)) as attached:
         assert attached.count == 2 * 2 * 8 * (48 + 48)
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 import transformers as t
 
-from autopeft.backbone.load import load_backbone, load_skeleton
+from autopeft.backbone.load import load_backbone, load_skeleton, without_head
 from autopeft.backbone.output import OutputEmbedding, output_of, require_causal
 from autopeft.errors import AutopeftError
+from tests.crossed import CONFIGS, config_of, folder_of, whole
 from tests.saved import saved
 from tests.tasks.examples import model_that_goes_on
 
@@ -34,7 +35,7 @@ def model_of(config: t.PretrainedConfig) -> Any:
 def test_its_logits_are_the_models_own(name: str) -> None:
     model = model_of(SCALED[name]())
     output = output_of(name, model)
-    require_causal(name, model, output)
+    require_causal(name, model, output, model.base_model)
     assert (output.bias is not None) == (name == "bias")
     assert (output.scale != 1.0) == (name in ("divided", "multiplied"))
     assert (output.cap is not None) == (name == "soft cap")
@@ -53,7 +54,7 @@ def test_a_model_that_makes_its_logits_otherwise_is_refused() -> None:
     with pytest.raises(
         AutopeftError, match="GraniteForCausalLM of 'other' makes its logits in another way than by its"
     ):
-        require_causal("other", model, OutputEmbedding(model.lm_head))
+        require_causal("other", model, OutputEmbedding(model.lm_head), model.base_model)
 
 
 def test_logits_that_are_rounded_before_they_are_scaled_are_the_models_own() -> None:
@@ -61,14 +62,14 @@ def test_logits_that_are_rounded_before_they_are_scaled_are_the_models_own() -> 
     with torch.no_grad():
         model.lm_head.weight.mul_(100)
     output = output_of("halves", model)
-    require_causal("halves", model, output)
+    require_causal("halves", model, output, model.base_model)
     with pytest.raises(AutopeftError, match="makes its logits in another way"):
-        require_causal("halves", model, OutputEmbedding(model.lm_head, scale=0.3))
+        require_causal("halves", model, OutputEmbedding(model.lm_head, scale=0.3), model.base_model)
 
 
 def test_a_scale_that_is_no_number_is_none() -> None:
     model = model_of(t.MptConfig(vocab_size=50, d_model=16, n_layers=2, n_heads=2, logit_scale="inv_sqrt_d_model"))
-    require_causal("words", model, output_of("words", model))
+    require_causal("words", model, output_of("words", model), model.base_model)
 
 
 def test_a_model_that_looks_at_later_tokens_is_refused(tmp_path: Path) -> None:
@@ -85,13 +86,21 @@ def test_an_encoder_is_refused_by_its_configuration_alone() -> None:
     assert load_skeleton(t.BertConfig(**_SHAPE, is_decoder=True), causal=True).output is not None
 
 
-def test_an_encoder_decoder_is_refused() -> None:
-    with pytest.raises(AutopeftError, match=r"T5Config is of encoder-decoder models: text generation needs a causal"):
-        load_skeleton(t.T5Config(), causal=True)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_an_encoder_comes_with_its_decoder_and_with_what_that_makes_its_logits_with(name: str, tmp_path: Path) -> None:
+    model = whole(name)
+    require_causal(name, model, output_of(name, model), inner := without_head(model))
+    skeleton = load_skeleton(config_of(name), causal=True)
+    assert type(skeleton.model) is type(inner)
+    backbone = load_backbone(str(folder_of(name, tmp_path / name)), causal=True)
+    assert backbone.sites == skeleton.sites
+    assert {*backbone.sites.places} > {"q", "cross.q", "cross.o", "ffn.down"}
+    assert backbone.whole is not None
+    assert backbone.model.encoder is backbone.whole.get_encoder()
 
 
 def test_a_model_of_something_else_is_refused() -> None:
-    with pytest.raises(AutopeftError, match=r"ViTConfig is of no language models: text generation needs a causal"):
+    with pytest.raises(AutopeftError, match=r"ViTConfig is of no language models: texts are written by a causal model"):
         load_skeleton(t.ViTConfig(), causal=True)
 
 

@@ -14,6 +14,7 @@ from autopeft.errors import AutopeftError
 from autopeft.reports import render
 from autopeft.searching.preparing.asked import affordable
 from autopeft.tasks.heads import NO_LABEL
+from autopeft.tasks.text_generation import TextGeneration
 from autopeft.tasks.texts import IDS
 from autopeft.training import asking
 from autopeft.training.asking import Questions, chosen
@@ -26,7 +27,6 @@ WORDS = ("bad", "fair", "good")
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Any]:
     """Rows whose completions are a word that the prompt holds; four prompts are asked at rungs, and eight at most."""
-    from autopeft.tasks.text_generation import TextGeneration
 
     monkeypatch.setattr("autopeft.searching.sitting.SPARE", 600.0)
     for module in (asking, autopeft.searching.preparing.asked):
@@ -98,10 +98,20 @@ def test_a_function_that_has_no_number_is_a_sentence_before_anything_is_trained(
 
 
 def test_more_prompts_are_asked_where_a_training_takes_longer() -> None:
-    table = [(900, 0.1, 1e9, 500), (900, 0.1, 100.0, 250), (900, 0.1, 1.0, 64), (40, 0.1, 1.0, 40), (900, 1, 360, 90)]
+    table: list[tuple[int, float, float, tuple[int, int]]] = [
+        (900, 0.1, 1e9, (64, 500)),
+        (900, 0.1, 100.0, (64, 122)),
+        (900, 0.1, 40.0, (33, 34)),
+        (900, 0.1, 1.0, (16, 16)),
+        (40, 0.1, 1.0, (16, 16)),
+        (10, 0.1, 100.0, (10, 10)),
+        (70, 1.0, float("inf"), (64, 70)),
+    ]
     for rows, pace, training, expected in table:
-        assert affordable(rows, pace, training) == expected
-    assert affordable(70, 1.0, float("inf")) == 70
+        found = affordable(rows, pace, training)
+        assert found == expected
+        least = 3 * min(16, rows) * pace
+        assert (2 * found.at_rungs + found.at_the_end) * pace <= max(0.25 * training, least)
 
 
 class _Words:
@@ -122,10 +132,10 @@ def test_rows_without_a_whole_answer_are_not_asked_and_the_last_answer_is() -> N
         ([1, 2], [1, 2]),  # No prompt.
     ]
     ids, labels = (Column.ragged([row[at] for row in rows], np.int32) for at in (0, 1))
-    data = Dataset({IDS: ids, LABELS: labels}, 6)
-    found = chosen(data, _Words(), 10)
+    data, task = Dataset({IDS: ids, LABELS: labels}, 6), TextGeneration("continuation")
+    found = chosen(data, _Words(), task, 10)
     assert {*found.tolist()} == {0, 3}
-    questions = Questions.of(data.taken(np.array([0, 3])), _Words())
+    questions = Questions.of(data.taken(np.array([0, 3])), _Words(), task)
     assert questions == Questions(((1, 2), (1, 2, 3, 4)), (("w1w2", "w3w4"), ("w1w2w3w4", "w5")), 2)
     with pytest.raises(AutopeftError, match="each is empty, or cut short after 6 tokens"):
-        chosen(data.taken(np.array([1, 2, 4])), _Words(), 10)
+        chosen(data.taken(np.array([1, 2, 4])), _Words(), task, 10)

@@ -19,6 +19,7 @@ from tests.pictures import COLOURS, SIDE, photograph
 LAYERS = 6
 """As few as the hybrid S4 can be had on."""
 _SIZES: Mapping[str, Any] = {"hidden_size": 32, "num_attention_heads": 4}
+_HALF = {"attention_heads": 4, "ffn_dim": 64}
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _WORDS = ("film", "good", "fair", "bad", "long", "##er", "##est", *(f"w{number}" for number in range(20)))
 NAMES = ("bad", "fair", "good")
@@ -67,13 +68,31 @@ def model_that_goes_on(folder: Path, layers: int = LAYERS) -> None:
     _save(t.LlamaForCausalLM(config), folder)
 
 
+def model_that_makes_texts_of_texts(folder: Path, layers: int = LAYERS) -> None:
+    """A BART, half of whose layers are its decoder's, which adds something to its logits; an end is put after texts."""
+    vocabulary = {word: number for number, word in enumerate((*_SPECIAL, *_WORDS))}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    named = {"pad_token": "[PAD]", "unk_token": "[UNK]", "eos_token": "[SEP]"}
+    t.PreTrainedTokenizerFast(tokenizer_object=backend, **named).save_pretrained(folder)
+    ends = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "decoder_start_token_id": 3}
+    shape = {f"{part}_{what}": size for part in ("encoder", "decoder") for what, size in _HALF.items()}
+    shape |= {f"{part}_layers": layers // 2 for part in ("encoder", "decoder")}
+    config = t.BartConfig(**shape, **ends, d_model=32, vocab_size=len(vocabulary), max_position_embeddings=64)
+    model = t.BartForConditionalGeneration(config)
+    model.final_logits_bias += 0.1
+    _save(model, folder)
+
+
 MODELS: Mapping[str, Callable[..., None]] = {
     "input_ids": model_of_texts,
     "pixel_values": model_of_images,
     "causal": model_that_goes_on,
+    "crossed": model_that_makes_texts_of_texts,
 }
-"""By the main input of the models that a task is learned with, and those that go on with a text."""
+"""By the main input of the models that a task is learned with, those that go on with a text, and with another one."""
 _USED = {"text-generation": ("completion", "prompt")}
+_CALLED: Mapping[str, Mapping[str, str]] = {"text2text-generation": {"target": "summary", "text": "document"}}
 """Roles of usual rows, of tasks whose rows may have several forms."""
 
 
@@ -114,7 +133,7 @@ def _cell(kind: str, role: str, number: int, folder: Path) -> Any:
 
 def kind_of_model(task: type[Task]) -> str:
     """What it is learned with, one of `MODELS`."""
-    return "causal" if task.causal else task.reads
+    return next((need for need in ("crossed", "causal") if need in task.needs), task.reads)
 
 
 def _roles(task: type[Task]) -> Mapping[str, columns.Role]:
@@ -123,12 +142,16 @@ def _roles(task: type[Task]) -> Mapping[str, columns.Role]:
 
 def row_of(task: type[Task], number: int, folder: Path) -> dict[str, Any]:
     """A row for a task, its columns called as usual."""
-    return {role.names[0]: _cell(role.kind, name, number, folder) for name, role in _roles(task).items()}
+    return {_called(task, name): _cell(role.kind, name, number, folder) for name, role in _roles(task).items()}
 
 
 def columns_of(task: type[Task]) -> dict[str, tuple[str, ...]]:
     """The columns of such rows, by role."""
-    return {name: (role.names[0],) for name, role in _roles(task).items()}
+    return {name: (_called(task, name),) for name in _roles(task)}
+
+
+def _called(task: type[Task], role: str) -> str:
+    return _CALLED.get(task.name, {}).get(role, task.roles[role].names[0])
 
 
 def made_for(task: type[Task], folder: Path, train: int = 24, validation: int = 12) -> Path:

@@ -2,6 +2,9 @@
 
 # ruff: noqa: ARG001, ARG005 - users' functions that look at nothing
 
+import threading
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from autopeft.errors import AutopeftError
 from autopeft.searching.preparing.baselines import baseline_of
 from autopeft.space.candidate import Training
 from autopeft.tasks import own_metric as module
+from autopeft.tasks import patience
 from autopeft.tasks.base import Task
 from autopeft.tasks.metrics import ACCURACY, F1_MACRO, NoScore, standard_error
 from autopeft.tasks.own import NotNamed, bring, remember
@@ -322,3 +326,39 @@ def test_a_number_that_is_too_large_for_a_score_is_told_without_warnings():
             function.of(words(50))
     large = OwnMetric("large", "large", lambda expected, predicted: 1e29 * share(expected, predicted), ideal=None)
     assert np.isfinite(standard_error(large.values(words(50)).astype("f4").astype(float)))
+
+
+def never(expected, predicted):
+    while True:
+        pass
+
+
+def asleep(expected, predicted):
+    time.sleep(30)
+
+
+def stuck_in_draws(expected, predicted):
+    if len(set(expected.tolist())) < 3 or len(expected) > 20:
+        time.sleep(30)
+    return 1.0
+
+
+@pytest.mark.parametrize("function", [never, asleep])
+def test_a_function_that_hangs_is_waited_for_so_long_and_then_told(function, monkeypatch):
+    monkeypatch.setattr(patience, "LONGEST", 0.1)
+    began = time.perf_counter()
+    said = rf"the metric '.*:{function.__name__}' hangs: it is not done after 0 seconds\."
+    with pytest.raises(AutopeftError, match=said):
+        own_metric(function).of(words(10))
+    assert time.perf_counter() - began < 5
+    for each in [each for each in threading.enumerate() if ":never" in each.name]:
+        each.join(5)
+        assert not each.is_alive()
+
+
+def test_a_function_that_hangs_on_some_draws_is_not_tried_on_all_of_them(monkeypatch):
+    monkeypatch.setattr(patience, "LONGEST", 0.1)
+    began = time.perf_counter()
+    with pytest.raises(patience.Hangs):
+        own_metric(stuck_in_draws).values(rows_of(["a"] * 15 + ["b", "c"], ["a"] * 17))
+    assert time.perf_counter() - began < 5

@@ -187,3 +187,25 @@ def test_without_a_capability_texts_are_read_whole_or_not_written(gpt2: Any, mon
         with pytest.raises(AutopeftError, match="no text can be written: nobody knows what it puts there"):
             writing(gpt2, attached)(PROMPTS, 2)
         handle.remove()
+
+
+def test_writing_ends_where_somebody_who_is_asked_says_so_and_leaves_the_model_as_it_was() -> None:
+    class Enough(Exception):
+        pass
+
+    asked = []
+
+    def ask() -> None:
+        asked.append(1)
+        if len(asked) > 3:
+            raise Enough
+
+    model = whole("llama")
+    own = model.generation_config
+    with pytest.raises(Enough):
+        Writer(model, frozenset(), 0, ask=ask)(PROMPTS, 10_000_000)
+    assert len(asked) == 4
+    assert model.generation_config is own
+    assert Writer(model, frozenset(), 0, ask=lambda: None)(PROMPTS, MOST) == Writer(model, frozenset(), 0)(
+        PROMPTS, MOST
+    )

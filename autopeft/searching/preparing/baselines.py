@@ -77,12 +77,14 @@ def _as_it_is(
     written: tuple[Mapping[str, str], ...] = ()
     if isinstance(metric, WrittenMetric):
         backbone = dataset.backbone
-        questions = Questions.of(validation.taken(chosen(validation, backbone.tokenizer, asked)), backbone.tokenizer)
-        judge = Judge(backbone, dataset.data.task, metric, questions)
+        tokenizer, task = backbone.tokenizer, dataset.data.task
+        questions = Questions.of(validation.taken(chosen(validation, tokenizer, task, asked)), tokenizer, task)
+        judge = Judge(backbone, task, metric, questions)
         rows, written = judge(model), tuple(judge.shown)
     else:
         rows = evaluate(model, validation, device_here()).judged
-    own = replace(baseline_of(metric, rows, time.perf_counter() - began), tokens=0.0, written=written)
+    seconds = time.perf_counter() - began
+    own = replace(baseline_of(metric, rows, seconds), tokens=0.0, written=written, pace=seconds / len(rows))
     # Workers load their own.
     dataset.backbone.to(torch.device("cpu"))
     found = {dataset.data.task.constant: own}

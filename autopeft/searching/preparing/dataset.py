@@ -24,7 +24,7 @@ from autopeft.searching.sameness import (
     require_same_reading,
 )
 from autopeft.tasks.understanding import UNPACKED, TaskData, encoded, understand
-from autopeft.training.precision import FLOAT32, held_as, name_of
+from autopeft.training.precision import FLOAT32, held_as, packed_as
 from autopeft.trial import SearchRecord
 
 
@@ -51,7 +51,7 @@ class PreparedDataset:
     def probes(self) -> Path:
         """Folder for the linear probes of these rows on this backbone."""
         rows = self.encoded.name.removeprefix("tokens-")
-        held = name_of(self.backbone.dtype)
+        held = self.backbone.holding
         inexact = "" if held == FLOAT32 else f"-{held}"
         return self.encoded.parent / f"probe-{rows}-{self.backbone.fingerprint[:16]}{inexact}"
 
@@ -65,10 +65,11 @@ def prepare_dataset(
     if known:
         require_same_data(known, data.fingerprint)
     say("loading the backbone")
-    dtype = held_as(known.facts.get(DTYPE, FLOAT32) if known else plan.dtype)
+    held = known.facts.get(DTYPE, FLOAT32) if known else plan.dtype
     backbone = load_backbone(
         as_known(known) if known else plan.model,
-        dtype,
+        held_as(held),
+        quantised=packed_as(held),
         trust_remote_code=plan.trust_remote_code,
         causal=data.task.causal,
         copies=None if torch.cuda.is_available() else folder / "data",
@@ -93,6 +94,7 @@ def prepare_dataset(
     if plan.packing:
         shown.append(_packed(splits["train"], len(alone["train"])))
     data = _with_losses(replace(data, notes=(*data.notes, *shown)), alone)
+    data = replace(data, task=data.task.seen([*splits.values()]))
     lengths = [padded(int(split.lengths.max())) for split in splits.values()]
     length, longest = min(max_length, lengths[0]), min(max_length, max(lengths))
     model = pinned(plan.model, backbone.revision)

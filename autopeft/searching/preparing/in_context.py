@@ -132,7 +132,7 @@ class _Split:
         whole = len(rows) == len(self._read)
         kept = np.arange(len(rows)) if whole else task.kept(rows, dataset.backbone, dataset.max_length)
         if asked:
-            chosen_ = chosen(self._read, dataset.backbone.tokenizer, asked)
+            chosen_ = chosen(self._read, dataset.backbone.tokenizer, dataset.data.task, asked)
             self._read, kept = self._read.taken(chosen_), kept[chosen_]
         self._inputs = [rows.inputs[row] for row in kept.tolist()]
 
@@ -193,14 +193,18 @@ class _Asking:
         """None where no row can be read with so many examples."""
         began = time.perf_counter()
         examples = self._best(count, size)
+        asking = time.perf_counter()
         asked = self._ask(self._train.inputs(examples), self._validation, rows)
+        pace = (time.perf_counter() - asking) / max(len(asked.in_prompt.places), 1)
         if not len(asked.in_prompt.places):
             return None
         made = baseline_of(self._metric, asked.statistics, time.perf_counter() - began)
         places = asked.in_prompt.places
         numbers = tuple(int(row) for row in rows[places])
         left_out = len(rows) - len(places)
-        return replace(made, rows=numbers, tokens=asked.in_prompt.more, left_out=left_out, written=asked.written)
+        return replace(
+            made, rows=numbers, tokens=asked.in_prompt.more, left_out=left_out, written=asked.written, pace=pace
+        )
 
     def _best(self, count: int, size: Extent) -> np.ndarray:
         """Training rows of the draw that does best on other training rows."""
@@ -225,7 +229,7 @@ class _Asking:
             return _Asked(found, np.empty((0, 0)))
         if not isinstance(self._metric, WrittenMetric):
             return _Asked(found, evaluate(self._model, found.data, self._device).judged)
-        judge = Judge(backbone, task, self._metric, Questions.of(found.data, backbone.tokenizer))
+        judge = Judge(backbone, task, self._metric, Questions.of(found.data, backbone.tokenizer, task))
         return _Asked(found, judge(self._model), tuple(judge.shown))
 
 

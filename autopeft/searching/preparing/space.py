@@ -12,11 +12,13 @@ from importlib.metadata import version
 import torch
 
 from autopeft.backbone.load import load_skeleton
+from autopeft.backbone.quantised import format_of
 from autopeft.costs.load import Load
 from autopeft.costs.predict import Predictor
 from autopeft.costs.rates import rates_of
 from autopeft.costs.room import free_here, limit_of
 from autopeft.costs.seconds import Seconds
+from autopeft.costs.writing import Writing
 from autopeft.data.store import open_split
 from autopeft.methods.saved import trust
 from autopeft.plan import Plan
@@ -73,8 +75,11 @@ def prepare_space(
     say: Callable[[str], None],
     known: SearchRecord | None,
     threads: int | None,
+    writing: Writing | None = None,
 ) -> PreparedSpace:
-    """`threads` are those of one worker. Raises AutopeftError where nothing fits the budget."""
+    """`threads` are those of one worker; `writing` says how long texts are that models are judged by. Raises
+    AutopeftError where nothing fits the budget.
+    """
     limits = plan.budget.resolved(dataset.backbone.parameters).limits()
     room = limit_of(limits.get(_MEMORY), free_here())
     if room is not None and _MEMORY not in limits:
@@ -85,7 +90,13 @@ def prepare_space(
     @cache
     def predictor() -> Predictor:
         task, trusted = dataset.data.task, plan.trust_remote_code
-        skeleton = load_skeleton(dataset.model, dataset.backbone.dtype, trust_remote_code=trusted, causal=task.causal)
+        skeleton = load_skeleton(
+            dataset.model,
+            dataset.backbone.dtype,
+            trust_remote_code=trusted,
+            causal=task.causal,
+            quantised=format_of(dataset.backbone.model),
+        )
         return Predictor(
             skeleton,
             space.cards,
@@ -95,11 +106,12 @@ def prepare_space(
             rows=len(train),
             packed=plan.packing,
             learned=None if plan.packing else task.learned(train, validation),
+            writing=writing,
         )
 
     train, validation = (open_split(dataset.encoded, name) for name in ("train", "validation"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    seconds = Seconds(Load.of(train, validation), partial(rates_of, device, threads))
+    seconds = Seconds(Load.of(train, validation), partial(rates_of, device, threads), writing)
     prepared = PreparedSpace(space, limits, predictor, len(train), seconds)
     if known and _attaches_as_then(known):
         return prepared

