@@ -246,7 +246,7 @@ def _read(source: Source, trust_remote_code: bool) -> PretrainedConfig:
 
 
 def _skeleton(name: str, kind: Any, config: PretrainedConfig, dtype: torch.dtype, causal: bool) -> Skeleton:
-    looks_back_only = getattr(config, "is_decoder", False) or getattr(config, "causal", False)
+    looks_back_only = any(getattr(config, each, False) for each in ("is_decoder", "causal", "is_encoder_decoder"))
     if (
         causal
         and not looks_back_only
