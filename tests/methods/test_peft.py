@@ -257,9 +257,9 @@ def test_what_was_trained_under_a_head_is_loaded_by_peft_itself(name, tmp_path):
 def test_weights_of_another_shape_or_of_none_are_refused_in_one_sentence(tmp_path):
     attach(tiny("bert"), method("lora", rank=4)).save(tmp_path)
     attached = attach(tiny("bert"), method("lora", rank=2))
-    with pytest.raises(CannotAttach, match=r"has shape \(4, 48\), here it is \(2, 48\)$"):
+    with pytest.raises(CannotAttach, match=r"has shape \(4, 48\), here it is \(2, 48\)\.$"):
         attached.load(tmp_path)
-    with pytest.raises(CannotAttach, match=r"'\S+lora_A.weight' is in one of them only$"):
+    with pytest.raises(CannotAttach, match=r"'\S+lora_A.weight' is in one of them only\.$"):
         attach(tiny("bert"), method("lora", sites=["k"])).load(tmp_path)
     (tmp_path / "adapter_model.safetensors").write_bytes(b"no weights")
     with pytest.raises(AutopeftError, match=r"adapter_model.safetensors' cannot be read: "):
