@@ -158,7 +158,7 @@ class Seconds:
             if trial.status is Status.FINISHED and rest > 0:
                 amounts = self._beside(candidate, costs)
                 self._seen.append(_Seen(methods, amounts, math.log(rest), beside=True, place=place))
-            if not earlier:
+            if not earlier and any(place):
                 self._places.add(place)
                 self._seen = [each for each in self._seen if each.place in self._places]
             if facts.get("kept_states") and not earlier:

@@ -165,6 +165,8 @@ def test_what_an_earlier_sitting_took_elsewhere_is_forgotten_once_a_trial_tells_
     for number in range(1, 7):
         told.learn(on("cpu", trial(number, "lora", 1.0, 900.0)), earlier=True)
     assert told(candidate("lora"), costs()) == pytest.approx(901, rel=0.2)
+    told.learn(trial(9, "lora", 1.0, 900.0, Status.STOPPED))
+    assert told(candidate("lora"), costs()) == pytest.approx(901, rel=0.2)
     told.learn(on("H200", trial(7, "adapter", 1.0, 10.0)))
     assert told(candidate("lora"), costs()) == pytest.approx(11, rel=0.3)
     same = learned()
