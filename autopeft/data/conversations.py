@@ -119,7 +119,7 @@ def _needed(given: Columns, by_name: Mapping[str, str], names: Sequence[str], an
             return {"messages": (turns,)}
     if "text" in given:
         return {}
-    pairs = [_pair(*names, given, by_name) for names in _PAIRS]
+    pairs = [_pair(prompts, completions, inputs, given, by_name) for prompts, completions, inputs in _PAIRS]
     if (found := next((each for each in pairs if each.keys() >= {"prompt", "completion"}), None)) is not None:
         return found
     if not given.keys() & {"prompt", "completion"} and "text" in by_name:
