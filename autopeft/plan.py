@@ -44,7 +44,7 @@ class Budget(Limits):
     """Limits that no candidate may break. None means no limit."""
 
     latency: float | None = None
-    """Longest time for one text at inference, such as 20ms, as measured after training; used when selecting."""
+    """Longest time for one row, or one new token where texts are written, such as 20ms, as measured; for selecting."""
     score: float | None = None
     """Worst acceptable score on validation data, such as 0.9 or 90%; used when selecting."""
     accuracy_at_least: InitVar[float | None] = None

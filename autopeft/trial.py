@@ -20,6 +20,8 @@ from autopeft.space.candidate import OF_TASKS, Candidate
 
 ASKED = "asked"
 """The name of a fact: how many prompts were gone on with at the end of each training."""
+LATENCY_OF, TOKEN = "latency_of", "token"
+"""The name of an outcome's fact: what latency is of, where that is not one row; and its value for one new token."""
 
 
 @dataclass(frozen=True)
@@ -346,6 +348,8 @@ class Baseline:
     """Rows that it was to answer, and that it could not read."""
     written: tuple[Mapping[str, str], ...] = ()
     """Some prompts, answers, and what was generated, where that was judged."""
+    pace: float | None = None
+    """Seconds for one row; None where nobody measured."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from autopeft.plan import QUANTISED
 from autopeft.sizes import show_bytes, show_milliseconds
 from autopeft.space.candidate import Candidate
 from autopeft.training.precision import FLOAT32
-from autopeft.trial import SearchRecord, Trial
+from autopeft.trial import LATENCY_OF, TOKEN, SearchRecord, Trial
 
 CARD = "README.md"
 _LIBRARIES = {Form.PEFT: "peft", Form.WHOLE: "transformers", Form.ONNX: "onnx"}
@@ -196,7 +196,7 @@ def _costs(trial: Trial | None) -> Iterator[str]:
         beside = "" if own is None else f" (measured {cost.show(own)})"
         yield f"- {cost.heading}: {cost.show(trial.predicted.value(name))}{beside}"
     for name, heading, show in (
-        ("latency", "latency of one row", show_milliseconds),
+        ("latency", f"latency of one {'new token' if told.get(LATENCY_OF) == TOKEN else 'row'}", show_milliseconds),
         ("bytes_on_disk", "on disk, method and head", show_bytes),
     ):
         if isinstance(value := told.get(name), int | float):

@@ -5,15 +5,27 @@ from collections.abc import Mapping, Sequence
 from autopeft.objectives import COSTS, SCORE, TIME, Objective, show
 from autopeft.reports.wording import beside, so_far
 from autopeft.sizes import show_bytes, show_milliseconds, show_seconds
-from autopeft.trial import Trial
+from autopeft.trial import LATENCY_OF, TOKEN, Trial
 
 _COMPARED = ("trainable", "memory", "flops", TIME)
 TOOK = "took"
 """The heading of what `seconds_with` tells."""
 HEADINGS = (
     *(text for name in _COMPARED for text in (COSTS[name].heading, "measured")),
-    *("stored size", "on disk with head", "training rows per second", "latency of one row", "of the bare backbone"),
+    *("stored size", "on disk with head", "training rows per second", "latency of {}", "of the bare backbone"),
 )
+
+
+def headings(trials: Sequence[Trial]) -> tuple[str, ...]:
+    """`HEADINGS`, which say what latency is of."""
+    timed = next((trial for trial in trials if trial.outcome and LATENCY_OF in trial.outcome.facts), None)
+    return tuple(each.format(latency_of(timed)) for each in HEADINGS)
+
+
+def latency_of(trial: Trial | None) -> str:
+    """What was timed of a trial."""
+    token = trial is not None and trial.outcome is not None and trial.outcome.facts.get(LATENCY_OF) == TOKEN
+    return "one new token" if token else "one row"
 
 
 def cells(trial: Trial, latency: Mapping[int, float]) -> tuple[str, ...]:
@@ -50,7 +62,9 @@ def lines(trial: Trial, metric: Objective, latency: Mapping[int, float]) -> Sequ
         said.append(("frozen layers", f"the lowest {facts['frozen_layers']}, without dropout; {kept}"))
     if "latency" in facts and "latency_bare" in facts:
         bare = show_milliseconds(facts["latency_bare"])
-        said.append(("latency", f"{show_milliseconds(facts['latency'])} for one row (bare backbone {bare})"))
+        said.append(
+            ("latency", f"{show_milliseconds(facts['latency'])} for {latency_of(trial)} (bare backbone {bare})")
+        )
     if "examples_per_second" in facts:
         said.append(("training speed", f"{facts['examples_per_second']:.0f} rows per second"))
     if "bytes_on_disk" in facts:

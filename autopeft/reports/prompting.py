@@ -3,6 +3,7 @@
 Prompting is the backbone as it is, or with examples in its prompt, whichever does best; both are compared row by row.
 """
 
+import math
 from dataclasses import dataclass
 
 from autopeft.reports.findings import Findings, baseline_rows
@@ -51,8 +52,27 @@ def answer(record: SearchRecord, found: Findings) -> str:
     return (
         f"{said}: trial {seen.trial.number}{so_far(seen.trial)} has {metric.show_like(abs(by.by), by.error)} ± "
         f"{metric.show_like(by.error, by.error)} {less} {metric.heading} than the {name}{tokens}, {on}"
-        f"{'; prompts with examples were not tried' if lacks else ''}."
+        f"{'; prompts with examples were not tried' if lacks else ''}.{_break_even(record, seen)}"
     )
+
+
+def _break_even(record: SearchRecord, seen: Prompting) -> str:
+    """From how many answers on a training costs less time than the examples in prompts; empty where nobody knows."""
+    count = break_even(record, seen)
+    if count is None:
+        return ""
+    return f" Its training takes as long as the examples in some {count:,} prompts, and is cheaper from there on."
+
+
+def break_even(record: SearchRecord, seen: Prompting) -> int | None:
+    """None where prompts hold no examples, or where an answer of the trial takes as long as one with them."""
+    outcome, alone = seen.trial.outcome, [each.pace for each in record.baselines.values() if each.tokens == 0]
+    if outcome is None or not seen.baseline.tokens or not seen.baseline.pace or not alone or not alone[0]:
+        return None
+    facts = outcome.facts
+    slower = facts["latency"] / facts["latency_bare"] if facts.get("latency_bare") and "latency" in facts else 1.0
+    spared = seen.baseline.pace - alone[0] * slower
+    return math.ceil(outcome.seconds / spared) if spared > 0 else None
 
 
 def _longer(baseline: Baseline) -> str:

@@ -20,7 +20,7 @@ from autopeft import machine
 from autopeft.artifacts import Description
 from autopeft.backbone.load import Backbone, load_backbone
 from autopeft.costs.calibration import costs_of_training
-from autopeft.costs.latency import measure_latency
+from autopeft.costs.latency import latency_of_writing, measure_latency
 from autopeft.costs.measure import longest, longest_evaluated, measure, measure_calibrations, measure_evaluation
 from autopeft.data.store import Dataset, open_split
 from autopeft.errors import AutopeftError
@@ -34,6 +34,7 @@ from autopeft.space.candidate import Candidate
 from autopeft.space.cards import Card
 from autopeft.tasks.own_metric import OwnMetric, answered
 from autopeft.tasks.own_slips import slip_of
+from autopeft.tasks.texts import IDS
 from autopeft.tasks.written import OwnWritten, WrittenMetric
 from autopeft.training.asking import Judge, Questions, chosen
 from autopeft.training.batches import evaluated_at_once
@@ -43,7 +44,7 @@ from autopeft.training.model import TaskModel
 from autopeft.training.precision import held_as, packed_as, precision_of
 from autopeft.training.probe import load_probe
 from autopeft.training.state import State, take_up
-from autopeft.trial import Outcome, Rung, Status, Trial
+from autopeft.trial import LATENCY_OF, TOKEN, Outcome, Rung, Status, Trial
 
 _VERSIONED = ("autopeft", "torch", "transformers", "peft")
 
@@ -163,17 +164,25 @@ class TrainingWorker:
             },
         )
 
-    def _speed(self, pace: Pace, remaining: Sequence[Configured]) -> Mapping[str, float]:
-        """Of training, and of inference on one validation row of typical length: training rows may hold several."""
-        rows = self._validation
-        middle = np.argsort(rows.lengths, kind="stable")[len(rows) // 2]
-        inputs = {name: tensor.to(self._device) for name, tensor in rows.batch(np.array([middle])).items()}
-        latency = measure_latency(self._backbone.model, self._backbone.sites, remaining, self._task.inputs(inputs))
+    def _speed(self, pace: Pace, remaining: Sequence[Configured]) -> Mapping[str, Any]:
+        """Of training, and of inference on one validation row of typical length: training rows may hold several. Where
+        texts are written, of one new token after such a row.
+        """
+        rows, task = self._validation, self._task
+        middle = int(np.argsort(rows.lengths, kind="stable")[len(rows) // 2])
+        if task.causal:
+            ids = rows.columns[IDS][middle]
+            prompt, _ = task.parted(ids, rows.targets[middle])
+            latency = latency_of_writing(self._backbone, remaining, prompt or ids[:1].tolist())
+        else:
+            inputs = {name: tensor.to(self._device) for name, tensor in rows.batch(np.array([middle])).items()}
+            latency = measure_latency(self._backbone.model, self._backbone.sites, remaining, task.inputs(inputs))
+        timed = {"latency": latency.with_methods, "latency_bare": latency.bare} if latency else {}
         return {
             "seconds_per_step": pace.seconds / pace.steps,
             "examples_per_second": pace.examples / pace.seconds,
-            "latency": latency.with_methods,
-            "latency_bare": latency.bare,
+            **timed,
+            **({LATENCY_OF: TOKEN} if task.causal else {}),
         }
 
     def _asked(self, split: Dataset) -> Questions | None:

@@ -68,7 +68,7 @@ def render(record: SearchRecord) -> str:
             (prompting.labelled(name, each), found.cells_of_baseline(each))
             for name, each in baseline_rows(record.baselines, record.metric)
         ],
-        cost_headings=costs.HEADINGS,
+        cost_headings=costs.headings(found.front),
         costs=[(trial.number, named[trial.number], costs.cells(trial, latency)) for trial in found.front],
         confirmed=_confirmed(record, found),
         prompting=prompting.answer(record, found),

@@ -83,7 +83,8 @@ def _as_it_is(
         rows, written = judge(model), tuple(judge.shown)
     else:
         rows = evaluate(model, validation, device_here()).judged
-    own = replace(baseline_of(metric, rows, time.perf_counter() - began), tokens=0.0, written=written)
+    seconds = time.perf_counter() - began
+    own = replace(baseline_of(metric, rows, seconds), tokens=0.0, written=written, pace=seconds / len(rows))
     # Workers load their own.
     dataset.backbone.to(torch.device("cpu"))
     found = {dataset.data.task.constant: own}

@@ -193,14 +193,18 @@ class _Asking:
         """None where no row can be read with so many examples."""
         began = time.perf_counter()
         examples = self._best(count, size)
+        asking = time.perf_counter()
         asked = self._ask(self._train.inputs(examples), self._validation, rows)
+        pace = (time.perf_counter() - asking) / max(len(asked.in_prompt.places), 1)
         if not len(asked.in_prompt.places):
             return None
         made = baseline_of(self._metric, asked.statistics, time.perf_counter() - began)
         places = asked.in_prompt.places
         numbers = tuple(int(row) for row in rows[places])
         left_out = len(rows) - len(places)
-        return replace(made, rows=numbers, tokens=asked.in_prompt.more, left_out=left_out, written=asked.written)
+        return replace(
+            made, rows=numbers, tokens=asked.in_prompt.more, left_out=left_out, written=asked.written, pace=pace
+        )
 
     def _best(self, count: int, size: Extent) -> np.ndarray:
         """Training rows of the draw that does best on other training rows."""
