@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from autopeft.backbone.inputs import bare, is_crossed
 from autopeft.costs.step import Progress, Spent, metered
+from autopeft.data.store import MASK
 from autopeft.tasks.texts import IDS
 from autopeft.training.asking import at_once
 from autopeft.training.generation import CACHED
@@ -45,14 +46,14 @@ class WritingStep(nn.Module):
         """`layers` are modules of the backbone whose work is to be told apart."""
         super().__init__()
         self.model = model
-        self._writing = writing
+        self._prompt, self._answer = _within(model, writing)
         self._device = device
         self._layers = tuple(layers)
 
     def forward(self, _: Sequence[Tensor], batch: Mapping[str, Tensor]) -> Spent:
         """(rows, prompt) token ids of a batch are gone on with; the work is that of the last token."""
         self.model.eval()
-        ids, attached = batch[IDS], self.model.attached
+        ids, attached = batch[IDS][:, : self._prompt], self.model.attached
         chosen = attached.chosen if attached is not None else ()
         cached = not any(CACHED in part.method.lacks for part in chosen)
         meter = metered(self.model, batch, self._device)
@@ -60,18 +61,19 @@ class WritingStep(nn.Module):
         with torch.no_grad(), autocast(self._device, precision), Progress(meter, self._layers), meter:
             if cached:
                 kept = self._read(ids)
-                _grow(kept, self._writing.answer - 1)
+                _grow(kept, self._answer - 1)
                 before = meter.work
                 self._write(ids[:, :1], kept)
             else:
                 before = meter.work
-                more = ids.new_zeros(len(ids), self._writing.answer)
+                more = ids.new_zeros(len(ids), self._answer)
                 self._read(torch.cat([ids, more], dim=1), cached=False)
         return Spent(meter.peak, meter.peak_by_part, meter.flops, meter.peaks, meter.work - before)
 
     def _read(self, ids: Tensor, cached: bool = True) -> Any:
         inner, beside = self._inner, ids.new_zeros(len(ids), self.model.prepended)
-        given = {IDS: torch.cat([beside, ids], dim=1), "use_cache": cached}
+        read = torch.cat([beside, ids], dim=1)
+        given = {IDS: read, MASK: _mask(read, read.shape[1]), "use_cache": cached}
         if is_crossed(inner):
             given["decoder_input_ids"] = ids[:, :1]
         made = inner(**given)
@@ -81,10 +83,14 @@ class WritingStep(nn.Module):
     def _write(self, ids: Tensor, kept: Any) -> None:
         inner = self._inner
         given: dict[str, Any] = {IDS: ids, "use_cache": True, "past_key_values": kept}
+        width = self._prompt
         if is_crossed(inner):
-            states = ids.new_zeros(len(ids), self._writing.prompt, inner.config.d_model, dtype=self.model.held)
+            states = ids.new_zeros(len(ids), self._prompt, inner.config.d_model, dtype=self.model.held)
             given = {**given, "decoder_input_ids": ids, "encoder_outputs": (states,)}
             del given[IDS]
+        else:
+            width += self.model.prepended + self._answer
+        given[MASK] = _mask(ids, width)
         self._logits(inner(**given))
 
     def _logits(self, made: Any) -> None:
@@ -99,10 +105,27 @@ class WritingStep(nn.Module):
         return bare(model.get_base_model() if hasattr(model, "get_base_model") else model)
 
 
+def _within(model: TaskModel, writing: Writing) -> tuple[int, int]:
+    """Tokens of prompt and answer that the model has positions for."""
+    if model.longest is None:
+        return writing.prompt, writing.answer
+    prompt = min(writing.prompt, model.longest)
+    room = model.longest if is_crossed(model.model) else model.longest - prompt
+    return prompt, max(1, min(writing.answer, room))
+
+
+def _mask(ids: Tensor, width: int) -> Tensor:
+    """(rows, width) as of texts of different lengths, so that attention needs a mask."""
+    mask = ids.new_ones(len(ids), width)
+    mask[0, 0] = 0
+    return mask
+
+
 def _grow(kept: Any, tokens: int) -> None:
     """Lets a cache hold so many tokens more, as if they had been written."""
     for layer in getattr(kept, "self_attention_cache", kept).layers:
-        room = tokens if (most := getattr(layer, "sliding_window", None)) is None else min(tokens, most)
+        most = getattr(layer, "sliding_window", None)
+        room = tokens if most is None else max(0, min(tokens, most - 1 - layer.keys.shape[-2]))
         for name in ("keys", "values"):
             held = getattr(layer, name)
             more = held.new_zeros(*held.shape[:-2], room, held.shape[-1])

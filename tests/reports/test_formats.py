@@ -140,6 +140,7 @@ def test_a_loss_reads_as_a_loss_in_every_format() -> None:
         "rows": None,
         "tokens": None,
         "left_out": 0,
+        "pace": None,
     }
     assert (whole["trials"][0]["score"], whole["trials"][0]["error"]) == (pytest.approx(12.78), 0.4)
     assert whole["hypervolume"] == pytest.approx(find(lossy).hypervolume)

@@ -125,3 +125,26 @@ def test_tables_tell_what_examples_cost_and_programs_read_it() -> None:
 def test_the_reference_of_a_front_is_not_moved_by_baselines_of_some_rows() -> None:
     record = prompted(3.0)
     assert record.trivial == record.baselines["backbone as it is"].score
+
+
+def test_a_report_says_from_how_many_answers_on_a_training_is_cheaper_than_examples_in_prompts() -> None:
+    record = prompted(0.5)
+    alone, examples = "backbone as it is", "backbone with 4 examples in its prompt"
+
+    def told(of_alone: float | None, of_examples: float | None, **facts: float) -> str:
+        paces = {alone: of_alone, examples: of_examples}
+        baselines = {name: replace(each, pace=paces[name]) for name, each in record.baselines.items()}
+        trials = tuple(
+            replace(each, outcome=replace(each.outcome, seconds=100.0, facts={**each.outcome.facts, **facts}))
+            if each.outcome
+            else each
+            for each in record.trials
+        )
+        changed = replace(record, baselines=baselines, trials=trials)
+        return answer(changed, find(changed))
+
+    merged = {"latency": 1.0, "latency_bare": 1.0}
+    assert told(0.25, 0.75, **merged).endswith("as the examples in some 200 prompts, and is cheaper from there on.")
+    assert "some 400 prompts" in told(0.25, 0.75, latency=2.0, latency_bare=1.0)
+    for known in (told(0.5, 0.5, **merged), told(None, 0.5, **merged), told(0.5, None, **merged)):
+        assert "cheaper" not in known
