@@ -32,7 +32,7 @@ def fits(request: Request, office: Here, _: Visitor) -> HTMLResponse:
     """Which methods keep the limits of a form, as far as that is known before a search."""
     given = request.query_params
     try:
-        budget = Budget(**{name: given.get(f"plan.budget.{name}") or None for name in tables.SHOWN})  # type: ignore[arg-type]
+        budget = Budget(**{name: given.get(f"plan.budget.{name}") or None for name in tables.SHOWN})
         model = measures(office, given.get("plan.model", ""))
         budget, length = budget.resolved(model["parameters"]), min(_LENGTH, model["positions"] or _LENGTH)
         asked = Asked(model=given["plan.model"], task=given.get("plan.task") or None, length=length)
