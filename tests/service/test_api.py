@@ -184,7 +184,7 @@ def test_metrics_tell_of_queue_trials_and_requests(service: Service) -> None:
     told = service.client.get("/metrics").text
     assert 'autopeft_searches{state="waiting"} 1.0' in told
     assert 'autopeft_trials{status="failed"} 2.0' in told
-    assert 'path="/api/v1/searches/{name}/front",status="200"' in told
+    assert 'path="/searches/{name}/front",status="200"' in told
     assert name not in told
     assert "process_resident_memory_bytes" in told
     service.client.headers.pop("authorization")

@@ -27,7 +27,7 @@ def test_serve_without_its_libraries_says_how_to_get_them(monkeypatch: pytest.Mo
     answer = run("serve")
     assert answer.exit_code == 2
     assert "this needs fastapi" in answer.stderr
-    assert "pip install fastapi itsdangerous limits sse_starlette uvicorn" in answer.stderr
+    assert "pip install fastapi itsdangerous limits prometheus_client sse_starlette uvicorn" in answer.stderr
 
 
 def test_serve_teaches_by_its_help() -> None:

