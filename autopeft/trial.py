@@ -20,6 +20,8 @@ from autopeft.space.candidate import OF_TASKS, Candidate
 
 ASKED = "asked"
 """The name of a fact: how many prompts were gone on with at the end of each training."""
+ASKED_AT_RUNGS = "asked_at_rungs"
+"""The same at each rung before."""
 LATENCY_OF, TOKEN = "latency_of", "token"
 """The name of an outcome's fact: what latency is of, where that is not one row; and its value for one new token."""
 

@@ -44,12 +44,12 @@ class CalibrationStep(nn.Module):
         return Spent(meter.peak, meter.peak_by_part, meter.flops * batches, meter.peaks, work)
 
 
-def costs_of_training(costs: Costs, calibrations: Sequence[Spent], evaluation: Spent | None = None) -> Costs:
-    """The costs of a step, of the calibrations before it and of the evaluation after it: the largest memory of all,
+def costs_of_training(costs: Costs, calibrations: Sequence[Spent], *evaluations: Spent) -> Costs:
+    """The costs of a step, of the calibrations before it and of the evaluations after it: the largest memory of all,
     and the operations of all calibrations.
     """
     costs = replace(costs, set_up_flops=sum(each.flops for each in calibrations))
-    most = max([*calibrations, *([evaluation] if evaluation else [])], key=lambda each: each.memory, default=None)
+    most = max([*calibrations, *evaluations], key=lambda each: each.memory, default=None)
     if most is None or most.memory <= costs.memory:
         return costs
     return replace(costs, memory=most.memory, memory_by_part=most.by_part)

@@ -17,9 +17,11 @@ from autopeft.costs.calibration import CalibrationStep
 from autopeft.costs.evaluating import EvaluationStep
 from autopeft.costs.meter import TEMPORARY, Meter
 from autopeft.costs.step import Spent, Step
+from autopeft.costs.writing import Writing, WritingStep
 from autopeft.data.store import Dataset
 from autopeft.methods.passes import evaluating
 from autopeft.space.candidate import Candidate, Training
+from autopeft.tasks.texts import IDS
 from autopeft.training.batches import by_length
 from autopeft.training.model import TaskModel
 from autopeft.training.precision import forward
@@ -60,6 +62,13 @@ def measure_evaluation(model: TaskModel, batch: Mapping[str, Tensor], device: to
     """What an evaluation shows on this batch; modes are as before."""
     with evaluating(model):
         return _read(EvaluationStep(model, device), (), batch, device)
+
+
+def measure_writing(model: TaskModel, writing: Writing, tokens: int, device: torch.device) -> Spent:
+    """What writing texts of this length shows, where so many padded tokens are read at once; modes are as before."""
+    ids = torch.zeros(writing.rows(tokens), writing.prompt, dtype=torch.long)
+    with evaluating(model):
+        return _read(WritingStep(model, writing, device), (), {IDS: ids}, device)
 
 
 def longest_evaluated(data: Dataset, tokens: int) -> Mapping[str, Tensor]:

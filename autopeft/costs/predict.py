@@ -21,12 +21,14 @@ from autopeft.backbone.fakes import EverythingPicked
 from autopeft.backbone.limits import require_positions
 from autopeft.backbone.load import Skeleton
 from autopeft.costs.calibration import CalibrationStep
+from autopeft.costs.counting import bytes_of, count_of, held_of, slots_of
 from autopeft.costs.depth import Profile, Shallow, extended, kinds_of_layers, shallow_models
 from autopeft.costs.evaluating import EvaluationStep
 from autopeft.costs.layers import NOTHING_KEPT, each_layer, kept
 from autopeft.costs.meter import Meter
 from autopeft.costs.step import Spent, Step
-from autopeft.costs.work import EVALUATION, SET_UP, STEP, Work
+from autopeft.costs.work import EVALUATION, SET_UP, STEP, WRITING, Work
+from autopeft.costs.writing import Writing, WritingStep
 from autopeft.data.packing import POSITIONS
 from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.methods.attached import Attached, attach, require_capable
@@ -57,9 +59,11 @@ class Predictor:
         longest: int | None = None,
         rows: int | None = None,
         packed: bool = False,
+        writing: Writing | None = None,
     ) -> None:
         """`longest` is the longest text to be read, where that is more than `batch_length`; `rows` how many there are
-        to calibrate on, where that is known. By `packed`, rows of a training hold several examples.
+        to calibrate on, where that is known. By `packed`, rows of a training hold several examples;
+        `writing` says how long texts are that models are judged by, where they write.
         """
         self._skeleton = skeleton
         self._shallow = Shallow(skeleton)
@@ -69,6 +73,7 @@ class Predictor:
         self._longest = max(batch_length, longest or 0)
         self._rows = rows
         self._packed = packed
+        self._writing = writing
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._known: dict[object, Profile] = {}
         self._inferences: dict[Hashable, Sequence[Work]] = {}
@@ -84,7 +89,7 @@ class Predictor:
     @property
     def weights(self) -> int:
         """Bytes of the backbone as it is held."""
-        return _bytes(*_held(self._skeleton))
+        return bytes_of(*held_of(self._skeleton))
 
     def predict(self, candidate: Candidate) -> Costs:
         """Raises CannotAttach with the reason where the candidate's methods do not go on this backbone."""
@@ -104,7 +109,7 @@ class Predictor:
     def counts(self, candidate: Candidate) -> Mapping[str, int]:
         """The costs that need no simulation: trainable and stored. Raises CannotAttach with the reason."""
         with self._attached(self._skeleton, configured_parts(candidate.parts, self._cards)) as attached:
-            return {name: value for name, value in _counted(self._skeleton, attached).items() if name != "weights"}
+            return {name: value for name, value in count_of(self._skeleton, attached).items() if name != "weights"}
 
     def can_attach(self, parts: Sequence[Configured]) -> bool:
         """Whether methods that are configured already can be attached to this backbone; nothing is simulated."""
@@ -186,7 +191,7 @@ class Predictor:
         if self._last_kinds is None or self._last_kinds[0] != key:
             with self._attached(self._skeleton, parts) as attached:
                 kinds = kinds_of_layers(self._skeleton.model, self._skeleton.sites, parts)
-                counted = _counted(self._skeleton, attached)
+                counted = count_of(self._skeleton, attached)
                 self._last_kinds = key, kinds, counted, is_worth(len(attached.frozen), attached.depth)
         return self._last_kinds[1:]
 
@@ -231,11 +236,12 @@ class Predictor:
             if kinds is not None and kinds_of_layers(skeleton.model, skeleton.sites, parts) != tuple(kinds):
                 return None
             spent = self._step(skeleton, attached, training)
-            counted = _counted(skeleton, attached)
+            counted = count_of(skeleton, attached)
             left, frozen = attached.remaining, len(attached.frozen)
             keeps = kinds is not None or is_worth(frozen, attached.depth)
             calibrations = self._calibrations(skeleton, attached, parts, training)
             evaluation = self._evaluation(skeleton, attached, training)
+            written = self._written(skeleton, attached, training)
         bare, *of_layers = self._inference(skeleton, ())
         totals = {
             **counted,
@@ -247,10 +253,11 @@ class Predictor:
             **spent.work.named(STEP),
             **evaluation.work.named(EVALUATION),
             **sum((each.work for each in calibrations), Work()).named(SET_UP),
+            **sum((each.work for each in written), Work()).named(WRITING),
         }
         of_calibrations = {
             (what, (number, number_of_pass), layer): parts
-            for number, each in enumerate((*calibrations, evaluation))
+            for number, each in enumerate((*calibrations, evaluation, *written))
             for (what, number_of_pass, layer), parts in each.phases.items()
         }
         return Profile({**spent.phases, **of_calibrations}, totals)
@@ -300,6 +307,14 @@ class Predictor:
         rows = max(1, training.at_once * self._batch_length // self._longest)
         return self._read(step, (), rows, self._longest)
 
+    def _written(self, skeleton: Skeleton, attached: Attached, training: Training) -> Sequence[Spent]:
+        """What texts show that models are judged by; nothing where they write none."""
+        if self._writing is None:
+            return ()
+        step = WritingStep(self._model(skeleton, attached, training), self._writing, self._device, _layers(skeleton))
+        rows = self._writing.rows(training.at_once * self._batch_length)
+        return (self._read(step, (), rows, self._writing.prompt),)
+
     def _model(self, skeleton: Skeleton, attached: Attached, training: Training) -> TaskModel:
         head = self._task.new_head(skeleton.sites.width, training)
         return TaskModel(skeleton.model, head, attached, self._task.inputs, skeleton.output)
@@ -339,7 +354,7 @@ class Predictor:
         with FakeTensorMode(allow_non_fake_inputs=True), torch.device(self._device), EverythingPicked():  # type: ignore[no-untyped-call]
             fakes: dict[Tensor, Tensor] = {}
             slots = {}
-            for name, tensor in _slots(module):
+            for name, tensor in slots_of(module):
                 if tensor not in fakes:
                     fakes[tensor] = torch.empty(tensor.shape, dtype=tensor.dtype).requires_grad_(tensor.requires_grad)
                 slots[name] = fakes[tensor]
@@ -364,28 +379,3 @@ def _key_of_step(training: Training) -> tuple[Hashable, ...]:
     """What of the training settings costs depend on."""
     pieces = training.batch_size / training.at_once
     return training.at_once, pieces, training.gradient_checkpointing, training.pooling
-
-
-def _counted(skeleton: Skeleton, attached: Attached) -> Mapping[str, int]:
-    """What needs no simulation."""
-    weights = _bytes(attached.model, attached.modules, *_held(skeleton)[1:])
-    return {"trainable": attached.count, "stored": attached.stored, "weights": weights}
-
-
-def _held(skeleton: Skeleton) -> Sequence[nn.Module]:
-    """The backbone, and what makes its logits where a head borrows that."""
-    return [each for each in (skeleton.model, skeleton.output) if each is not None]
-
-
-def _bytes(*modules: nn.Module) -> int:
-    """Of all parameters and buffers, each counted once."""
-    tensors = {id(tensor): tensor for module in modules for _, tensor in _slots(module)}
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-
-
-def _slots(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Every place that holds a tensor, once even where modules are shared: `functional_call` restores those wrongly."""
-    for path, inner in module.named_modules():
-        prefix = f"{path}." if path else ""
-        for name, tensor in (*inner.named_parameters(recurse=False), *inner.named_buffers(recurse=False)):
-            yield prefix + name, tensor

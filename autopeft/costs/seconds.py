@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from autopeft.costs.load import Load
 from autopeft.costs.rates import USUAL, Rates
-from autopeft.costs.work import EVALUATION, FROZEN, SET_UP, STEP, Work
-from autopeft.space.candidate import Candidate
+from autopeft.costs.work import EVALUATION, FROZEN, SET_UP, STEP, WRITING, Work
+from autopeft.costs.writing import Writing
+from autopeft.space.candidate import Candidate, Training
 from autopeft.trial import Costs, Status, Trial
 
 Array = NDArray[np.float64]
@@ -73,8 +74,13 @@ class _Seen:
 class Seconds:
     """Predicts, and learns from trials, in whatever thread."""
 
-    def __init__(self, load: Load, rates: Callable[[], Rates]) -> None:
-        """`rates` measures the device, when a prediction is first asked for."""
+    def __init__(self, load: Load, rates: Callable[[], Rates], writing: Writing | None = None) -> None:
+        """`rates` measures the device, when a prediction is first asked for; `writing` says how long texts are that
+        models are judged by.
+        """
+        self._writing = writing
+        self._asked = 0, 0
+        """Prompts at a rung, and at the end."""
         self._load = load
         self._measure = rates
         self._lock = Lock()
@@ -83,6 +89,10 @@ class Seconds:
         """Work of one row in frozen layers, for each depth at which states are kept already."""
         self._fitted: _Fitted | None = None
         self._rates: Rates | None = None
+
+    def asks(self, at_rungs: int, at_the_end: int) -> None:
+        """So many prompts are gone on with at every rung but the last, and at that."""
+        self._asked = at_rungs, at_the_end
 
     def __call__(self, candidate: Candidate, costs: Costs) -> float:
         """Seconds of a whole training; infinite where its work is not known."""
@@ -168,6 +178,8 @@ class Seconds:
         evaluated_rows = max(1, training.at_once * long // longest)
         of_evaluation = entries / (evaluated_rows * longest)
         done += _amounts(Work.of(EVALUATION, costs.work), evaluations * batches, evaluations * of_evaluation)
+        whole = steps >= load.rungs(training)[-1]
+        done += self._written(training, costs, evaluations, whole, evaluated_rows * longest)
         frozen = _frozen(costs)
         if frozen.flops:
             of_row = frozen.flops / size
@@ -178,6 +190,19 @@ class Seconds:
         floor = np.zeros(_KINDS)
         floor[2] = steps
         return np.maximum(done, floor)
+
+    def _written(self, training: Training, costs: Costs, evaluations: int, whole: bool, evaluated: int) -> Array:
+        """Of the texts that are written at so many rungs, the last of them the end of a `whole` training or not; an
+        evaluation reads so many entries.
+        """
+        at_rungs, at_the_end = self._asked
+        prompts = at_rungs * (evaluations - whole) + at_the_end * whole
+        if self._writing is None or not prompts:
+            return np.zeros(_KINDS)
+        batches = math.ceil(prompts / self._writing.rows(training.at_once * self._load.longest[0]))
+        tokens, read = batches * self._writing.answer, prompts * self._writing.prompt / evaluated
+        of_tokens = _amounts(Work.of(WRITING, costs.work), tokens, tokens)
+        return of_tokens + _amounts(Work.of(EVALUATION, costs.work), batches, read)
 
     def _beside(self, candidate: Candidate, costs: Costs) -> Array:
         """Of calibrations, of a step and an evaluation under the meter, of the passes that time inference, and of

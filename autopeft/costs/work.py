@@ -15,9 +15,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-STAGES = STEP, FROZEN, EVALUATION, SET_UP = ("step", "frozen", "evaluation", "set_up")
+STAGES = STEP, FROZEN, EVALUATION, SET_UP, WRITING = ("step", "frozen", "evaluation", "set_up", "writing")
 """What of a training takes time: a step, what of it frozen layers whose states are kept do, a batch of an evaluation,
-and all calibrations."""
+all calibrations, and the next token of a batch of texts that are written."""
 _NO_BACKWARD = -1
 _THIN = 8
 """Floating-point operations for each byte: a product of fewer waits for memory, like everything else."""

@@ -11,7 +11,7 @@ from autopeft.costs.seconds import Seconds
 from autopeft.data.store import MASK
 from autopeft.objectives import Objective, score_of
 from autopeft.plan import Plan
-from autopeft.searching.preparing.asked import asked
+from autopeft.searching.preparing.asked import Asked, asked, writing_of
 from autopeft.searching.preparing.baselines import prepare_baselines
 from autopeft.searching.preparing.dataset import PreparedDataset, prepare_dataset
 from autopeft.searching.preparing.in_context import Prompting
@@ -23,7 +23,8 @@ from autopeft.space.space import AUTO, Space
 from autopeft.tasks.metrics import Metric
 from autopeft.tasks.own_metric import OwnMetric, metric_of
 from autopeft.tasks.written import OwnWritten, WrittenMetric
-from autopeft.trial import ASKED, Baseline, Costs, SearchRecord
+from autopeft.training.asking import AT_RUNGS
+from autopeft.trial import ASKED, ASKED_AT_RUNGS, Baseline, Costs, SearchRecord
 
 _VERSIONED = ("autopeft", "torch", "transformers", "peft", "optuna", "ray")
 
@@ -74,8 +75,10 @@ def prepare(
     metric = metric_of(data.task, plan.metric)
     if known:
         require_same_direction(known, metric.higher_is_better)
-    fitted = prepare_space(space, plan, dataset, say, known, threads)
-    count = _asked(dataset, fitted, metric, say, known)
+    writing = writing_of(dataset) if isinstance(metric, WrittenMetric) else None
+    fitted = prepare_space(space, plan, dataset, say, known, threads, writing)
+    some, count = _asked(dataset, fitted, metric, say, known)
+    fitted.seconds.asks(some, count)
     baselines = prepare_baselines(dataset, fitted.space, metric, weights, say, known, count)
     own = metric if isinstance(metric, OwnMetric | OwnWritten) else None
     description = Description(
@@ -102,8 +105,14 @@ def prepare(
         metric.name,
         own,
         count,
+        some,
+        writing,
     )
-    facts = {**_facts(dataset, fitted.space), "data": understood, **({ASKED: count} if count else {})}
+    facts = {
+        **_facts(dataset, fitted.space),
+        "data": understood,
+        **({ASKED: count, ASKED_AT_RUNGS: some} if count else {}),
+    }
     drawn = ("methods", "hybrids", "pairs", "training", "versions")
     as_known = known is not None and all(known.facts.get(name) == facts[name] for name in drawn)
     score = score_of(metric.name, metric.heading, metric.higher_is_better, metric.ideal)
@@ -118,12 +127,14 @@ def _asked(
     metric: Metric,
     say: Callable[[str], None],
     known: SearchRecord | None,
-) -> int:
-    """Prompts that are gone on with at the end of a training: as many as ever; none where nothing is written."""
+) -> Asked:
+    """Prompts that are gone on with: as many as ever; none where nothing is written."""
     if not isinstance(metric, WrittenMetric):
-        return 0
+        return Asked(0, 0)
     before = known.facts.get(ASKED) if known else None
-    return before if isinstance(before, int) else asked(dataset, space, metric, say)
+    if known is None or not isinstance(before, int):
+        return asked(dataset, space, metric, say)
+    return Asked(known.facts.get(ASKED_AT_RUNGS, min(before, AT_RUNGS)), before)
 
 
 def _facts(dataset: PreparedDataset, space: Space) -> Mapping[str, Any]:

@@ -21,7 +21,15 @@ from autopeft.artifacts import Description
 from autopeft.backbone.load import Backbone, load_backbone
 from autopeft.costs.calibration import costs_of_training
 from autopeft.costs.latency import latency_of_writing, measure_latency
-from autopeft.costs.measure import longest, longest_evaluated, measure, measure_calibrations, measure_evaluation
+from autopeft.costs.measure import (
+    longest,
+    longest_evaluated,
+    measure,
+    measure_calibrations,
+    measure_evaluation,
+    measure_writing,
+)
+from autopeft.costs.writing import Writing
 from autopeft.data.store import Dataset, open_split
 from autopeft.errors import AutopeftError
 from autopeft.files import bytes_in
@@ -36,7 +44,7 @@ from autopeft.tasks.own_metric import OwnMetric, answered
 from autopeft.tasks.own_slips import slip_of
 from autopeft.tasks.texts import IDS
 from autopeft.tasks.written import OwnWritten, WrittenMetric
-from autopeft.training.asking import Judge, Questions, chosen
+from autopeft.training.asking import AT_RUNGS, Judge, Questions, chosen
 from autopeft.training.batches import evaluated_at_once
 from autopeft.training.frozen import FrozenStates
 from autopeft.training.loop import UNBROKEN, Course, Pace, TrainingFailed, set_up, train
@@ -70,6 +78,10 @@ class Job:
     """The same, where it is none of the task's."""
     asked: int = 0
     """Prompts that are gone on with at the end of a training, where that is judged."""
+    asked_at_rungs: int = AT_RUNGS
+    """The same at the rungs before."""
+    writing: Writing | None = None
+    """How long texts are that trials are judged by, where they are judged by texts."""
     on_the_way: bool = True
     """Whether trials are kept at their rungs, too, and gone on with from there."""
 
@@ -136,7 +148,9 @@ class TrainingWorker:
                 told = dict(state.told)
             step = measure(model, self._train, candidate, self._device)
             tokens = evaluated_at_once(candidate.training, self._train.lengths)
-            evaluation = measure_evaluation(model, longest_evaluated(self._validation, tokens), self._device)
+            evaluations = [measure_evaluation(model, longest_evaluated(self._validation, tokens), self._device)]
+            if self._job.writing is not None:
+                evaluations.append(measure_writing(model, self._job.writing, tokens, self._device))
             with self._states.serving(model, candidate.training, self._device) as kept:
 
                 def keep(state: State) -> None:
@@ -151,7 +165,7 @@ class TrainingWorker:
         yield Outcome(
             Status.FINISHED,
             seconds=told["seconds"] + time.perf_counter() - began,
-            measured=costs_of_training(step, calibrations, evaluation),
+            measured=costs_of_training(step, calibrations, *evaluations),
             answers=pace.answers,
             artifact=rung.artifact,
             facts={
@@ -198,7 +212,7 @@ class TrainingWorker:
         if questions is None or not isinstance(self._metric, WrittenMetric):
             return None
         tokens = evaluated_at_once(candidate.training, self._train.lengths)
-        return Judge(self._backbone, self._task, self._metric, questions, tokens, ask)
+        return Judge(self._backbone, self._task, self._metric, questions, tokens, ask, self._job.asked_at_rungs)
 
     def _set_up(self, trial: Trial, model: TaskModel, ask: Callable[[], None] = UNBROKEN.ask) -> None:
         """Lets the attached methods calibrate."""

@@ -24,6 +24,7 @@ _FACTS: Mapping[str, Any] = {
     **dict.fromkeys(("refused", "versions"), Mapping[str, str] | None),
     "seconds": float,
     "asked": int,
+    "asked_at_rungs": int,
     "kept": list[int],
     "pairs": list[list[str]],
     **dict.fromkeys(("warm_start", "known_good"), list[dict[str, Any]]),

@@ -51,6 +51,11 @@ class Questions:
         return cls(tuple(prompts), tuple(said), most)
 
 
+def at_once(tokens: int, width: int) -> int:
+    """Texts of this width in tokens, prompts and all, that are written at once where so many padded ones are read."""
+    return int(np.clip(tokens // width, 1, _AT_ONCE))
+
+
 def chosen(data: Dataset, tokenizer: Any, task: Task, count: int) -> np.ndarray:
     """The rows of a split that are asked, so many at most, in their order. Raises AutopeftError where there is none."""
     found: list[int] = []
@@ -78,12 +83,14 @@ class Judge:
     """Padded ones that are computed at once."""
     ask: Callable[[], object] | None = None
     """Is called for each token, and may raise what ends the writing."""
+    at_rungs: int = AT_RUNGS
+    """Questions that are asked at each rung but the last."""
     shown: Sequence[Mapping[str, str]] = ()
     """Some texts of the last time that all questions were asked."""
 
     def __call__(self, model: TaskModel, last: bool = True) -> Array:
         """(rows, k) of all questions, or of the first ones where this is not the `last` rung. Raises AutopeftError."""
-        texts = self.written(model, len(self.questions.prompts) if last else AT_RUNGS)
+        texts = self.written(model, len(self.questions.prompts) if last else self.at_rungs)
         if last:
             self.shown = [each._asdict() for each in texts[:SHOWN]]
         return self.metric.count(texts)
@@ -93,7 +100,7 @@ class Judge:
         prompts, said = self.questions.prompts[:count], self.questions.said[:count]
         width = max(map(len, prompts)) + self.questions.most
         write = writer(self.backbone, self.task.ends(self.backbone), model.attached, ask=self.ask)
-        found = write(prompts, self.questions.most, int(np.clip(self.tokens // width, 1, _AT_ONCE)))
+        found = write(prompts, self.questions.most, at_once(self.tokens, width))
         tokenizer = self.backbone.tokenizer
         return [Written(*both, _text(tokenizer, ids)) for both, ids in zip(said, found, strict=True)]
 

@@ -103,10 +103,20 @@ def test_a_function_that_has_no_number_is_a_sentence_and_costs_nothing_else(plac
 
 
 def test_more_prompts_are_asked_where_a_training_takes_longer() -> None:
-    table = [(900, 0.1, 1e9, 500), (900, 0.1, 100.0, 250), (900, 0.1, 1.0, 64), (40, 0.1, 1.0, 40), (900, 1, 360, 90)]
+    table: list[tuple[int, float, float, tuple[int, int]]] = [
+        (900, 0.1, 1e9, (64, 500)),
+        (900, 0.1, 100.0, (64, 122)),
+        (900, 0.1, 40.0, (33, 34)),
+        (900, 0.1, 1.0, (16, 16)),
+        (40, 0.1, 1.0, (16, 16)),
+        (10, 0.1, 100.0, (10, 10)),
+        (70, 1.0, float("inf"), (64, 70)),
+    ]
     for rows, pace, training, expected in table:
-        assert affordable(rows, pace, training) == expected
-    assert affordable(70, 1.0, float("inf")) == 70
+        found = affordable(rows, pace, training)
+        assert found == expected
+        least = 3 * min(16, rows) * pace
+        assert (2 * found.at_rungs + found.at_the_end) * pace <= max(0.25 * training, least)
 
 
 class _Words:

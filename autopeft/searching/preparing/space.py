@@ -18,6 +18,7 @@ from autopeft.costs.predict import Predictor
 from autopeft.costs.rates import rates_of
 from autopeft.costs.room import free_here, limit_of
 from autopeft.costs.seconds import Seconds
+from autopeft.costs.writing import Writing
 from autopeft.data.store import open_split
 from autopeft.methods.saved import trust
 from autopeft.plan import Plan
@@ -74,8 +75,11 @@ def prepare_space(
     say: Callable[[str], None],
     known: SearchRecord | None,
     threads: int | None,
+    writing: Writing | None = None,
 ) -> PreparedSpace:
-    """`threads` are those of one worker. Raises AutopeftError where nothing fits the budget."""
+    """`threads` are those of one worker; `writing` says how long texts are that models are judged by. Raises
+    AutopeftError where nothing fits the budget.
+    """
     limits = plan.budget.resolved(dataset.backbone.parameters).limits()
     room = limit_of(limits.get(_MEMORY), free_here())
     if room is not None and _MEMORY not in limits:
@@ -94,11 +98,20 @@ def prepare_space(
             quantised=format_of(dataset.backbone.model),
         )
         longest, packed = dataset.longest, plan.packing
-        return Predictor(skeleton, space.cards, task, dataset.length, longest=longest, rows=len(train), packed=packed)
+        return Predictor(
+            skeleton,
+            space.cards,
+            task,
+            dataset.length,
+            longest=longest,
+            rows=len(train),
+            packed=packed,
+            writing=writing,
+        )
 
     train, validation = (open_split(dataset.encoded, name) for name in ("train", "validation"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    seconds = Seconds(Load.of(train, validation), partial(rates_of, device, threads))
+    seconds = Seconds(Load.of(train, validation), partial(rates_of, device, threads), writing)
     prepared = PreparedSpace(space, limits, predictor, len(train), seconds)
     if known and _attaches_as_then(known):
         return prepared
