@@ -110,7 +110,8 @@ def _within(model: TaskModel, writing: Writing) -> tuple[int, int]:
     if model.longest is None:
         return writing.prompt, writing.answer
     prompt = min(writing.prompt, model.longest)
-    room = model.longest if is_crossed(model.model) else model.longest - prompt
+    # A decoder beside an encoder begins with a token of its own.
+    room = model.longest - (1 if is_crossed(model.model) else prompt)
     return prompt, max(1, min(writing.answer, room))
 
 
