@@ -441,7 +441,7 @@ def test_weights_can_be_held_in_half_the_memory_with_near_answers(name, dtype, n
     assert torch.allclose(trained.logits(TEXTS), logits, atol=near * float(logits.abs().max()))
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "int8", torch.float64, 16, ""])
+@pytest.mark.parametrize("dtype", ["bf16", "int4", torch.float64, 16, ""])
 def test_another_dtype_is_refused(dtype, lora):
     with pytest.raises(AutopeftError, match=r"^unknown dtype .*bfloat16"):
         load(lora[0], dtype=dtype)

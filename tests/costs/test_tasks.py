@@ -6,12 +6,14 @@
 from collections.abc import Mapping
 
 import pytest
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
 import autopeft
 from autopeft.backbone.load import load_backbone
 from autopeft.tasks.named import tasks
 from tests.tasks.examples import MODELS, kind_of_model
+
+WITH_HEAD = {"causal": AutoModelForCausalLM, "crossed": AutoModelForSeq2SeqLM}
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +22,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, PreTrainedM
     made = {}
     for reads, make in MODELS.items():
         make(folder := tmp_path_factory.mktemp("model"), layers=2)
-        kind = AutoModelForCausalLM if reads == "causal" else None
+        kind = WITH_HEAD.get(reads)
         made[reads] = kind.from_pretrained(folder) if kind else load_backbone(str(folder)).model
     return made
 
