@@ -19,6 +19,7 @@ from torch import Tensor
 from autopeft.backbone.inputs import is_crossed
 from autopeft.backbone.load import Backbone, Skeleton
 from autopeft.data.columns import TEXT, Columns, Role, guess_columns
+from autopeft.data.files.contents import storable
 from autopeft.data.rows import Rows, require_columns, texts, with_texts
 from autopeft.data.store import LABELS, MASK, Column, Dataset, padded
 from autopeft.errors import AutopeftError
@@ -249,14 +250,18 @@ def _apart(frame: pd.DataFrame, columns: Columns) -> tuple[pd.DataFrame, tuple[s
 
 def _pair_of(given: Any) -> Pair:
     """Raises AutopeftError for what is neither a text nor a row."""
-    if isinstance(given, str):
-        return given, None
-    if isinstance(given, Mapping):
-        if isinstance(both := given.get(_TRANSLATION), Mapping) and len(both) == 2:
-            one, other = both.values()
-            return str(one), None if other is None else str(other)
-        text = next((given[name] for name in _TEXTS if isinstance(given.get(name), str)), None)
-        target = next((given[name] for name in _TARGETS if isinstance(given.get(name), str)), None)
-        if text is not None:
-            return text, target
-    raise AutopeftError(f"give a text, or a row such as {{'text': …}}, not {brief(given)}.")
+    text, target = (given, None) if isinstance(given, str) else _of_row(given)
+    if text is None:
+        raise AutopeftError(f"give a text, or a row such as {{'text': …}}, not {brief(given)}.")
+    return storable(text), None if target is None else storable(target)
+
+
+def _of_row(given: Any) -> tuple[str | None, str | None]:
+    """The text and what is to be written of it, as far as a row has them."""
+    if not isinstance(given, Mapping):
+        return None, None
+    if isinstance(both := given.get(_TRANSLATION), Mapping) and len(both) == 2:
+        one, other = both.values()
+        return str(one), None if other is None else str(other)
+    text = next((given[name] for name in _TEXTS if isinstance(given.get(name), str)), None)
+    return text, next((given[name] for name in _TARGETS if isinstance(given.get(name), str)), None)

@@ -25,7 +25,7 @@ from tests.user import user_folder
 
 CHANGES = {
     "lokr": {"rank": 4, "sites": ("q",)},
-    "loha": {},
+    "loha": {"rank": 3},
     "vera": {"rank": 16},
     "miss": {"rank": 4},
     "krona": {},
