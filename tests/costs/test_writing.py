@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -54,8 +55,15 @@ def predicted(config: Any, task: Task, name: str, writing: Writing | None) -> An
     return predictor.predict(Candidate(name, (Part(name),), TRAINING))
 
 
-@pytest.mark.parametrize("method_", ["lora", "prefix_tuning", "prompt_tuning", "adapter"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("name", "method_"),
+    [
+        pytest.param(name, method_, marks=() if (place + at) % 2 == 0 else pytest.mark.long)
+        for (at, name), (place, method_) in product(
+            enumerate(MODELS), enumerate(("lora", "prefix_tuning", "prompt_tuning", "adapter"))
+        )
+    ],
+)
 def test_memory_of_long_texts_is_predicted_within_three_percent(name: str, method_: str) -> None:
     model, task = MODELS[name]
     if method_ == "prompt_tuning" and name in crossed.CONFIGS:
