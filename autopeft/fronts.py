@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from autopeft.errors import AutopeftError, unknown
 from autopeft.objectives import ACCURACY, COSTS, SCORE, UNITS, Objective, objective_named, show
 from autopeft.plan import Budget
-from autopeft.trial import Status, Trial, excesses
+from autopeft.trial import LATENCY_OF, TOKEN, Status, Trial, excesses
 
 MARGIN = 1.1
 """Reference of a cost, as a multiple of the largest one; above 1, so that the most expensive trial counts, too."""
@@ -252,6 +252,12 @@ def latencies(trials: Iterable[Trial]) -> Mapping[int, float]:
         number: each["latency"] / each["latency_bare"] * usual if each.get("latency_bare") else float(each["latency"])
         for number, each in facts.items()
     }
+
+
+def latency_of(trial: Trial | None) -> str:
+    """What was timed of a trial."""
+    token = trial is not None and trial.outcome is not None and trial.outcome.facts.get(LATENCY_OF) == TOKEN
+    return "one new token" if token else "one row"
 
 
 def limits_that_matter(trials: Iterable[Trial], limited: str, score: Objective) -> tuple[str, ...]:

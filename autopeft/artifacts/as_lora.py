@@ -13,6 +13,7 @@ from torch import Tensor
 from autopeft.artifacts.trained import TrainedModel
 from autopeft.errors import CannotAttach, CannotMerge
 from autopeft.methods.attached import Attached, Wanted, attach
+from autopeft.methods.peft_config import WRAPPED
 from autopeft.methods.registry import Configured, method
 from autopeft.space.candidate import Candidate
 
@@ -69,4 +70,4 @@ def _fill(lora: Attached, factors: Mapping[str, tuple[Tensor, Tensor]], chosen: 
 
 
 def _inside(name: str) -> str:
-    return name.removeprefix("base_model.model.")
+    return name.removeprefix(WRAPPED)

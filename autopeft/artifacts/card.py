@@ -19,13 +19,13 @@ from autopeft.artifacts.unquantised import Again
 from autopeft.artifacts.usage import Form, usage
 from autopeft.confirmed import Member, confirmed
 from autopeft.foreign import printable
-from autopeft.fronts import latencies
+from autopeft.fronts import latencies, latency_of
 from autopeft.objectives import COSTS, Objective
 from autopeft.plan import QUANTISED
 from autopeft.sizes import show_bytes, show_milliseconds
 from autopeft.space.candidate import Candidate
 from autopeft.training.precision import FLOAT32
-from autopeft.trial import LATENCY_OF, TOKEN, SearchRecord, Trial
+from autopeft.trial import SearchRecord, Trial
 
 CARD = "README.md"
 _LIBRARIES = {Form.PEFT: "peft", Form.WHOLE: "transformers", Form.ONNX: "onnx"}
@@ -196,7 +196,7 @@ def _costs(trial: Trial | None) -> Iterator[str]:
         beside = "" if own is None else f" (measured {cost.show(own)})"
         yield f"- {cost.heading}: {cost.show(trial.predicted.value(name))}{beside}"
     for name, heading, show in (
-        ("latency", f"latency of one {'new token' if told.get(LATENCY_OF) == TOKEN else 'row'}", show_milliseconds),
+        ("latency", f"latency of {latency_of(trial)}", show_milliseconds),
         ("bytes_on_disk", "on disk, method and head", show_bytes),
     ):
         if isinstance(value := told.get(name), int | float):

@@ -30,14 +30,13 @@ from autopeft.backbone.source import generation_file, source_of
 from autopeft.errors import AutopeftError, require_extra
 from autopeft.files import beside
 from autopeft.methods.hooked import read_tensors
+from autopeft.methods.peft_config import WRAPPED
 from autopeft.methods.saved import read_json
 from autopeft.tasks.texts import IDS
 from autopeft.training.precision import FLOAT32, held_as, packed_as
 from autopeft.trial import Trial
 
 _WRITING = ".autopeft.writing"
-_BARE = "base_model.model."
-"""What names of a method's weights in peft's files begin with, before those of the model's modules."""
 _APART, _APART_MERGED, _APART_IN_HALF = 1e-4, 1e-3, 5e-2
 """By how much an exported model's logits may differ in fp32, as a fraction of the largest of them, or of 1: merged, a
 model of many layers is rounded in other places; and written as it was held in the search, in half of fp32, all is.
@@ -196,7 +195,7 @@ def _described(to: Path, trained: TrainedModel, facts: Facts) -> Facts:
         source = source_of(trained.backbone.name)
         plain |= {"base_model_name_or_path": source.where, "revision": source.revision}
         weights = to / "adapter_model.safetensors"
-        renamed = {each.replace(_BARE, _BARE + inside, 1): tensor for each, tensor in read_tensors(weights).items()}
+        renamed = {each.replace(WRAPPED, WRAPPED + inside, 1): tensor for each, tensor in read_tensors(weights).items()}
         save_file({each: tensor.clone() for each, tensor in renamed.items()}, weights, {"format": "pt"})
     config.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
     return replace(facts, form=Form.PEFT)

@@ -34,7 +34,7 @@ from autopeft.methods.base import Attachment, Divergence, Method, Stage
 from autopeft.methods.hooked import read_tensors, require_finite
 from autopeft.methods.in_place import widened
 from autopeft.methods.peft_as_lora import factors_of
-from autopeft.methods.peft_config import fit_prompt, new_config, require_possible
+from autopeft.methods.peft_config import WRAPPED, fit_prompt, new_config, require_possible
 from autopeft.methods.peft_lacks import lacks_of, prompts
 from autopeft.methods.peft_layers import (
     activate_all,
@@ -283,7 +283,7 @@ class PeftAttachment(Attachment):
         """The weights by the names that they have on a bare model, also of a file for a model with its head."""
         inside = f"{getattr(self._bare, 'base_model_prefix', '')}."
         return {
-            name if name in expected else name.replace(f"base_model.model.{inside}", "base_model.model.", 1): each
+            name if name in expected else name.replace(WRAPPED + inside, WRAPPED, 1): each
             for name, each in weights.items()
         }
 

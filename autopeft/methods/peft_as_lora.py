@@ -11,10 +11,10 @@ import peft
 from torch import Tensor, nn
 
 from autopeft.errors import CannotMerge
+from autopeft.methods.peft_config import WRAPPED
 
 KEPT = 0.9999
 """Of the squared singular values of a change, at least."""
-_BARE = "base_model.model."
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 
 
@@ -32,4 +32,4 @@ def factors_of(model: nn.Module, name: str, layers: Iterable[Any]) -> Mapping[st
 
 def _converted(model: nn.Module, name: str, rank: float) -> Mapping[str, Tensor]:
     _, tensors = peft.convert_to_lora(model, rank, adapter_name=name)
-    return {each.removeprefix(_BARE): tensor for each, tensor in tensors.items()}
+    return {each.removeprefix(WRAPPED): tensor for each, tensor in tensors.items()}

@@ -13,6 +13,9 @@ from autopeft.backbone.inputs import named, reads
 from autopeft.backbone.sites import Sites
 from autopeft.errors import AutopeftError, CannotAttach
 
+WRAPPED = "base_model.model."
+"""What names of a method's weights in peft's files begin with, before those of the model's modules."""
+
 
 @cache
 def fields_of(config_class: str) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from autopeft.backbone.quantised import format_of
 from autopeft.errors import CannotAttach
 from autopeft.methods.in_place import kept
+from autopeft.methods.peft_config import WRAPPED
 
 _OTHERS_THAT_TAKE = ("olora", "corda", "lora_ga", "loftq")
 """Values of `init_lora_weights` that change weights in other ways, some of them without a trace."""
@@ -103,7 +104,7 @@ class Taken:
     def _saved_as(self) -> Iterator[tuple[str, str]]:
         """Where each layer was put, and where it is now in what peft saves: others may be around it."""
         paths = {module: path for path, module in self._model.named_modules()}
-        return ((path, f"base_model.model.{paths[layer]}") for path, layer in self._layers.items())
+        return ((path, WRAPPED + paths[layer]) for path, layer in self._layers.items())
 
     def _take_off(self, path: str) -> None:
         """As peft does it, to the last bit."""

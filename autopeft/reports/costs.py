@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+from autopeft.fronts import latency_of
 from autopeft.objectives import COSTS, SCORE, TIME, Objective, show
 from autopeft.reports.wording import beside, so_far
 from autopeft.sizes import show_bytes, show_milliseconds, show_seconds
-from autopeft.trial import LATENCY_OF, TOKEN, Trial
+from autopeft.trial import LATENCY_OF, Trial
 
 _COMPARED = ("trainable", "memory", "flops", TIME)
 TOOK = "took"
@@ -20,12 +21,6 @@ def headings(trials: Sequence[Trial]) -> tuple[str, ...]:
     """`HEADINGS`, which say what latency is of."""
     timed = next((trial for trial in trials if trial.outcome and LATENCY_OF in trial.outcome.facts), None)
     return tuple(each.format(latency_of(timed)) for each in HEADINGS)
-
-
-def latency_of(trial: Trial | None) -> str:
-    """What was timed of a trial."""
-    token = trial is not None and trial.outcome is not None and trial.outcome.facts.get(LATENCY_OF) == TOKEN
-    return "one new token" if token else "one row"
 
 
 def cells(trial: Trial, latency: Mapping[int, float]) -> tuple[str, ...]:

@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from autopeft.backbone.inputs import is_crossed
 from autopeft.backbone.load import Backbone, Skeleton
@@ -25,12 +24,10 @@ from autopeft.data.store import LABELS, MASK, Column, Dataset, padded
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 from autopeft.space.candidate import Training
-from autopeft.tasks.base import Task
-from autopeft.tasks.heads import NO_LABEL, Batch, Head
+from autopeft.tasks.heads import NO_LABEL, Batch
 from autopeft.tasks.language_head import CrossedHead
-from autopeft.tasks.metrics import LOSS, PERPLEXITY, TOKEN_ACCURACY
 from autopeft.tasks.texts import IDS, key_of, padding_of, require_embeddings, sample_texts
-from autopeft.tasks.written import BLEU, CHRF, EXACT_MATCH, ROUGE_L
+from autopeft.tasks.writing import WritingTask, vocabulary_of
 
 DECODER_IDS = "decoder_input_ids"
 _TRANSLATION = "translation"
@@ -44,7 +41,7 @@ Pair = tuple[str, str | None]
 
 
 @dataclass(frozen=True)
-class Text2TextGeneration(Task):
+class Text2TextGeneration(WritingTask):
     """Which text is made of another one."""
 
     start: int = 0
@@ -57,14 +54,8 @@ class Text2TextGeneration(Task):
     name: ClassVar = "text2text-generation"
     aliases: ClassVar = ("SEQ_2_SEQ_LM", "summarization", "translation")
     roles: ClassVar = {"target": Role(TEXT, _TARGETS), "text": Role(TEXT, _TEXTS)}
-    metrics: ClassVar = (LOSS, PERPLEXITY, TOKEN_ACCURACY)
-    written: ClassVar = (EXACT_MATCH, ROUGE_L, CHRF, BLEU)
-    constant: ClassVar = "backbone as it is"
     target: ClassVar = "text to be written"
-    settings: ClassVar = {}
     auto_class: ClassVar = "AutoModelForSeq2SeqLM"
-    space: ClassVar = "language"
-    causal: ClassVar = True
     needs: ClassVar[tuple[str, ...]] = ("causal", "crossed")
     peft_type: ClassVar = "SEQ_2_SEQ_LM"
     longest: ClassVar = 512
@@ -137,9 +128,8 @@ class Text2TextGeneration(Task):
         read = [each or [filling] for each in _tokens(tokenizer, [text for text, _ in inputs], max_length)]
         end = _end_of(backbone)
         labels = [[NO_LABEL, *_ended(ids, end, max_length)] for ids in self._goals(inputs, backbone, max_length)]
-        known = [backbone.vocabulary, backbone.output.tokens if backbone.output else None]
-        least = min((each for each in known if each is not None), default=None)
-        require_embeddings(tokenizer, [*read, *(each[1:] or [filling] for each in labels)], least)
+        ids = [*read, *(each[1:] or [filling] for each in labels)]
+        require_embeddings(tokenizer, ids, vocabulary_of(backbone))
         return {IDS: Column.ragged(read, np.int32, filling), LABELS: Column.ragged(labels, np.int32, NO_LABEL)}
 
     def _goals(self, inputs: Sequence[Pair], backbone: Backbone, max_length: int) -> Sequence[list[int]]:
@@ -175,12 +165,6 @@ class Text2TextGeneration(Task):
     def new_head(self, width: int, training: Training) -> CrossedHead:  # noqa: ARG002
         return CrossedHead()
 
-    def best_constant(self, train: Dataset) -> Tensor:
-        raise NotImplementedError("what needs no training is the backbone as it is")
-
-    def fit(self, head: Head, features: np.ndarray, targets: np.ndarray) -> None:
-        raise NotImplementedError("the head has no weights of its own")
-
     def samples(self, backbone: Backbone) -> Sequence[Pair]:
         return [(text, None) for text in sample_texts(backbone.tokenizer)]
 
@@ -191,9 +175,6 @@ class Text2TextGeneration(Task):
             many = list(many)
         is_one = not isinstance(many, list | tuple)
         return [_pair_of(each) for each in ([many] if is_one else many)], is_one
-
-    def answers(self, output: Any, inputs: Sequence[Any]) -> Sequence[Any]:
-        raise NotImplementedError("texts are written token by token")
 
     def prompts(self, inputs: Sequence[Any], backbone: Backbone) -> Sequence[Sequence[int]]:
         found = _tokens(backbone.tokenizer, [text for text, _ in inputs], backbone.positions)

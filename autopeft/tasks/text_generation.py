@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from autopeft.backbone.inputs import is_crossed
 from autopeft.backbone.load import Backbone, Skeleton
@@ -26,15 +25,15 @@ from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 from autopeft.plan import ALL, COMPLETION, LOSS_ON
 from autopeft.space.candidate import Training
-from autopeft.tasks.base import InPrompt, Task
-from autopeft.tasks.heads import NO_LABEL, Head
+from autopeft.tasks.base import InPrompt
+from autopeft.tasks.heads import NO_LABEL
 from autopeft.tasks.in_prompt import asked_after
 from autopeft.tasks.language_head import LanguageModelHead
-from autopeft.tasks.metrics import LOSS, PERPLEXITY, TOKEN_ACCURACY, Array, Metric
+from autopeft.tasks.metrics import LOSS, PERPLEXITY, Array, Metric
 from autopeft.tasks.recalled import recalled
 from autopeft.tasks.rendering import Rendered, asking, ends, rendered, require_end, template_of, tokens
 from autopeft.tasks.texts import IDS, key_of, padding_of, require_embeddings, sample_texts
-from autopeft.tasks.written import BLEU, CHRF, EXACT_MATCH, ROUGE_L
+from autopeft.tasks.writing import WritingTask, vocabulary_of
 
 _SHOWN = 2
 """Rows that are shown as the model reads them."""
@@ -51,7 +50,7 @@ _ALL_LEARNED = "all that is read, up to the end of the last answer (--loss-on al
 
 
 @dataclass(frozen=True)
-class TextGeneration(Task):
+class TextGeneration(WritingTask):
     """How texts go on."""
 
     form: str
@@ -62,16 +61,10 @@ class TextGeneration(Task):
     name: ClassVar = "text-generation"
     aliases: ClassVar = ("CAUSAL_LM", "sft")
     roles: ClassVar = conversations.ROLES
-    metrics: ClassVar = (LOSS, PERPLEXITY, TOKEN_ACCURACY)
-    written: ClassVar = (EXACT_MATCH, ROUGE_L, CHRF, BLEU)
-    constant: ClassVar = "backbone as it is"
     noun: ClassVar = "example"
     target: ClassVar = "answer"
-    settings: ClassVar = {}
     pipeline: ClassVar = name
     auto_class: ClassVar = "AutoModelForCausalLM"
-    space: ClassVar = "language"
-    causal: ClassVar = True
     needs: ClassVar[tuple[str, ...]] = ("causal",)
     peft_type: ClassVar = "CAUSAL_LM"
     longest: ClassVar = 1024
@@ -196,8 +189,7 @@ class TextGeneration(Task):
     def _columns(self, made: Sequence[tuple[list[int], list[int]]], backbone: Backbone) -> Mapping[str, Column]:
         filling = padding_of(backbone.tokenizer, backbone.vocabulary)
         ids = [np.asarray(each, dtype=np.int32) for each, _ in made]
-        known = [backbone.vocabulary, backbone.output.tokens if backbone.output else None]
-        require_embeddings(backbone.tokenizer, ids, min((each for each in known if each is not None), default=None))
+        require_embeddings(backbone.tokenizer, ids, vocabulary_of(backbone))
         labels = Column.ragged([each for _, each in made], np.int32, NO_LABEL)
         return {IDS: Column.ragged(ids, np.int32, filling), LABELS: labels}
 
@@ -252,12 +244,6 @@ class TextGeneration(Task):
     def new_head(self, width: int, training: Training) -> LanguageModelHead:  # noqa: ARG002
         return LanguageModelHead()
 
-    def best_constant(self, train: Dataset) -> Tensor:
-        raise NotImplementedError("what needs no training is the backbone as it is")
-
-    def fit(self, head: Head, features: np.ndarray, targets: np.ndarray) -> None:
-        raise NotImplementedError("the head has no weights of its own")
-
     def samples(self, backbone: Backbone) -> Sequence[Example]:
         return [conversations.asked(text, PLAIN) for text in sample_texts(backbone.tokenizer)]
 
@@ -268,9 +254,6 @@ class TextGeneration(Task):
             many = list(many)
         is_one = not isinstance(many, list | tuple) or (bool(many) and all(map(_is_turn, many)))
         return [conversations.asked(each, self.form) for each in ([many] if is_one else many)], is_one
-
-    def answers(self, output: Any, inputs: Sequence[Any]) -> Sequence[Any]:
-        raise NotImplementedError("texts are written token by token")
 
     def prompts(self, inputs: Sequence[Any], backbone: Backbone) -> Sequence[Sequence[int]]:
         tokenizer = backbone.tokenizer
