@@ -28,7 +28,7 @@ CHANGES = {
     "loha": {"rank": 3},
     "vera": {"rank": 16},
     "miss": {"rank": 4},
-    "krona": {},
+    "krona": {"sites": ("q",)},
     "delora": {},
 }
 TEXTS = ("the film was good", "the book was awful")
