@@ -334,9 +334,9 @@ def test_no_searches_is_no_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sent", "workers", "status"),
     [
-        (signal.SIGINT, 0, 130),
-        (signal.SIGTERM, 1, 143),
-        pytest.param(signal.SIGTERM, 0, 143, marks=pytest.mark.long),
+        pytest.param(signal.SIGINT, 0, 130, marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, 1, 143, marks=pytest.mark.long),
+        (signal.SIGTERM, 0, 143),
     ],
 )
 def test_an_interrupt_says_how_to_go_on_and_the_search_goes_on(

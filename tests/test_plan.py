@@ -277,7 +277,7 @@ def test_a_plan_is_read_from_yaml_and_what_is_given_beside_it_comes_first(tmp_pa
     [
         ("- a\n- b\n", "must hold fields such as 'model:' and 'data:'."),
         ("", "must hold fields such as 'model:' and 'data:'."),
-        ("model: [", "is not valid YAML: while parsing a flow node expected the node content"),
+        ("model: [", "is not valid YAML: while parsing a flow node did not find expected node content"),
         ("model: café".encode("latin-1"), "is not valid YAML: "),
         ("model: m\ndata: d\nbudget: {memory: 8192}\n", "memory: 8192 bytes? Write 8192MiB."),
         ("model: m\ndata: d\ntime: 1.5\n", "time: 1.5 seconds? Write 1.5h or 1.5m or 1.5s."),

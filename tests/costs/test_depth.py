@@ -44,7 +44,7 @@ METHODS: Mapping[str, tuple[tuple[Part, ...], Training]] = {
     "hybrid": ((Part("lora"), Part("prefix_tuning", {"hidden": 16})), Training(batch_size=2)),
 }
 OFTEN = {
-    "bert": ("hybrid", "two passes", "calibration", "lora"),
+    "bert": ("hybrid", "calibration", "lora"),
     "llama": ("lora accumulated",),
     "gpt2": ("prompts",),
     "t5": ("full",),

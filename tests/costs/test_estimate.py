@@ -180,6 +180,7 @@ def test_processes_that_share_the_work_find_the_same() -> None:
     assert tuple(each.name for each in found) == NAMES
 
 
+@pytest.mark.long
 def test_a_value_that_a_method_refuses_is_not_among_those_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compacter's bottleneck is a multiple of its factor."""
     look_only_at(monkeypatch, "compacter")

@@ -101,6 +101,7 @@ def test_gradient_checkpointing_never_raises_the_peak(architecture: str, name: s
     assert spared.flops >= plain.flops
 
 
+@pytest.mark.long
 @few
 @given(st.sampled_from(sorted(CONFIGS)), st.sampled_from(["full", *sorted(SIZES)]), st.integers(1, 8))
 @example("gpt2", "full", 1)

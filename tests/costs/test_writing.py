@@ -58,7 +58,7 @@ def predicted(config: Any, task: Task, name: str, writing: Writing | None) -> An
 @pytest.mark.parametrize(
     ("name", "method_"),
     [
-        pytest.param(name, method_, marks=() if (place + at) % 2 == 0 else pytest.mark.long)
+        pytest.param(name, method_, marks=() if (place + at) % 4 == 0 else pytest.mark.long)
         for (at, name), (place, method_) in product(
             enumerate(MODELS), enumerate(("lora", "prefix_tuning", "prompt_tuning", "adapter"))
         )

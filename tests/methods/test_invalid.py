@@ -193,7 +193,10 @@ def test_v20_what_bitfit_and_norm_tuning_both_train_is_counted_once():
     assert attach(tiny("bert"), list(names)).count == one + other - 5 * 48
 
 
-@pytest.mark.parametrize("architecture", CONFIGS)
+@pytest.mark.parametrize(
+    "architecture",
+    [pytest.param(each, marks=() if each in ("bert", "llama") else pytest.mark.long) for each in CONFIGS],
+)
 def test_the_default_space_mixes_no_two_methods_that_are_refused(architecture):
     predictor = Predictor(load_skeleton(CONFIGS[architecture]()), load_cards(), TextClassification.sized(2), 8)
     space = load_space("default").fitted(predictor.refusal)

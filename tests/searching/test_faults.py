@@ -24,6 +24,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("faults")
 
 
+@pytest.mark.long
 def test_a_driver_that_is_killed_again_and_again_loses_no_finished_trial_and_repeats_none(place: Path) -> None:
     survived = killed_drivers(Place(place / "driver"), kills=2, workers=0, trials=6)
     assert survived.times == 2
@@ -37,6 +38,7 @@ def test_a_full_disk_is_answered_and_the_search_goes_on_when_there_is_room(place
     assert full_disk_of_the_database(Place(place / "disk")).kept == 2
 
 
+@pytest.mark.long
 def test_trials_whose_weights_a_full_disk_does_not_take_are_lost_and_leave_nothing(place: Path) -> None:
     survived = full_disk_of_the_weights(Place(place / "weights"))
     if not survived.times:
@@ -48,6 +50,7 @@ def test_a_database_that_stays_locked_is_answered_and_the_search_goes_on_afterwa
     assert locked_for_long(Place(place / "locked")).kept == 2
 
 
+@pytest.mark.long
 def test_a_search_waits_for_a_database_that_is_locked_for_a_moment(place: Path) -> None:
     assert locked_for_a_moment(Place(place / "waited"), seconds=1.0).times == 3
 

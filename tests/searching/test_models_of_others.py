@@ -29,7 +29,9 @@ def put_model(place: Path, config: t.PretrainedConfig) -> None:
         t.AutoModel.from_config(config).save_pretrained(place / "model")
 
 
-@pytest.mark.parametrize("experts", EXPERTS)
+@pytest.mark.parametrize(
+    "experts", [pytest.param(each, marks=pytest.mark.long if each == "mixtral" else ()) for each in EXPERTS]
+)
 def test_a_mixture_of_experts_is_searched_at_the_costs_that_were_predicted(place: Path, experts: str) -> None:
     put_model(place, EXPERTS[experts]())
     search = autopeft.search(**options(place, name="experts", trials=2, methods="lora,prompt_tuning"))

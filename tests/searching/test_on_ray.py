@@ -94,7 +94,7 @@ def test_a_trial_that_the_ledger_stops_ends_there() -> None:
     assert len({ledger.outcomes[number][0].facts["process"] for number in (1, 2, 3)}) == 1
 
 
-@pytest.mark.parametrize("hangs", ["linger", "hold on", "stop"])
+@pytest.mark.parametrize("hangs", [pytest.param("linger", marks=pytest.mark.long), "hold on", "stop"])
 def test_a_trial_that_hangs_is_ended_by_its_time_out_and_the_search_goes_on(hangs: str) -> None:
     ledger, began = ToyLedger([trial(1), trial(2, hangs), trial(3)]), time.monotonic()
     train_on_ray(ledger, ToyWorker, workers=1, timeout=3)

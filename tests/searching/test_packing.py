@@ -109,6 +109,7 @@ def test_large_and_small_trials_all_end_and_a_large_one_has_the_gpu_to_itself() 
         assert facts[one]["ended"] <= facts[other]["began"]
 
 
+@pytest.mark.long
 def test_a_worker_that_breaks_between_two_trials_keeps_no_part_of_the_gpu() -> None:
     trials = [sized(1, LARGE, "break on leaving"), sized(2, LARGE), sized(3, LARGE), sized(4, SMALL)]
     ledger = run(trials, stops=frozenset({1}))
@@ -127,7 +128,7 @@ def test_a_worker_that_dies_between_two_trials_keeps_no_part_of_the_gpu() -> Non
     assert ledger.statuses() == {1: [Status.STOPPED], 2: [Status.LOST], 3: [Status.FINISHED], 4: [Status.FINISHED]}
 
 
-@pytest.mark.parametrize("gpus_per_trial", [None, 0.25])
+@pytest.mark.parametrize("gpus_per_trial", [None, pytest.param(0.25, marks=pytest.mark.long)])
 def test_a_trial_that_is_to_be_alone_shares_its_gpu_with_none_and_outcomes_tell_the_part(
     gpus_per_trial: float | None,
 ) -> None:

@@ -102,6 +102,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return user_folder(tmp_path_factory.mktemp("team"))
 
 
+@pytest.mark.long
 def test_a_search_goes_from_an_upload_to_a_winner_that_can_be_taken_away(place: Path) -> None:
     with serving(place) as service:
         rows = (place / "reviews.csv").read_bytes()

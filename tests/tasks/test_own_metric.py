@@ -80,7 +80,9 @@ def test_of_one_number_the_values_of_rows_have_the_score_as_mean_and_the_error_o
     assert (values == metric.values(rows)).all()
 
 
-@pytest.mark.parametrize(("function", "make"), [(share, words), (middle, numbers), (spearman, numbers)])
+@pytest.mark.parametrize(
+    ("function", "make"), [(share, words), pytest.param(middle, numbers, marks=pytest.mark.long), (spearman, numbers)]
+)
 def test_the_error_is_what_other_rows_do_to_the_score(function, make):
     metric = own_metric(function)
     scores = [metric.of(make(200, seed)) for seed in range(400)]

@@ -1,6 +1,7 @@
 """Text-to-text generation: what is read of rows, the model's own loss and texts, costs, and a search that learns."""
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +117,16 @@ def test_the_loss_and_the_texts_are_those_of_transformers(
         assert ids == theirs[: next((at for at, each in enumerate(theirs) if each in ends), len(theirs))]
 
 
-@pytest.mark.parametrize("layers", [2, 8])
-@pytest.mark.parametrize(("method", "checkpointing"), [("lora", False), ("lora", True), ("adapter", False)])
-@pytest.mark.parametrize("name", CONFIGS)
+def steps() -> list[Any]:
+    """Two deep models; `make long` tries all of them so."""
+    often = {("bart", "lora", True), ("t5", "adapter", False)}
+    return [
+        pytest.param(name, *how, layers, marks=() if layers == 2 or (name, *how) in often else pytest.mark.long)
+        for name, how, layers in product(CONFIGS, [("lora", False), ("lora", True), ("adapter", False)], [2, 8])
+    ]
+
+
+@pytest.mark.parametrize(("name", "method", "checkpointing", "layers"), steps())
 def test_a_step_of_both_stacks_is_predicted_within_three_percent(
     name: str, method: str, checkpointing: bool, layers: int
 ) -> None:
