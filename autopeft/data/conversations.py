@@ -320,7 +320,7 @@ def _turns(cell: Any, answered: bool = True) -> list[dict[str, Any]]:
         raise AutopeftError(
             f'a conversation is a list of turns such as {{"role": "user", "content": "…"}}, not the text {brief(cell)}.'
         )
-    turns = [_turn(each, number) for number, each in enumerate(list_in(cell), 1)]
+    turns = [_turn(each, number, answered) for number, each in enumerate(list_in(cell), 1)]
     if not turns:
         raise AutopeftError("a conversation without turns; leave it out.")
     if answered and not any(turn["role"] == ASSISTANT for turn in turns):
@@ -328,7 +328,8 @@ def _turns(cell: Any, answered: bool = True) -> list[dict[str, Any]]:
     return turns
 
 
-def _turn(given: Any, number: int) -> dict[str, Any]:
+def _turn(given: Any, number: int, answered: bool) -> dict[str, Any]:
+    """Where the answer is asked for, an earlier one may have been empty."""
     if not isinstance(given, Mapping):
         raise AutopeftError(
             f'turn {number} of the conversation is no mapping such as {{"role": "user", "content": "…"}}, but '
@@ -355,7 +356,7 @@ def _turn(given: Any, number: int) -> dict[str, Any]:
         turn["tool_calls"] = calls
     if not (isinstance(content, str) or (content is None and calls)):
         raise AutopeftError(f"turn {number} of the conversation has no text as its content, but {brief(content)}.")
-    if role == ASSISTANT and not calls and not str(content).strip():
+    if answered and role == ASSISTANT and not calls and not str(content).strip():
         raise AutopeftError(
             f"turn {number} of the conversation, the assistant's, is empty: there is no answer to learn."
         )

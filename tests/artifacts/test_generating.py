@@ -71,6 +71,7 @@ def test_a_text_a_list_of_messages_and_a_row_are_the_same_prompt(talker: Path) -
 def test_one_talks_to_it_in_a_terminal_turn_by_turn(talker: Path) -> None:
     loaded = autopeft.load(talker)
     first = loaded.generate([USER], max_new_tokens=5)
+    assert loaded.generate([USER, {"role": "assistant", "content": ""}, USER]), "an answer before may have been empty"
     turns = [USER, {"role": "assistant", "content": first}, {"role": "user", "content": "film w3"}]
     second = loaded.generate(turns, max_new_tokens=5)
     asked = ["chat", str(talker), "--max-new-tokens", "5"]

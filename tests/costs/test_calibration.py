@@ -1,7 +1,5 @@
 """Calibrations: predicted as measured, and part of what a candidate costs."""
 
-from itertools import product
-
 import pytest
 import torch
 
@@ -17,6 +15,7 @@ from autopeft.space.candidate import Training
 from autopeft.tasks.text_classification import TextClassification
 from autopeft.training.model import TaskModel
 from autopeft.trial import Costs
+from tests.sampled import sampled
 from tests.tiny import CONFIGS, batch, tiny
 
 CPU = torch.device("cpu")
@@ -41,10 +40,7 @@ def bare(architecture):
 
 @pytest.mark.parametrize(
     ("architecture", "name"),
-    [
-        pytest.param(of, name, marks=() if (place + at) % 2 == 0 else pytest.mark.long)
-        for (at, of), (place, name) in product(enumerate(CONFIGS), enumerate(CALIBRATED))
-    ],
+    sampled(CONFIGS, CALIBRATED, every=3),
 )
 def test_a_look_is_predicted_as_it_is_measured(architecture, name):
     given = {"batch_size": 4, "length": 16}

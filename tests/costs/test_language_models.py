@@ -22,6 +22,7 @@ from autopeft.space.candidate import Training
 from autopeft.tasks import language_head
 from autopeft.tasks.heads import NO_LABEL
 from autopeft.tasks.text_generation import TextGeneration
+from tests.sampled import sampled
 
 _SHAPE = {"vocab_size": 400, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 _MORE = {**_SHAPE, "intermediate_size": 96, "num_key_value_heads": 2, "head_dim": 12, "max_position_embeddings": 128}
@@ -41,10 +42,9 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "checkpointing"),
-    [("lora", False), ("lora", True), ("full", False), ("ia3", False), ("prompt_tuning", False)],
+    ("name", "method", "checkpointing"),
+    sampled(CONFIGS, [("lora", False), ("lora", True), ("full", False), ("ia3", False), ("prompt_tuning", False)]),
 )
-@pytest.mark.parametrize("name", CONFIGS)
 def test_a_step_of_a_decoder_is_predicted_within_three_percent(name: str, method: str, checkpointing: bool) -> None:
     model = t.AutoModelForCausalLM.from_config(CONFIGS[name]())
     how = {**HOW, "gradient_checkpointing": checkpointing}

@@ -12,6 +12,7 @@ from autopeft.backbone.load import load_skeleton
 from autopeft.backbone.quantised import FORMATS
 from autopeft.errors import AutopeftError, CannotAttach
 from tests.costs.test_predict import headless
+from tests.sampled import sampled
 from tests.tiny import CONFIGS, tiny
 
 LLAMA_3_8B = LlamaConfig(
@@ -66,11 +67,13 @@ def test_a_packed_backbone_takes_less_than_the_same_in_bfloat16_and_trains_the_s
     assert (packed.trainable, packed.stored, packed.flops) == (plain.trainable, plain.stored, plain.flops)
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize(
-    ("architecture", "method"),
-    [("llama", "lora"), ("llama", "hira"), ("llama", "prefix_tuning"), ("gpt2", "ia3"), ("bert", "adapter")],
+    ("architecture", "method", "name", "checkpointing"),
+    sampled(
+        [("llama", "lora"), ("llama", "hira"), ("llama", "prefix_tuning"), ("gpt2", "ia3"), ("bert", "adapter")],
+        FORMATS,
+        [False, True],
+    ),
 )
 def test_a_prediction_equals_the_meter_on_a_real_step_with_packed_matrices(
     architecture: str, method: str, name: str, checkpointing: bool

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrained
 import autopeft
 from autopeft.backbone.load import load_backbone
 from autopeft.tasks.named import tasks
+from tests.sampled import sampled
 from tests.tasks.examples import MODELS, kind_of_model
 
 WITH_HEAD = {"causal": AutoModelForCausalLM, "crossed": AutoModelForSeq2SeqLM}
@@ -27,8 +28,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, PreTrainedM
     return made
 
 
-@pytest.mark.parametrize(("method", "checkpointing"), [("lora", True), ("fishmask", False), ("prefix_tuning", False)])
-@pytest.mark.parametrize("task", tasks())
+@pytest.mark.parametrize(
+    ("task", "method", "checkpointing"),
+    sampled(tasks(), [("lora", True), ("fishmask", False), ("prefix_tuning", False)]),
+)
 def test_memory_is_predicted_within_three_percent(
     models: Mapping[str, PreTrainedModel], task: str, method: str, checkpointing: bool
 ) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from autopeft.tasks.text_generation import TextGeneration
 from autopeft.training.model import TaskModel
 from tests import crossed
 from tests.costs.test_language_models import CONFIGS
+from tests.sampled import sampled
 
 CPU = torch.device("cpu")
 CARDS = load_cards()
@@ -57,12 +57,7 @@ def predicted(config: Any, task: Task, name: str, writing: Writing | None) -> An
 
 @pytest.mark.parametrize(
     ("name", "method_"),
-    [
-        pytest.param(name, method_, marks=() if (place + at) % 4 == 0 else pytest.mark.long)
-        for (at, name), (place, method_) in product(
-            enumerate(MODELS), enumerate(("lora", "prefix_tuning", "prompt_tuning", "adapter"))
-        )
-    ],
+    sampled(MODELS, ("lora", "prefix_tuning", "prompt_tuning", "adapter"), every=4),
 )
 def test_memory_of_long_texts_is_predicted_within_three_percent(name: str, method_: str) -> None:
     model, task = MODELS[name]

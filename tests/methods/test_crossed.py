@@ -1,7 +1,5 @@
 """The capability `crossed`, over every card: a method works on an encoder and the decoder that looks at it together."""
 
-from itertools import product
-
 import pytest
 import torch
 
@@ -13,13 +11,12 @@ from autopeft.space.cards import load_cards, load_hybrids
 from autopeft.training.generation import Writer
 from tests.crossed import CONFIGS, whole
 from tests.methods.by_hand import disturbed
+from tests.sampled import sampled
 from tests.tiny import batch
 
 NAMES = (*load_cards(), *load_hybrids(load_cards()))
-OFTEN = ("t5",)
-"""The others are tried by `make long`."""
 PROMPTS = ([7, 8, 9], [20, 21, 22, 23, 24, 25, 26, 27], [40])
-CASES = [pytest.param(of, name, marks=() if of in OFTEN else pytest.mark.long) for of, name in product(CONFIGS, NAMES)]
+CASES = sampled(CONFIGS, NAMES, every=6)
 
 
 def asked(changed=False):

@@ -17,6 +17,7 @@ from autopeft.space.cards import load_cards, load_hybrids
 from autopeft.space.space import load_space
 from autopeft.tasks.text_classification import TextClassification
 from autopeft.training.model import TaskModel
+from tests.sampled import sampled
 from tests.tiny import CONFIGS, batch, tiny
 
 CARDS = load_cards()
@@ -66,7 +67,7 @@ def predictor():
     return Predictor(load_skeleton(CONFIGS["bert"]()), CARDS, TASK, 16)
 
 
-@pytest.mark.parametrize("name", FURTHER)
+@pytest.mark.parametrize("name", sampled(FURTHER))
 def test_costs_are_predicted_and_what_is_stored_is_what_is_saved(predictor, name, tmp_path):
     candidate = Candidate(name, (Part(name),), Training(batch_size=4))
     assert predictor.unfitness(candidate) is None

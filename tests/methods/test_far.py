@@ -14,6 +14,7 @@ from autopeft.methods.registry import method
 from tests.backbone.architectures import new
 from tests.methods.by_hand import disturbed
 from tests.methods.test_fishmask import losses_of, measured_step, size, train
+from tests.sampled import sampled
 from tests.tiny import CONFIGS, batch, tiny
 
 UP, DOWN = "encoder.layer.0.intermediate.dense", "encoder.layer.0.output.dense"
@@ -388,8 +389,7 @@ def test_biases_are_not_decayed_but_learners_weights_are_even_of_a_single_row():
     assert all(each.decay == each.name.endswith("weight") for each in attached.tensors())
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("architecture", CONFIGS)
+@pytest.mark.parametrize(("architecture", "checkpointing"), sampled(CONFIGS, [False, True]))
 def test_gradients_and_moments_are_the_learners_only_and_prediction_knows_it(architecture, checkpointing):
     model = tiny(architecture)
     if hasattr(model, "pooler"):

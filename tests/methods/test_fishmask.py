@@ -19,6 +19,7 @@ from autopeft.training import precision
 from autopeft.training.model import TaskModel
 from tests.backbone.architectures import new
 from tests.methods.by_hand import disturbed
+from tests.sampled import sampled
 from tests.tiny import CONFIGS, VOCABULARY, batch, tiny
 
 EXAMPLES = 6
@@ -389,8 +390,7 @@ def measured_step(attached, *, batch_size, length, gradient_checkpointing=False)
     return measure_batch(classifier, inputs, training, torch.device("cpu"))
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("architecture", CONFIGS)
+@pytest.mark.parametrize(("architecture", "checkpointing"), sampled(CONFIGS, [False, True]))
 def test_predicted_memory_is_the_measured_one_and_far_below_that_of_full_fine_tuning(
     architecture, checkpointing, monkeypatch
 ):

@@ -23,6 +23,7 @@ from autopeft.training.frozen import FrozenStates, Kept, entry
 from autopeft.training.loop import set_up, train
 from autopeft.training.model import TaskModel
 from autopeft.trial import Rung
+from tests.sampled import sampled
 from tests.tiny import tiny
 from tests.training.data import TASK, split
 
@@ -92,7 +93,7 @@ def same(one: list[Rung], other: list[Rung]) -> None:
     assert [each.score for each in one] == [each.score for each in other]
 
 
-@pytest.mark.parametrize("name", SERVED)
+@pytest.mark.parametrize("name", sampled(SERVED))
 def test_losses_are_those_of_the_plain_run(name: str, shared: tuple[nn.Module, FrozenStates]) -> None:
     """Whoever filled the store."""
     model, store = shared

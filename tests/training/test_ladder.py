@@ -1,6 +1,5 @@
 """The ladder learns in the loop from a head that was fitted to the bare backbone's states, which it replaces."""
 
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from autopeft.training.evaluation import evaluate
 from autopeft.training.loop import set_up, train
 from autopeft.training.model import TaskModel
 from autopeft.training.probe import fit_probes
+from tests.sampled import sampled
 from tests.tiny import CONFIGS, tiny
 from tests.training.data import TASK, split
 
@@ -22,13 +22,7 @@ CPU = torch.device("cpu")
 TRAIN, VALIDATION = split(160, 0), split(80, 1)
 
 
-@pytest.mark.parametrize(
-    ("architecture", "residual"),
-    [
-        pytest.param(of, residual, marks=() if place == residual else pytest.mark.long)
-        for (place, of), residual in product(enumerate(CONFIGS), (False, True))
-    ],
-)
+@pytest.mark.parametrize(("architecture", "residual"), sampled(CONFIGS, (False, True), every=4))
 def test_it_learns_from_the_probe_on(architecture: str, residual: bool, tmp_path: Path) -> None:
     """The tiny GPT-2's embeddings are so small that the biases of what reads them drown them: here they are larger."""
     part = Part("ladder", {"reduction": 4, "samples": 16, "residual": residual}, 1e-2)

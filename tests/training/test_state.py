@@ -31,7 +31,7 @@ from tests.training.data import TASK, split
 CPU = torch.device("cpu")
 SPACE = load_space("default")
 NAMES = (*SPACE.methods, *SPACE.hybrids)
-QUICK = ("lora", "adalora", "adamix", "fishmask", "far", "sparse_adapter", "ladder", "prefix_tuning")
+QUICK = ("adalora", "fishmask", "far", "ladder")
 """Methods that go by more than the values that they train, or draw numbers of their own."""
 TRAIN, VALIDATION = split(48, 0), split(40, 1)
 OF = {"seed": 1}
