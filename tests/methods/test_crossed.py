@@ -9,6 +9,7 @@ from autopeft.methods.attached import attach, attach_saved, parts_of, require_ca
 from autopeft.methods.registry import method
 from autopeft.space.cards import load_cards, load_hybrids
 from autopeft.training.generation import Writer
+from autopeft.training.precision import FLOAT32
 from tests.crossed import CONFIGS, whole
 from tests.methods.by_hand import disturbed
 from tests.sampled import sampled
@@ -56,7 +57,7 @@ def test_it_changes_what_is_written_looks_at_no_later_token_and_writes_the_same_
     attached.model(**asked()).last_hidden_state.square().mean().backward()
     assert any(each.grad is not None and each.grad.any() for each in attached.parameters())
     if "causal" not in lacks:
-        write = Writer(model, frozenset(), 0, attached)
+        write = Writer(model, frozenset(), 0, attached, FLOAT32)
         together = write(PROMPTS, 6, cached=True)
         assert together == write(PROMPTS, 6, cached=False) == [write([each], 6)[0] for each in PROMPTS]
     attached.settle()
