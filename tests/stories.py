@@ -30,7 +30,7 @@ NOT_RUN = "not run here"
 NOT_YET = "not run yet"
 """Of a console whose output is still to be written by this program."""
 HOME = "/home/you/work"
-"""What stands in the pages for the folder in which commands were run."""
+"""What stands in the pages for the folder in which commands were run; their environment lies in it."""
 _PROGRAM = "from autopeft.cli import main; main(prog_name='autopeft')"
 _BLOCK = re.compile(
     r"^(?P<indent> *)```(?P<language>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^ *```$", re.M | re.S
@@ -165,7 +165,9 @@ class Teller:
             here = _EXPORT.sub(lambda match: f"{match[1]} {self.selected.get(match[1], match[2])}", command)
             printed = self._run(block, ["bash", "-o", "pipefail", "-c", here])
             self.selected.update({name: number for number, name in _SELECTED.findall(printed)})
-            lines.append(f"$ {here}\n{printed.replace(str(self.place), HOME)}")
+            for there, told in ((str(self.place), HOME), (sys.prefix, f"{HOME}/.venv")):
+                printed = printed.replace(there, told)
+            lines.append(f"$ {here}\n{printed}")
         return "".join(lines)
 
     def _run(self, block: Block, command: Sequence[str]) -> str:

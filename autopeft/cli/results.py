@@ -129,8 +129,10 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
     kept = f"of the trials that keep {among}" if among else "of all trials"
     say(f"Trial {chosen.number} of {opened.name}: the {most} {preferred.heading} {kept}.\n")
     say(click.wrap_text(describe_fully(chosen.candidate, opened.record.of_task), 100, "  ", "  ") + "\n")
-    for what, value in lines(chosen, metric, latencies(opened.trials)):
-        say(f"  {what:<18} {value}")
+    told = [*lines(chosen, metric, latencies(opened.trials))]
+    width = max(len(what) for what, _ in told)
+    for what, value in told:
+        say(f"  {what:<{width}}  {value}")
     if said := trained_in_part(chosen):
         say(f"\n{said}")
     if said := no_gain(opened.record, chosen):

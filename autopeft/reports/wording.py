@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from autopeft.sizes import show_number
+from autopeft.objectives import UNBOUNDED, Objective
 from autopeft.space.candidate import OF_TASKS, Candidate, Part
 from autopeft.trial import Trial
 
@@ -89,7 +89,7 @@ def beside(trial: Trial) -> tuple[tuple[str, str], ...]:
 
     def shown(name: str, value: float) -> str:
         error = trial.other_errors.get(name, math.nan)
-        return f"{show_number(value)} ± {show_number(error)}" if error > 0 else show_number(value)
+        return Objective(name, name, UNBOUNDED, ideal=None).show_with(value, error if error > 0 else None)
 
     return tuple((name, shown(name, value)) for name, value in trial.others.items() if math.isfinite(value))
 
