@@ -222,9 +222,10 @@ def notes(found: Findings) -> tuple[str, ...]:
     ]
     best = max(models, key=lambda trial: found.metric.sign * (trial.score or 0.0), default=None)
     if best is not None and best.error:
+        chance = 2 * math.sqrt(2) * best.error
         said.append(
             "± is its standard error; two trials less than about "
-            f"{found.metric.show(2 * math.sqrt(2) * best.error)} apart may differ by chance."
+            f"{found.metric.show_like(chance, chance)} apart may differ by chance."
         )
     elif best is not None and best.error is not None:
         said.append(
