@@ -6,11 +6,13 @@ a step shows in one of its phases grows linearly, or slower at first, so that wh
 searched up to the backbone's width.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 
 import numpy as np
 import torch
@@ -196,6 +198,15 @@ _shared: _Estimator
 def _share(estimator: _Estimator) -> None:
     global _shared
     _shared = estimator
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Else a process whose parent was killed would wait for work, and hold its memory, for ever."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _estimate(name: str) -> Estimate:

@@ -1,6 +1,9 @@
 """The table of all methods: what is said to fit does fit, and what does not go on a model is told why."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +193,26 @@ def test_a_value_that_a_method_refuses_is_not_among_those_that_fit(monkeypatch: 
         largest = by_name(estimate(config, memory=limit, **ASKED))["compacter"].largest["bottleneck"]
         assert largest % 4 == 0
         assert predict(config, method("compacter", bottleneck=largest), **ASKED).memory <= limit
+
+
+@pytest.mark.long
+def test_no_process_outlives_who_was_killed(tmp_path: Path) -> None:
+    CONFIGS["bert"]().save_pretrained(tmp_path)
+    program = "import sys; from autopeft.costs.estimate import estimate; estimate(sys.argv[1], processes=2)"
+    asking = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)])
+    until, children = time.monotonic() + 120, set[str]()
+    while len(children) < 3 and time.monotonic() < until:  # One keeps the names of what is to be cleared.
+        time.sleep(0.2)
+        asked = ["ps", "-o", "pid=", "--ppid", str(asking.pid)]
+        children = set(subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split())
+    asking.kill()
+    asking.wait()
+    assert len(children) == 3
+    while any(map(lives, children)) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not [*filter(lives, children)]
+
+
+def lives(process: str) -> bool:
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
