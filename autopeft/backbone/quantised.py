@@ -163,7 +163,10 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, bias: Tensor | None, packed: Packed) -> Tensor:
         ctx.packed = packed
-        return linear(states, packed.unpacked(), bias)
+        rows: Tensor = linear(states.reshape(-1, states.shape[-1]), packed.unpacked(), bias)
+        # Not as a view of these rows: some of peft's methods add to the output in place.
+        whole: Tensor = torch.ops.aten._unsafe_view.default(rows, (*states.shape[:-1], rows.shape[-1]))
+        return whole
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
