@@ -34,7 +34,7 @@ long: $(VENV)/.development $(VENV)/.chat $(VENV)/.docs  ## Does faults to whole 
 	export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1; \
 	$(BIN)/python -m tests.searching.faults --kills 20 --workers 2 & faults=$$!; \
 	AUTOPEFT_EXAMPLES=1000 $(BIN)/python -m pytest tests/test_hostile_artifacts.py && \
-	$(BIN)/python -m pytest -m long --numprocesses auto; tests=$$?; \
+	$(BIN)/python -m pytest -m long --numprocesses auto --durations 40; tests=$$?; \
 	wait $$faults && exit $$tests
 
 browser: $(VENV)/.browser  ## Does the whole way in a real browser, asks the API whatever its document allows; needs Chromium, npm, PostgreSQL

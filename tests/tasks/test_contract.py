@@ -50,7 +50,7 @@ REFUSED = {
     "pixel_values": {"prompt_tuning", "p_tuning"},
     "input_ids": set[str](),
     "causal": {"bitfit", "s4", "unipelt", "lily", "fourierft", "waveft"},
-    "crossed": {"prompt_tuning", "p_tuning", "unipelt", "ladder"},
+    "crossed": {"prompt_tuning", "p_tuning", "unipelt", "ladder", "lily"},
 }
 """By what a model reads, methods that cannot be had there; the last two have more frequencies than what few heads share
 has entries in the tiny decoder.
