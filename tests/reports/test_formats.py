@@ -119,7 +119,7 @@ def test_a_loss_reads_as_a_loss_in_every_format() -> None:
         "Trial 1 is better than trial 2: by 1.60 (95% interval +",
         "scores on the same validation rows are 0.62 worse on average",
         "Cross-entropy is on validation data (872 rows), from one seed per trial; less is better.",
-        "two trials less than about 1.131 apart may differ by chance",
+        "two trials less than about 1.1 apart may differ by chance",
         "Not better than the linear probe, which needs no fine-tuning, by more than chance "
         "(1.645 standard errors of the difference): trials 2, 6.",
     ):
