@@ -8,9 +8,8 @@ import pytest
 
 
 def sampled(*factors: Iterable[Any], every: int = 2) -> list[Any]:
-    """Parameters for all combinations, of which one in so many is not `long`: each value meets others at most in turn.
-
-    A factor of tuples gives several arguments at once.
+    """Parameters for all combinations. One in so many is not `long`: where the places of its values add up to a
+    multiple of `every`, so that values meet in turn. A factor of tuples gives several arguments at once.
     """
     return [
         pytest.param(*_flat(values), marks=() if sum(places) % every == 0 else pytest.mark.long)

@@ -129,7 +129,7 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
     kept = f"of the trials that keep {among}" if among else "of all trials"
     say(f"Trial {chosen.number} of {opened.name}: the {most} {preferred.heading} {kept}.\n")
     say(click.wrap_text(describe_fully(chosen.candidate, opened.record.of_task), 100, "  ", "  ") + "\n")
-    told = [*lines(chosen, metric, latencies(opened.trials))]
+    told = lines(chosen, metric, latencies(opened.trials))
     width = max(len(what) for what, _ in told)
     for what, value in told:
         say(f"  {what:<{width}}  {value}")

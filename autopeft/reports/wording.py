@@ -86,12 +86,11 @@ def trained_in_part(trial: Trial) -> str:
 
 def beside(trial: Trial) -> tuple[tuple[str, str], ...]:
     """Further metrics of a trial, which nothing is judged by, with their values and, where known, errors."""
-
-    def shown(name: str, value: float) -> str:
-        error = trial.other_errors.get(name, math.nan)
-        return Objective(name, name, UNBOUNDED, ideal=None).show_with(value, error if error > 0 else None)
-
-    return tuple((name, shown(name, value)) for name, value in trial.others.items() if math.isfinite(value))
+    return tuple(
+        (name, Objective(name, name, UNBOUNDED, ideal=None).show_with(value, trial.other_errors.get(name) or None))
+        for name, value in trial.others.items()
+        if math.isfinite(value)
+    )
 
 
 def first_line(reason: str) -> str:

@@ -19,6 +19,7 @@ from autopeft.errors import AutopeftError
 from autopeft.methods.registry import method
 from autopeft.sizes import show_bytes
 from autopeft.space.space import load_space
+from tests.processes import children_of, lives
 from tests.tiny import CONFIGS
 
 NAMES = ("bitfit", "lora", "prompt_tuning", "lora_parallel")
@@ -200,19 +201,13 @@ def test_no_process_outlives_who_was_killed(tmp_path: Path) -> None:
     CONFIGS["bert"]().save_pretrained(tmp_path)
     program = "import sys; from autopeft.costs.estimate import estimate; estimate(sys.argv[1], processes=2)"
     asking = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)])
-    until, children = time.monotonic() + 120, set[str]()
+    until, children = time.monotonic() + 120, set[int]()
     while len(children) < 3 and time.monotonic() < until:  # One keeps the names of what is to be cleared.
         time.sleep(0.2)
-        asked = ["ps", "-o", "pid=", "--ppid", str(asking.pid)]
-        children = set(subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split())
+        children = children_of(asking.pid)
     asking.kill()
     asking.wait()
     assert len(children) == 3
     while any(map(lives, children)) and time.monotonic() < until:
         time.sleep(0.2)
     assert not [*filter(lives, children)]
-
-
-def lives(process: str) -> bool:
-    status = Path(f"/proc/{process}/stat")
-    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"

@@ -25,6 +25,7 @@ from autopeft.tasks.text_classification import TextClassification
 from autopeft.training import precision
 from autopeft.training.model import TaskModel
 from autopeft.trial import Costs
+from tests.sampled import sampled
 from tests.tiny import CONFIGS, batch, tiny
 
 CARDS = load_cards()
@@ -187,13 +188,7 @@ GROWING = {
 }
 
 
-@pytest.mark.parametrize(
-    ("architecture", "what"),
-    [
-        pytest.param(of, what, marks=() if at % len(CONFIGS) == place else pytest.mark.long)
-        for (place, of), (at, what) in product(enumerate(CONFIGS), enumerate(GROWING))
-    ],
-)
+@pytest.mark.parametrize(("architecture", "what"), sampled(CONFIGS, GROWING, every=len(CONFIGS)))
 def test_costs_do_not_fall_when_settings_grow(
     predictors: Mapping[str, Predictor], architecture: str, what: str
 ) -> None:

@@ -129,9 +129,10 @@ def test_six_methods_on_smollm2_are_searched_gone_on_with_confirmed_and_given_aw
         model=model, data=str(tmp_path / "rows.jsonl"), methods=methods, dtype=held, trials=4, max_length=32, **where
     )
     resumed = autopeft.resume(search.name, trials=8, **where)
+    assert len(resumed.trials) == 8
+    assert all(trial.status in (Status.FINISHED, Status.STOPPED) for trial in resumed.trials)
     finished = [trial for trial in resumed.trials if trial.status is Status.FINISHED]
     assert len(finished) >= 3
-    assert all(trial.status in (Status.FINISHED, Status.STOPPED) for trial in resumed.trials)
     for trial in finished:
         assert trial.outcome is not None
         assert trial.outcome.measured is not None

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.processes import children_of
 from tests.user import user_folder
 
 ROOT = Path(__file__).parents[2]
@@ -139,11 +140,10 @@ def test_a_kill_of_the_service_or_of_a_search_loses_nothing_and_runs_nothing_twi
             *("waiting", "running", "ended")
         ]
         next(each for each in again.follow("second") if each["kind"] == "trial-began")
-        children = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(again.process.pid)], capture_output=True, text=True, check=True
-        )
-        for child in children.stdout.split():
-            os.kill(int(child), signal.SIGKILL)
+        children = children_of(again.process.pid)
+        assert children
+        for child in children:
+            os.kill(child, signal.SIGKILL)
         heard = again.until("second", "ended", "failed")
         assert [each["state"] for each in heard if each["kind"] == "state"] == [
             *("waiting", "running", "waiting", "running", "ended")
