@@ -111,13 +111,18 @@ def stories() -> dict[str, list[str]]:
     return {story: them for story, them in told.items() if any(each.is_run for page in them for each in blocks(page))}
 
 
-def lay_out(place: Path) -> None:
-    """What the guides find in their folder: models, and parts of real data sets."""
+def lay_out(place: Path, part: float) -> None:
+    """What the guides find in their folder: models, and parts of real data sets; of their rows again a part."""
     from autopeft.data.demo import demo_model
 
     (place / "minilm").symlink_to(demo_model())
     (place / "dinov2-small").symlink_to(SHARED / "models" / "dinov2-small")
-    (place / "photographs").symlink_to(SHARED / "data" / "cifar10")
+    for folder in (SHARED / "data" / "cifar10").glob("*/*"):
+        images = place / "photographs" / folder.parent.name / folder.name
+        images.mkdir(parents=True)
+        files = sorted(folder.iterdir())
+        for file in files[: round(part * len(files))]:
+            (images / file.name).symlink_to(file)
     rows = {"train": 1600, "validation": 400, "test": 400}
     for name, data, ending in (
         ("reviews", "sst2", "csv"),
@@ -125,8 +130,8 @@ def lay_out(place: Path) -> None:
         ("pairs", "sick-similarity", "csv"),
     ):
         (place / name).mkdir()
-        for split, count in rows.items():
-            file = f"{split}.{ending}"
+        for split, most in rows.items():
+            file, count = f"{split}.{ending}", round(part * most)
             with (SHARED / "data" / data / file).open(encoding="utf-8") as lines:
                 (place / name / file).write_text("".join(islice(lines, count + (ending == "csv"))), encoding="utf-8")
 
@@ -134,9 +139,10 @@ def lay_out(place: Path) -> None:
 class Teller:
     """Runs blocks in a folder."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, part: float = 1.0) -> None:
+        """`part` of the guides' rows, where less will do."""
         self.place = place
-        lay_out(place)
+        lay_out(place, part)
         told = {"COLUMNS": "110", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         self.environment = {**os.environ, **told}
         program = place / "bin" / "autopeft"

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from autopeft.artifacts.as_lora import as_lora
 from autopeft.artifacts.card import CARD, Facts, card
@@ -25,10 +25,11 @@ from autopeft.artifacts.unquantised import again
 from autopeft.artifacts.usage import Form
 from autopeft.artifacts.whole import apart, compared, labelled, place_in_whole, random_parts, read_whole, whole
 from autopeft.backbone.held import hold, name_of
-from autopeft.backbone.load import quietly
+from autopeft.backbone.load import Backbone, quietly
 from autopeft.backbone.source import generation_file, source_of
 from autopeft.errors import AutopeftError, require_extra
 from autopeft.files import beside
+from autopeft.methods.attached import Attached
 from autopeft.methods.hooked import read_tensors
 from autopeft.methods.peft_config import WRAPPED
 from autopeft.methods.saved import read_json
@@ -242,11 +243,29 @@ def _merged(trained: TrainedModel) -> TrainedModel:
     """The same with the method in the backbone's weights. Raises CannotMerge."""
     if trained.attached is None:
         return trained
-    trained.attached.merge()
+    _merge(trained.backbone, trained.attached)
     # Matrices that were quantised in training are not in what is merged.
     held = name_of(held_as(trained.description.dtype))
     description = replace(trained.description, backbone=MERGED, fingerprint="", revision=None, dtype=held)
     return TrainedModel(trained.backbone, None, trained.model.head, description)
+
+
+def _merge(backbone: Backbone, attached: Attached) -> None:
+    """What makes logits keeps its weights where the method has moved only the embedding that they are tied to: each
+    place has weights of its own from then on.
+    """
+    output = backbone.output
+    before = None if output is None else output.weight.detach().clone()
+    attached.merge()
+    if output is None or before is None or torch.equal(output.weight, before):
+        return
+    moved = output.weight
+    for module in backbone.model.modules():
+        for name, weight in module.named_parameters(recurse=False):
+            if weight is moved:
+                module.register_parameter(name, nn.Parameter(moved.detach().clone(), requires_grad=False))
+    output.linear.weight = nn.Parameter(before, requires_grad=False)
+    backbone.model.config.tie_word_embeddings = False
 
 
 def _save_config(to: Path, config: Any, trained: TrainedModel) -> None:

@@ -1,12 +1,16 @@
 """What torch's fake tensors cannot do by themselves, and skeletons need."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import pytorch_utils
+from transformers import PreTrainedModel, pytorch_utils
+
+from autopeft.backbone.inputs import is_crossed
 
 
 class GroupedProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -32,6 +36,23 @@ class GroupedProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
             one, other, offsets = (*args, kwargs.get("offs"))[:3]
             return one.new_empty(grouped_shape(one, other, offsets), dtype=kwargs.get("out_dtype") or one.dtype)
         return func(*args, **kwargs)
+
+
+@contextmanager
+def no_mask_of_ones(model: PreTrainedModel) -> Iterator[None]:
+    """A decoder beside an encoder (BART, Marian) that gets no mask makes one of ones, which attention leaves out as
+    it sees its values. Where it is compiled, it makes none.
+    """
+    home = vars(sys.modules[type(model).__module__])
+    if not is_crossed(model) or "is_torchdynamo_compiling" not in home:
+        yield
+        return
+    before = home["is_torchdynamo_compiling"]
+    home["is_torchdynamo_compiling"] = lambda: True
+    try:
+        yield
+    finally:
+        home["is_torchdynamo_compiling"] = before
 
 
 def grouped_shape(one: Tensor, other: Tensor, offsets: Tensor | None) -> Sequence[int]:

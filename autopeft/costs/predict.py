@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
-from autopeft.backbone.fakes import EverythingPicked
+from autopeft.backbone.fakes import EverythingPicked, no_mask_of_ones
 from autopeft.backbone.limits import require_positions
 from autopeft.backbone.load import Skeleton
 from autopeft.costs.calibration import CalibrationStep
@@ -31,6 +31,7 @@ from autopeft.costs.step import Spent, Step
 from autopeft.costs.work import EVALUATION, SET_UP, STEP, WRITING, Work
 from autopeft.costs.writing import Writing, WritingStep
 from autopeft.data.packing import POSITIONS
+from autopeft.data.store import LABELS
 from autopeft.errors import AutopeftError, CannotAttach
 from autopeft.methods.attached import Attached, attach, require_capable
 from autopeft.methods.registry import Configured, configured_parts
@@ -60,13 +61,13 @@ class Predictor:
         longest: int | None = None,
         rows: int | None = None,
         packed: bool = False,
-        learned: np.ndarray | None = None,
+        learned: tuple[np.ndarray, np.ndarray] | None = None,
         writing: Writing | None = None,
     ) -> None:
         """`longest` is the longest text to be read, where that is more than `batch_length`; `rows` how many there are
         to calibrate on, where that is known. By `packed`, rows of a training hold several examples. `learned` are the
-        positions of each row that the head looks at, where these are not all. `writing` says how long texts are that
-        models are judged by, where they write.
+        positions that the head looks at of each row to train on, and of each to judge by, where these are not all.
+        `writing` says how long texts are that models are judged by, where they write.
         """
         self._skeleton = skeleton
         self._shallow = Shallow(skeleton)
@@ -76,7 +77,7 @@ class Predictor:
         self._longest = max(batch_length, longest or 0)
         self._rows = rows
         self._packed = packed
-        self._learned = None if learned is None else np.sort(learned)[::-1]
+        self._learned = None if learned is None else tuple(np.sort(each)[::-1] for each in learned)
         self._writing = writing
         self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._known: dict[object, Profile] = {}
@@ -327,7 +328,7 @@ class Predictor:
         """What a step shows on so many rows, with fake tensors for its own and for those that it is given; rows of the
         training, where no `length` is said.
         """
-        most = self._most_learned(rows, length or self._batch_length)
+        most = self._most_learned(rows, length)
         with self._faked(step, most) as (slots, fakes):
             given = [fakes[tensor] for tensor in tensors]
             try:
@@ -361,7 +362,8 @@ class Predictor:
         """Fake tensors for everything a module holds: by their places, and by the tensors that they stand for. `most`
         is what masks of some shapes pick at most.
         """
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.device(self._device), EverythingPicked(most):
+        fake = FakeTensorMode(allow_non_fake_inputs=True)
+        with fake, torch.device(self._device), EverythingPicked(most), no_mask_of_ones(self._skeleton.model):
             fakes: dict[Tensor, Tensor] = {}
             slots = {}
             for name, tensor in slots_of(module):
@@ -370,12 +372,14 @@ class Predictor:
                 slots[name] = fakes[tensor]
             yield slots, fakes
 
-    def _most_learned(self, rows: int, length: int) -> Mapping[tuple[int, ...], int]:
+    def _most_learned(self, rows: int, length: int | None) -> Mapping[tuple[int, ...], int]:
         """How many positions of so many rows the head looks at, at most: of the last of each row it never does."""
         if self._learned is None:
             return {}
-        positions = rows * (length - 1)
-        return {(rows, length - 1): min(max(int(self._learned[:rows].sum()), 1), positions)}
+        trained, judged = self._learned
+        _, (labels, *_) = self._task.shapes(length or self._batch_length)[LABELS]
+        most = int((trained if length is None else judged)[:rows].sum())
+        return {(rows, labels - 1): min(max(most, 1), rows * (labels - 1))}
 
     def _batch(self, rows: int, length: int | None = None) -> Mapping[str, Tensor]:
         shapes = dict(self._task.shapes(length or self._batch_length))

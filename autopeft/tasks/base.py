@@ -188,8 +188,8 @@ class Task(ABC):
         """A split as the model reads it, with what is to be learned."""
         return Dataset({**self.encoded(rows.inputs, backbone, max_length), LABELS: rows.targets}, max_length)
 
-    def learned(self, *splits: Dataset) -> np.ndarray | None:  # noqa: ARG002
-        """(rows of all splits,) how many positions of each the head looks at, where these may be fewer than it has."""
+    def learned(self, split: Dataset) -> np.ndarray | None:  # noqa: ARG002
+        """(rows,) how many positions of each the head looks at, where these may be fewer than it has."""
         return None
 
     def lost(self, rows: Rows, data: Dataset) -> str:  # noqa: ARG002

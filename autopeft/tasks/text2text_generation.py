@@ -141,6 +141,10 @@ class Text2TextGeneration(WritingTask):
     def encode(self, rows: Rows, backbone: Backbone, max_length: int) -> Dataset:
         return Dataset(self.encoded(rows.inputs, backbone, max_length), max_length)
 
+    def learned(self, split: Dataset) -> np.ndarray:
+        # The first label stands for what a decoder begins with, which nobody learns.
+        return split.targets.lengths - 1
+
     def parted(self, ids: np.ndarray, labels: np.ndarray) -> tuple[list[int], list[int]]:
         return ids.tolist(), labels[labels != NO_LABEL].tolist()
 

@@ -193,8 +193,8 @@ class TextGeneration(WritingTask):
         labels = Column.ragged([each for _, each in made], np.int32, NO_LABEL)
         return {IDS: Column.ragged(ids, np.int32, filling), LABELS: labels}
 
-    def learned(self, *splits: Dataset) -> np.ndarray:
-        return np.concatenate([_learned(split.targets) for split in splits])
+    def learned(self, split: Dataset) -> np.ndarray:
+        return _learned(split.targets)
 
     def lost(self, rows: Rows, data: Dataset) -> str:
         cut = int(np.count_nonzero(data.lengths >= data.longest))

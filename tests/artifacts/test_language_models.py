@@ -34,8 +34,9 @@ from tests.tasks.test_text_generation import CHATML
 CARDS = load_cards()
 HYBRIDS = load_hybrids(CARDS)
 LANGUAGE = load_space(TextGeneration.space)
-METHODS = sorted({*LANGUAGE.methods, *LANGUAGE.hybrids})
-QUICK = ("ia3", "lora", "norm_tuning", "prompt_tuning")
+METHODS = sorted({*LANGUAGE.methods, *LANGUAGE.hybrids, "said"})
+"""SAID moves an embedding, and not what makes logits, which may be tied to it."""
+QUICK = ("ia3", "lora", "norm_tuning", "prompt_tuning", "said")
 UNMERGED = {"adapter", "ladder", "lora_parallel", "mam", "p_tuning", "prefix_tuning", "prompt_tuning"}
 """They add computation to a model."""
 LAYERS = 4

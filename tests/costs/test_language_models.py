@@ -75,12 +75,12 @@ def test_where_few_tokens_are_learned_the_logits_of_few_are_predicted(
     training, parts = Training(batch_size=HOW["batch_size"]), tuple(parts_of(method))
     predictors = [
         Predictor(load_skeleton(config, causal=True), {}, TextGeneration.sized(2), HOW["length"], learned=learned)
-        for learned in (counts, None)
+        for learned in ((counts, counts), None)
     ]
     few, everything = (each.predict_parts(parts, training) for each in predictors)
     assert few.memory == pytest.approx(measured.memory, rel=0.03)
     assert few.flops == pytest.approx(measured.flops, rel=0.001)
-    assert everything.memory > 1.05 * measured.memory
+    assert everything.memory > 1.03 * measured.memory
 
 
 def test_of_a_deep_decoder_shallow_ones_tell(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -326,7 +326,7 @@ def every(folder: Path, kills: int, workers: int, seed: int) -> Iterator[Survive
     def at(name: str) -> Place:
         return Place(folder / name)
 
-    yield killed_drivers(at("driver"), max(1, kills // 4), 0, seed)
+    yield killed_drivers(at("driver"), max(1, kills // 10), 0, seed)
     yield killed_drivers(at("driver-and-workers"), kills, workers, seed)
     yield killed_workers(at("worker"), max(1, kills // 2), workers, seed)
     yield full_disk_of_the_database(at("disk"))

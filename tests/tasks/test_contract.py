@@ -23,6 +23,7 @@ from autopeft.data.store import Dataset, open_split, padded
 from autopeft.errors import AutopeftError
 from autopeft.methods.attached import Attached, attach, require_capable
 from autopeft.methods.registry import configured_parts
+from autopeft.searching.preparing.space import learned_of
 from autopeft.searching.worker import Job
 from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.space.cards import load_cards, load_hybrids
@@ -286,7 +287,7 @@ def test_a_whole_trial_costs_what_was_predicted_and_its_artifact_answers_as_it_d
     wanted, data = candidate(name), ready.split("train")
     length, longest = (padded(int(ready.split(split).lengths.max())) for split in ("train", "validation"))
     skeleton = load_skeleton(str(ready.folder / "model"), causal=ready.task.causal)
-    learned = ready.task.learned(*(ready.split(split) for split in ("train", "validation")))
+    learned = learned_of(ready.task, ready.split("train"), ready.split("validation"))
     predictor = Predictor(skeleton, CARDS, ready.task, length, CPU, longest=max(length, longest), learned=learned)
     refused = predictor.unfitness(wanted)
     assert (refused is not None) == (name in REFUSED[kind_of_model(type(ready.task))])

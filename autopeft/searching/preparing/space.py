@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.metadata import version
 
+import numpy as np
 import torch
 
 from autopeft.backbone.load import load_skeleton
@@ -19,7 +20,7 @@ from autopeft.costs.rates import rates_of
 from autopeft.costs.room import free_here, limit_of
 from autopeft.costs.seconds import Seconds
 from autopeft.costs.writing import Writing
-from autopeft.data.store import open_split
+from autopeft.data.store import Dataset, open_split
 from autopeft.methods.saved import trust
 from autopeft.plan import Plan
 from autopeft.searching.feasible import require_something_fits
@@ -28,6 +29,7 @@ from autopeft.searching.recalling import as_searched, space_again
 from autopeft.sizes import show_bytes
 from autopeft.space.candidate import Candidate
 from autopeft.space.space import Space, load_space
+from autopeft.tasks.base import Task
 from autopeft.trial import Costs, SearchRecord
 
 _ATTACHING = ("autopeft", "peft", "transformers")
@@ -105,7 +107,7 @@ def prepare_space(
             longest=dataset.longest,
             rows=len(train),
             packed=plan.packing,
-            learned=None if plan.packing else task.learned(train, validation),
+            learned=None if plan.packing else learned_of(task, train, validation),
             writing=writing,
         )
 
@@ -119,6 +121,12 @@ def prepare_space(
     prepared = replace(prepared, space=space.fitted(predictor().refusal, predictor().unfitness))
     require_something_fits(prepared.space, limits, prepared.predict, predictor().counts, f"the space '{space.name}'")
     return prepared
+
+
+def learned_of(task: Task, train: Dataset, validation: Dataset) -> tuple[np.ndarray, np.ndarray] | None:
+    """Positions of each row that a head looks at, as a prediction takes them; None where it looks at all."""
+    trained, judged = task.learned(train), task.learned(validation)
+    return None if trained is None or judged is None else (trained, judged)
 
 
 def _attaches_as_then(known: SearchRecord) -> bool:
