@@ -44,12 +44,13 @@ if TYPE_CHECKING:
     from autopeft.artifacts import TrainedModel, load
     from autopeft.artifacts.registering import register
     from autopeft.costs.api import measure, predict
-    from autopeft.costs.estimate import Estimate, estimate
+    from autopeft.costs.told import Estimate
     from autopeft.errors import AutopeftError
     from autopeft.methods.attached import attach
     from autopeft.methods.registry import method
     from autopeft.plan import Budget, Plan, Resources
     from autopeft.python.background import Running, start
+    from autopeft.python.estimating import estimate
     from autopeft.python.listing import list_methods, list_spaces, list_tasks
     from autopeft.python.search import Search, list_searches, resume, search
     from autopeft.python.search import open_search as open
@@ -92,7 +93,7 @@ _WHERE = {
     "AutopeftError": "autopeft.errors:AutopeftError",
     "Budget": "autopeft.plan:Budget",
     "Costs": "autopeft.trial:Costs",
-    "Estimate": "autopeft.costs.estimate:Estimate",
+    "Estimate": "autopeft.costs.told:Estimate",
     "Plan": "autopeft.plan:Plan",
     "Resources": "autopeft.plan:Resources",
     "Running": "autopeft.python.background:Running",
@@ -102,7 +103,7 @@ _WHERE = {
     "Trial": "autopeft.trial:Trial",
     "attach": "autopeft.methods.attached:attach",
     "delete": "autopeft.searching.deleting:delete",
-    "estimate": "autopeft.costs.estimate:estimate",
+    "estimate": "autopeft.python.estimating:estimate",
     "list_methods": "autopeft.python.listing:list_methods",
     "list_searches": "autopeft.python.search:list_searches",
     "list_spaces": "autopeft.python.listing:list_spaces",

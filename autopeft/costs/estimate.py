@@ -27,8 +27,7 @@ from autopeft.costs.predict import Predictor
 from autopeft.costs.rates import Rates, rates_of
 from autopeft.costs.room import free_here, limit_of
 from autopeft.costs.seconds import Seconds
-from autopeft.costs.told import About, Expected
-from autopeft.costs.told import Estimate as Estimate
+from autopeft.costs.told import About, Estimate, Expected
 from autopeft.data.splits import validation_size
 from autopeft.errors import AutopeftError
 from autopeft.events import Doing
@@ -61,18 +60,7 @@ def estimate(
     processes: int = 1,
     on_event: Callable[[Doing], None] | None = None,
 ) -> tuple[Estimate, ...]:
-    """The costs of every method and hybrid of a space at its defaults, and with `memory` the largest settings that fit.
-
-    >>> estimate("bert-base-uncased", memory="4GiB", batch_size=16, length=128)
-
-    `model` may be a folder, a hub name, a `config.json`, a configuration or a model; its weights are not needed. The
-    task is text-generation for a causal model where none is given, and text-classification for others. On a machine
-    with a GPU, what that has free is the limit of memory where none is given. Code that comes with a model runs only
-    with `trust_remote_code`. With `rows` to train on, each tells the seconds of a whole training on this device, which
-    is measured for it: its calibrations, steps and evaluations by the defaults. `processes` share the work; a script
-    that asks for several needs `if __name__ == "__main__":`. `on_event` hears how far it is. Raises AutopeftError for
-    a model or a space that cannot be had.
-    """
+    """What `autopeft.estimate` answers; `on_event` hears how far it is. Raises AutopeftError."""
     drawn = load_space(space)
     names = (*drawn.methods, *drawn.hybrids)
     if isinstance(model, PreTrainedModel):

@@ -18,7 +18,7 @@ from autopeft.sizes import show_seconds
 from autopeft.trial import Costs, SearchRecord, Trial
 
 if TYPE_CHECKING:
-    from autopeft.costs.estimate import Estimate
+    from autopeft.costs.told import Estimate
 
 _HEIGHT = "44rem"
 

@@ -14,7 +14,8 @@ from autopeft import machine
 from autopeft.cli import main
 from autopeft.costs import estimate as module
 from autopeft.costs.api import predict
-from autopeft.costs.estimate import Estimate, estimate, usual_task
+from autopeft.costs.estimate import estimate, usual_task
+from autopeft.costs.told import Estimate
 from autopeft.errors import AutopeftError
 from autopeft.methods.registry import method
 from autopeft.sizes import show_bytes

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import autopeft
+from autopeft.costs import estimate as costs
 from autopeft.plan import Budget, Plan, Resources
 
 NAMES = {
@@ -66,6 +67,12 @@ def test_a_search_names_every_setting_with_its_default(function: Any) -> None:
             assert settings.pop(field.name) == default_of(field), field.name
     del settings["model"], settings["data"]
     assert settings == {"name": None} | ({"on_event": None, "quiet": False} if function is autopeft.search else {})
+
+
+def test_an_estimate_may_be_quiet_and_is_asked_what_costs_are_asked() -> None:
+    settings = settings_of(autopeft.estimate)
+    assert settings.pop("quiet") is False
+    assert settings == settings_of(costs.estimate)
 
 
 @pytest.mark.parametrize("function", [autopeft.resume, autopeft.Search.confirm])

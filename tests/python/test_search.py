@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from transformers import BertConfig
 
 import autopeft
 from autopeft.errors import AutopeftError
@@ -121,6 +122,17 @@ def test_a_terminal_shows_how_a_search_goes_unless_it_is_to_be_quiet(monkeypatch
     assert isinstance(listening(None, quiet=True), nullcontext)
     with listening(hear, quiet=False) as hears:
         assert hears is hear
+
+
+def test_an_estimate_tells_how_far_it_is_unless_it_is_to_be_quiet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("autopeft.python.progress.in_notebook", lambda: True)
+    config = BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
+    assert {each.name for each in autopeft.estimate(config, space="quick", length=8)} >= {"lora", "bitfit"}
+    assert "estimating what" in capsys.readouterr().out
+    autopeft.estimate(config, space="quick", length=8, quiet=True)
+    assert capsys.readouterr().out == ""
 
 
 def test_nobody_is_told_where_nobody_can_see_it(monkeypatch: pytest.MonkeyPatch) -> None:

