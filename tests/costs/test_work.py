@@ -14,11 +14,18 @@ from autopeft.costs.work import EVALUATION, FROZEN, SET_UP, STEP, Work
 from autopeft.space.candidate import Candidate, Part, Training, Value
 from autopeft.space.cards import load_cards
 from autopeft.tasks.text_classification import TextClassification
+from autopeft.training import precision
 from autopeft.trial import Costs
 from tests.costs.test_kept import LENGTH, ROWS, candidate, steps
 from tests.tiny import CONFIGS
 
 CARDS = load_cards()
+
+
+@pytest.fixture(autouse=True)
+def _bf16_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what this machine has: by that there are more operations or fewer."""
+    monkeypatch.setattr(precision, "has_bf16", lambda _: True)
 
 
 def predicted(layers: int, wanted: Candidate, rows: int | None = None) -> Costs:

@@ -57,10 +57,11 @@ def test_a_search_begins_with_known_good_candidates_and_measures_what_it_predict
     searched: tuple[autopeft.Search, list[Event]],
 ) -> None:
     search, _ = searched
-    space, good, quick = load_space("quick"), search.trials[:5], search.trials[5:]
+    space, good = load_space("quick"), search.trials[:5]
     assert {trial.candidate.name for trial in good} == {"adapter", "bitfit", "lora", "lora_parallel", "prompt_tuning"}
     assert all(trial.candidate.parts == space.defaults(trial.candidate.name).parts for trial in good)
-    assert all(str(trial.candidate.parts[0].settings["layers"]).startswith("last") for trial in quick)
+    # What comes then depends on how fast this machine is.
+    assert len({str(trial.params) for trial in search.trials}) == len(search.trials) == 8
     finished = [trial for trial in search.trials if trial.status is Status.FINISHED]
     assert len(finished) >= 3
     assert all(trial.status in (Status.FINISHED, Status.STOPPED) for trial in search.trials)
