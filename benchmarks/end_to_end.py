@@ -13,24 +13,21 @@ scale. Heads, which both train, are not counted. Clocks begin before Ray starts.
 
 import argparse
 import logging
-import math
 import os
 import tempfile
 import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import ray
 import torch
+from over_time import MOMENTS, compare
 from ray import tune
 from rich.console import Console
-from rich.table import Table
 from sklearn.model_selection import train_test_split
 
 import autopeft
@@ -237,9 +234,8 @@ def main() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     warnings.simplefilter("ignore", FutureWarning)
     seconds = 60 * options.minutes
-    times = np.linspace(0, seconds, 201)
+    times = np.linspace(0, seconds, MOMENTS)
     curves: dict[str, list[np.ndarray]] = {"autopeft": [], "Ray Tune, Optuna, Trainer, peft": []}
-    ratios = []
     console = Console(width=140)
     with tempfile.TemporaryDirectory() as place:
         for seed in range(options.seeds):
@@ -248,27 +244,7 @@ def main() -> None:
                 had = side(Path(place), data, seconds, seed)
                 curves[name].append(growing(had, data.majority, times))
                 console.print(f"seed {seed}, {name}: {len(had)} models, hypervolume {curves[name][-1][-1]:.3f}")
-            mine, other = (each[-1] for each in curves.values())
-            enough = np.flatnonzero(mine >= other[-1])
-            ratios.append(float(times[enough[0]] / seconds) if len(enough) else math.inf)
-    table = Table(
-        title=f"Hypervolume after a share of {options.minutes:g} min, median of {options.seeds} seeds (least … most)"
-    )
-    shares = (0.05, 0.1, 0.2, 0.5, 1.0)
-    for heading in ("", *(f"{share:.0%}" for share in shares)):
-        table.add_column(heading, justify="right" if heading else "left")
-    for name, each in curves.items():
-        at = [[curve[round(share * (len(times) - 1))] for curve in each] for share in shares]
-        table.add_row(name, *(f"{median(values):.3f} ({min(values):.3f} … {max(values):.3f})" for values in at))
-    console.print(table)
-    shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-    console.print(f"autopeft has what the other has at its end after this share of the time: {shown}")
-    if options.plot:
-        figure = go.Figure()
-        for name, each in curves.items():
-            figure.add_scatter(x=times / 60, y=np.median(each, axis=0), name=name, mode="lines")
-        figure.update_layout(xaxis_title="minutes", yaxis_title="hypervolume, median")
-        options.plot.write_text(figure.to_html(include_plotlyjs=True), encoding="utf-8")
+    compare(curves, options.minutes, console, options.plot)
 
 
 if __name__ == "__main__":

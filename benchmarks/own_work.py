@@ -1,4 +1,4 @@
-"""What `confirm` and `resume` do before they train: seconds after imports, without Ray and with it.
+"""What `confirm` and `resume` do before they train, and `export` does: seconds after imports, without Ray and with it.
 
     python benchmarks/own_work.py [--rounds 3]
 
@@ -7,7 +7,8 @@ search of three trials is interrupted while the third trains: `resume` goes on w
 `confirm` trains the front of copies again. Each round is a process of its own, as for a user, with two threads at most.
 Clocks begin when everything is imported. Without Ray they end where the first training begins, and the start of the
 worker, which loads the backbone again, counts. With Ray they end where a worker starts to train, which imports all
-libraries in a process of its own. Seconds of the processor are those of the driver.
+libraries in a process of its own. Seconds of the processor are those of the driver. `export` gives the best trial away,
+as a method and merged, its checks of logits included.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from itertools import pairwise, product
 from pathlib import Path
 from statistics import median
@@ -28,6 +30,7 @@ from rich.table import Table
 
 import autopeft
 from autopeft.data.demo import demo_data, demo_model
+from autopeft.errors import CannotMerge
 from autopeft.events import Doing, Event, TrialReported
 from autopeft.searching.search import Search
 
@@ -35,6 +38,8 @@ SPACES: dict[str, dict[str, Any]] = {"quick": {"sampler": "tpe"}, "default": {}}
 """With their samplers, as the demo has them and as they are."""
 MOST = 5.0
 """Seconds without Ray."""
+OVER = "over"
+"""What is not counted any more."""
 
 
 def where(folder: Path) -> dict[str, Any]:
@@ -59,8 +64,9 @@ def search(folder: Path, space: str) -> None:
 
 def once(call: str, folder: Path, workers: int) -> list[tuple[str, float, float]]:
     """In a process of its own: what is done, each with the seconds at which it begins, by the clock and of the
-    processor; the last is training.
+    processor; the last is training, or the end.
     """
+    import autopeft.artifacts.exporting
     import autopeft.searching.here
     import autopeft.searching.on_ray
     import autopeft.searching.sitting
@@ -76,9 +82,18 @@ def once(call: str, folder: Path, workers: int) -> list[tuple[str, float, float]
             note(event.what)
 
     def train(*_: Any, **__: Any) -> Any:
-        note("training")
+        note(OVER)
         raise KeyboardInterrupt
 
+    if call == "export":
+        trial = Search("ended", where(folder)["storage"]).select()
+        note("a method")
+        trial.save(folder / "method")
+        note("merged")
+        with suppress(CannotMerge):
+            trial.save(folder / "merged", merge=True)
+        note(OVER)
+        return steps
     begins = (
         "autopeft.searching.on_ray.Passing.started" if workers else "autopeft.searching.worker.TrainingWorker.train"
     )
@@ -105,7 +120,7 @@ def timed(call: str, folder: Path, workers: int) -> tuple[float, float, dict[str
             text=True,
         ).stdout
     steps = json.loads(told.splitlines()[-1])
-    assert steps[-1][0] == "training", told
+    assert steps[-1][0] == OVER, told
     taken: dict[str, float] = {}
     for (what, begins, _), (_, ends, _) in pairwise(steps):
         taken[what] = taken.get(what, 0.0) + ends - begins
@@ -126,7 +141,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place:
             search(Path(place), space)
             table = Table("call", "workers", "seconds", "least … most", "of the processor", "of these")
-            for workers, call in product((0, 1), ("resume", "confirm")):
+            for workers, call in (*product((0, 1), ("resume", "confirm")), (0, "export")):
                 rounds = [timed(call, Path(place), workers) for _ in range(given.rounds)]
                 wall = [each[0] for each in rounds]
                 steps = {what: median(each[2].get(what, 0.0) for each in rounds) for what in rounds[0][2]}

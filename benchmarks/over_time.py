@@ -1,0 +1,41 @@
+"""What two sides have found after how much time, as a table and as curves."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import plotly.graph_objects as go
+from rich.console import Console
+from rich.table import Table
+
+Curves = Mapping[str, Sequence[np.ndarray]]
+"""For each of two sides, and each seed, hypervolume at evenly spaced moments; ours comes first."""
+MOMENTS = 201
+"""Of a curve, from its begin to its end."""
+_SHARES = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+def compare(curves: Curves, minutes: float, console: Console, plot: Path | None) -> None:
+    """Prints both at shares of the time, and after which share ours has what the other has at its end."""
+    ours, theirs = curves.values()
+    table = Table(title=f"Hypervolume after a share of {minutes:g} min, median of {len(ours)} seeds (least … most)")
+    for heading in ("", *(f"{share:.0%}" for share in _SHARES)):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, each in curves.items():
+        at = [[curve[round(share * (MOMENTS - 1))] for curve in each] for share in _SHARES]
+        table.add_row(name, *(f"{median(values):.3f} ({min(values):.3f} … {max(values):.3f})" for values in at))
+    console.print(table)
+    shares = []
+    for one, other in zip(ours, theirs, strict=True):
+        enough = np.flatnonzero(one >= other[-1])
+        shares.append(float(enough[0] / (MOMENTS - 1)) if len(enough) else math.inf)
+    shown = ", ".join(f"{share:.2f}" for share in shares)
+    console.print(f"autopeft has what the other has at its end after this share of the time: {shown}")
+    if plot:
+        figure = go.Figure()
+        for name, each in curves.items():
+            figure.add_scatter(x=np.linspace(0, minutes, MOMENTS), y=np.median(each, axis=0), name=name, mode="lines")
+        figure.update_layout(xaxis_title="minutes", yaxis_title="hypervolume, median")
+        plot.write_text(figure.to_html(include_plotlyjs=True), encoding="utf-8")
