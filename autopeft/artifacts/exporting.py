@@ -208,7 +208,8 @@ def _write_merged(to: Path, trained: TrainedModel, facts: Facts) -> Facts:
     told = reading(merged, _processor(merged))
     # Of answers that are more than its outputs, no pipeline knows how they are made.
     model = whole(merged) if told.numbers else None
-    hold(plain, held_as(merged.description.dtype))
+    for part in (plain, *([output.linear] if (output := merged.backbone.output) is not None else [])):
+        hold(part, held_as(merged.description.dtype))
     if packed_as(trained.description.dtype):
         judged_again = again(TrainedModel(merged.backbone, None, merged.model.head, merged.description), facts.trial)
         facts = replace(facts, again=judged_again)

@@ -12,6 +12,7 @@ import peft
 import pytest
 import torch
 import transformers as t
+from safetensors.torch import load_file
 from torch import Tensor
 
 from autopeft.artifacts import TrainedModel, export, load, save_artifact
@@ -154,3 +155,19 @@ def test_a_method_gives_equal_logits_saved_exported_and_merged_or_is_refused(
     merged = t.AutoModelForCausalLM.from_pretrained(whole)
     assert near(next_logits(merged, whole, ASKED), logits, 1e-3)
     assert (merged.generation_config.eos_token_id, merged.generation_config.max_new_tokens) == ([3, 2], 7)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_what_was_held_in_half_is_merged_in_half_the_output_embedding_too(tied: bool, tmp_path: Path) -> None:
+    model = made_for(TextGeneration, tmp_path) / "model"
+    config = json.loads((model / "config.json").read_text())
+    with quietly():
+        fresh = t.LlamaForCausalLM(t.LlamaConfig.from_dict(config | {"tie_word_embeddings": tied}))
+        fresh.save_pretrained(model)
+    winner(model, "said", tmp_path / "winner", ASKED)
+    description = tmp_path / "winner" / "autopeft.json"
+    description.write_text(json.dumps(json.loads(description.read_text()) | {"dtype": "bfloat16"}))
+    whole = export(tmp_path / "winner", tmp_path / "merged", merge=True)
+    weights = load_file(whole / "model.safetensors")
+    assert {each.dtype for each in weights.values()} == {torch.bfloat16}
+    assert {"lm_head.weight", "model.embed_tokens.weight"} <= weights.keys()
