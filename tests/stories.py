@@ -1,9 +1,8 @@
 """Commands and Python of the documentation, read from its pages and run as a reader would.
 
-A block of ```console that is not titled `not run here` holds commands after `$ ` and what they printed; it is run. One
-that is titled `not run yet` is run, too, and shows no output until this program writes it. A block of ```python is run
-likewise. A block of any language whose title is a file's name is that file, written before what
-follows it. Pages that name the same `story` in their front matter share a folder, in the order of the site.
+A block of ```console that is not titled `not run here` holds commands after `$ ` and what they printed; it is run. A
+block of ```python is run likewise. A block of any language whose title is a file's name is that file, written before
+what follows it. Pages that name the same `story` in their front matter share a folder, in the order of the site.
 
     python -m tests.stories guides/reviews.md …
 
@@ -27,8 +26,6 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 SHARED = ROOT.parent / "shared"
 NOT_RUN = "not run here"
-NOT_YET = "not run yet"
-"""Of a console whose output is still to be written by this program."""
 HOME = "/home/you/work"
 """What stands in the pages for the folder in which commands were run; their environment lies in it."""
 _PROGRAM = "from autopeft.cli import main; main(prog_name='autopeft')"
@@ -200,7 +197,7 @@ def written_again(page: str, teller: Teller) -> str:
         inner = told[text.count("\n", 0, match.start()) + 1]
         start, end = match.start("text") - match.start(), match.end("text") - match.start()
         indented = "".join(f"{match['indent']}{line}" for line in inner.splitlines(keepends=True))
-        return match[0][:start].replace(f' title="{NOT_YET}"', "") + indented + match[0][end:]
+        return match[0][:start] + indented + match[0][end:]
 
     return _BLOCK.sub(again, text)
 

@@ -17,7 +17,7 @@ import pytest
 
 from autopeft.cli import main
 from autopeft.plan import Plan
-from tests.stories import DOCS, NOT_RUN, NOT_YET, ROOT, SHARED, Block, Teller, blocks, pages, stories, story_of, text_of
+from tests.stories import DOCS, NOT_RUN, ROOT, SHARED, Block, Teller, blocks, pages, stories, story_of, text_of
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MEASURED = re.compile(r'^!!! measured "([^"]+)"$', re.M)
@@ -100,9 +100,7 @@ def test_what_was_not_run_shows_no_output() -> None:
         f"{block.page}:{block.line}"
         for page in pages()
         for block in blocks(page)
-        if block.title in (NOT_RUN, NOT_YET)
-        and block.language == "console"
-        and any(out.strip() for _, out in block.commands())
+        if block.title == NOT_RUN and block.language == "console" and any(out.strip() for _, out in block.commands())
     ]
     assert not invented
 
@@ -112,10 +110,7 @@ def test_what_was_run_shows_what_was_printed() -> None:
         f"{block.page}:{block.line}"
         for page in pages()
         for block in blocks(page)
-        if block.is_run
-        and block.title != NOT_YET
-        and block.language == "console"
-        and not any(out.strip() for _, out in block.commands())
+        if block.is_run and block.language == "console" and not any(out.strip() for _, out in block.commands())
     ]
     assert not silent
 
