@@ -122,6 +122,7 @@ def test_a_worker_that_breaks_between_two_trials_keeps_no_part_of_the_gpu() -> N
     assert "the backbone cannot be restored" in ledger.outcomes[2][0].reason
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_between_two_trials_keeps_no_part_of_the_gpu() -> None:
     trials = [sized(1, LARGE, "die on leaving"), sized(2, LARGE), sized(3, LARGE), sized(4, SMALL)]
     ledger = run(trials, stops=frozenset({1}))
