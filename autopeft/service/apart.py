@@ -7,14 +7,18 @@ own memory stays flat. A process is started when it is first needed, and serves 
 import multiprocessing
 import queue
 import signal
+import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
 from autopeft.errors import AutopeftError
-from autopeft.service.problems import TooLong
+from autopeft.service.problems import Busy, TooLong
 
 _context = multiprocessing.get_context("spawn")
+_MOST_WAITING, _PATIENCE = 4, 30.0
+"""Requests that wait for a process, and for how many seconds."""
+_BUSY = "all that answers such questions is busy; ask again later."
 
 
 class _Process:
@@ -56,24 +60,29 @@ class _Process:
 
 
 class Apart:
-    """So many processes; a request waits until one is free."""
+    """So many processes; a few requests wait a while until one is free: each takes a thread of the service."""
 
     def __init__(self, processes: int = 2) -> None:
         self._all = [_Process() for _ in range(processes)]
+        self._places = threading.BoundedSemaphore(processes + _MOST_WAITING)
         self._free: queue.LifoQueue[_Process] = queue.LifoQueue()
         for each in self._all:
             self._free.put(each)
 
     def run(self, seconds: float, work: Callable[..., Any], /, **arguments: Any) -> Any:
         """What `work` returns; it and its arguments are pickled. Raises AutopeftError: its own, and where it died."""
+        if not self._places.acquire(blocking=False):
+            raise Busy(_BUSY)
         try:
-            process = self._free.get(timeout=seconds)
+            process = self._free.get(timeout=min(seconds, _PATIENCE))
         except queue.Empty:
-            raise TooLong("all that answers such questions is busy; ask again later.") from None
+            self._places.release()
+            raise Busy(_BUSY) from None
         try:
             return process.run(seconds, work, arguments)
         finally:
             self._free.put(process)
+            self._places.release()
 
     def close(self) -> None:
         for each in self._all:

@@ -1,17 +1,19 @@
 """Events of searches for those who follow them: one reader of the database for each search, however many follow it.
 
 Whoever follows has a place of his own in the events, which have numbers without gaps: he misses none and hears none
-twice, however slow he is and wherever he went on from. Nothing is held of a search that nobody follows.
+twice, however slow he is and wherever he went on from. Nothing is held of a search that nobody follows, and one that is
+deleted is over for all who follow it.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import datetime
 
 from anyio import to_thread
 
 from autopeft.errors import AutopeftError
-from autopeft.storage.queue import Happened, Queue
+from autopeft.storage.queue import Entry, Happened, Queue
 
 _PAUSE = 0.5
 """Seconds between looks at the database."""
@@ -21,19 +23,21 @@ _AT_ONCE = 1000
 class _Feed:
     """The events of one search, from the first that anybody who follows it asked for."""
 
-    def __init__(self, queue: Queue, id: int) -> None:
-        self._queue, self._id = queue, id
+    def __init__(self, queue: Queue, entry: Entry) -> None:
+        self._queue, self._entry = queue, entry
         self.events: list[Happened] = []
+        self.over = False
         self.readers = 0
         self.more = asyncio.Condition()
         self.task = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
-        while True:
+        while not self.over:
             with suppress(AutopeftError):  # The database may be back soon.
-                new = await to_thread.run_sync(self._queue.happened, self._id, len(self.events), _AT_ONCE)
-                if new:
-                    self.events += new
+                new = await to_thread.run_sync(self._queue.happened, self._entry, len(self.events), _AT_ONCE)
+                self.events += new or ()
+                self.over = new is None
+                if new or self.over:
                     async with self.more:
                         self.more.notify_all()
                     continue
@@ -45,18 +49,21 @@ class Feeds:
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
-        self._feeds: dict[int, _Feed] = {}
+        self._feeds: dict[tuple[int, datetime], _Feed] = {}
 
-    async def follow(self, id: int, after: int) -> AsyncIterator[Happened]:
-        """The events of a search after one, those that are there and all that come; it ends when nobody listens."""
-        feed = self._feeds.get(id)
+    async def follow(self, entry: Entry, after: int) -> AsyncIterator[Happened]:
+        """The events of a search after one, those that are there and all that come, until it is deleted; it ends when
+        nobody listens.
+        """
+        key = entry.id, entry.created
+        feed = self._feeds.get(key)
         if feed is None:
-            feed = self._feeds[id] = _Feed(self._queue, id)
+            feed = self._feeds[key] = _Feed(self._queue, entry)
         feed.readers += 1
         try:
-            while True:
+            while not feed.over or after < len(feed.events):
                 async with feed.more:
-                    while len(feed.events) <= after:
+                    while len(feed.events) <= after and not feed.over:
                         await feed.more.wait()
                 while after < len(feed.events):
                     yield feed.events[after]
@@ -65,4 +72,4 @@ class Feeds:
             feed.readers -= 1
             if not feed.readers:
                 feed.task.cancel()
-                del self._feeds[id]
+                del self._feeds[key]

@@ -18,6 +18,8 @@ from autopeft.storage.opened import Opened
 
 _PAUSE = 0.5
 """Seconds between looks at the queue."""
+_LATER = 5.0
+"""The same after one that failed."""
 _PATIENCE = 60.0
 """Seconds for a search to end that is interrupted."""
 _log = logging.getLogger(__name__)
@@ -34,11 +36,17 @@ class Keeper(threading.Thread):
         self._running: dict[subprocess.Popen[bytes], Held] = {}
 
     def run(self) -> None:
-        while not self._over.wait(_PAUSE):
+        pause = _PAUSE
+        while not self._over.wait(pause):
+            pause = _PAUSE
             try:
                 self._step()
             except (AutopeftError, OSError) as error:  # The database, or a full disk: later it may do.
                 _log.warning("the queue has to wait: %s", error)
+                pause = _LATER
+            except Exception:
+                _log.exception("a defect of autopeft's; the queue goes on")
+                pause = _LATER
 
     def close(self) -> None:
         """Interrupts what runs, and waits until all has ended."""
@@ -57,7 +65,11 @@ class Keeper(threading.Thread):
     def _step(self) -> None:
         self._reap()
         while (held := self._holding.take(socket.gethostname(), self._settings.at_once)) is not None:
-            self._start(held)
+            try:
+                self._start(held)
+            except BaseException:
+                self._holding.give_back(held)
+                raise
 
     def _reap(self) -> None:
         for process, held in [*self._running.items()]:
@@ -69,7 +81,7 @@ class Keeper(threading.Thread):
     def _start(self, held: Held) -> None:
         settings = self._settings
         settings.logs.mkdir(parents=True, exist_ok=True)
-        with (settings.logs / f"{held.name}.log").open("ab") as log:
+        with settings.log_of(held.name).open("ab") as log:
             command = [sys.executable, "-m", "autopeft.service.process"]
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True

@@ -65,6 +65,10 @@ class Office:
         """Of all searches, those that wait for their first trial included."""
         return {*self.repository.names(), *(each.name for each in self.queue.entries())}
 
+    def data_in_use(self) -> set[str]:
+        """Where the data of all searches of the queue lie."""
+        return {each.plan.data for each in self.queue.entries()}
+
     def entry(self, name: str) -> Entry | None:
         """What the queue knows of a search; None where a command line began it. Raises NotThere."""
         entry = self.queue.entry(name)

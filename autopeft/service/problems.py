@@ -40,6 +40,10 @@ class TooLong(AutopeftError):
     """What takes longer than anybody would wait."""
 
 
+class Busy(AutopeftError):
+    """More is asked for at a time than is answered."""
+
+
 _STATUS: dict[type[AutopeftError], HTTPStatus] = {
     Forbidden: HTTPStatus.FORBIDDEN,
     NotThere: HTTPStatus.NOT_FOUND,
@@ -47,6 +51,7 @@ _STATUS: dict[type[AutopeftError], HTTPStatus] = {
     TooLong: HTTPStatus.GATEWAY_TIMEOUT,
     NameTaken: HTTPStatus.CONFLICT,
     NotNow: HTTPStatus.CONFLICT,
+    Busy: HTTPStatus.SERVICE_UNAVAILABLE,
     DatabaseRefuses: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 

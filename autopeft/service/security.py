@@ -28,7 +28,7 @@ from autopeft.service.metrics import observed
 from autopeft.service.office import Office
 from autopeft.service.problems import problem
 from autopeft.sizes import show_bytes
-from autopeft.storage.tokens import RUN, Token
+from autopeft.storage.tokens import RUN, Token, Tokens
 
 COOKIE = "autopeft"
 CSRF = "x-csrf-token"
@@ -67,15 +67,17 @@ class Sessions:
         self.failures = MovingWindowRateLimiter(MemoryStorage())
 
     def cookie(self, token: Token) -> str:
-        return str(self._cookies.dumps([token.id, secrets.token_hex(8)]))
+        # Services on one run folder share the secret, and may have databases of their own, with tokens of their own.
+        return str(self._cookies.dumps([token.id, token.created.isoformat(), secrets.token_hex(8)]))
 
-    def token_id(self, cookie: str) -> int | None:
-        """Whose cookie it is; None for one that was not made here, or is too old."""
+    def token(self, cookie: str, tokens: Tokens) -> Token | None:
+        """Whose cookie it is; None for one that was not made here, or is too old, and where the token is revoked."""
         try:
-            number, _ = self._cookies.loads(cookie, max_age=LASTS)
+            number, created, _ = self._cookies.loads(cookie, max_age=LASTS)
         except (BadSignature, ValueError, TypeError):
             return None
-        return number if isinstance(number, int) else None
+        token = tokens.by_id(number) if isinstance(number, int) else None
+        return token if token is not None and token.created.isoformat() == created else None
 
     def word(self, cookie: str) -> str:
         """What a form or a request that changes something has to carry beside the cookie."""
@@ -95,21 +97,20 @@ def signed_in(request: Request, given: str) -> Token:
     """Whose token this is. Raises HTTPException; 429 for an address that gave too many wrong ones."""
     sessions: Sessions = request.app.state.sessions
     address = request.client.host if request.client else ""
-    if not sessions.failures.test(_FAILURES, address):
+    # A good token is let in whoever gave wrong ones before: behind a proxy all may have one address.
+    if (token := office_of(request).tokens.of(given)) is not None:
+        return token
+    if not sessions.failures.hit(_FAILURES, address):
         raise HTTPException(
             HTTPStatus.TOO_MANY_REQUESTS, "too many wrong tokens came from here; wait a minute.", {"Retry-After": "60"}
         )
-    token = office_of(request).tokens.of(given)
-    if token is None:
-        sessions.failures.hit(_FAILURES, address)
-        raise _unknown("this token is not known, or was revoked.")
-    return token
+    raise _unknown("this token is not known, or was revoked.")
 
 
 def session_of(request: Request) -> Token | None:
     """Whose session the request's cookie is; None where it is nobody's any more."""
-    number = request.app.state.sessions.token_id(request.cookies.get(COOKIE, ""))
-    return None if number is None else office_of(request).tokens.by_id(number)
+    sessions: Sessions = request.app.state.sessions
+    return sessions.token(request.cookies.get(COOKIE, ""), office_of(request).tokens)
 
 
 def reader(request: Request) -> Token:

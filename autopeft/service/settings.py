@@ -43,6 +43,10 @@ class Settings:
     def logs(self) -> Path:
         return self.folder.absolute() / "logs"
 
+    def log_of(self, name: str) -> Path:
+        """What the processes of a search print."""
+        return self.logs / f"{name}.log"
+
     @cached_property
     def trusted_code(self) -> dict[str, str]:
         """What plans may write, and what they mean by it."""

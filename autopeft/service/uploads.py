@@ -2,8 +2,10 @@
 
 import re
 import shutil
+import time
 import uuid
 from collections.abc import AsyncIterator, Collection
+from contextlib import suppress
 from pathlib import Path
 
 from anyio import to_thread
@@ -22,11 +24,18 @@ _SPARE = 2**28
 """Bytes that an upload leaves free on the disk."""
 _FLUSHED = 2**22
 """Bytes that are written at a time."""
+_UNUSED = 24 * 3600
+"""Seconds for which a file is kept that no search uses."""
 
 
-async def receive(name: str, stream: AsyncIterator[bytes], settings: Settings) -> tuple[str, int]:
-    """How a plan names the file, and its bytes. Raises AutopeftError; then nothing is left on the disk."""
+async def receive(
+    name: str, stream: AsyncIterator[bytes], settings: Settings, used: Collection[str]
+) -> tuple[str, int]:
+    """How a plan names the file, and its bytes. Raises AutopeftError; then nothing is left on the disk. Files that came
+    long ago, and are not `used`, make room.
+    """
     require_name(name)
+    await to_thread.run_sync(_sweep, settings, used)
     folder = settings.uploads / uuid.uuid4().hex
     folder.mkdir(parents=True)
     size, held = 0, bytearray()
@@ -57,6 +66,15 @@ def forget(data: str, settings: Settings, used: Collection[str]) -> None:
     file = Path(data)
     if file.parent.parent == settings.uploads and data not in used:
         shutil.rmtree(file.parent, ignore_errors=True)
+
+
+def _sweep(settings: Settings, used: Collection[str]) -> None:
+    """Takes away what nobody began a search with within a day."""
+    in_use = {str(Path(each).parent) for each in used}
+    for folder in settings.uploads.glob("*"):
+        with suppress(OSError):
+            if str(folder) not in in_use and time.time() - folder.stat().st_mtime > _UNUSED:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def require_name(name: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy import dialects as known_dialects
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as Waited
 
 from autopeft.errors import AutopeftError, unknown
 from autopeft.storage.urls import shown, without_secrets
@@ -115,7 +116,7 @@ def answered(url: URL, at_first: bool = False) -> Iterator[None]:
     try:
         yield
     except _AT_FIRST as error:
-        if not (at_first or isinstance(error, DBAPIError)):
+        if not (at_first or isinstance(error, DBAPIError | Waited)):
             raise
         raise _refused(url, error) from None
 

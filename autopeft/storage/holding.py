@@ -98,7 +98,18 @@ class Holding:
 
         def work(session: Session) -> None:
             if (row := _own(session, held)) is not None:
+                row.attempts = 0
                 _leave(session, row, state, reason)
+
+        self._opened.write(work)
+
+    def give_back(self, held: Held) -> None:
+        """No process could be started: the search waits as it did before."""
+
+        def work(session: Session) -> None:
+            if (row := _own(session, held)) is not None:
+                row.attempts -= 1
+                _leave(session, row, row.asked or WAITING)
 
         self._opened.write(work)
 

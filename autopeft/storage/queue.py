@@ -174,10 +174,14 @@ class Queue:
 
         self._opened.write(work)
 
-    def happened(self, id: int, after: int = 0, most: int = 1000) -> Sequence[Happened]:
-        """What happened in a search after an event, the oldest first."""
-        query = select(EventRow).where(EventRow.queue_id == id, EventRow.number > after).order_by(EventRow.number)
+    def happened(self, entry: Entry, after: int = 0, most: int = 1000) -> Sequence[Happened] | None:
+        """What happened in a search after an event, the oldest first; None where it was deleted."""
+        query = select(EventRow).where(EventRow.queue_id == entry.id, EventRow.number > after).order_by(EventRow.number)
         with self._opened.reading() as session:
+            row = session.get(QueueRow, entry.id)
+            # Another search may have got its number.
+            if row is None or row.created != entry.created:
+                return None
             return [Happened(row.number, row.at, row.kind, row.told) for row in session.scalars(query.limit(most))]
 
 

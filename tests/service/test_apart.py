@@ -3,12 +3,14 @@
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from autopeft.errors import AutopeftError
+from autopeft.service import apart as module
 from autopeft.service.apart import Apart
-from autopeft.service.problems import TooLong
+from autopeft.service.problems import Busy, TooLong
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +38,15 @@ def test_what_dies_takes_too_long_or_is_refused_is_answered_and_the_next_questio
         apart.run(0.6, sleeps, seconds=600)
     with pytest.raises(AutopeftError, match="ZeroDivisionError"):
         apart.run(60, pow, base=0, exp=-1)
+
+
+def test_few_wait_for_a_process_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each that waits takes one of the threads that answer all other requests."""
+    monkeypatch.setattr(module, "_PATIENCE", 0.3)
+    none = Apart(processes=0)
+    with ThreadPoolExecutor(12) as asked:
+        began = time.monotonic()
+        found = [asked.submit(none.run, 60, pow, base=2, exp=10) for _ in range(12)]
+        assert all(isinstance(each.exception(), Busy) for each in found)
+    assert time.monotonic() - began < 2
+    assert sum(none._places.acquire(blocking=False) for _ in range(12)) == module._MOST_WAITING

@@ -1,6 +1,7 @@
 """The API as programs meet it: searches, the queue, reports, what there is; slips get the command line's sentences."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -229,3 +230,56 @@ def test_an_uploaded_file_is_understood_before_a_search(service: Service) -> Non
     assert {"lora", "bitfit"} <= {each["name"] for each in costs["methods"]}
     made = service.client.post(f"{API}/searches", json={"plan": service.plan(data=sent.json()["data"]), "name": "up"})
     assert made.status_code == 201
+
+
+@pytest.mark.parametrize("range_", ["", "bytes=99999999999-", "bytes=zzz", "bytes=5-1"])
+def test_of_a_winner_that_was_taken_away_nothing_is_left(
+    service: Service, range_: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = remembered(service)
+
+    def export(_: float, __: Any, *, to: str, **___: Any) -> str:
+        (Path(to) / "winner").mkdir()
+        (Path(to) / "winner.zip").write_bytes(b"zipped" * 500_000)
+        return str(Path(to) / "winner.zip")
+
+    monkeypatch.setattr(service.office.apart, "run", export)
+    killed = service.settings.folder / "export-of-a-service-that-was-killed"
+    killed.mkdir(parents=True)
+    os.utime(killed, (0, 0))
+    answer = service.client.get(f"{API}/searches/{name}/trials/1/winner.zip", headers={"range": range_})
+    assert answer.status_code == 200
+    assert answer.content == b"zipped" * 500_000
+    assert answer.headers["content-disposition"] == f"attachment; filename*=utf-8''{name}-1-peft.zip"
+    assert not [*service.settings.folder.glob("export-*")]
+
+
+@pytest.mark.parametrize("more", [{}, {"time": "nonsense"}, {"time": -5}, {"time": "0s"}, {"time": ""}, {"trials": 1}])
+def test_more_of_a_search_must_be_more(service: Service, more: dict[str, Any]) -> None:
+    name = remembered(service)
+    assert detail(service.client.post(f"{API}/searches/{name}/extend", json=more), 400).endswith(".")
+    assert service.office.entry(name) is None
+
+
+def test_uploads_that_nobody_used_for_a_day_and_logs_of_deleted_searches_go(service: Service) -> None:
+    def upload() -> str:
+        rows = b"text,label\nfine,good\npoor,bad\n"
+        told = service.client.post(f"{API}/uploads", params={"name": "a.csv"}, content=rows).json()
+        return str(told["data"])
+
+    def folder(data: str) -> str:
+        return data.split(":")[1].split("/")[0]
+
+    used = upload()
+    asked = {"plan": service.plan(data=used), "name": "a"}
+    assert service.client.post(f"{API}/searches", json=asked).status_code == 201
+    upload()
+    for each in service.settings.uploads.iterdir():
+        os.utime(each, (0, 0))
+    latest = upload()
+    assert {each.name for each in service.settings.uploads.iterdir()} == {folder(used), folder(latest)}
+    service.settings.logs.mkdir(parents=True)
+    service.settings.log_of("a").write_text("it began")
+    service.client.post(f"{API}/searches/a/stop")
+    assert service.client.delete(f"{API}/searches/a").status_code == 200
+    assert not service.settings.log_of("a").exists()

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +61,11 @@ def test_who_gives_many_wrong_tokens_waits(service: Service) -> None:
     wrong = {"authorization": "Bearer apt_guess"}
     statuses = [service.client.get(f"{API}/searches", headers=wrong).status_code for _ in range(12)]
     assert statuses == [401] * 10 + [429] * 2
-    answer = service.client.get(f"{API}/searches")
+    answer = service.client.get(f"{API}/searches", headers=wrong)
     assert "wait a minute" in detail(answer, 429)
     assert answer.headers["retry-after"] == "60"
+    # Nobody is locked out by what others tried from the same address.
+    assert service.client.get(f"{API}/searches").status_code == 200
 
 
 def session(service: Service) -> tuple[Sessions, str]:
@@ -104,6 +108,10 @@ def test_a_cookie_of_another_service_a_changed_one_and_one_of_a_revoked_token_ar
     service.client.headers.pop("authorization")
     for wrong in (Sessions(tmp_path / "other").cookie(token), cookie[:-2] + "xx", "", TEXT.replace(";", "")):
         detail(service.client.get(f"{API}/searches", headers={"cookie": f"{COOKIE}={wrong}"}), 401)
+    # Another database has other tokens of the same numbers, and the same folder.
+    elsewhere = Sessions(service.settings.folder).cookie(replace(token, created=token.created + timedelta(seconds=1)))
+    detail(service.client.get(f"{API}/searches", headers={"cookie": f"{COOKIE}={elsewhere}"}), 401)
+    assert service.client.get(f"{API}/searches", headers={"cookie": f"{COOKIE}={cookie}"}).status_code == 200
     service.office.tokens.revoke(token.name)
     detail(service.client.get(f"{API}/searches", headers={"cookie": f"{COOKIE}={cookie}"}), 401)
 

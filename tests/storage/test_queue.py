@@ -1,7 +1,7 @@
 """The queue of the service: one search, one process; nothing is lost, whoever is killed."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ from autopeft.plan import Plan
 from autopeft.storage import holding
 from autopeft.storage.holding import MOST_ATTEMPTS, Holding
 from autopeft.storage.opened import Opened
-from autopeft.storage.queue import ENDED, FAILED, RUNNING, STATE, STOPPED, WAITING, Errand, NotNow, Queue
+from autopeft.storage.queue import ENDED, FAILED, RUNNING, STATE, STOPPED, WAITING, Errand, Happened, NotNow, Queue
 from autopeft.storage.repository import NameTaken, Repository
 from autopeft.storage.tokens import READ, RUN, Tokens
 from tests.reports.records import record
@@ -31,6 +31,14 @@ def filled(opened: Opened, *names: str) -> tuple[Queue, Holding]:
     for name in names:
         queue.add(name, PLAN, "somebody")
     return queue, Holding(opened)
+
+
+def happened(queue: Queue, name: str, **asked: int) -> Sequence[Happened]:
+    entry = queue.entry(name)
+    assert entry is not None
+    told = queue.happened(entry, **asked)
+    assert told is not None
+    return told
 
 
 def states(queue: Queue) -> dict[str, str]:
@@ -99,7 +107,8 @@ def test_a_search_whose_process_was_killed_waits_again_and_the_killed_one_has_lo
     holds.tell(killed, "doing", {})
     assert states(queue) == {"a": RUNNING}
     assert holds.beat(again) == ""
-    assert [each.told.get("state") for each in queue.happened(again.id)] == [WAITING, RUNNING, WAITING, RUNNING]
+    told = happened(queue, "a")
+    assert [each.told.get("state") for each in told] == [WAITING, RUNNING, WAITING, RUNNING]
 
 
 def test_a_search_whose_processes_all_die_fails_and_one_that_gets_on_does_not(opened: Opened) -> None:
@@ -168,9 +177,37 @@ def test_events_have_numbers_without_gaps_whoever_tells_them(opened: Opened, url
         each.start()
     for each in tellers:
         each.join()
-    assert [each.number for each in queue.happened(held.id)] == list(range(1, 27))
-    assert [each.number for each in queue.happened(held.id, after=20, most=3)] == [21, 22, 23]
-    assert queue.happened(held.id)[0].kind == STATE
+    assert [each.number for each in happened(queue, "a")] == list(range(1, 27))
+    assert [each.number for each in happened(queue, "a", after=20, most=3)] == [21, 22, 23]
+    assert happened(queue, "a")[0].kind == STATE
+
+
+def test_a_deleted_search_is_over_also_where_another_one_has_its_number(opened: Opened) -> None:
+    queue, _ = filled(opened, "a")
+    gone = queue.entry("a")
+    assert gone is not None
+    queue.stop("a")
+    queue.remove("a")
+    assert queue.happened(gone) is None
+    queue.add("b", PLAN, "somebody")
+    assert queue.happened(gone) is None
+    assert [each.told["state"] for each in happened(queue, "b")] == [WAITING]
+
+
+def test_processes_that_end_in_good_order_or_could_not_begin_are_not_counted_as_deaths(opened: Opened) -> None:
+    queue, holds = filled(opened, "a")
+    for _ in range(MOST_ATTEMPTS + 1):
+        held = holds.take("here", 1)
+        assert held is not None
+        holds.finish(held, WAITING)
+    for _ in range(MOST_ATTEMPTS + 1):
+        held = holds.take("here", 1)
+        assert held is not None
+        holds.give_back(held)
+    held = holds.take("here", 1)
+    assert held is not None
+    holds.died(held)
+    assert states(queue) == {"a": WAITING}
 
 
 def test_a_token_is_told_once_kept_as_a_hash_and_nobodys_after_it_is_revoked(opened: Opened) -> None:

@@ -7,6 +7,7 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -74,7 +75,8 @@ async def upload(
     name: Annotated[str, Query(max_length=200, description="Its plain name, such as reviews.csv.")],
 ) -> Uploaded:
     """The body is the file itself: `curl --data-binary @reviews.csv …/uploads?name=reviews.csv`."""
-    data, size = await receive(name, request.stream(), office.settings)
+    used = await to_thread.run_sync(office.data_in_use)
+    data, size = await receive(name, request.stream(), office.settings, used)
     return Uploaded(data=data, bytes=size)
 
 

@@ -1,6 +1,7 @@
 """What happens in a search, as server-sent events: one for each event of the search, with its number as its id."""
 
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -9,9 +10,11 @@ from fastapi import APIRouter, Header, Query
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from autopeft.service.api.searches import require_queued
+from autopeft.service.office import Office
 from autopeft.service.security import Here, Reader
 from autopeft.service.shapes import files
-from autopeft.storage.queue import Happened
+from autopeft.storage.queue import Entry, Happened
+from autopeft.storage.tokens import Token
 
 router = APIRouter(prefix="/searches", tags=["searches"])
 _PING = 15
@@ -19,6 +22,8 @@ _PING = 15
 _SLOWEST = 30
 """Seconds for a client to take what it was sent; then it is let go, and may come again with `Last-Event-ID`."""
 _AT_ONCE = 1000
+_TRUSTED = 2.0
+"""Seconds for which a token is taken to be good that was good."""
 
 
 @router.get(
@@ -29,30 +34,37 @@ _AT_ONCE = 1000
 )
 async def events(
     office: Here,
-    _: Reader,
+    token: Reader,
     name: str,
     last_event_id: Annotated[int, Header(ge=0, le=2**31 - 1, description="Go on after this one.")] = 0,
     follow: Annotated[bool, Query(description="Wait for what comes; else end after what is there.")] = True,
 ) -> EventSourceResponse:
     """Kinds: state, doing, begun, baselines, trial-began, trial-reported, trial-ended, given-again, turned-away,
-    confirming, trial-confirmed, over. Each holds the lines that a command line prints, and how the search stands.
+    confirming, trial-confirmed, over. Each holds the lines that a command line prints, and how the search stands. Ends
+    where the search is deleted, or the token is revoked.
     """
-    await to_thread.run_sync(require_queued, office, name)
-    entry = await to_thread.run_sync(office.queue.entry, name)
-    id = entry.id if entry is not None else 0
+    entry = await to_thread.run_sync(require_queued, office, name)
+    told = _followed(office, entry, last_event_id, token) if follow else _there(office, entry, last_event_id)
+    return EventSourceResponse((_sent(each) async for each in told), ping=_PING, send_timeout=_SLOWEST)
 
-    async def stream() -> AsyncIterator[ServerSentEvent]:
-        if follow:
-            async for each in office.feeds.follow(id, last_event_id):
-                yield _sent(each)
-            return
-        after = last_event_id
-        while new := await to_thread.run_sync(office.queue.happened, id, after, _AT_ONCE):
-            for each in new:
-                yield _sent(each)
-            after = new[-1].number
 
-    return EventSourceResponse(stream(), ping=_PING, send_timeout=_SLOWEST)
+async def _followed(office: Office, entry: Entry, after: int, token: Token) -> AsyncIterator[Happened]:
+    """What is there and all that comes, for as long as the token is good."""
+    looked = time.monotonic()
+    async for each in office.feeds.follow(entry, after):
+        if time.monotonic() - looked > _TRUSTED:
+            if await to_thread.run_sync(office.tokens.by_id, token.id) is None:
+                return
+            looked = time.monotonic()
+        yield each
+
+
+async def _there(office: Office, entry: Entry, after: int) -> AsyncIterator[Happened]:
+    """What is there."""
+    while new := await to_thread.run_sync(office.queue.happened, entry, after, _AT_ONCE):
+        for each in new:
+            yield each
+        after = new[-1].number
 
 
 def _sent(happened: Happened) -> ServerSentEvent:

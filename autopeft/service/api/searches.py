@@ -4,11 +4,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
+from autopeft.errors import AutopeftError
 from autopeft.fronts import latencies
 from autopeft.objectives import SCORE
 from autopeft.plan import Budget, Plan, field_docs
 from autopeft.reports.costs import lines
 from autopeft.searching.deleting import delete as delete_search
+from autopeft.searching.limits import extended
 from autopeft.searching.search import name_of_new
 from autopeft.service.allowed import allowed
 from autopeft.service.listing import searches as listed
@@ -17,7 +19,7 @@ from autopeft.service.problems import NotThere
 from autopeft.service.security import Here, Reader, Runner
 from autopeft.service.shapes import Chosen, Deleted, Further, NewSearch, Place, Searches, Seeds, Shown, TrialJson, files
 from autopeft.service.uploads import forget
-from autopeft.storage.queue import STATES, Errand
+from autopeft.storage.queue import STATES, Entry, Errand
 
 router = APIRouter(prefix="/searches", tags=["searches"])
 _SQLITE = "application/vnd.sqlite3"
@@ -91,7 +93,8 @@ def take_away(office: Office, name: str) -> Deleted:
     """Deletes a search that does not run. Raises AutopeftError."""
     if (entry := office.entry(name)) is not None:
         office.queue.remove(name)
-        forget(entry.plan.data, office.settings, [each.plan.data for each in office.queue.entries()])
+        forget(entry.plan.data, office.settings, office.data_in_use())
+        office.settings.log_of(name).unlink(missing_ok=True)
     if office.repository.stamp(name) is None:
         return Deleted(trials=0, freed=0)
     done = delete_search(name, office.settings.storage)
@@ -184,6 +187,10 @@ def resume(office: Here, token: Runner, name: str) -> Shown:
 @router.post("/{name}/extend", summary="Give a search more trials or time")
 def extend(office: Here, token: Runner, name: str, more: Further) -> Shown:
     """Both count from the search's beginning."""
+    if more.trials is None and more.time is None:
+        raise AutopeftError("give more trials, or more time, than the search has had.")
+    if (search := office.search(name)) is not None:
+        extended(search.record, more.trials, more.time)
     office.again(name, Errand(trials=more.trials, time=more.time), token.name)
     return shown(office, name)
 
@@ -203,7 +210,8 @@ def move(office: Here, _: Runner, name: str, to: Place) -> Shown:
     return shown(office, name)
 
 
-def require_queued(office: Office, name: str) -> None:
+def require_queued(office: Office, name: str) -> Entry:
     """Raises NotThere for a search that no service was given."""
-    if office.entry(name) is None:
+    if (entry := office.entry(name)) is None:
         raise NotThere(f"search '{name}' is not in the queue; a command line began it.")
+    return entry

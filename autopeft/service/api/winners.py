@@ -1,27 +1,36 @@
 """Trained models: taken away whole, or asked here."""
 
+import os
 import shutil
 import tempfile
-from typing import Annotated, Any, Literal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query
-from fastapi.responses import FileResponse
-from starlette.background import BackgroundTask
+from fastapi.responses import StreamingResponse
 
 from autopeft.service import work
 from autopeft.service.code import trusted_of
 from autopeft.service.office import Office
 from autopeft.service.security import Here, Reader
+from autopeft.service.settings import Settings
 from autopeft.service.shapes import Answer, Question, files
 
 router = APIRouter(prefix="/searches/{name}/trials/{number}", tags=["winners"])
 _EXPORTING, _ANSWERING = 1800.0, 120.0
 """Seconds that each may take."""
+_PREFIX = "export-"
+"""How the folders begin in which winners are put together."""
+_PIECE = 2**20
 
 
 @router.get(
     "/winner.zip",
-    response_class=FileResponse,
+    response_class=StreamingResponse,
     responses=files("application/zip"),
     summary="Take a trained model away",
 )
@@ -33,20 +42,37 @@ def winner(
     form: Annotated[
         Literal["peft", "merged", "onnx"], Query(description="Method and head, one model, or one ONNX file.")
     ] = "peft",
-) -> FileResponse:
+) -> StreamingResponse:
     """A folder with a model card, as one zip file."""
     settings, asked = office.settings, _asked(office, name, number)
     trusted: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
     trusted |= trusted_of(office.begun(name).plan, settings.trusted_code.values(), ("task", "space"))
     settings.folder.mkdir(parents=True, exist_ok=True)
-    to = tempfile.mkdtemp(prefix="export-", dir=settings.folder.absolute())
-    try:
+    _sweep(settings)
+    # Nothing is left of it, however the answer ends: who has opened a file reads it when its place is gone.
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=settings.folder.absolute()) as to:
         file = office.apart.run(_EXPORTING, work.export, form=form, to=to, trusted=trusted, **asked)
-    except BaseException:
-        shutil.rmtree(to, ignore_errors=True)
-        raise
-    gone = BackgroundTask(shutil.rmtree, to, ignore_errors=True)
-    return FileResponse(file, media_type="application/zip", filename=f"{name}-{number}-{form}.zip", background=gone)
+        opened = Path(file).open("rb")  # noqa: SIM115 (the answer closes it)
+    called = quote(f"{name}-{number}-{form}.zip")
+    headers = {
+        "content-length": str(os.fstat(opened.fileno()).st_size),
+        "content-disposition": f"attachment; filename*=utf-8''{called}",
+    }
+    return StreamingResponse(_pieces(opened), media_type="application/zip", headers=headers)
+
+
+def _pieces(opened: BinaryIO) -> Iterator[bytes]:
+    with opened:
+        while piece := opened.read(_PIECE):
+            yield piece
+
+
+def _sweep(settings: Settings) -> None:
+    """Takes away what services left that were killed while they exported."""
+    for folder in settings.folder.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > 2 * _EXPORTING:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @router.post("/answer", summary="Ask a trained model")

@@ -1,0 +1,78 @@
+"""Events for those who follow a search: each hears its own search, for as long as it is there and he may."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, closing
+from pathlib import Path
+
+import pytest
+
+from autopeft.plan import Plan
+from autopeft.service import feeds
+from autopeft.service.api import following
+from autopeft.service.office import Office
+from autopeft.service.settings import Settings
+from autopeft.storage.holding import Holding
+from autopeft.storage.queue import RUNNING, STOPPED, WAITING, Entry, Happened
+from autopeft.storage.tokens import READ
+
+PLAN = Plan("mini", "d.csv")
+
+
+@pytest.fixture
+def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+    monkeypatch.setattr(feeds, "_PAUSE", 0.02)
+    with closing(Office(Settings(storage=f"sqlite:///{tmp_path}/searches.db", folder=tmp_path / "runs"))) as made:
+        yield made
+
+
+def begun(office: Office, name: str) -> Entry:
+    office.queue.add(name, PLAN, "somebody")
+    entry = office.entry(name)
+    assert entry is not None
+    return entry
+
+
+async def heard(told: AsyncIterator[Happened], count: int) -> list[str]:
+    """States of so many events, or of fewer where it ends before."""
+    found: list[str] = []
+    while len(found) < count:
+        try:
+            found.append((await asyncio.wait_for(anext(told), 10)).told["state"])
+        except StopAsyncIteration:
+            break
+    return found
+
+
+def test_a_deleted_search_is_over_and_one_that_got_its_number_tells_its_own(office: Office) -> None:
+    async def follow() -> None:
+        entry = begun(office, "a")
+        async with aclosing(office.feeds.follow(entry, 0)) as told:
+            assert await heard(told, 1) == [WAITING]
+            office.queue.stop("a")
+            assert await heard(told, 1) == [STOPPED]
+            office.queue.remove("a")
+            other = begun(office, "b")
+            assert other.id == entry.id
+            Holding(office.opened).take("here", 1)
+            async with aclosing(office.feeds.follow(other, 0)) as its_own:
+                assert await heard(its_own, 2) == [WAITING, RUNNING]
+            assert await heard(told, 9) == []
+
+    asyncio.run(follow())
+
+
+def test_whose_token_is_revoked_hears_no_more(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "_TRUSTED", -1.0)
+
+    async def follow() -> None:
+        entry = begun(office, "a")
+        office.tokens.add("dashboard", READ)
+        (token,) = office.tokens.all()
+        async with aclosing(following._followed(office, entry, 0, token)) as told:
+            assert await heard(told, 1) == [WAITING]
+            office.tokens.revoke("dashboard")
+            office.queue.stop("a")
+            assert await heard(told, 9) == []
+
+    asyncio.run(follow())
