@@ -36,6 +36,7 @@ def test_compose_starts_the_service_with_options_that_there_are_behind_tls_and_w
     assert (program, verb) == ("autopeft", "serve")
     assert {each.split("=")[0] for each in given} <= options_of("serve")
     assert "ports" not in services["service"]  # Only the proxy is reached.
+    assert "--spider" not in services["service"]["healthcheck"]["test"]  # It asks by HEAD, which no path answers.
     assert "443:443" in services["proxy"]["ports"]
     assert "AUTOPEFT_PASSWORD:?" in services["postgres"]["environment"]["POSTGRES_PASSWORD"]
     named = {mount.split(":")[0] for each in services.values() for mount in each.get("volumes", ())}
