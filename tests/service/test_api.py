@@ -1,6 +1,7 @@
 """The API as programs meet it: searches, the queue, reports, what there is; slips get the command line's sentences."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ import pytest
 
 from autopeft.plan import Plan, field_docs
 from autopeft.service.problems import PROBLEM
+from autopeft.shipped import shipped
 from autopeft.storage.holding import Holding
 from autopeft.storage.queue import ENDED
 from autopeft.storage.repository import Repository
 from autopeft.trial import Costs
+from tests.own import TASK
 from tests.reports.records import record
 from tests.service.conftest import Service
 
@@ -229,3 +232,39 @@ def test_an_uploaded_file_is_understood_before_a_search(service: Service) -> Non
     assert {"lora", "bitfit"} <= {each["name"] for each in costs["methods"]}
     made = service.client.post(f"{API}/searches", json={"plan": service.plan(data=sent.json()["data"]), "name": "up"})
     assert made.status_code == 201
+
+
+@pytest.fixture
+def trusting(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """The same service, started with `--trust my_task.py:TwoNumbers --trust cards` where these lie."""
+    (tmp_path / "my_task.py").write_text(TASK)
+    (tmp_path / "cards" / "methods").mkdir(parents=True)
+    shutil.copy(shipped("search_spaces") / "methods" / "bitfit.yaml", tmp_path / "cards" / "methods" / "mine.yaml")
+    monkeypatch.chdir(tmp_path)
+    trusted = ("my_task.py:TwoNumbers", "cards")
+    monkeypatch.setattr(service.office, "settings", replace(service.settings, trusted=trusted))
+    return service
+
+
+def test_code_that_may_be_searched_with_may_be_understood_and_estimated(trusting: Service) -> None:
+    rows = "text,quality,length\n" + "".join(f"a film {n},{n / 7},{n % 5}\n" for n in range(40))
+    (trusting.settings.uploads / ("a" * 32)).mkdir(parents=True)
+    (trusting.settings.uploads / ("a" * 32) / "rows.csv").write_text(rows)
+    data = f"upload:{'a' * 32}/rows.csv"
+    mine = {"task": "my_task.py:TwoNumbers", "space": "cards"}
+    plan = {**trusting.plan(data=data, **mine), "methods": "mine"}
+    assert trusting.client.post(f"{API}/searches", json={"plan": plan, "name": "own"}).status_code == 201
+    seen = trusting.client.post(f"{API}/understand", json={"data": data, "plan": mine})
+    assert seen.status_code == 200, seen.text
+    assert (seen.json()["task"], seen.json()["rows"]["train"]) == ("two-numbers", 27)
+    costs = trusting.client.post(f"{API}/estimate", json={"model": "model", "length": 16, **mine})
+    assert costs.status_code == 200, costs.text
+    assert [each["name"] for each in costs.json()["methods"]] == ["mine"]
+    for what, other in (("task", "my_task.py:Other"), ("task", "other.py:TwoNumbers"), ("space", str(Path.cwd()))):
+        for path, asked in (
+            ("understand", {"data": data, "plan": {what: other}}),
+            ("estimate", {"model": "model", what: other}),
+        ):
+            said = detail(trusting.client.post(f"{API}/{path}", json=asked), 403)
+            assert "come only from the operator of this service" in said
+    assert "'auto'" in detail(trusting.client.post(f"{API}/estimate", json={"model": "model", "space": "auto"}), 400)
