@@ -13,11 +13,13 @@ from autopeft.data.place import ENDINGS
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 from autopeft.service.allowed import UPLOAD
-from autopeft.service.problems import TooLarge
+from autopeft.service.problems import NoRoom, TooLarge, not_written
 from autopeft.service.settings import Settings
 from autopeft.sizes import show_bytes
 
 _NAME = re.compile(r"\w[\w.() -]{0,150}")
+_LONGEST = 255
+"""Bytes of a name that file systems take."""
 _SPARE = 2**28
 """Bytes that an upload leaves free on the disk."""
 _FLUSHED = 2**22
@@ -28,9 +30,9 @@ async def receive(name: str, stream: AsyncIterator[bytes], settings: Settings) -
     """How a plan names the file, and its bytes. Raises AutopeftError; then nothing is left on the disk."""
     require_name(name)
     folder = settings.uploads / uuid.uuid4().hex
-    folder.mkdir(parents=True)
     size, held = 0, bytearray()
     try:
+        folder.mkdir(parents=True)
         with (folder / name).open("xb") as file:
             async for chunk in stream:
                 size += len(chunk)
@@ -47,7 +49,7 @@ async def receive(name: str, stream: AsyncIterator[bytes], settings: Settings) -
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError):
-            raise AutopeftError(f"the file cannot be written: {error.strerror}.") from error
+            raise not_written(error) from error
         raise
     return f"{UPLOAD}{folder.name}/{name}", size
 
@@ -61,7 +63,7 @@ def forget(data: str, settings: Settings, used: Collection[str]) -> None:
 
 def require_name(name: str) -> None:
     """Raises AutopeftError for the name of a file that is no plain one, or of a kind that nobody reads."""
-    if not _NAME.fullmatch(name) or ".." in name:
+    if not _NAME.fullmatch(name) or ".." in name or len(name.encode()) > _LONGEST:
         raise AutopeftError(f"a file cannot be named {brief(name)}; give a plain name, without folders.")
     if Path(name).suffix.lower() not in ENDINGS and not is_compressed(Path(name)):
         raise AutopeftError(f"'{name}' is of no kind that can be read: {', '.join(ENDINGS)}.")
@@ -69,4 +71,4 @@ def require_name(name: str) -> None:
 
 def _require_room(folder: Path) -> None:
     if shutil.disk_usage(folder).free < _SPARE:
-        raise AutopeftError("the disk of the service is full; ask its operator.")
+        raise NoRoom("the disk of the service is full; ask its operator.")

@@ -1,5 +1,6 @@
 """The API as programs meet it: searches, the queue, reports, what there is; slips get the command line's sentences."""
 
+import errno
 import json
 import shutil
 from dataclasses import replace
@@ -268,3 +269,40 @@ def test_code_that_may_be_searched_with_may_be_understood_and_estimated(trusting
             said = detail(trusting.client.post(f"{API}/{path}", json=asked), 403)
             assert "come only from the operator of this service" in said
     assert "'auto'" in detail(trusting.client.post(f"{API}/estimate", json={"model": "model", "space": "auto"}), 400)
+
+
+@pytest.mark.parametrize(
+    ("called", "path"),
+    [
+        ("pathlib.Path.mkdir", "uploads"),
+        ("pathlib.Path.open", "uploads"),
+        ("autopeft.service.uploads._require_room", "uploads"),
+        ("pathlib.Path.mkdir", "winner.zip"),
+        ("tempfile.mkdtemp", "winner.zip"),
+        ("autopeft.service.office.TemporaryDirectory", "search.db"),
+    ],
+)
+def test_a_disk_that_takes_nothing_is_told_and_nothing_is_left(
+    service: Service, monkeypatch: pytest.MonkeyPatch, called: str, path: str
+) -> None:
+    name = remembered(service)
+    before = {*service.settings.folder.rglob("*")}
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("autopeft.service.uploads._FLUSHED", 1)
+    monkeypatch.setattr(called, full)
+    if path == "uploads":
+        answer = service.client.post(f"{API}/uploads", params={"name": "a.csv"}, content=b"a,b\n1,2\n")
+    else:
+        where = f"searches/{name}/trials/1/{path}" if path == "winner.zip" else f"searches/{name}/{path}"
+        answer = service.client.get(f"{API}/{where}")
+    monkeypatch.undo()
+    assert detail(answer, 507) == "the service cannot write to its disk: No space left on device; ask its operator."
+    assert {*service.settings.folder.rglob("*")} - {service.settings.uploads} == before
+
+
+def test_a_name_that_no_disk_takes_is_the_users_slip(service: Service) -> None:
+    sent = service.client.post(f"{API}/uploads", params={"name": "ä" * 140 + ".csv"}, content=b"a,b\n1,2\n")
+    assert "a file cannot be named" in detail(sent, 400)

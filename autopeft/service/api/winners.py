@@ -11,6 +11,7 @@ from starlette.background import BackgroundTask
 from autopeft.service import work
 from autopeft.service.code import trusted_of
 from autopeft.service.office import Office
+from autopeft.service.problems import not_written
 from autopeft.service.security import Here, Reader
 from autopeft.service.shapes import Answer, Question, files
 
@@ -38,8 +39,11 @@ def winner(
     settings, asked = office.settings, _asked(office, name, number)
     trusted: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
     trusted |= trusted_of(office.begun(name).plan, settings.trusted_code.values(), ("task", "space"))
-    settings.folder.mkdir(parents=True, exist_ok=True)
-    to = tempfile.mkdtemp(prefix="export-", dir=settings.folder.absolute())
+    try:
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        to = tempfile.mkdtemp(prefix="export-", dir=settings.folder.absolute())
+    except OSError as error:
+        raise not_written(error) from error
     try:
         file = office.apart.run(_EXPORTING, work.export, form=form, to=to, trusted=trusted, **asked)
     except BaseException:
