@@ -30,6 +30,12 @@ MOST_PIXELS = 100_000_000
 """Of an image; as RGB it takes 300 MB then."""
 
 
+class Found(str):
+    """The whole path of an image that a table may name, or that lies in a folder of images."""
+
+    __slots__ = ()
+
+
 class NoImage(str):
     """The name of an image that a table may not name, or that is not there."""
 

@@ -74,7 +74,7 @@ def read_splits(
         if path.is_file():
             if (part := _part(path)) and part.of > 1:
                 say(f"'{path.name}' is one of {part.of} parts; give their folder to read them all")
-            return {"train": with_images(_read_file(path, request), path.parent, path)}
+            return {"train": with_images(_read_file(path, request), path.parent)}
         if path.is_dir():
             is_saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
             splits = (_read_saved if is_saved else _read_folder)(path, request)
@@ -153,7 +153,7 @@ def _read_folder(path: Path, request: Request) -> dict[str, pd.DataFrame]:
     splits = {}
     for split in dict.fromkeys(part.split for part in parts):
         files = _all_parts(path, split, [part for part in parts if part.split == split])
-        frames = [with_images(_read_file(file, request), file.parent, file) for file in files]
+        frames = [with_images(_read_file(file, request), file.parent) for file in files]
         for file, frame in zip(files, frames, strict=True):
             if list(frame.columns) != list(frames[0].columns):
                 raise AutopeftError(
@@ -242,7 +242,7 @@ def _as_frames(splits: Mapping[str, Any], data: object, folder: Path, request: R
             raise AutopeftError(f"'{data}' holds two {split} splits, of which one is {brief(name)}; keep one.")
         elif len(dataset):
             frame = as_frame(sliced(dataset, data, request.allowance), dataset.column_names)
-            frames[split] = with_images(with_class_names(frame, dataset.features.to_dict()), folder, data)
+            frames[split] = with_images(with_class_names(frame, dataset.features.to_dict()), folder)
     if others:
         request.say(f"splits that are not used: {brief(', '.join(others), 200)}")
     return frames

@@ -18,7 +18,7 @@ from autopeft.searching.whereabouts import LACKING, has_weights
 from autopeft.service.allowed import allowed_code, data_place, model_place
 from autopeft.service.apart import Apart
 from autopeft.service.feeds import Feeds
-from autopeft.service.problems import NotThere
+from autopeft.service.problems import NotThere, not_written
 from autopeft.service.settings import Settings
 from autopeft.storage.opened import Opened
 from autopeft.storage.queue import Entry, Errand, Queue
@@ -106,11 +106,14 @@ class Office:
         def make() -> bytes:
             lacking = [each.number for each in search.trials if not has_weights(each)]
             record = replace(search.record, facts={**search.record.facts, LACKING: lacking})
-            with TemporaryDirectory() as folder:
-                file = Path(folder) / "search.db"
-                with Repository(f"sqlite:///{file}") as repository:
-                    repository.create(record)
-                return file.read_bytes()
+            try:
+                with TemporaryDirectory() as folder:
+                    file = Path(folder) / "search.db"
+                    with Repository(f"sqlite:///{file}") as repository:
+                        repository.create(record)
+                    return file.read_bytes()
+            except OSError as error:
+                raise not_written(error) from error
 
         made: bytes = self.kept((name, "database"), stamp, make)
         return made

@@ -36,6 +36,10 @@ class TooLarge(AutopeftError):
     """More bytes than may come."""
 
 
+class NoRoom(AutopeftError):
+    """What the disk of the service does not take."""
+
+
 class TooLong(AutopeftError):
     """What takes longer than anybody would wait."""
 
@@ -48,6 +52,7 @@ _STATUS: dict[type[AutopeftError], HTTPStatus] = {
     Forbidden: HTTPStatus.FORBIDDEN,
     NotThere: HTTPStatus.NOT_FOUND,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    NoRoom: HTTPStatus.INSUFFICIENT_STORAGE,
     TooLong: HTTPStatus.GATEWAY_TIMEOUT,
     NameTaken: HTTPStatus.CONFLICT,
     NotNow: HTTPStatus.CONFLICT,
@@ -58,6 +63,11 @@ _STATUS: dict[type[AutopeftError], HTTPStatus] = {
 
 def status_of(error: AutopeftError) -> HTTPStatus:
     return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), HTTPStatus.BAD_REQUEST)
+
+
+def not_written(error: OSError) -> NoRoom:
+    """What is told where the service cannot write: not where that would have been."""
+    return NoRoom(f"the service cannot write to its disk: {error.strerror or 'it is full'}; ask its operator.")
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -15,11 +15,13 @@ from autopeft.data.place import ENDINGS
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 from autopeft.service.allowed import UPLOAD
-from autopeft.service.problems import TooLarge
+from autopeft.service.problems import NoRoom, TooLarge, not_written
 from autopeft.service.settings import Settings
 from autopeft.sizes import show_bytes
 
 _NAME = re.compile(r"\w[\w.() -]{0,150}")
+_LONGEST = 255
+"""Bytes of a name that file systems take."""
 _SPARE = 2**28
 """Bytes that an upload leaves free on the disk."""
 _FLUSHED = 2**22
@@ -37,9 +39,9 @@ async def receive(
     require_name(name)
     await to_thread.run_sync(_sweep, settings, used)
     folder = settings.uploads / uuid.uuid4().hex
-    folder.mkdir(parents=True)
     size, held = 0, bytearray()
     try:
+        folder.mkdir(parents=True)
         with (folder / name).open("xb") as file:
             async for chunk in stream:
                 size += len(chunk)
@@ -56,7 +58,7 @@ async def receive(
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError):
-            raise AutopeftError(f"the file cannot be written: {error.strerror}.") from error
+            raise not_written(error) from error
         raise
     return f"{UPLOAD}{folder.name}/{name}", size
 
@@ -79,7 +81,7 @@ def _sweep(settings: Settings, used: Collection[str]) -> None:
 
 def require_name(name: str) -> None:
     """Raises AutopeftError for the name of a file that is no plain one, or of a kind that nobody reads."""
-    if not _NAME.fullmatch(name) or ".." in name:
+    if not _NAME.fullmatch(name) or ".." in name or len(name.encode()) > _LONGEST:
         raise AutopeftError(f"a file cannot be named {brief(name)}; give a plain name, without folders.")
     if Path(name).suffix.lower() not in ENDINGS and not is_compressed(Path(name)):
         raise AutopeftError(f"'{name}' is of no kind that can be read: {', '.join(ENDINGS)}.")
@@ -87,4 +89,4 @@ def require_name(name: str) -> None:
 
 def _require_room(folder: Path) -> None:
     if shutil.disk_usage(folder).free < _SPARE:
-        raise AutopeftError("the disk of the service is full; ask its operator.")
+        raise NoRoom("the disk of the service is full; ask its operator.")

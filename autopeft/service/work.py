@@ -13,20 +13,23 @@ _LONGEST = 300
 """Characters of a cell that are shown."""
 
 
-def understand(data: str, plan: dict[str, Any]) -> dict[str, Any]:
-    """What a search would make of data, with the first rows as they lie in the file."""
+def understand(plan: dict[str, Any]) -> dict[str, Any]:
+    """What a search would make of a plan's data, with the first rows as they lie in the file."""
     from autopeft.data.reading import read_splits
     from autopeft.plan import Plan
+    from autopeft.searching.own_code import execute, own_slips_told
     from autopeft.tasks.understanding import understand as understood
 
-    asked = Plan.from_dict({"model": "none", "data": data, **plan})
-    rows = next(iter(read_splits(data, lambda _: None, ()).values())).head(_EXAMPLES)
+    asked = Plan.from_dict(plan)
+    execute({"task": asked.task})
+    rows = next(iter(read_splits(asked.data, lambda _: None, ()).values())).head(_EXAMPLES)
     columns = [str(each) for each in rows.columns]
     shown = {
         "columns": columns,
         "examples": [[brief(cell, _LONGEST) for cell in row] for row in rows.itertuples(index=False)],
     }
-    found = understood(data, asked.given, asked.task, asked.seed, asked.separator, asked.loss_on)
+    with own_slips_told(asked):
+        found = understood(asked.data, asked.given, asked.task, asked.seed, asked.separator, asked.loss_on)
     return shown | {
         "task": found.task.name,
         "roles": {role: list(names) for role, names in found.columns.items()},
@@ -42,7 +45,9 @@ def estimate(asked: dict[str, Any]) -> Any:
     from autopeft.costs.estimate import about
     from autopeft.costs.estimate import estimate as estimate_all
     from autopeft.reports.estimates import estimates_json
+    from autopeft.searching.own_code import execute
 
+    execute({"task": asked["task"]})
     estimates = estimate_all(**asked)
     return json.loads(estimates_json(about(**asked), [], estimates))
 

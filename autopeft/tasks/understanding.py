@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from autopeft.backbone.load import Backbone
-from autopeft.data.columns import CATEGORIES, Columns
+from autopeft.data.columns import CATEGORIES, IMAGE, Columns
+from autopeft.data.files.image_folder import with_images_in
 from autopeft.data.packing import packed
 from autopeft.data.reading import read_splits
 from autopeft.data.rows import Rows, has_columns, overlaps, short
@@ -80,6 +81,8 @@ def understand(
     frames = read_splits(data, told.append, tuple(name for each in columns.values() for name in each))
     kind = kind or guess_task(frames["train"], columns)
     columns = kind.columns(frames["train"], columns)
+    images = [name for role, names in columns.items() if kind.roles[role].kind == IMAGE for name in names]
+    frames = {name: with_images_in(frame, images) for name, frame in frames.items()}
     if separator is not None:
         several = _in_one_cell(kind, columns, separator)
         frames = {name: separated(frame, several, separator) for name, frame in frames.items()}

@@ -1,7 +1,9 @@
 """The API as programs meet it: searches, the queue, reports, what there is; slips get the command line's sentences."""
 
+import errno
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,12 @@ import pytest
 
 from autopeft.plan import Plan, field_docs
 from autopeft.service.problems import PROBLEM
+from autopeft.shipped import shipped
 from autopeft.storage.holding import Holding
 from autopeft.storage.queue import ENDED
 from autopeft.storage.repository import Repository
 from autopeft.trial import Costs
+from tests.own import TASK
 from tests.reports.records import record
 from tests.service.conftest import Service
 
@@ -283,3 +287,76 @@ def test_uploads_that_nobody_used_for_a_day_and_logs_of_deleted_searches_go(serv
     service.client.post(f"{API}/searches/a/stop")
     assert service.client.delete(f"{API}/searches/a").status_code == 200
     assert not service.settings.log_of("a").exists()
+
+
+@pytest.fixture
+def trusting(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """The same service, started with `--trust my_task.py:TwoNumbers --trust cards` where these lie."""
+    (tmp_path / "my_task.py").write_text(TASK)
+    (tmp_path / "cards" / "methods").mkdir(parents=True)
+    shutil.copy(shipped("search_spaces") / "methods" / "bitfit.yaml", tmp_path / "cards" / "methods" / "mine.yaml")
+    monkeypatch.chdir(tmp_path)
+    trusted = ("my_task.py:TwoNumbers", "cards")
+    monkeypatch.setattr(service.office, "settings", replace(service.settings, trusted=trusted))
+    return service
+
+
+def test_code_that_may_be_searched_with_may_be_understood_and_estimated(trusting: Service) -> None:
+    rows = "text,quality,length\n" + "".join(f"a film {n},{n / 7},{n % 5}\n" for n in range(40))
+    (trusting.settings.uploads / ("a" * 32)).mkdir(parents=True)
+    (trusting.settings.uploads / ("a" * 32) / "rows.csv").write_text(rows)
+    data = f"upload:{'a' * 32}/rows.csv"
+    mine = {"task": "my_task.py:TwoNumbers", "space": "cards"}
+    plan = {**trusting.plan(data=data, **mine), "methods": "mine"}
+    assert trusting.client.post(f"{API}/searches", json={"plan": plan, "name": "own"}).status_code == 201
+    seen = trusting.client.post(f"{API}/understand", json={"data": data, "plan": mine})
+    assert seen.status_code == 200, seen.text
+    assert (seen.json()["task"], seen.json()["rows"]["train"]) == ("two-numbers", 27)
+    costs = trusting.client.post(f"{API}/estimate", json={"model": "model", "length": 16, **mine})
+    assert costs.status_code == 200, costs.text
+    assert [each["name"] for each in costs.json()["methods"]] == ["mine"]
+    for what, other in (("task", "my_task.py:Other"), ("task", "other.py:TwoNumbers"), ("space", str(Path.cwd()))):
+        for path, asked in (
+            ("understand", {"data": data, "plan": {what: other}}),
+            ("estimate", {"model": "model", what: other}),
+        ):
+            said = detail(trusting.client.post(f"{API}/{path}", json=asked), 403)
+            assert "come only from the operator of this service" in said
+    assert "'auto'" in detail(trusting.client.post(f"{API}/estimate", json={"model": "model", "space": "auto"}), 400)
+
+
+@pytest.mark.parametrize(
+    ("called", "path"),
+    [
+        ("pathlib.Path.mkdir", "uploads"),
+        ("pathlib.Path.open", "uploads"),
+        ("autopeft.service.uploads._require_room", "uploads"),
+        ("pathlib.Path.mkdir", "winner.zip"),
+        ("tempfile.TemporaryDirectory", "winner.zip"),
+        ("autopeft.service.office.TemporaryDirectory", "search.db"),
+    ],
+)
+def test_a_disk_that_takes_nothing_is_told_and_nothing_is_left(
+    service: Service, monkeypatch: pytest.MonkeyPatch, called: str, path: str
+) -> None:
+    name = remembered(service)
+    before = {*service.settings.folder.rglob("*")}
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("autopeft.service.uploads._FLUSHED", 1)
+    monkeypatch.setattr(called, full)
+    if path == "uploads":
+        answer = service.client.post(f"{API}/uploads", params={"name": "a.csv"}, content=b"a,b\n1,2\n")
+    else:
+        where = f"searches/{name}/trials/1/{path}" if path == "winner.zip" else f"searches/{name}/{path}"
+        answer = service.client.get(f"{API}/{where}")
+    monkeypatch.undo()
+    assert detail(answer, 507) == "the service cannot write to its disk: No space left on device; ask its operator."
+    assert {*service.settings.folder.rglob("*")} - {service.settings.uploads} == before
+
+
+def test_a_name_that_no_disk_takes_is_the_users_slip(service: Service) -> None:
+    sent = service.client.post(f"{API}/uploads", params={"name": "ä" * 140 + ".csv"}, content=b"a,b\n1,2\n")
+    assert "a file cannot be named" in detail(sent, 400)

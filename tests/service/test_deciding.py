@@ -6,10 +6,11 @@ import pytest
 
 from autopeft.plan import Plan
 from autopeft.storage.repository import Repository
+from autopeft.storage.tokens import READ
 from autopeft.trial import Baseline, SearchRecord
 from tests.reports.records import record
 from tests.service.conftest import Service
-from tests.service.test_api import remembered
+from tests.service.test_api import detail, remembered
 from tests.service.test_pages import HOSTILE, sign_in
 
 
@@ -107,6 +108,22 @@ def test_what_fits_follows_the_limits_of_the_form(service: Service, monkeypatch:
     assert len(asked) == 2  # What was estimated once is not estimated again.
     assert "not a size" in service.client.get("/new/fits", params={**fits, "plan.budget.memory": "much"}).text
     assert "in the folders" in service.client.get("/new/fits", params={"plan.model": "/etc"}).text
+
+
+def test_what_fits_is_worked_out_of_a_model_that_is_named_for_who_may_run(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        service.office, "settings", replace(service.settings, model_roots=(service.place / "roots" / "model",))
+    )
+    monkeypatch.setattr(service.office.apart, "run", lambda *_, **__: pytest.fail("nothing is to be worked out"))
+    sign_in(service)
+    for nameless in ({}, {"plan.model": ""}):
+        assert "plan.model" in detail(service.client.get("/new/fits", params=nameless), 422)
+    sign_in(service, READ)
+    assert "may read, not run" in detail(service.client.get("/new/fits", params={"plan.model": "model"}), 403)
+    service.client.cookies.clear()
+    assert str(service.client.get("/new/fits", params={"plan.model": "model"}).url).endswith("/sign-in")
 
 
 def test_a_page_asks_a_trained_model_and_texts_of_others_stay_texts(service: Service) -> None:

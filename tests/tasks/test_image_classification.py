@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pandas as pd
 import pytest
@@ -132,7 +133,7 @@ def test_a_row_without_an_image_stops_a_search_but_not_where_it_is_of_the_test_s
         (
             "picture",
             "https://host/{}",
-            r"the image of row 1 of the train split cannot be read: there is no file 'https:",
+            r"row 1 of the train split names the image 'https://host/0', which is an address; download it",
         ),
     ],
 )
@@ -147,6 +148,65 @@ def test_the_row_that_is_no_image_is_told_and_no_text_made_of_the_others(
     frame.to_csv(tmp_path / "train.csv", index=False)
     with pytest.raises(AutopeftError, match=said):
         understand(str(tmp_path))
+
+
+def kept_in(folder: Path, kind: str, cells: list[object]) -> Path:
+    """Data of this kind whose column `odd` holds these cells, hardly any of them called as images are."""
+    folder.mkdir(exist_ok=True)
+    frame = pd.DataFrame({"odd": cells, "label": [CLASSES[row % 3] for row in range(len(cells))]})
+    place = folder / kind
+    match kind:
+        case "a.csv":
+            frame.to_csv(place, index=False)
+        case "parts":
+            place.mkdir()
+            for number, part in enumerate((frame[:15], frame[15:])):
+                part.to_csv(place / f"train-0000{number}-of-00002.csv", index=False)
+        case "listed":
+            place.mkdir()
+            photograph("red", 0).save(place / "1.png")
+            frame.assign(file_name="1.png").to_json(place / "metadata.jsonl", orient="records", lines=True)
+        case "saved":
+            datasets.Dataset.from_pandas(frame).save_to_disk(place)
+        case _:
+            frame.to_parquet(place)
+    return place
+
+
+@pytest.mark.parametrize("kind", ["a.csv", "a.parquet", "parts", "listed", "saved"])
+def test_a_cell_of_any_column_is_held_to_the_folder_and_tells_nothing_of_what_lies_outside(
+    tmp_path: Path, kind: str
+) -> None:
+    photograph("red", 1).save(tmp_path / "there.dat", "png")
+    told = []
+    for number, name in enumerate(("there.dat", "none.dat", "x" * 300, "there.dat/x", "../" * 30 + "etc/passwd")):
+        data = kept_in(tmp_path / f"{number}", kind, [f"{tmp_path}/{name}"] * 30)
+        with pytest.raises(AutopeftError, match="names the image ") as caught:
+            understand(str(data), {"image": ("odd",)})
+        told.append(str(caught.value).partition(", which ")[2].replace(f"{tmp_path}/{number}", "here"))
+    assert len({*told}) == 1
+    assert told[0].startswith("lies outside of 'here")
+
+
+def test_a_split_whose_column_is_another_than_in_training_is_held_too(tmp_path: Path) -> None:
+    table(tmp_path / "data", 30, lambda file: file.name)
+    photograph("red", 1).save(tmp_path / "there.dat", "png")
+    frame = pd.DataFrame({"picture": ["../there.dat"] * 30, "label": [*CLASSES] * 10})
+    frame.to_csv(tmp_path / "data" / "test.csv", index=False)
+    assert "test" not in understand(str(tmp_path / "data")).splits
+    frame.to_csv(tmp_path / "data" / "validation.csv", index=False)
+    with pytest.raises(AutopeftError, match=r"row 1 of the validation split names .*, which lies outside of "):
+        understand(str(tmp_path / "data"))
+
+
+def test_names_without_an_ending_and_dictionaries_among_names_are_found_below_the_folder(tmp_path: Path) -> None:
+    table(tmp_path, 30, lambda file: str(file.rename(file.with_suffix(""))))
+    assert len(understand(str(tmp_path), {"image": ("picture",)}).splits["train"]) == 20
+    cells = [{"bytes": None, "path": "0"}, "1", *[str(row) for row in range(2, 29)], {"bytes": None, "path": "/etc/x"}]
+    frame = pd.DataFrame({"picture": cells, "label": [*CLASSES] * 10})
+    frame.to_json(tmp_path / "a.jsonl", orient="records", lines=True)
+    with pytest.raises(AutopeftError, match=r"row 30 of the train split names the image '/etc/x', which lies outside"):
+        understand(str(tmp_path / "a.jsonl"), {"image": ("picture",)})
 
 
 def test_one_missing_among_bytes_is_told(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ a stranger, so that it names files below its own folder only; what lies in a fol
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ import pandas as pd
 
 from autopeft.data.cells import is_blank
 from autopeft.data.files.contents import Request
-from autopeft.data.images import ENDINGS, NoImage
+from autopeft.data.images import ENDINGS, Found, NoImage
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 
@@ -23,6 +23,8 @@ _TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _NAME = "file_name"
 _PATH = 120
 """Bytes that a path takes as a Python value, besides its characters."""
+_PLACES = "places of images"
+"""What a table's `attrs` hold: the folder that names are relative to, and the one that no name leads out of."""
 
 
 def read_image_folder(
@@ -65,25 +67,28 @@ def read_image_folder(
     return splits
 
 
-def with_images(frame: pd.DataFrame, folder: Path, what: object) -> pd.DataFrame:
+def with_images(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """The table with whole paths, or bytes, where it holds images or names them, relative to this folder.
 
     A column of images holds bytes and paths as `datasets` writes them, or names of which most have an image's ending. A
     name of no file below the folder stays as it is, and says so when it is opened: other columns may be what is asked.
     """
-    find = _Finder(folder, folder, what)
+    find = _Finder(folder, folder)
     for at in range(frame.shape[1]):
         cells = frame.iloc[:, at].tolist()
-        held = [(row, cell) for row, cell in enumerate(cells) if not _is_missing(cell)]
-        is_pairs = all(_is_pair(cell) for _, cell in held)
-        names = sum(isinstance(cell, str) and _is_image(cell) for _, cell in held)
-        if not held or not (is_pairs or 2 * names > len(held)):
-            continue
-        for row, cell in held:
-            value = (cell["bytes"] or cell["path"]) if is_pairs else cell
-            cells[row] = find.or_not(value) if isinstance(value, str) else value
-        cells = [None if _is_missing(cell) else cell for cell in cells]
-        _set(frame, at, cells)
+        held = [cell for cell in cells if not _is_missing(cell)]
+        names = sum(isinstance(cell, str) and _is_image(cell) for cell in held)
+        if held and (all(map(_is_pair, held)) or 2 * names > len(held)):
+            _set(frame, at, [find.in_cell(cell) for cell in cells])
+    return find.noted(frame)
+
+
+def with_images_in(frame: pd.DataFrame, columns: Collection[str]) -> pd.DataFrame:
+    """A table that was read, and images also in columns that hold them because somebody says so."""
+    find = _Finder(*map(Path, frame.attrs[_PLACES]))
+    for at, name in enumerate(frame.columns):
+        if name in columns:
+            _set(frame, at, [find.in_cell(cell) for cell in frame.iloc[:, at].tolist()])
     return frame
 
 
@@ -95,11 +100,10 @@ def _set(frame: pd.DataFrame, at: int, cells: list[Any]) -> None:
 class _Finder:
     """Finds the files that a table names, all of them below one folder."""
 
-    def __init__(self, folder: Path, root: Path, what: object) -> None:
+    def __init__(self, folder: Path, root: Path) -> None:
         self.folder = folder
         """What names are relative to."""
         self.root = root.resolve()
-        self.what = what
         self.outside = (
             f"which lies outside of '{self.root}'; put images below the folder of the table that names them, or their "
             "bytes into the table."
@@ -107,25 +111,29 @@ class _Finder:
         self.nowhere = f"and there is no such file in '{self.folder}'."
         self._resolved: dict[str, str] = {}
 
-    def __call__(self, name: str, row: int) -> str:
-        """The whole path. Raises AutopeftError for what is no file, or leads out of the root."""
-        found = self.or_not(name)
-        if isinstance(found, NoImage):
-            raise AutopeftError(f"row {row} of '{self.what}' names the image {brief(name, 200)}, {found.reason}")
-        return found
+    def noted(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The table, which says from now on where its images lie."""
+        frame.attrs[_PLACES] = (str(self.folder), str(self.root))
+        return frame
 
-    def or_not(self, name: str) -> str:
-        """The whole path, or the name with the reason why it is none."""
+    def in_cell(self, cell: Any) -> Any:
+        """An image's bytes or its whole path, None where there is none; what is something else stays as it is."""
+        if _is_missing(cell):
+            return None
+        value = (cell["bytes"] or cell["path"]) if _is_pair(cell) else cell
+        return self(value) if isinstance(value, str) and not isinstance(value, Found | NoImage) else value
+
+    def __call__(self, name: str) -> Found | NoImage:
+        """The whole path, or the name with the reason why it is none; what lies outside is not looked at."""
         if "://" in name:
             return NoImage(name, "which is an address; download it, and name the file.")
         try:
             path = self._path(name)
-            is_file = Path(path).is_file()
+            if not Path(path).is_relative_to(self.root):
+                return NoImage(name, self.outside)
+            return Found(path) if Path(path).is_file() else NoImage(name, self.nowhere)
         except (OSError, ValueError):  # too long, a zero character
             return NoImage(name, self.nowhere)
-        if not Path(path).is_relative_to(self.root):
-            return NoImage(name, self.outside)
-        return path if is_file else NoImage(name, self.nowhere)
 
     def _path(self, name: str) -> str:
         """Without links. Tables written on Windows have backslashes."""
@@ -159,18 +167,21 @@ def _listed(table: Path, root: Path, request: Request, read: Callable[[Path, Req
             f"'{table}' must have one column {_NAME} with the images' names, and none that is called image; it has "
             f"{brief(', '.join(names), 200)}."
         )
-    find = _Finder(table.parent, root, table)
+    find = _Finder(table.parent, root)
     at = names.index(_NAME)
     paths = []
     for row, name in enumerate(frame.iloc[:, at], 1):
         if not isinstance(name, str) or not name.strip():
             raise AutopeftError(f"row {row} of '{table}' has no {_NAME}, but {brief(name)}.")
-        paths.append(find(name, row))
+        path = find(name)
+        if isinstance(path, NoImage):
+            raise AutopeftError(f"row {row} of '{table}' names the image {brief(name, 200)}, {path.reason}")
+        paths.append(path)
     request.allowance.take(sum(map(len, paths)) + _PATH * len(paths), table)
     _set(frame, at, paths)
     names[at] = "image"
     frame.columns = pd.Index(names)
-    return frame
+    return find.noted(frame)
 
 
 def _by_split(
@@ -216,7 +227,8 @@ def _classes(folder: Path, request: Request) -> pd.DataFrame:
         )
     if paths and (beside := len(_images(folder))):
         request.say(f"images of '{folder.name}' beside its class folders, left out: {beside:,}")
-    return pd.DataFrame({"image": pd.Series(paths, dtype=object), "label": pd.Series(labels, dtype=object)})
+    images = pd.Series([Found(path) for path in paths], dtype=object)
+    return _Finder(folder, folder).noted(pd.DataFrame({"image": images, "label": pd.Series(labels, dtype=object)}))
 
 
 def _folders(folder: Path) -> list[Path]:

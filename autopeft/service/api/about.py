@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,12 +13,12 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from autopeft.plan import Plan
+from autopeft.errors import unknown
+from autopeft.plan import AUTO, Plan
 from autopeft.service import work
 from autopeft.service.allowed import allowed_code, data_place, model_place
 from autopeft.service.metrics import exposed
 from autopeft.service.office import Office
-from autopeft.service.problems import Forbidden
 from autopeft.service.security import Here, Reader, Runner
 from autopeft.service.settings import Settings
 from autopeft.service.shapes import (
@@ -88,9 +89,9 @@ def understand(office: Here, _: Runner, asked: Data) -> Understood:
 
 def understood(office: Office, data: str, plan: dict[str, Any]) -> dict[str, Any]:
     """What a search would make of the data. Raises AutopeftError."""
-    allowed_code(Plan.from_dict({"model": "none", "data": data, **plan}), office.settings)
-    place = data_place(data, office.settings)
-    found: dict[str, Any] = office.apart.run(_UNDERSTANDING, work.understand, data=place, plan=plan)
+    asked = allowed_code(Plan.from_dict({"model": "none", **plan, "data": data}), office.settings)
+    asked = replace(asked, data=data_place(data, office.settings))
+    found: dict[str, Any] = office.apart.run(_UNDERSTANDING, work.understand, plan=asked.to_dict())
     return found
 
 
@@ -102,9 +103,11 @@ def estimate(office: Here, _: Runner, asked: Asked) -> Estimates:
 
 def estimated(office: Office, asked: Asked) -> dict[str, Any]:
     """What every method costs. Raises AutopeftError."""
-    if asked.space not in named_spaces() and asked.space not in office.settings.trusted_code.values():
-        raise Forbidden(f"the space '{asked.space}' is none of autopeft's, and not registered with this service.")
-    options = {**asked.model_dump(), "model": model_place(asked.model, office.settings)}
+    if asked.space == AUTO:
+        raise unknown("space", AUTO, named_spaces())
+    code = allowed_code(Plan("none", "none", task=asked.task or AUTO, space=asked.space), office.settings)
+    options = {**asked.model_dump(), "model": model_place(asked.model, office.settings), "space": code.space}
+    options["task"] = code.task if asked.task else None
     options["trust_remote_code"] = office.settings.trust_remote_code
     key = ("estimate", json.dumps(options, sort_keys=True))
     found: dict[str, Any] = office.kept(key, None, lambda: office.apart.run(_ESTIMATING, work.estimate, asked=options))

@@ -16,6 +16,7 @@ from fastapi.responses import StreamingResponse
 from autopeft.service import work
 from autopeft.service.code import trusted_of
 from autopeft.service.office import Office
+from autopeft.service.problems import not_written
 from autopeft.service.security import Here, Reader
 from autopeft.service.settings import Settings
 from autopeft.service.shapes import Answer, Question, files
@@ -47,10 +48,14 @@ def winner(
     settings, asked = office.settings, _asked(office, name, number)
     trusted: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
     trusted |= trusted_of(office.begun(name).plan, settings.trusted_code.values(), ("task", "space"))
-    settings.folder.mkdir(parents=True, exist_ok=True)
-    _sweep(settings)
+    try:
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        _sweep(settings)
+        made = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=settings.folder.absolute())
+    except OSError as error:
+        raise not_written(error) from error
     # Nothing is left of it, however the answer ends: who has opened a file reads it when its place is gone.
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=settings.folder.absolute()) as to:
+    with made as to:
         file = office.apart.run(_EXPORTING, work.export, form=form, to=to, trusted=trusted, **asked)
         opened = Path(file).open("rb")  # noqa: SIM115 (the answer closes it)
     called = quote(f"{name}-{number}-{form}.zip")

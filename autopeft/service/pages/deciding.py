@@ -17,7 +17,7 @@ from autopeft.reports.findings import no_gain
 from autopeft.reports.wording import describe_fully
 from autopeft.service.api.about import estimated, measures
 from autopeft.service.office import Office
-from autopeft.service.pages.rendering import Visitor, page, part
+from autopeft.service.pages.rendering import RunningVisitor, Visitor, page, part
 from autopeft.service.security import Here
 from autopeft.service.shapes import Asked
 
@@ -28,14 +28,19 @@ _LENGTH = 128
 
 
 @router.get("/new/fits")
-def fits(request: Request, office: Here, _: Visitor) -> HTMLResponse:
+def fits(
+    request: Request,
+    office: Here,
+    _: RunningVisitor,
+    model: Annotated[str, Query(alias="plan.model", min_length=1)],
+) -> HTMLResponse:
     """Which methods keep the limits of a form, as far as that is known before a search."""
     given = request.query_params
     try:
         budget = Budget(**{name: given.get(f"plan.budget.{name}") or None for name in tables.SHOWN})
-        model = measures(office, given.get("plan.model", ""))
-        budget, length = budget.resolved(model["parameters"]), min(_LENGTH, model["positions"] or _LENGTH)
-        asked = Asked(model=given["plan.model"], task=given.get("plan.task") or None, length=length)
+        measured = measures(office, model)
+        budget, length = budget.resolved(measured["parameters"]), min(_LENGTH, measured["positions"] or _LENGTH)
+        asked = Asked(model=model, task=given.get("plan.task") or None, length=length)
         table = tables.fitting(estimated(office, asked)["methods"], budget)
         return part("fits", refused="", length=length, table=table)
     except AutopeftError as error:

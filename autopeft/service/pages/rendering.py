@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.exceptions import HTTPException
 
-from autopeft.service.security import COOKIE, session_of
+from autopeft.service.security import COOKIE, require_runner, session_of
 from autopeft.storage.tokens import RUN, Token
 
 _WORDS = ("", "name", "state", "front", "model", "begun", "method", "search", "best trial", "take away", "is", "fit")
@@ -24,6 +24,15 @@ def visitor(request: Request) -> Token:
 
 
 Visitor = Annotated[Token, Depends(visitor)]
+
+
+def running(who: Visitor) -> Token:
+    """Whoever is signed in, and may have something worked out."""
+    require_runner(who)
+    return who
+
+
+RunningVisitor = Annotated[Token, Depends(running)]
 
 
 def page(request: Request, who: Token, template: str, **values: Any) -> HTMLResponse:
