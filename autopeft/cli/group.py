@@ -1,6 +1,5 @@
 """The program itself: its commands in order, and how it ends."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,14 +9,12 @@ from typing import Any
 import click
 
 from autopeft.cli.printing import harmless, say
+from autopeft.cli.where import SERVED
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 
 IN_VAIN, ANSWERED, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 """Exit codes: ended without a result; a slip, or a refusal; Ctrl-C; SIGTERM."""
-
-SERVED = ("search", "list", "report", "select", "export")
-"""Commands that ask a service where one is named."""
 
 
 class Commands(click.Group):
@@ -98,10 +95,6 @@ def main(context: click.Context, server: str | None) -> None:
         Path.cwd()
     except OSError as error:
         raise AutopeftError("the folder that you are in was removed; go to another one.") from error
-    if server and context.invoked_subcommand not in SERVED:
-        if context.get_parameter_source("server") is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--server is for {', '.join(SERVED)}; leave it out.")
-    elif server:
-        from autopeft.cli.remote import Server
-
-        context.obj = Server(server, os.environ.get("AUTOPEFT_TOKEN", ""))
+    by_hand = context.get_parameter_source("server") is click.core.ParameterSource.COMMANDLINE
+    if server and by_hand and context.invoked_subcommand not in SERVED:
+        raise click.UsageError(f"--server is for {', '.join(SERVED)}; leave it out. The service's pages do more.")

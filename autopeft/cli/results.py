@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +17,14 @@ from autopeft.cli.options import (
     trusting_option,
 )
 from autopeft.cli.printing import say, table
+from autopeft.cli.where import next_command, require_here, served
 from autopeft.errors import AutopeftError
 from autopeft.events import IMPORTING
 from autopeft.foreign import printable
 from autopeft.objectives import COSTS, SCORE, UNITS, objective_named
 from autopeft.plan import Budget
 from autopeft.reports import DEFAULT, format_of, formats, render, require_format
-from autopeft.searching.commands import command, hint, places, trusting
+from autopeft.searching.commands import hint, places, trusting
 from autopeft.storage.urls import shown
 from autopeft.tasks.own import is_own
 
@@ -86,7 +86,7 @@ def report(
     click.echo(render(opened.record, format).rstrip("\n"))
     gone = tuple(trial.number for trial in opened.front if not opened.has_weights(trial.number))
     if gone and format == DEFAULT:
-        say(f"The weights of {numbers(gone)} are gone; if the run folder was moved, say where by --folder.")
+        say(f"The weights of {numbers(gone)} are {_gone()}")
 
 
 @click.command(
@@ -139,11 +139,13 @@ def select(name: str | None, prefer: str, storage: str, folder: str | None, **li
         say(f"\n{said}")
     if not opened.has_weights(chosen.number):
         why = opened.why_deleted(chosen.number)
-        say(f"\n{capital(why) or 'Its weights are gone; if the run folder was moved, say where by --folder.'}")
+        say(f"\n{capital(why) or f'Its weights are {_gone()}'}")
         return
     trusted = {name: value for name, value in trusting(opened.plan).items() if name != "metric"}
-    options = {"to": "winner/", **trusted, **places(storage, folder)}
-    say(f"\nExport it:  {next_command('export', opened.name, str(chosen.number), **options)}{hint(storage)}")
+    here = served() is None
+    options = {"to": "winner/", **trusted, **(places(storage, folder) if here else {})}
+    exporting = next_command("export", opened.name, str(chosen.number), **options)
+    say(f"\nExport it:  {exporting}{hint(storage) if here else ''}")
 
 
 @click.command()
@@ -225,12 +227,12 @@ def _list_served(server: "Server") -> None:
         return
     rows = [
         (
-            each["name"],
-            f"{datetime.fromisoformat(each['created']).astimezone():%Y-%m-%d}",
-            "finished" if each["state"] == "ended" else each["state"],
-            str(each["trials"]),
-            each["shown"],
-            _short(each["model"]),
+            each.name,
+            f"{each.created.astimezone():%Y-%m-%d}",
+            "finished" if each.state == "ended" else each.state,
+            str(each.trials),
+            each.shown,
+            _short(each.model),
         )
         for each in known
     ]
@@ -249,6 +251,7 @@ def delete(name: str, yes: bool, storage: str, folder: str | None) -> None:
     from autopeft.searching.deleting import weights_of
     from autopeft.sizes import show_bytes
 
+    require_here()
     if not yes:
         if not sys.stdin.isatty():
             raise AutopeftError(f"nobody can be asked whether to delete search '{name}'; say so by --yes.")
@@ -279,16 +282,9 @@ def open_named(name: str | None, storage: str, folder: str | None = None) -> "Se
     return open_search(name or most_recent(storage), storage, folder)
 
 
-def served() -> "Server | None":
-    """The service that was named, if any."""
-    found: Server | None = click.get_current_context().find_root().obj
-    return found
-
-
-def next_command(verb: str, *words: str, **options: Any) -> str:
-    """A command to go on with, which asks the same service as this one."""
-    whole, server = command(verb, *words, **options), served()
-    return whole if server is None else whole.replace("autopeft", f"autopeft --server {server.url}", 1)
+def _gone() -> str:
+    """What there is to do about weights that are not there, by whoever knows where run folders lie."""
+    return "gone; if the run folder was moved, say where by --folder." if served() is None else "gone."
 
 
 def _short(place: str) -> str:

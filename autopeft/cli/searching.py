@@ -20,7 +20,8 @@ from autopeft.cli.options import (
     trusting_option,
 )
 from autopeft.cli.printing import say
-from autopeft.cli.results import most_recent, next_command, open_named, served
+from autopeft.cli.results import most_recent, open_named
+from autopeft.cli.where import leaving, next_command, require_here, served
 from autopeft.plan import Budget, Plan, Resources
 from autopeft.searching.commands import command, hint, trusting
 
@@ -60,9 +61,9 @@ Options given beside --plan or --demo come before theirs. Ctrl-C stops a search;
 @options_of(Resources)
 def search(demo: str | None, plan_file: str | None, name: str | None, **options: Any) -> None:
     """Search for the best methods: train candidates and report their front."""
-    wanted = given_of(options, Plan)
-    if demo and served() is not None:
-        raise click.UsageError("--demo searches on this machine; leave out --server, or name a model and data.")
+    wanted, server = given_of(options, Plan), served()
+    if demo and server is not None:
+        raise click.UsageError(f"--demo searches on this machine; {leaving()}, or name a model and data.")
     if demo:
         wanted = DEMOS[demo].plan(wanted, Path(options["folder"] or Resources.folder) / "demo")
     elif not plan_file:
@@ -72,10 +73,10 @@ def search(demo: str | None, plan_file: str | None, name: str | None, **options:
     if budget := given_of(options, Budget):
         wanted["budget"] = budget
     plan = Plan.from_yaml(plan_file, wanted) if plan_file else Plan.from_dict(wanted)
-    resources = given_of(options, Resources)
-    if (server := served()) is not None:
-        _watch_served(server, plan, name, resources)
+    if server is not None:
+        _watch_served(server, plan, name)
         return
+    resources = given_of(options, Resources)
 
     def run(on_event: "Callable[[Event], None]") -> "Search":
         from autopeft.searching.search import search as run_search
@@ -102,6 +103,7 @@ def resume(name: str | None, trials: int | None, time: str | None, once_more: in
 
     Finished trials are kept. NAME is the most recent search when not given.
     """
+    require_here()
     resources = given_of(options, Resources)
     searched = name or most_recent(options["storage"] or Resources.storage)
 
@@ -134,6 +136,7 @@ def confirm(name: str | None, seeds: int, **options: Any) -> None:
     not given. What was confirmed before is kept, and what failed is trained again; more seeds, or members that are new
     on the front, are added to it.
     """
+    require_here()
     resources = given_of(options, Resources)
     opened = open_named(name, options["storage"] or Resources.storage)
 
@@ -179,21 +182,18 @@ def _watch(
     _report(done, resources, failure(done.record, again))
 
 
-def _watch_served(server: "Server", plan: Plan, name: str | None, resources: Mapping[str, Any]) -> None:
+def _watch_served(server: "Server", plan: Plan, name: str | None) -> None:
     """The same of a search that a service runs, which goes on whoever watches it."""
     from autopeft.cli.remote import search as search_there
     from autopeft.reports.failure import failure
     from autopeft.reports.progress import Progress
 
-    if resources:
-        given = ", ".join(f"--{each}" for each in resources)
-        raise click.UsageError(f"{given} is for the operator of the service to say; leave it out.")
     begun: list[str] = []
     try:
         with _terminable() as terminated, Progress() as progress:
             done = search_there(server, plan, name, progress, begun.append)
     except KeyboardInterrupt:
-        goes_on = f"{begun[0]} goes on: {server.url}/searches/{begun[0]}" if begun else "Nothing was begun."
+        goes_on = f"{begun[0]} goes on: {server.page(begun[0])}" if begun else "Nothing was begun."
         say(f"Interrupted. {goes_on}", err=True)
         click.get_current_context().exit(TERMINATED if terminated else INTERRUPTED)
     _report(done, {}, failure(done.record, "resume"))

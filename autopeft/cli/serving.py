@@ -9,6 +9,7 @@ import click
 
 from autopeft.cli.options import storage_option
 from autopeft.cli.printing import say, table
+from autopeft.cli.where import require_here
 from autopeft.errors import AutopeftError, require_extra
 from autopeft.plan import Resources, field_docs
 from autopeft.sizes import parse_memory
@@ -86,6 +87,7 @@ def tokens(add: str | None, role: str, revoke: str | None, storage: str) -> None
     from autopeft.storage.opened import Opened
     from autopeft.storage.tokens import Tokens
 
+    require_here("ask its operator")
     if add is not None and revoke is not None:
         raise AutopeftError("--add and --revoke are two commands; give one at a time.")
     with closing(Opened(storage)) as opened:

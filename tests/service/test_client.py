@@ -3,8 +3,10 @@
 import io
 import threading
 import time
+import urllib.error
+import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,7 +54,8 @@ def test_searches_are_listed_reported_and_selected_as_where_they_ran(service: Se
     ):
         local, served = run(*command, *here), run("--server", address, *command)
         assert served.exit_code == local.exit_code == 0, served.output
-        assert served.stdout == local.stdout.replace(f" --storage {service.settings.storage}", "")
+        there = local.stdout.replace("; if the run folder was moved, say where by --folder", "")
+        assert served.stdout == there.replace(f" --storage {service.settings.storage}", "")
 
 
 def test_a_winner_is_exported_to_a_folder_of_this_machine(
@@ -77,6 +80,8 @@ def test_a_winner_is_exported_to_a_folder_of_this_machine(
     assert "not an empty folder" in run("--server", address, "export", name, 1, "--to", winner).stderr
     moved = run("--server", address, "export", name, 1, "--to", tmp_path / "b", "--model", "elsewhere")
     assert "--model is not for a service" in moved.stderr
+    lora = run("--server", address, "export", name, 1, "--to", tmp_path / "b", "--as", "lora")
+    assert "--as lora is not for a service" in lora.stderr
 
 
 def process(service: Service, state: str) -> None:
@@ -128,7 +133,14 @@ def test_a_search_is_begun_there_with_a_file_of_this_machine_and_shown_as_it_goe
         (("search", "--model", "/etc", "--data", "reviews.csv"), "in the folders that this service reads"),
         (("search", "--model", "m", "--data", "d", "--workers", "2"), "--workers is for the operator"),
         (("search", "--demo"), "leave out --server"),
+        (("search", "--model", "m", "--data", "d", "--gpus-per-trial", "2"), "--gpus-per-trial is for the operator"),
+        (("search", "--model", "m", "--data", "d", "--storage", "sqlite:///x.db"), "--storage is for the operator"),
+        (("list", "--storage", "sqlite:///mine.db"), "--storage is for the operator"),
+        (("report", "a", "--folder", "runs", "--storage", "x"), "--storage, --folder is for the operator"),
+        (("select", "a", "--storage", "nonsense"), "leave it out, or leave out --server"),
+        (("export", "a", "1", "--to", "w", "--folder", "/nowhere"), "--folder is for the operator"),
         (("resume",), "--server is for search, list, report, select, export"),
+        (("delete", "a", "--yes"), "leave it out. The service's pages do more"),
     ],
 )
 def test_what_a_service_refuses_is_told_in_its_words(address: str, arguments: tuple[str, ...], said: str) -> None:
@@ -153,7 +165,7 @@ def test_a_stream_that_breaks_off_is_taken_up_again_without_a_gap(monkeypatch: p
         b'data: {"number": 3, "kind": "state", "state": "ended"}\n\n',
     ]
 
-    def open_stream(self: Server, verb: str, path: str, body: Any = None, headers: Any = None) -> Any:  # noqa: ARG001
+    def open_stream(self: Server, verb: str, path: str, body: Any, headers: Any, *_: Any) -> Any:  # noqa: ARG001
         asked.append(headers["last-event-id"])
         return io.BytesIO(pieces.pop(0))
 
@@ -161,3 +173,120 @@ def test_a_stream_that_breaks_off_is_taken_up_again_without_a_gap(monkeypatch: p
     monkeypatch.setattr("autopeft.cli.remote._AGAIN", 0.0)
     assert [each["number"] for each in Server("http://x", "apt_x").happened("a")] == [1, 2, 3]
     assert asked == ["0", "2"]
+
+
+def away(monkeypatch: pytest.MonkeyPatch, is_away: Callable[[str, int], bool]) -> list[str]:
+    """Nobody answers where `is_away` says so of an address and of how often it was asked for; what was asked for."""
+    opened, asked = urllib.request.OpenerDirector.open, list[str]()
+
+    def open_or_not(self: Any, request: urllib.request.Request, *rest: Any, **more: Any) -> Any:
+        if request.method == "GET":
+            asked.append(request.full_url)
+            if is_away(request.full_url, asked.count(request.full_url)):
+                raise urllib.error.URLError(ConnectionRefusedError(111, "Connection refused"))
+        return opened(self, request, *rest, **more)
+
+    monkeypatch.setattr("autopeft.cli.remote._AGAIN", 0.0)
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", open_or_not)
+    return asked
+
+
+def test_a_service_that_is_away_for_a_while_is_waited_for(
+    service: Service, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread = threading.Thread(target=process, args=(service, ENDED))
+    thread.start()
+    asked = away(monkeypatch, lambda _, times: times % 3 != 0)
+    done = run("--server", address, "search", "--model", "model", "--data", "reviews.csv", "--name", "mine")
+    thread.join()
+    assert done.exit_code == 0, done.output
+    assert "Search mine" in done.stdout
+    assert asked.count(f"{address}/api/v1/searches/mine/events") == 3
+    assert asked.count(f"{address}/api/v1/searches/mine/search.db") == 9
+
+
+@pytest.mark.parametrize("lost", ["events", "search.db"])
+def test_who_waits_in_vain_is_told_that_the_search_goes_on_there(
+    service: Service, address: str, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    thread = threading.Thread(target=process, args=(service, ENDED))
+    thread.start()
+    away(monkeypatch, lambda url, _: url.endswith(lost))
+    monkeypatch.setattr("autopeft.cli.remote._RETURNS", 0.0)
+    done = run("--server", address, "search", "--model", "model", "--data", "reviews.csv", "--name", "mine")
+    thread.join()
+    assert done.exit_code == 2
+    assert "does not answer: [Errno 111] Connection refused. The search goes on there" in done.stderr
+    assert f"`autopeft --server {address} report mine`, or {address}/searches/mine" in done.stderr
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database of this machine, with a search `mine`, where the environment names a service."""
+    storage = f"sqlite:///{tmp_path}/mine.db"
+    with Repository(storage) as repository:
+        repository.create(replace(record(), name="mine"))
+    monkeypatch.chdir(tmp_path)
+    return storage
+
+
+def test_a_database_that_is_given_comes_before_a_service_of_the_environment(
+    service: Service, address: str, mine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = remembered(service)
+    monkeypatch.setenv("AUTOPEFT_SERVER", address)
+    assert theirs in run("list").stdout
+    listed = run("list", "--storage", mine)
+    assert ("mine" in listed.stdout, theirs in listed.stdout) == (True, False)
+    assert "Search mine" in run("report", "--storage", mine).stdout
+    assert "of mine" in run("select", "--storage", mine).stdout
+    refused = run("report", theirs, "--folder", "runs")
+    assert (
+        "--folder is for the operator of the service to say; leave it out, or unset AUTOPEFT_SERVER" in refused.stderr
+    )
+    assert "unset AUTOPEFT_SERVER, or name a model" in run("search", "--demo").stderr
+    monkeypatch.delenv("AUTOPEFT_TOKEN")
+    assert run("list", "--storage", mine).exit_code == 0
+
+
+def test_a_database_of_the_environment_is_not_given_to_a_service(
+    service: Service, address: str, mine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = remembered(service)
+    monkeypatch.setenv("AUTOPEFT_STORAGE", mine)
+    assert "this service reads" in run("--server", address, "search", "--model", "/etc", "--data", "reviews.csv").stderr
+    monkeypatch.setattr("autopeft.cli.remote.Served.has_weights", lambda *_: True)
+    selected = run("--server", address, "select", theirs)
+    assert f"Export it:  autopeft --server {address} export {theirs}" in selected.stdout
+    assert "--storage" not in selected.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "instead"),
+    [
+        (("delete", "mine", "--yes"), "use its pages"),
+        (("resume", "mine"), "use its pages"),
+        (("confirm", "mine"), "use its pages"),
+        (("tokens", "--add", "anna"), "ask its operator"),
+    ],
+)
+def test_what_no_service_does_is_not_done_here_in_its_place(
+    command: tuple[str, ...], instead: str, mine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOPEFT_SERVER", "http://127.0.0.1:9")
+    monkeypatch.setenv("AUTOPEFT_STORAGE", mine)
+    done = run(*command)
+    assert done.exit_code == 2
+    assert (
+        f"{command[0]} works on this machine alone, and a service is named, http://127.0.0.1:9: {instead}, "
+        in done.stderr
+    )
+    assert "unset AUTOPEFT_SERVER, or give --storage" in done.stderr
+    with Repository(mine) as repository:
+        assert repository.load("mine")
+
+
+def test_what_no_service_does_is_done_in_a_database_that_is_given(mine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOPEFT_SERVER", "http://127.0.0.1:9")
+    assert run("tokens", "--add", "anna", "--storage", mine).stdout.startswith("apt_")
+    assert "Deleted search mine" in run("delete", "mine", "--yes", "--storage", mine).stdout
