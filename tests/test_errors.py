@@ -11,6 +11,10 @@ def test_the_nearest_name_is_found_whatever_its_case():
     assert "Did you mean 'Label'?" in str(unknown("column", "LABELS", ("Label", "text")))
 
 
+def test_letters_that_changed_places_are_the_likeliest_slip():
+    assert "Did you mean 'lora'?" in str(unknown("method", "lroa", ("lora", "road", "roll")))
+
+
 def test_a_name_like_no_other_gets_no_suggestion():
     assert str(unknown("space", "xyz", ("default",))) == "unknown space 'xyz'. Known: default."
 

@@ -25,7 +25,7 @@ from autopeft.plan import QUANTISED
 from autopeft.sizes import show_bytes, show_milliseconds
 from autopeft.space.candidate import Candidate
 from autopeft.training.precision import FLOAT32
-from autopeft.trial import SearchRecord, Trial
+from autopeft.trial import SearchRecord, Status, Trial
 
 CARD = "README.md"
 _LIBRARIES = {Form.PEFT: "peft", Form.WHOLE: "transformers", Form.ONNX: "onnx"}
@@ -114,7 +114,8 @@ def _scores(facts: Facts) -> Iterator[str]:
     yield f"- {_text(metric.heading)} on validation data{counted}: {shown}{less}"
     yield from _merged(facts, metric)
     if trial.share < 1:
-        yield f"- trained for {trial.share:.0%} of its steps: the search ended it there, and the score is from there"
+        why = "it was still being trained" if trial.status is Status.TRAINING else "the search ended it there"
+        yield f"- trained for {trial.share:.0%} of its steps: {why}, and the score is from there"
     for name, other in trial.curve[-1].others.items() if trial.curve else ():
         yield f"- {_text(name)} on validation data: {metric.show_with(other, trial.other_errors.get(name))}"
     for name, each in record.baselines.items():

@@ -105,7 +105,7 @@ def about(
 def _told(estimates: Iterable[Estimate], count: int, on_event: Callable[[Doing], None] | None) -> tuple[Estimate, ...]:
     """All of them; it is told, some ten times, how many there are already."""
     tell = on_event or (lambda _: None)
-    tell(Doing(f"estimating what {count} methods cost"))
+    tell(Doing("estimating what a method costs" if count == 1 else f"estimating what {count} methods cost"))
     done: list[Estimate] = []
     for each in estimates:
         done.append(each)

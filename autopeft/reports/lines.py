@@ -13,6 +13,7 @@ from autopeft.events import (
     TrialBegan,
     TrialConfirmed,
     TrialEnded,
+    TrialReported,
     TurnedAway,
 )
 from autopeft.objectives import Objective, show
@@ -33,9 +34,10 @@ def lines(event: Event, after: Standing, now: float) -> tuple[str, ...]:
         case BaselinesKnown(baselines):
             return (f"{clock} {show_baselines(baselines, after.metric)}",)
         case TrialBegan(trial):
-            # Until the first has ended, nothing else says that something is going on.
-            first = len(after.ended) == after.earlier
-            return (f"{clock} training #{trial.number} {describe(trial.candidate)}",) if first else ()
+            return (f"{clock} training #{trial.number} {describe(trial.candidate)}",) if _none_ended(after) else ()
+        case TrialReported(trial) if trial.share < 1 and _none_ended(after):
+            score = f"{after.metric.heading} {after.metric.show(trial.score)}"
+            return (f"{clock} #{trial.number} has {score} after {trial.share:.0%} of its training",)
         case TrialEnded(trial):
             return (f"{show_count_of(after)} {clock} {show_ended(trial, after)}",)
         case GivenAgain(trial, why_again):
@@ -52,6 +54,11 @@ def lines(event: Event, after: Standing, now: float) -> tuple[str, ...]:
             return (f"{clock} {_ended(after)}",)
         case _:
             return ()
+
+
+def _none_ended(standing: Standing) -> bool:
+    """Until the first has ended, nothing else says that something is going on."""
+    return len(standing.ended) == standing.earlier
 
 
 def show_clock(seconds: float) -> str:

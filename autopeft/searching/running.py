@@ -19,13 +19,16 @@ _QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
 }
-"""What Ray reads while it works for us: no files, no second display, no telemetry, Ctrl-C left to the caller."""
+"""What Ray reads while it works for us: no files, no second display, no telemetry, Ctrl-C left to the caller, and
+workers that are as eager as whoever started the search: beside other work, Ray's usual ones hardly get on.
+"""
 _OBJECTS = 100 * 1024 * 1024
 """Bytes of Ray's object store; a trial and its rungs are a few kilobytes."""
 _LONGEST_FOLDER = 40

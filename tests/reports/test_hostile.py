@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from markupsafe import Markup
 from rich.console import Console
 
 from autopeft.cli import main
@@ -27,6 +28,7 @@ from autopeft.events import (
     TurnedAway,
 )
 from autopeft.reports import formats, render
+from autopeft.reports.format.html import _with_code
 from autopeft.reports.format.terminal import text
 from autopeft.reports.progress import Progress
 from autopeft.reports.screen import Screen
@@ -161,3 +163,7 @@ def test_no_command_prints_what_a_terminal_would_obey(tmp_path: Path) -> None:
         result = CliRunner().invoke(main, [*command, *storage], catch_exceptions=False)
         assert "calc" in result.output or command[0] == "export"
         assert not obeyed(result.output), command
+
+
+def test_commands_in_notes_are_code_and_nothing_else_of_them_is_markup() -> None:
+    assert _with_code("`autopeft confirm` <b>") == Markup("<code>autopeft confirm</code> &lt;b&gt;")

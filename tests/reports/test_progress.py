@@ -351,3 +351,13 @@ def test_a_trial_that_ended_is_no_longer_running() -> None:
 def test_a_clock_reads_as_clocks_do(seconds: float, said: str) -> None:
     assert re.fullmatch(r"(\d+:)?\d\d:\d\d", show_clock(seconds))
     assert show_clock(seconds) == said
+
+
+def test_until_a_trial_has_ended_rungs_tell_that_something_is_going_on() -> None:
+    first = record().trials[0]
+    reported = TrialReported(replace(first, curve=first.curve[:1], outcome=None, status=Status.TRAINING))
+    standing = Standing(0.0).after(Begun(begun()), 1.0)
+    (line,) = lines(reported, standing.after(reported, 2.0), 2.0)
+    assert re.fullmatch(r"00:02 #1 has accuracy 0\.\d+ after \d+% of its training", line)
+    standing = standing.after(TrialEnded(first), 3.0)
+    assert lines(reported, standing.after(reported, 4.0), 4.0) == ()

@@ -6,6 +6,7 @@ Without JavaScript, or printed, the tables say everything that the plots show.
 import gzip
 import json
 import math
+import re
 import shlex
 from base64 import b64encode
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from autopeft.fronts import latencies
@@ -87,7 +88,7 @@ def page(record: SearchRecord, packed: bool = False) -> str:
         tally=tally(record, found),
         failures=failure_lines(found),
         correction=correction(record),
-        notes=[*filter(None, [written.losses(record, found)]), *notes(found)],
+        notes=[_with_code(each) for each in (written.losses(record, found), *notes(found)) if each],
         written=[*written.texts(found)],
         methods=[
             (
@@ -128,6 +129,11 @@ def _template() -> Template:
 @cache
 def _packed_plotly() -> str:
     return b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
+
+
+def _with_code(text: str) -> Markup:
+    """Text with what stands between backticks as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _script_safe(text: str) -> Markup:
