@@ -131,7 +131,7 @@ def _of_baseline(baseline: Baseline) -> dict[str, Any]:
 
 def _correlation(trials: list[Trial], sign: int) -> float:
     """Of what is lower where a model is better, by its loss, and by what it writes."""
-    losses = [each.curve[-1].others["loss"] for each in trials]
+    losses = [float(each.curve[-1].others["loss"]) for each in trials]
     return float(spearmanr(losses, [-sign * each.value("score") for each in trials]).statistic)
 
 
@@ -139,7 +139,8 @@ def _beside(trial: Trial) -> float:
     """The part of a trial's time that is neither set-up nor steps."""
     assert trial.outcome is not None
     facts, steps = trial.outcome.facts, trial.curve[-1].step
-    return 1 - (facts["set_up_seconds"] + steps * facts["seconds_per_step"]) / trial.outcome.seconds
+    trained = float(facts["set_up_seconds"]) + steps * float(facts["seconds_per_step"])
+    return 1 - trained / trial.outcome.seconds
 
 
 def _shown(line: dict[str, Any] | None) -> str:

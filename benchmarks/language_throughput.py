@@ -115,7 +115,7 @@ def theirs(method: str, model: Path, folder: Path, threads: int) -> tuple[list[f
     loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     rows = load_dataset("csv", data_files=str(folder / "data" / "train.csv"), split="train")
     trainer = SFTTrainer(
-        model=get_peft_model(loaded, peft_config(method)),  # type: ignore[no-untyped-call]
+        model=get_peft_model(loaded, peft_config(method)),
         processing_class=AutoTokenizer.from_pretrained(model),
         train_dataset=rows,
         args=SFTConfig(
@@ -135,7 +135,7 @@ def theirs(method: str, model: Path, folder: Path, threads: int) -> tuple[list[f
         ),
         callbacks=[Clock()],
     )
-    tokens = sum(len(each) for each in trainer.train_dataset["input_ids"])  # type: ignore[index,call-overload,union-attr]
+    tokens = sum(len(each) for each in trainer.train_dataset["input_ids"])
     trainer.train()
     return ends, tokens, resident() - before
 

@@ -77,7 +77,7 @@ def measure(held: str, folder: Path, model: str, rows: str, most: int) -> None:
         told(f"{name}: {baseline.score:.3f}")
     confirmed = search.confirm(1, **where)
     for each in confirmed.record.confirmations:
-        told(f"confirmed trial {each.trial}: {each.status.value}")
+        told(f"confirmed trial {each.number}: {each.status.value}")
     best = min((each for each in search.trials if each.candidate.name == "lora"), key=lambda each: each.score or 1e9)
     best.save(folder / f"{held}-winner")
     winner = autopeft.load(folder / f"{held}-winner")
