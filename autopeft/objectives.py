@@ -65,7 +65,7 @@ class Objective:
     """For people who type: of a cost its own, of the score that of its metric."""
     heading: str
     """For people who read."""
-    unit: Unit
+    unit: Unit = field(repr=False)
     higher_is_better: bool = False
     ideal: float | None = 0.0
     """The best value there is; None where there is no best."""

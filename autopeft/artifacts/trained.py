@@ -12,7 +12,7 @@ from autopeft.artifacts.generating import MOST, written
 from autopeft.backbone.load import Backbone
 from autopeft.data.store import LABELS, Dataset
 from autopeft.errors import AutopeftError
-from autopeft.foreign import brief
+from autopeft.foreign import brief, told
 from autopeft.methods.attached import Attached
 from autopeft.tasks.base import Task
 from autopeft.tasks.heads import NO_LABEL, Batch
@@ -29,6 +29,10 @@ class TrainedModel:
         self.attached = attached
         inputs = description.task.inputs
         self.model = TaskModel(backbone.model, head, attached, inputs, backbone.output).eval()
+
+    def __repr__(self) -> str:
+        made_of = ", ".join(each.name for each in self.attached.chosen) if self.attached else "merged"
+        return f"<TrainedModel: {made_of}, {self.task.name}, on '{told(self.backbone.name)}'>"
 
     @property
     def task(self) -> Task:

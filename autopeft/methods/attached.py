@@ -81,6 +81,9 @@ class Attached:
             each.tensor.requires_grad_(True)
         self._untouched = self._count_untouched(before)
 
+    def __repr__(self) -> str:
+        return f"<Attached: {', '.join(each.name for each in self.chosen)}; {self.count:,} trained parameters>"
+
     @property
     def prepended(self) -> int:
         """Positions before the real tokens in the model's output."""

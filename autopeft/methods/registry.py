@@ -32,6 +32,10 @@ class Configured:
     kind: type | None = field(default=None, compare=False, repr=False)
     """That class, where it was looked up already; else it is imported by its name."""
 
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
+        return f"<method {self.name}: {settings}>" if settings else f"<method {self.name}>"
+
     @cached_property
     def method(self) -> Method:
         """Raises AutopeftError for a value that the method refuses."""

@@ -2,7 +2,9 @@
 
 import inspect
 import pydoc
+import re
 from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,9 @@ import pytest
 import autopeft
 from autopeft.costs import estimate as costs
 from autopeft.plan import Budget, Plan, Resources
+from autopeft.storage.repository import Repository
+from tests.reports.records import record
+from tests.tiny import tiny
 
 NAMES = {
     *("search", "start", "resume", "open", "delete", "Search", "Running", "Trial", "SearchRecord"),
@@ -132,3 +137,17 @@ def test_what_people_hold_explains_all_that_can_be_asked_of_it(name: str) -> Non
         if not inspect.getdoc(value)
     ]
     assert not untold
+
+
+def test_methods_and_what_they_are_attached_to_show_themselves_shortly() -> None:
+    method = autopeft.method("prompt_tuning", length=5)
+    assert re.fullmatch(r"<method prompt_tuning: length=5.*>", repr(method))
+    with autopeft.attach(tiny("bert"), method) as attached:
+        assert repr(attached) == "<Attached: prompt_tuning; 240 trained parameters>"
+
+
+def test_a_summary_of_a_search_shows_no_addresses(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path}/searches.db"
+    with Repository(storage) as repository:
+        repository.create(record())
+    assert " at 0x" not in repr(autopeft.list_searches(storage))
