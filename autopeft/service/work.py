@@ -84,14 +84,17 @@ def export(search: str, storage: str, folder: str, number: int, form: str, to: s
     return shutil.make_archive(str(winner), "zip", to, winner.name)
 
 
-def answer(search: str, storage: str, folder: str, number: int, **asked: Any) -> dict[str, str]:
-    """What a trial's model answers to a text, and what its baseline does."""
+def answer(search: str, storage: str, folder: str, number: int, own: list[str], **asked: Any) -> dict[str, str]:
+    """What a trial's model answers to a text, and what its baseline does; `own` is code that it is read with."""
+    from autopeft.artifacts.registering import register
     from autopeft.artifacts.trying import answers
     from autopeft.searching.search import open_search
 
     opened = open_search(search, storage, folder)
     if why := opened.why_deleted(number):
         raise AutopeftError(why)
+    for each in own:
+        register(each)
     return answers(opened.trial(number).artifact, opened.plan.to_dict(), **asked)
 
 

@@ -325,6 +325,25 @@ def test_code_that_may_be_searched_with_may_be_understood_and_estimated(trusting
     assert "'auto'" in detail(trusting.client.post(f"{API}/estimate", json={"model": "model", "space": "auto"}), 400)
 
 
+def test_a_winner_that_is_read_with_trusted_code_is_asked_with_it(
+    trusting: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = trusting.office.settings.trusted_code["my_task.py:TwoNumbers"]
+    whole = replace(record(), plan=replace(record().plan, task=own))
+    with Repository(trusting.settings.storage) as repository:
+        repository.create(whole)
+    given: dict[str, Any] = {}
+
+    def run(_: float, __: object, **asked: Any) -> dict[str, str]:
+        given.update(asked)
+        return {"answer": "a", "of": "b", "baseline": "c"}
+
+    monkeypatch.setattr(trusting.office.answering, "run", run)
+    asked = trusting.client.post(f"{API}/searches/{whole.name}/trials/1/answer", json={"text": "fine"})
+    assert asked.json() == {"answer": "a", "of": "b", "baseline": "c"}
+    assert (given["own"], given["text"]) == ([own], "fine")
+
+
 @pytest.mark.parametrize(
     ("called", "path"),
     [

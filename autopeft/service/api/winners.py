@@ -46,8 +46,7 @@ def winner(
 ) -> StreamingResponse:
     """A folder with a model card, as one zip file."""
     settings, asked = office.settings, _asked(office, name, number)
-    trusted: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
-    trusted |= trusted_of(office.begun(name).plan, settings.trusted_code.values(), ("task", "space"))
+    trusted = {"trust_remote_code": settings.trust_remote_code, **_trusted(office, name)}
     try:
         settings.folder.mkdir(parents=True, exist_ok=True)
         _sweep(settings)
@@ -83,9 +82,14 @@ def _sweep(settings: Settings) -> None:
 @router.post("/answer", summary="Ask a trained model")
 def answer(office: Here, _: Reader, name: str, number: int, question: Question) -> Answer:
     """What it makes of a text, beside what needs no fine-tuning. One model at a time is held in memory."""
-    remote = {"trust_remote_code": office.settings.trust_remote_code}
-    asked = {**_asked(office, name, number), **question.model_dump(), **remote}
+    remote, own = office.settings.trust_remote_code, [*_trusted(office, name).values()]
+    asked = {**_asked(office, name, number), **question.model_dump(), "trust_remote_code": remote, "own": own}
     return Answer(**office.answering.run(_ANSWERING, work.answer, **asked))
+
+
+def _trusted(office: Office, name: str) -> dict[str, Any]:
+    """Code that a winner of the search is read with, as far as the operator trusts it."""
+    return trusted_of(office.begun(name).plan, office.settings.trusted_code.values(), ("task", "space"))
 
 
 def _asked(office: Office, name: str, number: int) -> dict[str, Any]:
