@@ -6,9 +6,12 @@ deleted is over for all who follow it.
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 from anyio import to_thread
 
@@ -20,12 +23,27 @@ _PAUSE = 0.5
 _AT_ONCE = 1000
 
 
+@dataclass(frozen=True)
+class Sent:
+    """An event as it is sent: written once, however many hear of it."""
+
+    number: int
+    kind: str
+    text: str
+    """JSON."""
+
+    @classmethod
+    def of(cls, happened: Happened) -> Self:
+        whole = {"number": happened.number, "at": happened.at.isoformat(), "kind": happened.kind, **happened.told}
+        return cls(happened.number, happened.kind, json.dumps(whole))
+
+
 class _Feed:
     """The events of one search, from the first that anybody who follows it asked for."""
 
     def __init__(self, queue: Queue, entry: Entry) -> None:
         self._queue, self._entry = queue, entry
-        self.events: list[Happened] = []
+        self.events: list[Sent] = []
         self.over = False
         self.readers = 0
         self.more = asyncio.Condition()
@@ -35,7 +53,7 @@ class _Feed:
         while not self.over:
             with suppress(AutopeftError):  # The database may be back soon.
                 new = await to_thread.run_sync(self._queue.happened, self._entry, len(self.events), _AT_ONCE)
-                self.events += new or ()
+                self.events += map(Sent.of, new or ())
                 self.over = new is None
                 if new or self.over:
                     async with self.more:
@@ -51,7 +69,7 @@ class Feeds:
         self._queue = queue
         self._feeds: dict[tuple[int, datetime], _Feed] = {}
 
-    async def follow(self, entry: Entry, after: int) -> AsyncIterator[Happened]:
+    async def follow(self, entry: Entry, after: int) -> AsyncIterator[Sent]:
         """The events of a search after one, those that are there and all that come, until it is deleted; it ends when
         nobody listens.
         """

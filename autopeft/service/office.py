@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,13 +22,17 @@ from autopeft.service.feeds import Feeds
 from autopeft.service.problems import NotThere, not_written
 from autopeft.service.settings import Settings
 from autopeft.storage.opened import Opened
-from autopeft.storage.queue import Entry, Errand, Queue
+from autopeft.storage.queue import RUNNING, Entry, Errand, Queue
 from autopeft.storage.repository import Repository
 from autopeft.storage.tokens import Tokens
 from autopeft.trial import Trial
 
 _KEPT = 24
 """Searches, reports and plots that are kept until they change; a page with its plots takes 5 MB."""
+_LATE, _LATEST = 10, 30.0
+"""Of a search that runs, what was made may be late by so many times as long as it took, and by so many seconds: else a
+service of many readers would make reports anew all the time.
+"""
 
 
 class _Slot:
@@ -37,6 +42,8 @@ class _Slot:
         self.lock = threading.Lock()
         self.stamp: object = self
         self.value: Any = None
+        self.late_from = 0.0
+        """Until then, by the monotonic clock, what was made will do for a search that runs."""
 
 
 class Office:
@@ -174,6 +181,13 @@ class Office:
             if len(self._lately) > _KEPT:
                 self._lately.popitem(last=False)
         with slot.lock:
-            if slot.stamp != stamp:
+            if slot.stamp != stamp and not (time.monotonic() < slot.late_from and self._runs(key[0])):
+                began = time.monotonic()
                 slot.value, slot.stamp = make(), stamp
+                took = time.monotonic() - began
+                slot.late_from = began + took + min(_LATE * took, _LATEST)
             return slot.value
+
+    def _runs(self, name: str) -> bool:
+        entry = self.queue.entry(name)
+        return entry is not None and entry.state == RUNNING

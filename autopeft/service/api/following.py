@@ -1,6 +1,5 @@
 """What happens in a search, as server-sent events: one for each event of the search, with its number as its id."""
 
-import json
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -10,10 +9,11 @@ from fastapi import APIRouter, Header, Query
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from autopeft.service.api.searches import require_queued
+from autopeft.service.feeds import Sent
 from autopeft.service.office import Office
 from autopeft.service.security import Here, Reader
 from autopeft.service.shapes import files
-from autopeft.storage.queue import Entry, Happened
+from autopeft.storage.queue import Entry
 from autopeft.storage.tokens import Token
 
 router = APIRouter(prefix="/searches", tags=["searches"])
@@ -45,10 +45,11 @@ async def events(
     """
     entry = await to_thread.run_sync(require_queued, office, name)
     told = _followed(office, entry, last_event_id, token) if follow else _there(office, entry, last_event_id)
-    return EventSourceResponse((_sent(each) async for each in told), ping=_PING, send_timeout=_SLOWEST)
+    events = (ServerSentEvent(each.text, event=each.kind, id=str(each.number)) async for each in told)
+    return EventSourceResponse(events, ping=_PING, send_timeout=_SLOWEST)
 
 
-async def _followed(office: Office, entry: Entry, after: int, token: Token) -> AsyncIterator[Happened]:
+async def _followed(office: Office, entry: Entry, after: int, token: Token) -> AsyncIterator[Sent]:
     """What is there and all that comes, for as long as the token is good."""
     looked = time.monotonic()
     async for each in office.feeds.follow(entry, after):
@@ -59,14 +60,9 @@ async def _followed(office: Office, entry: Entry, after: int, token: Token) -> A
         yield each
 
 
-async def _there(office: Office, entry: Entry, after: int) -> AsyncIterator[Happened]:
+async def _there(office: Office, entry: Entry, after: int) -> AsyncIterator[Sent]:
     """What is there."""
     while new := await to_thread.run_sync(office.queue.happened, entry, after, _AT_ONCE):
         for each in new:
-            yield each
+            yield Sent.of(each)
         after = new[-1].number
-
-
-def _sent(happened: Happened) -> ServerSentEvent:
-    whole = {"number": happened.number, "at": happened.at.isoformat(), "kind": happened.kind, **happened.told}
-    return ServerSentEvent(json.dumps(whole), event=happened.kind, id=str(happened.number))
