@@ -42,20 +42,22 @@ def begin(service: Running, names: list[str], trials: int) -> None:
         service.json("POST", "/searches", {"plan": plan, "name": name})
 
 
-def searches(service: Running) -> list[int]:
-    """Processes of running searches, which outlive a service that is killed."""
+def searches(service: Running) -> dict[int, str]:
+    """Processes of searches, which outlive a service that is killed, and what each searches. One that has ended its
+    search may be there for a while, beside that of the next.
+    """
     told = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
     found = [line for line in told.splitlines() if "-m autopeft.service.process" in line]
-    mine = [int(line.split()[0]) for line in found]
-    return [pid for pid in mine if _is_of(pid, service.place)]
+    logs = {pid: _log_of(pid) for pid in (int(line.split()[0]) for line in found)}
+    return {pid: log.stem for pid, log in logs.items() if log.is_relative_to(service.place)}
 
 
-def _is_of(pid: int, place: Path) -> bool:
-    """Whether a process writes its log into the service's folder."""
+def _log_of(pid: int) -> Path:
+    """The file that a process writes to; none of one that is gone."""
     try:
-        return str(Path(f"/proc/{pid}/fd/1").readlink()).startswith(str(place))
+        return Path(f"/proc/{pid}/fd/1").readlink()
     except OSError:
-        return False
+        return Path()
 
 
 def finished(service: Running, name: str) -> dict[int, Any]:
@@ -86,9 +88,11 @@ def test_kills_at_random_lose_no_trial_and_the_queue_goes_on(place: Path) -> Non
             for name in names:
                 kept[name] = finished(service, name)
             victims = searches(service)
-            assert len(victims) <= 1, "two searches run at a time"
+            assert len({*victims.values()}) == len(victims), "a search runs twice"
+            running = [each for each in service.json("GET", "/searches")["searches"] if each["state"] == "running"]
+            assert len(running) <= 1, "two searches run at a time"
             if victims and drawn.random() < 0.5:
-                os.kill(drawn.choice(victims), signal.SIGKILL)
+                os.kill(drawn.choice([*victims]), signal.SIGKILL)
             if drawn.random() < 0.5:
                 service.process.kill()
 
