@@ -90,9 +90,10 @@ class Service:
 @contextmanager
 def serving(place: Path) -> Iterator[Service]:
     data = import_module("tests.user").user_folder(place) / "reviews.csv"
-    heading, *rows = data.read_text(encoding="utf-8").splitlines(keepends=True)
+    heading, *rows = data.read_text(encoding="utf-8").splitlines()
     # So that a trial takes seconds, and not a moment.
-    data.write_text(heading + "".join(rows) * MANY, encoding="utf-8")
+    many = [f"w{copy} {row}" for copy in range(MANY) for row in rows]
+    data.write_text("\n".join([heading, *many]) + "\n", encoding="utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -157,6 +158,8 @@ async def loaded(service: Service, name: str, seconds: float) -> None:
 async def measure(service: Service, seconds: float, requests: int) -> None:
     name = json.loads(await service.ask("/searches", "POST", {"plan": PLAN}))["name"]
     while not (running := children(service.pid)) or not (await examples(service, name, 0))[0]:
+        if (now := json.loads(await service.ask(f"/searches/{name}")))["state"] == "failed":
+            raise SystemExit(now["reason"])
         await asyncio.sleep(1)
     (trains,) = running
     pinned(trains, {0})
