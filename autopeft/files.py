@@ -1,10 +1,12 @@
 """Files as others see them: whole or not at all, whoever writes them at the same time; and folders: whether they can be
-written, how much they hold, and which modules.
+written, how old they are, how much they hold, and which modules.
 """
 
+import shutil
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,6 +28,14 @@ def appearing(target: Path) -> Iterator[Path]:
 def beside(target: Path, ending: str = "writing") -> Path:
     """A place beside `target` that nobody else has, for what is on its way to it or away."""
     return target.with_name(f"{target.name}.{uuid.uuid4().hex}.{ending}")
+
+
+def remove_old(folders: Iterable[Path], seconds: float) -> None:
+    """Takes away those in which nothing came or went for so long; what cannot be taken away stays."""
+    for folder in folders:
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > seconds:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def bytes_in(folder: Path) -> int:

@@ -208,8 +208,10 @@ def _write_merged(to: Path, trained: TrainedModel, facts: Facts) -> Facts:
     told = reading(merged, _processor(merged))
     # Of answers that are more than its outputs, no pipeline knows how they are made.
     model = whole(merged) if told.numbers else None
-    for part in (plain, *([output.linear] if (output := merged.backbone.output) is not None else [])):
-        hold(part, held_as(merged.description.dtype))
+    held = held_as(merged.description.dtype)
+    hold(plain, held)
+    if (output := merged.backbone.output) is not None:
+        hold(output.linear, held)
     if packed_as(trained.description.dtype):
         judged_again = again(TrainedModel(merged.backbone, None, merged.model.head, merged.description), facts.trial)
         facts = replace(facts, again=judged_again)
@@ -255,10 +257,12 @@ def _merge(backbone: Backbone, attached: Attached) -> None:
     """What makes logits keeps its weights where the method has moved only the embedding that they are tied to: each
     place has weights of its own from then on.
     """
-    output = backbone.output
-    before = None if output is None else output.weight.detach().clone()
+    if (output := backbone.output) is None:
+        attached.merge()
+        return
+    before = output.weight.detach().clone()
     attached.merge()
-    if output is None or before is None or torch.equal(output.weight, before):
+    if torch.equal(output.weight, before):
         return
     moved = output.weight
     for module in backbone.model.modules():

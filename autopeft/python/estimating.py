@@ -40,6 +40,6 @@ def estimate(
     AutopeftError for a model or a space that cannot be had.
     """
     asked = dict(locals())
-    hears = listening(asked.pop("on_event"), asked.pop("quiet"))
-    with hears as told:
-        return costs.estimate(**asked, on_event=told)
+    del asked["quiet"]
+    with listening(on_event, quiet) as hears:
+        return costs.estimate(**{**asked, "on_event": hears})

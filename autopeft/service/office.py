@@ -42,8 +42,8 @@ class _Slot:
         self.lock = threading.Lock()
         self.stamp: object = self
         self.value: Any = None
-        self.late_from = 0.0
-        """Until then, by the monotonic clock, what was made will do for a search that runs."""
+        self.will_do_until = 0.0
+        """By the monotonic clock, what was made, for a search that runs."""
 
 
 class Office:
@@ -181,11 +181,11 @@ class Office:
             if len(self._lately) > _KEPT:
                 self._lately.popitem(last=False)
         with slot.lock:
-            if slot.stamp != stamp and not (time.monotonic() < slot.late_from and self._runs(key[0])):
+            if slot.stamp != stamp and not (time.monotonic() < slot.will_do_until and self._runs(key[0])):
                 began = time.monotonic()
                 slot.value, slot.stamp = make(), stamp
                 took = time.monotonic() - began
-                slot.late_from = began + took + min(_LATE * took, _LATEST)
+                slot.will_do_until = began + took + min(_LATE * took, _LATEST)
             return slot.value
 
     def _runs(self, name: str) -> bool:

@@ -2,10 +2,8 @@
 
 import re
 import shutil
-import time
 import uuid
 from collections.abc import AsyncIterator, Collection
-from contextlib import suppress
 from pathlib import Path
 
 from anyio import to_thread
@@ -13,6 +11,7 @@ from anyio import to_thread
 from autopeft.data.files.contents import is_compressed
 from autopeft.data.place import ENDINGS
 from autopeft.errors import AutopeftError
+from autopeft.files import remove_old
 from autopeft.foreign import brief
 from autopeft.service.allowed import UPLOAD
 from autopeft.service.problems import NoRoom, TooLarge, not_written
@@ -72,11 +71,8 @@ def forget(data: str, settings: Settings, used: Collection[str]) -> None:
 
 def _sweep(settings: Settings, used: Collection[str]) -> None:
     """Takes away what nobody began a search with within a day."""
-    in_use = {str(Path(each).parent) for each in used}
-    for folder in settings.uploads.glob("*"):
-        with suppress(OSError):
-            if str(folder) not in in_use and time.time() - folder.stat().st_mtime > _UNUSED:
-                shutil.rmtree(folder, ignore_errors=True)
+    in_use = {Path(each).parent for each in used}
+    remove_old((each for each in settings.uploads.glob("*") if each not in in_use), _UNUSED)
 
 
 def require_name(name: str) -> None:

@@ -1,11 +1,8 @@
 """Trained models: taken away whole, or asked here."""
 
 import os
-import shutil
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 from urllib.parse import quote
@@ -13,12 +10,12 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
+from autopeft.files import remove_old
 from autopeft.service import work
 from autopeft.service.code import trusted_of
 from autopeft.service.office import Office
 from autopeft.service.problems import not_written
 from autopeft.service.security import Here, Reader
-from autopeft.service.settings import Settings
 from autopeft.service.shapes import Answer, Question, files
 
 router = APIRouter(prefix="/searches/{name}/trials/{number}", tags=["winners"])
@@ -49,7 +46,8 @@ def winner(
     trusted = {"trust_remote_code": settings.trust_remote_code, **_trusted(office, name)}
     try:
         settings.folder.mkdir(parents=True, exist_ok=True)
-        _sweep(settings)
+        # What services left that were killed while they exported.
+        remove_old(settings.folder.glob(f"{_PREFIX}*"), 2 * _EXPORTING)
         made = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=settings.folder.absolute())
     except OSError as error:
         raise not_written(error) from error
@@ -69,14 +67,6 @@ def _pieces(opened: BinaryIO) -> Iterator[bytes]:
     with opened:
         while piece := opened.read(_PIECE):
             yield piece
-
-
-def _sweep(settings: Settings) -> None:
-    """Takes away what services left that were killed while they exported."""
-    for folder in settings.folder.glob(f"{_PREFIX}*"):
-        with suppress(OSError):
-            if time.time() - folder.stat().st_mtime > 2 * _EXPORTING:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 @router.post("/answer", summary="Ask a trained model")
