@@ -15,7 +15,6 @@ tokens; SFTTrainer's is the mean of its batches. Clocks begin before Ray starts.
 
 import argparse
 import json
-import logging
 import math
 import os
 import tempfile
@@ -27,9 +26,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import ray
 import torch
-from over_time import MOMENTS, compare
+from over_time import MOMENTS, compare, tuned
 from ray import tune
 from rich.console import Console
 
@@ -101,7 +99,8 @@ def fine_tune(config: dict[str, Any]) -> None:
     from trl import SFTConfig, SFTTrainer
 
     class Reporting(TrainerCallback):
-        def on_evaluate(self, *_: Any, metrics: dict[str, float], **__: Any) -> None:  # type: ignore[override]
+        # Workers know of this module only what functions name, and not what a class does.
+        def on_evaluate(self, *_: object, metrics: dict[str, float], **__: object) -> None:  # type: ignore[override]
             trained = sum(each.numel() for each in trainer.model.parameters() if each.requires_grad)
             tune.report({"loss": metrics["eval_loss"], "trainable": trained, "at": time.time()})
 
@@ -141,41 +140,21 @@ def fine_tune(config: dict[str, Any]) -> None:
 
 def theirs(folder: Path, model: Path, seconds: float, seed: int) -> list[Had]:
     """Ray Tune as users run it."""
-    from ray.tune.search import ConcurrencyLimiter
-    from ray.tune.search.optuna import OptunaSearch
-
-    began = time.time()
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, num_cpus=WORKERS)
-    had: list[Had] = []
-
-    class Noting(tune.Callback):
-        def on_trial_result(self, *_: Any, result: dict[str, Any], **__: Any) -> None:  # type: ignore[override]
-            if "at" in result:
-                had.append(Had(result["at"] - began, result["loss"], result["trainable"]))
-
-    optuna = OptunaSearch(metric=["loss", "trainable"], mode=["min", "min"], seed=seed)
-    results = tune.Tuner(
-        tune.with_resources(fine_tune, {"cpu": 1}),
-        param_space={
-            "model": str(model),
-            "data": str(folder / "data"),
-            "seed": seed,
-            "rank": tune.choice([4, 8, 16, 32, 64]),
-            "alpha": tune.choice([16, 32, 64]),
-            "dropout": tune.choice([0.0, 0.05]),
-            "modules": tune.choice(["all-linear", ["q_proj", "v_proj"], ["q_proj", "k_proj", "v_proj", "o_proj"]]),
-            "learning_rate": tune.loguniform(5e-5, 5e-3),
-            "batch_size": tune.choice([8, 16, 32]),
-            "epochs": tune.choice([1, 2, 3]),
-        },
-        tune_config=tune.TuneConfig(
-            search_alg=ConcurrencyLimiter(optuna, max_concurrent=WORKERS), num_samples=-1, time_budget_s=seconds
-        ),
-        run_config=tune.RunConfig(storage_path=str(folder / f"theirs-{seed}"), verbose=0, callbacks=[Noting()]),
-    ).fit()
-    ray.shutdown()
-    assert not results.errors, results.errors
-    return [each for each in had if each.seconds <= seconds]
+    space = {
+        "model": str(model),
+        "data": str(folder / "data"),
+        "seed": seed,
+        "rank": tune.choice([4, 8, 16, 32, 64]),
+        "alpha": tune.choice([16, 32, 64]),
+        "dropout": tune.choice([0.0, 0.05]),
+        "modules": tune.choice(["all-linear", ["q_proj", "v_proj"], ["q_proj", "k_proj", "v_proj", "o_proj"]]),
+        "learning_rate": tune.loguniform(5e-5, 5e-3),
+        "batch_size": tune.choice([8, 16, 32]),
+        "epochs": tune.choice([1, 2, 3]),
+    }
+    objectives = {"loss": "min", "trainable": "min"}
+    had = tuned(fine_tune, space, objectives, seconds, WORKERS, folder / f"theirs-{seed}")
+    return [Had(each["seconds"], each["loss"], each["trainable"]) for each in had]
 
 
 def volume(had: list[Had], start: float) -> float:

@@ -1,12 +1,17 @@
-"""What two sides have found after how much time, as a table and as curves."""
+"""Two sides that search for as long: how the other one is run, and what both have found after how much time."""
 
+import logging
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import ray
+from ray import tune
 from rich.console import Console
 from rich.table import Table
 
@@ -15,6 +20,43 @@ Curves = Mapping[str, Sequence[np.ndarray]]
 MOMENTS = 201
 """Of a curve, from its begin to its end."""
 _SHARES = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+def tuned(
+    fine_tune: Callable[[dict[str, Any]], None],
+    space: Mapping[str, Any],
+    objectives: Mapping[str, str],
+    seconds: float,
+    workers: int,
+    to: Path,
+) -> list[dict[str, Any]]:
+    """What a function trainable reports to Ray Tune, as users run it with Optuna's TPE, within so many seconds: each
+    report has `at`, a time, and gets `seconds`, those since the start. `objectives` are to be "max" or "min".
+    """
+    from ray.tune.search import ConcurrencyLimiter
+    from ray.tune.search.optuna import OptunaSearch
+
+    began = time.time()
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, num_cpus=workers)
+    had: list[dict[str, Any]] = []
+
+    class Noting(tune.Callback):
+        def on_trial_result(self, *_: Any, result: dict[str, Any], **__: Any) -> None:  # type: ignore[override]
+            if "at" in result:
+                had.append({**result, "seconds": result["at"] - began})
+
+    optuna = OptunaSearch(metric=[*objectives], mode=[*objectives.values()], seed=space["seed"])
+    results = tune.Tuner(
+        tune.with_resources(fine_tune, {"cpu": 1}),
+        param_space=dict(space),
+        tune_config=tune.TuneConfig(
+            search_alg=ConcurrencyLimiter(optuna, max_concurrent=workers), num_samples=-1, time_budget_s=seconds
+        ),
+        run_config=tune.RunConfig(storage_path=str(to), verbose=0, callbacks=[Noting()]),
+    ).fit()
+    ray.shutdown()
+    assert not results.errors, results.errors
+    return [each for each in had if each["seconds"] <= seconds]
 
 
 def compare(curves: Curves, minutes: float, console: Console, plot: Path | None) -> None:
