@@ -326,13 +326,18 @@ def _refusal(
     )
 
 
+_MORE = 2
+"""Digits beyond those in which scores are shown, where these would promise too much."""
+
+
 def _reached(score: Objective, value: float) -> str:
-    """A score in few digits that is enough as a limit: never rounded to what is better."""
+    """A score in so few digits as are enough for a limit: never rounded to what is better."""
     digits = 3 if score.is_fraction or value == 0 else 3 - math.floor(math.log10(abs(value)))
-    rounded = round(value, digits)
-    if score.sign * (rounded - value) > 0:
-        rounded = round(rounded - score.sign * 10.0**-digits, digits)
-    return f"{rounded:.12g}"
+    for more in range(_MORE + 1):
+        rounded = round(value, digits + more)
+        if score.sign * (rounded - value) <= 0:
+            return f"{rounded:.12g}"
+    return f"{round(rounded - score.sign * 10.0 ** -(digits + _MORE), digits + _MORE):.12g}"
 
 
 def _enough(name: str, value: float) -> str:

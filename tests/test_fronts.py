@@ -486,3 +486,15 @@ def test_a_score_beyond_the_best_there_is_is_refused() -> None:
     with pytest.raises(AutopeftError, match=r"accuracy is at most 1: no trial reaches 80; write it like 0\.9 or 90%"):
         select([trial(1)], Budget(score=80))
     assert select([trial(1)], Budget(score="80%")).number == 1
+
+
+@pytest.mark.parametrize(
+    ("score", "told"), [(0.8, "0.8"), (0.8274, "0.827"), (0.8275, "0.8275"), (0.698765, "0.69876"), (2 / 3, "0.66666")]
+)
+def test_a_score_is_told_so_that_it_does_as_a_limit_and_looks_like_the_one_that_is_shown(
+    score: float, told: str
+) -> None:
+    with pytest.raises(AutopeftError, match=rf"reaches accuracy {told}\.$"):
+        select([trial(1, score)], Budget(score=0.99))
+    assert select([trial(1, score)], Budget(score=told)).number == 1
+    assert f"{float(told):.3f}" == ACCURACY.show(score)

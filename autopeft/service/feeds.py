@@ -9,11 +9,10 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Self
 
 from anyio import to_thread
+from sse_starlette import ServerSentEvent
 
 from autopeft.errors import AutopeftError
 from autopeft.storage.queue import Entry, Happened, Queue
@@ -21,21 +20,14 @@ from autopeft.storage.queue import Entry, Happened, Queue
 _PAUSE = 0.5
 """Seconds between looks at the database."""
 _AT_ONCE = 1000
+_TOGETHER = 100
+"""Events that are sent as one piece."""
 
 
-@dataclass(frozen=True)
-class Sent:
+def written(happened: Happened) -> bytes:
     """An event as it is sent: written once, however many hear of it."""
-
-    number: int
-    kind: str
-    text: str
-    """JSON."""
-
-    @classmethod
-    def of(cls, happened: Happened) -> Self:
-        whole = {"number": happened.number, "at": happened.at.isoformat(), "kind": happened.kind, **happened.told}
-        return cls(happened.number, happened.kind, json.dumps(whole))
+    whole = {"number": happened.number, "at": happened.at.isoformat(), "kind": happened.kind, **happened.told}
+    return ServerSentEvent(json.dumps(whole), event=happened.kind, id=str(happened.number)).encode()
 
 
 class _Feed:
@@ -43,7 +35,7 @@ class _Feed:
 
     def __init__(self, queue: Queue, entry: Entry) -> None:
         self._queue, self._entry = queue, entry
-        self.events: list[Sent] = []
+        self.events: list[bytes] = []
         self.over = False
         self.readers = 0
         self.more = asyncio.Condition()
@@ -53,7 +45,7 @@ class _Feed:
         while not self.over:
             with suppress(AutopeftError):  # The database may be back soon.
                 new = await to_thread.run_sync(self._queue.happened, self._entry, len(self.events), _AT_ONCE)
-                self.events += map(Sent.of, new or ())
+                self.events += map(written, new or ())
                 self.over = new is None
                 if new or self.over:
                     async with self.more:
@@ -69,9 +61,9 @@ class Feeds:
         self._queue = queue
         self._feeds: dict[tuple[int, datetime], _Feed] = {}
 
-    async def follow(self, entry: Entry, after: int) -> AsyncIterator[Sent]:
-        """The events of a search after one, those that are there and all that come, until it is deleted; it ends when
-        nobody listens.
+    async def follow(self, entry: Entry, after: int) -> AsyncIterator[bytes]:
+        """The events of a search after one, those that are there and all that come, until it is deleted; some together.
+        It ends when nobody listens.
         """
         key = entry.id, entry.created
         feed = self._feeds.get(key)
@@ -83,9 +75,9 @@ class Feeds:
                 async with feed.more:
                     while len(feed.events) <= after and not feed.over:
                         await feed.more.wait()
-                while after < len(feed.events):
-                    yield feed.events[after]
-                    after += 1
+                while new := feed.events[after : after + _TOGETHER]:
+                    yield b"".join(new)
+                    after += len(new)
         finally:
             feed.readers -= 1
             if not feed.readers:

@@ -1,49 +1,34 @@
-"""What all requests share: the database, the queue, tokens, and what was read or rendered lately."""
+"""What all requests share: the database, the queue, tokens, and what is known of searches."""
 
-import json
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from autopeft.errors import unknown
-from autopeft.reports import render, require_format
-from autopeft.reports.findings import Findings, find
-from autopeft.searching.search import Search
-from autopeft.searching.whereabouts import LACKING, has_weights
 from autopeft.service.allowed import allowed_code, data_place, model_place
 from autopeft.service.apart import Apart
 from autopeft.service.feeds import Feeds
-from autopeft.service.problems import NotThere, not_written
+from autopeft.service.known import Known, KnownSearches
+from autopeft.service.problems import NotThere
 from autopeft.service.settings import Settings
 from autopeft.storage.opened import Opened
 from autopeft.storage.queue import RUNNING, Entry, Errand, Queue
 from autopeft.storage.repository import Repository
 from autopeft.storage.tokens import Tokens
-from autopeft.trial import Trial
 
 _KEPT = 24
-"""Searches, reports and plots that are kept until they change; a page with its plots takes 5 MB."""
-_LATE, _LATEST = 10, 30.0
-"""Of a search that runs, what was made may be late by so many times as long as it took, and by so many seconds: else a
-service of many readers would make reports anew all the time.
-"""
+"""Answers of processes beside the service that are kept."""
 
 
 class _Slot:
-    """What was made, and at which stamp of what it was made from."""
+    """An answer, or that there is none yet."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.stamp: object = self
-        self.value: Any = None
-        self.will_do_until = 0.0
-        """By the monotonic clock, what was made, for a search that runs."""
+        self.answer: Any = None
 
 
 class Office:
@@ -59,10 +44,12 @@ class Office:
         self.answering = Apart(processes=1)
         """Holds one winner at a time."""
         self.feeds = Feeds(self.queue)
+        self._known = KnownSearches(self.repository, settings.storage, settings.folder.absolute())
         self._lately: OrderedDict[tuple[str, str], _Slot] = OrderedDict()
         self._looking = threading.Lock()
 
     def close(self) -> None:
+        self._known.close()
         self.apart.close()
         self.answering.close()
         self.repository.__exit__()
@@ -83,81 +70,32 @@ class Office:
             raise NotThere(str(unknown("search", name, self.names())))
         return entry
 
-    def search(self, name: str) -> Search | None:
+    def known(self, name: str) -> Known | None:
         """A search as the database remembers it; None while it waits for its first trial. Raises NotThere."""
-        stamp = self.repository.stamp(name)
-        if stamp is None:
+        if (known := self._known.get(name, lambda: self._runs(name))) is None:
             self.entry(name)
-            return None
-        folder = self.settings.folder.absolute()
-        found: Search = self.kept((name, "search"), stamp, lambda: Search(name, self.settings.storage, folder))
-        return found
+        return known
 
-    def begun(self, name: str) -> Search:
+    def begun(self, name: str) -> Known:
         """The same. Raises NotThere also where nothing is known of it yet."""
-        if (search := self.search(name)) is None:
+        if (known := self.known(name)) is None:
             raise NotThere(f"search '{name}' has not begun yet; it is {self.state(name)}.")
-        return search
-
-    def trial(self, name: str, number: int) -> Trial:
-        """One of its trials. Raises NotThere."""
-        trials = self.begun(name).trials
-        if (found := next((each for each in trials if each.number == number), None)) is None:
-            raise NotThere(f"search '{name}' has no trial {number}; it has {len(trials)}, numbered from 1.")
-        return found
-
-    def database(self, name: str) -> bytes:
-        """An SQLite file that holds this search alone, and among its facts whose weights are not there."""
-        search, stamp = self.begun(name), self.repository.stamp(name)
-
-        def make() -> bytes:
-            lacking = [each.number for each in search.trials if not has_weights(each)]
-            record = replace(search.record, facts={**search.record.facts, LACKING: lacking})
-            try:
-                with TemporaryDirectory() as folder:
-                    file = Path(folder) / "search.db"
-                    with Repository(f"sqlite:///{file}") as repository:
-                        repository.create(record)
-                    return file.read_bytes()
-            except OSError as error:
-                raise not_written(error) from error
-
-        made: bytes = self.kept((name, "database"), stamp, make)
-        return made
-
-    def report(self, name: str, format: str) -> str:
-        """The report of a search; made once for as long as nothing new is known."""
-        require_format(format)
-        search, stamp = self.begun(name), self.repository.stamp(name)
-        made: str = self.kept((name, format), stamp, lambda: render(search.record, format))
-        return made
-
-    def findings(self, name: str) -> Findings:
-        """What there is to say about a search."""
-        search, stamp = self.begun(name), self.repository.stamp(name)
-        found: Findings = self.kept((name, "findings"), stamp, lambda: find(search.record))
-        return found
-
-    def plain(self, name: str) -> dict[str, Any]:
-        """The report as JSON, as plain values."""
-        text, stamp = self.report(name, "json"), self.repository.stamp(name)
-        read: dict[str, Any] = self.kept((name, "plain"), stamp, lambda: json.loads(text))
-        return read
+        return known
 
     def state(self, name: str) -> str:
         """Of the queue where that knows it, else whether it ended."""
         entry = self.entry(name)
         if entry is not None:
             return entry.state
-        search = self.search(name)
-        return "ended" if search is not None and search.record.ended else "unfinished"
+        known = self.known(name)
+        return "ended" if known is not None and known.search.record.ended else "unfinished"
 
     def again(self, name: str, errand: Errand, begun_by: str) -> None:
         """A search waits to be gone on with. What a command line began is held to the same rules as a new plan."""
         if self.entry(name) is not None:
             self.queue.again(name, errand)
             return
-        plan = allowed_code(self.begun(name).plan, self.settings)
+        plan = allowed_code(self.begun(name).search.plan, self.settings)
         model, data = model_place(plan.model, self.settings), data_place(plan.data, self.settings)
         self.queue.add(name, replace(plan, model=model, data=data), begun_by, errand)
 
@@ -173,20 +111,17 @@ class Office:
 
         return self.apart.run(300, work.methods)
 
-    def kept(self, key: tuple[str, str], stamp: object, make: Callable[[], Any]) -> Any:
-        """What was made at this stamp; many who ask at once wait for one who makes it."""
+    def kept(self, key: tuple[str, str], make: Callable[[], Any]) -> Any:
+        """What was answered to this before; many who ask at once wait for one who makes it."""
         with self._looking:
             slot = self._lately.setdefault(key, _Slot())
             self._lately.move_to_end(key)
             if len(self._lately) > _KEPT:
                 self._lately.popitem(last=False)
         with slot.lock:
-            if slot.stamp != stamp and not (time.monotonic() < slot.will_do_until and self._runs(key[0])):
-                began = time.monotonic()
-                slot.value, slot.stamp = make(), stamp
-                took = time.monotonic() - began
-                slot.will_do_until = began + took + min(_LATE * took, _LATEST)
-            return slot.value
+            if slot.answer is None:
+                slot.answer = make()
+            return slot.answer
 
     def _runs(self, name: str) -> bool:
         entry = self.queue.entry(name)

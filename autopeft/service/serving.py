@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 from typing import Any
 
 import uvicorn
@@ -12,6 +13,8 @@ from autopeft.service.settings import Settings
 
 _PATIENCE = 5
 """Seconds that connections have to end."""
+_SWITCH = 0.001
+"""Seconds until a thread that computes lets the one that answers go on; Python's are 0.005, several for each answer."""
 _CONNECTIONS = 2000
 """At a time; more are answered that there are too many."""
 
@@ -25,5 +28,6 @@ def serve(settings: Settings, host: str, port: int) -> None:
     logging.getLogger("limits").setLevel(logging.WARNING)
     # uvicorn raises what it was ended by once more, when all connections have ended: that is an end in good order.
     signal.signal(signal.SIGTERM, lambda *_: None)
+    sys.setswitchinterval(_SWITCH)
     limits: dict[str, Any] = {"limit_concurrency": _CONNECTIONS, "timeout_graceful_shutdown": _PATIENCE}
     uvicorn.run(app, host=host, port=port, log_config=None, server_header=False, **limits)

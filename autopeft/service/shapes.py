@@ -7,7 +7,8 @@ slip is the sentence of the command line.
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, WithJsonSchema
+from fastapi import Path
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from autopeft.costs.told import About, Estimate
 from autopeft.plan import AUTO, DTYPES, Plan
@@ -15,6 +16,8 @@ from autopeft.reports.overview import Overview
 from autopeft.schemas import schema_as_given, schema_of
 from autopeft.trial import Trial
 
+Name = Annotated[str, Path(description="The search.")]
+Number = Annotated[int, Path(description="The trial, as lists and reports number it.")]
 PlanJson = Annotated[dict[str, Any], WithJsonSchema(schema_as_given(Plan))]
 """A plan, as YAML and the command line have it."""
 DataJson = Annotated[dict[str, Any], WithJsonSchema(schema_as_given(Plan, "model", "data"))]
@@ -31,7 +34,13 @@ def files(*media: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"content": {each: {"schema": {}} if each == "application/json" else binary for each in media}}}
 
 
-class NewSearch(BaseModel):
+class _Shape(BaseModel):
+    """Its fields are described by their docstrings, or by `Field` where that also bounds them."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class NewSearch(_Shape):
     """A search to begin."""
 
     plan: PlanJson
@@ -41,14 +50,14 @@ class NewSearch(BaseModel):
     )
 
 
-class Uploaded(BaseModel):
+class Uploaded(_Shape):
     """A file that was uploaded."""
 
     data: str = Field(description="How a plan names it.")
     bytes: int = Field(description="Its size.")
 
 
-class Data(BaseModel):
+class Data(_Shape):
     """Data to understand."""
 
     data: str = Field(description="A path below the service's folders, or what an upload answered.")
@@ -57,7 +66,7 @@ class Data(BaseModel):
     )
 
 
-class Understood(BaseModel):
+class Understood(_Shape):
     """What a search would make of data."""
 
     columns: list[str] = Field(description="All that the file has.")
@@ -70,7 +79,7 @@ class Understood(BaseModel):
     described: list[str] = Field(description="The same as lines to read, with notes.")
 
 
-class Asked(BaseModel):
+class Asked(_Shape):
     """What to estimate."""
 
     model: str = Field(description="A model that the service may read.")
@@ -88,51 +97,65 @@ class Asked(BaseModel):
     )
 
 
-class Estimates(BaseModel):
+class Estimates(_Shape):
     """What every method costs; the same as `autopeft estimate --json`."""
 
     format: str
+    """What this is."""
     version: int = Field(description="Grows when a field changes its meaning.")
     about: AboutJson
+    """For what model, batch and length."""
     assumed: list[str] = Field(description="Fields of it that nobody asked for.")
     methods: list[EstimateJson]
+    """One for each method."""
 
 
-class TaskShown(BaseModel):
+class TaskShown(_Shape):
     """A kind of task."""
 
     name: str
+    """As plans have it."""
     summary: str
+    """In a sentence."""
     roles: dict[str, list[str]] = Field(description="The columns that it reads, with their usual names.")
     metrics: list[str] = Field(description="What scores may be, the usual one first.")
 
 
-class SpaceShown(BaseModel):
+class SpaceShown(_Shape):
     """A search space."""
 
     name: str
+    """As plans have it."""
     summary: str
+    """In a sentence."""
     methods: list[str]
+    """Of which it draws."""
     hybrids: list[str]
+    """Declared mixtures of methods of which it draws."""
 
 
-class Versions(BaseModel):
+class Versions(_Shape):
     """Of the package, and of this API."""
 
     autopeft: str
+    """Of the package."""
     api: str
+    """Of this API."""
 
 
-class Problem(BaseModel):
+class Problem(_Shape):
     """What went wrong (RFC 9457)."""
 
     type: str
+    """about:blank; the status says what kind it is."""
     title: str
+    """The status in words."""
     status: int
+    """As in HTTP."""
     detail: str = Field(description="The sentence of the command line.")
 
 
-class Further(BaseModel):
+class Further(_Shape):
     """What to add to a search."""
 
     trials: int | None = Field(default=None, ge=1, le=10**9, description="Go on until there are so many trials in all.")
@@ -141,26 +164,30 @@ class Further(BaseModel):
     )
 
 
-class Seeds(BaseModel):
+class Seeds(_Shape):
     """How to confirm a front."""
 
     seeds: int = Field(default=3, ge=1, le=1000, description="How many seeds to train each member with.")
 
 
-class Place(BaseModel):
+class Place(_Shape):
     """A place in the queue."""
 
     place: int = Field(ge=1, le=10**9, description="Among the searches that wait, from 1.")
 
 
-class Shown(BaseModel):
+class Shown(_Shape):
     """One search in a list."""
 
     name: str
+    """By which everything else asks for it."""
     state: str = Field(description="waiting, running, stopped, ended or failed; unfinished where no service knows it.")
     model: str
+    """Its backbone."""
     data: str
+    """What it learns from; empty where a command line began it."""
     created: datetime
+    """When it was asked for."""
     place: int | None = Field(default=None, description="Among the searches that wait, from 1.")
     begun_by: str = Field(default="", description="The name of the token that began it.")
     stopping: bool = Field(default=False, description="Whether it was asked to stop.")
@@ -169,52 +196,57 @@ class Shown(BaseModel):
     best: float | None = Field(default=None, description="The best score so far.")
     metric: str = Field(default="", description="What scores are.")
     higher_is_better: bool = True
+    """Whether more of the metric is better."""
     shown: str = Field(default="-", description="The best score as people read it, with its metric.")
 
 
-class Searches(BaseModel):
+class Searches(_Shape):
     """A part of all searches."""
 
     total: int = Field(description="How many there are that the filters leave.")
     searches: list[Shown]
+    """So many as were asked for."""
 
 
-class Chosen(BaseModel):
+class Chosen(_Shape):
     """The best trial within limits."""
 
     trial: TrialJson
+    """The best one."""
     lines: list[tuple[str, str]] = Field(description="Its score and costs, as people read them.")
 
 
-class Question(BaseModel):
+class Question(_Shape):
     """A text for a trained model."""
 
     text: str = Field(max_length=20_000, description="What it is to answer.")
     second: str = Field(default="", max_length=20_000, description="The other text of a pair.")
 
 
-class Answer(BaseModel):
+class Answer(_Shape):
     """What a trained model makes of a text."""
 
     answer: str
+    """Its own."""
     of: str = Field(description="What needs no fine-tuning: the majority class, or the backbone as it is.")
     baseline: str = Field(description="Its answer; empty where it has none.")
 
 
-class Deleted(BaseModel):
+class Deleted(_Shape):
     """What was taken away."""
 
     trials: int
+    """How many."""
     freed: int = Field(description="Bytes.")
 
 
-class SignIn(BaseModel):
+class SignIn(_Shape):
     """A token, to be exchanged for a cookie."""
 
     token: str = Field(max_length=200, description="As it was printed once.")
 
 
-class Session(BaseModel):
+class Session(_Shape):
     """A session of a browser."""
 
     name: str = Field(description="The name of the token.")
@@ -222,9 +254,10 @@ class Session(BaseModel):
     word: str = Field(description="To be sent as X-CSRF-Token with whatever changes something.")
 
 
-class Health(BaseModel):
+class Health(_Shape):
     """Whether the service and its database answer."""
 
     status: str
+    """ok; where it is not, the answer is a problem."""
     running: int = Field(description="Searches that run.")
     waiting: int = Field(description="Searches that wait.")

@@ -119,7 +119,7 @@ def test_a_search_of_the_command_line_is_looked_at(service: Service) -> None:
 def test_a_report_is_made_once_until_more_is_known(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     name = remembered(service)
     made: list[str] = []
-    monkeypatch.setattr("autopeft.service.office.render", lambda _, format: made.append(format) or f"{len(made)}")
+    monkeypatch.setattr("autopeft.service.known.render", lambda _, format: made.append(format) or f"{len(made)}")
     for _ in range(3):
         assert service.client.get(f"{API}/searches/{name}/report.csv").text == "1"
     with Repository(service.settings.storage) as repository:
@@ -352,7 +352,7 @@ def test_a_winner_that_is_read_with_trusted_code_is_asked_with_it(
         ("autopeft.service.uploads._require_room", "uploads"),
         ("pathlib.Path.mkdir", "winner.zip"),
         ("tempfile.TemporaryDirectory", "winner.zip"),
-        ("autopeft.service.office.TemporaryDirectory", "search.db"),
+        ("autopeft.service.known.TemporaryDirectory", "search.db"),
     ],
 )
 def test_a_disk_that_takes_nothing_is_told_and_nothing_is_left(
@@ -379,3 +379,15 @@ def test_a_disk_that_takes_nothing_is_told_and_nothing_is_left(
 def test_a_name_that_no_disk_takes_is_the_users_slip(service: Service) -> None:
     sent = service.client.post(f"{API}/uploads", params={"name": "ä" * 140 + ".csv"}, content=b"a,b\n1,2\n")
     assert "a file cannot be named" in detail(sent, 400)
+
+
+def test_the_document_describes_every_operation_parameter_and_field(service: Service) -> None:
+    told = service.client.get(f"{API}/openapi.json").json()
+    operations = {f"{verb} {path}": one for path, them in told["paths"].items() for verb, one in them.items()}
+    parts = operations | {
+        f"{where} {each['name']}": each for where, one in operations.items() for each in one.get("parameters", ())
+    }
+    for name, schema in told["components"]["schemas"].items():
+        parts |= {f"{name}.{field}": each for field, each in schema.get("properties", {}).items()}
+    assert len(parts) > 100
+    assert [where for where, each in parts.items() if not each.get("description")] == []

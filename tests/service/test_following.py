@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, closing
 from pathlib import Path
@@ -11,13 +10,11 @@ import pytest
 
 from autopeft.plan import Plan
 from autopeft.service import feeds
-from autopeft.service import office as module
 from autopeft.service.api import following
-from autopeft.service.feeds import Sent
 from autopeft.service.office import Office
 from autopeft.service.settings import Settings
 from autopeft.storage.holding import Holding
-from autopeft.storage.queue import ENDED, RUNNING, STOPPED, WAITING, Entry
+from autopeft.storage.queue import RUNNING, STOPPED, WAITING, Entry
 from autopeft.storage.tokens import READ
 
 PLAN = Plan("mini", "d.csv")
@@ -37,12 +34,13 @@ def begun(office: Office, name: str) -> Entry:
     return entry
 
 
-async def heard(told: AsyncIterator[Sent], count: int) -> list[str]:
+async def heard(told: AsyncIterator[bytes], count: int) -> list[str]:
     """States of so many events, or of fewer where it ends before."""
     found: list[str] = []
     while len(found) < count:
         try:
-            found.append(json.loads((await asyncio.wait_for(anext(told), 10)).text)["state"])
+            lines = (await asyncio.wait_for(anext(told), 10)).decode().splitlines()
+            found += [json.loads(line[6:])["state"] for line in lines if line.startswith("data: ")]
         except StopAsyncIteration:
             break
     return found
@@ -80,26 +78,3 @@ def test_whose_token_is_revoked_hears_no_more(office: Office, monkeypatch: pytes
             assert await heard(told, 9) == []
 
     asyncio.run(follow())
-
-
-def test_what_is_made_of_a_search_that_runs_may_be_late_by_what_it_takes(
-    office: Office, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else many who look at a search that goes on would have its report made anew all the time."""
-    made: list[int] = []
-
-    def make() -> int:
-        made.append(len(made))
-        time.sleep(0.05)
-        return len(made)
-
-    begun(office, "a")
-    assert [office.kept(("a", "html"), stamp, make) for stamp in range(3)] == [1, 2, 3], "it waits: nothing is late"
-    held = Holding(office.opened).take("here", 1)
-    assert held is not None
-    assert [office.kept(("a", "json"), stamp, make) for stamp in range(3)] == [4, 4, 4]
-    monkeypatch.setattr(module, "_LATE", 0)
-    assert office.kept(("a", "csv"), 0, make) == 5
-    assert office.kept(("a", "csv"), 1, make) == 6
-    Holding(office.opened).finish(held, ENDED)
-    assert office.kept(("a", "json"), 3, make) == 7, "what has ended is told as it is"

@@ -110,7 +110,7 @@ def estimated(office: Office, asked: Asked) -> dict[str, Any]:
     options["task"] = code.task if asked.task else None
     options["trust_remote_code"] = office.settings.trust_remote_code
     key = ("estimate", json.dumps(options, sort_keys=True))
-    found: dict[str, Any] = office.kept(key, None, lambda: office.apart.run(_ESTIMATING, work.estimate, asked=options))
+    found: dict[str, Any] = office.kept(key, lambda: office.apart.run(_ESTIMATING, work.estimate, asked=options))
     return found
 
 
@@ -119,7 +119,7 @@ def measures(office: Office, model: str) -> dict[str, Any]:
     place, remote = model_place(model, office.settings), office.settings.trust_remote_code
     asked = {"model": place, "trust_remote_code": remote}
     found: dict[str, Any] = office.kept(
-        ("measures", place), None, lambda: office.apart.run(_UNDERSTANDING, work.measures, **asked)
+        ("measures", place), lambda: office.apart.run(_UNDERSTANDING, work.measures, **asked)
     )
     return found
 
@@ -139,6 +139,7 @@ def tasks(office: Here, _: Reader) -> list[TaskShown]:
 
 @router.get("/spaces", tags=["what there is"], summary="All search spaces")
 def spaces(_: Reader) -> list[SpaceShown]:
+    """Those that come with the package."""
     loaded = [declared_space(name) for name in named_spaces()]
     return [
         SpaceShown(name=each.name, summary=each.summary, methods=[*each.methods], hybrids=[*each.hybrids])

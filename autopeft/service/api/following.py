@@ -6,13 +6,13 @@ from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
 
 from autopeft.service.api.searches import require_queued
-from autopeft.service.feeds import Sent
+from autopeft.service.feeds import written
 from autopeft.service.office import Office
 from autopeft.service.security import Here, Reader
-from autopeft.service.shapes import files
+from autopeft.service.shapes import Name, files
 from autopeft.storage.queue import Entry
 from autopeft.storage.tokens import Token
 
@@ -21,7 +21,7 @@ _PING = 15
 """Seconds between signs of life."""
 _SLOWEST = 30
 """Seconds for a client to take what it was sent; then it is let go, and may come again with `Last-Event-ID`."""
-_AT_ONCE = 1000
+_AT_ONCE = 100
 _TRUSTED = 2.0
 """Seconds for which a token is taken to be good that was good."""
 
@@ -35,7 +35,7 @@ _TRUSTED = 2.0
 async def events(
     office: Here,
     token: Reader,
-    name: str,
+    name: Name,
     last_event_id: Annotated[int, Header(ge=0, le=2**31 - 1, description="Go on after this one.")] = 0,
     follow: Annotated[bool, Query(description="Wait for what comes; else end after what is there.")] = True,
 ) -> EventSourceResponse:
@@ -45,11 +45,10 @@ async def events(
     """
     entry = await to_thread.run_sync(require_queued, office, name)
     told = _followed(office, entry, last_event_id, token) if follow else _there(office, entry, last_event_id)
-    events = (ServerSentEvent(each.text, event=each.kind, id=str(each.number)) async for each in told)
-    return EventSourceResponse(events, ping=_PING, send_timeout=_SLOWEST)
+    return EventSourceResponse(told, ping=_PING, send_timeout=_SLOWEST)
 
 
-async def _followed(office: Office, entry: Entry, after: int, token: Token) -> AsyncIterator[Sent]:
+async def _followed(office: Office, entry: Entry, after: int, token: Token) -> AsyncIterator[bytes]:
     """What is there and all that comes, for as long as the token is good."""
     looked = time.monotonic()
     async for each in office.feeds.follow(entry, after):
@@ -60,9 +59,8 @@ async def _followed(office: Office, entry: Entry, after: int, token: Token) -> A
         yield each
 
 
-async def _there(office: Office, entry: Entry, after: int) -> AsyncIterator[Sent]:
+async def _there(office: Office, entry: Entry, after: int) -> AsyncIterator[bytes]:
     """What is there."""
     while new := await to_thread.run_sync(office.queue.happened, entry, after, _AT_ONCE):
-        for each in new:
-            yield Sent.of(each)
+        yield b"".join(map(written, new))
         after = new[-1].number

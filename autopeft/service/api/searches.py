@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from autopeft.errors import AutopeftError
 from autopeft.fronts import latencies
@@ -17,7 +17,20 @@ from autopeft.service.listing import searches as listed
 from autopeft.service.office import Office
 from autopeft.service.problems import NotThere
 from autopeft.service.security import Here, Reader, Runner
-from autopeft.service.shapes import Chosen, Deleted, Further, NewSearch, Place, Searches, Seeds, Shown, TrialJson, files
+from autopeft.service.shapes import (
+    Chosen,
+    Deleted,
+    Further,
+    Name,
+    NewSearch,
+    Number,
+    Place,
+    Searches,
+    Seeds,
+    Shown,
+    TrialJson,
+    files,
+)
 from autopeft.service.uploads import forget
 from autopeft.storage.queue import STATES, Entry, Errand
 
@@ -70,7 +83,8 @@ def begin(office: Office, plan: Plan, name: str | None, begun_by: str) -> str:
 
 
 @router.get("/{name}", summary="One search")
-def one(office: Here, _: Reader, name: str) -> Shown:
+def one(office: Here, _: Reader, name: Name) -> Shown:
+    """As lists have it."""
     return shown(office, name)
 
 
@@ -84,7 +98,7 @@ def shown(office: Office, name: str) -> Shown:
 
 
 @router.delete("/{name}", summary="Delete a search")
-def delete(office: Here, _: Runner, name: str) -> Deleted:
+def delete(office: Here, _: Runner, name: Name) -> Deleted:
     """Its trials, their weights, and prepared data that no other search uses; a running one is to be stopped first."""
     return take_away(office, name)
 
@@ -102,24 +116,24 @@ def take_away(office: Office, name: str) -> Deleted:
 
 
 @router.get("/{name}/front", summary="The front")
-def front(office: Here, _: Reader, name: str) -> list[TrialJson]:
+def front(office: Here, _: Reader, name: Name) -> list[TrialJson]:
     """Trials that no other beats in all objectives of the plan together, the best score first."""
-    whole = office.plain(name)
+    whole = office.begun(name).plain
     by_number = {each["number"]: each for each in whole["trials"]}
     return [by_number[number] for number in whole["front"]]
 
 
 @router.get("/{name}/trials", summary="All trials")
-def trials(office: Here, _: Reader, name: str) -> list[TrialJson]:
+def trials(office: Here, _: Reader, name: Name) -> list[TrialJson]:
     """As the JSON report has them."""
-    found: list[dict[str, Any]] = office.plain(name)["trials"]
+    found: list[dict[str, Any]] = office.begun(name).plain["trials"]
     return found
 
 
 @router.get("/{name}/trials/{number}", summary="One trial")
-def trial(office: Here, _: Reader, name: str, number: int) -> TrialJson:
-    office.trial(name, number)
-    return next(each for each in office.plain(name)["trials"] if each["number"] == number)
+def trial(office: Here, _: Reader, name: Name, number: Number) -> TrialJson:
+    """As the JSON report has it."""
+    return office.begun(name).plain_trial(number)
 
 
 @router.get(
@@ -128,9 +142,9 @@ def trial(office: Here, _: Reader, name: str, number: int) -> TrialJson:
     responses=files(_SQLITE),
     summary="All that is remembered",
 )
-def database(office: Here, _: Reader, name: str) -> Response:
+def database(office: Here, _: Reader, name: Name) -> Response:
     """An SQLite database with this search alone, for `autopeft report --storage` and programs."""
-    return Response(office.database(name), media_type=_SQLITE)
+    return Response(office.begun(name).database, media_type=_SQLITE)
 
 
 @router.get(
@@ -139,19 +153,21 @@ def database(office: Here, _: Reader, name: str) -> Response:
     responses=files(*_MEDIA.values()),
     summary="The report",
 )
-def report(office: Here, _: Reader, name: str, format: str) -> Response:
+def report(
+    office: Here, _: Reader, name: Name, format: Annotated[str, Path(description=f"{', '.join(_MEDIA)}.")]
+) -> Response:
     """As a page (html), for programs (json), or for spreadsheets (csv)."""
     if format not in _MEDIA:
         raise NotThere(f"there is no report as '{format}'; give {', '.join(_MEDIA)}.")
     headers = {"content-security-policy": _SANDBOX} if format == "html" else {}
-    return Response(office.report(name, format), media_type=_MEDIA[format], headers=headers)
+    return Response(office.begun(name).report(format), media_type=_MEDIA[format], headers=headers)
 
 
 @router.get("/{name}/select", summary="The best trial within limits")
 def select(
     office: Here,
     _: Reader,
-    name: str,
+    name: Name,
     prefer: Annotated[str, Query(description="The objective that decides.")] = SCORE,
     memory: Annotated[str | None, Query(description=_DOCS["memory"])] = None,
     trainable: Annotated[str | None, Query(description=_DOCS["trainable"])] = None,
@@ -163,14 +179,15 @@ def select(
     """Limits are written as on the command line: 6GiB, 500k, 1%, 20ms."""
     given = {"memory": memory, "trainable": trainable, "stored": stored, "flops": flops}
     given |= {"latency": latency, "score": score}
-    search = office.begun(name)
+    known = office.begun(name)
+    search = known.search
     chosen = search.select(prefer=prefer, **{limit: value for limit, value in given.items() if value is not None})
     told = lines(chosen, search.record.metric, latencies(search.trials))
-    return Chosen(trial=trial(office, _, name, chosen.number), lines=list(told))
+    return Chosen(trial=known.plain_trial(chosen.number), lines=list(told))
 
 
 @router.post("/{name}/stop", summary="Stop a search")
-def stop(office: Here, _: Runner, name: str) -> Shown:
+def stop(office: Here, _: Runner, name: Name) -> Shown:
     """One that runs is interrupted, and keeps what it has; one that waits leaves the queue. Both can be resumed."""
     require_queued(office, name)
     office.queue.stop(name)
@@ -178,32 +195,32 @@ def stop(office: Here, _: Runner, name: str) -> Shown:
 
 
 @router.post("/{name}/resume", summary="Go on with a search")
-def resume(office: Here, token: Runner, name: str) -> Shown:
+def resume(office: Here, token: Runner, name: Name) -> Shown:
     """One that was stopped, or failed, waits again."""
     office.again(name, Errand(), token.name)
     return shown(office, name)
 
 
 @router.post("/{name}/extend", summary="Give a search more trials or time")
-def extend(office: Here, token: Runner, name: str, more: Further) -> Shown:
+def extend(office: Here, token: Runner, name: Name, more: Further) -> Shown:
     """Both count from the search's beginning."""
     if more.trials is None and more.time is None:
         raise AutopeftError("give more trials, or more time, than the search has had.")
-    if (search := office.search(name)) is not None:
-        extended(search.record, more.trials, more.time)
+    if (known := office.known(name)) is not None:
+        extended(known.search.record, more.trials, more.time)
     office.again(name, Errand(trials=more.trials, time=more.time), token.name)
     return shown(office, name)
 
 
 @router.post("/{name}/confirm", summary="Confirm the front of a search")
-def confirm(office: Here, token: Runner, name: str, seeds: Seeds) -> Shown:
+def confirm(office: Here, token: Runner, name: Name, seeds: Seeds) -> Shown:
     """Train the front again with further seeds, and look at the test split."""
     office.again(name, Errand(seeds=seeds.seeds), token.name)
     return shown(office, name)
 
 
 @router.post("/{name}/move", summary="Move a search in the queue")
-def move(office: Here, _: Runner, name: str, to: Place) -> Shown:
+def move(office: Here, _: Runner, name: Name, to: Place) -> Shown:
     """Only one that waits has a place."""
     require_queued(office, name)
     office.queue.move(name, to.place)

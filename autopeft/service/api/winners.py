@@ -16,7 +16,7 @@ from autopeft.service.code import trusted_of
 from autopeft.service.office import Office
 from autopeft.service.problems import not_written
 from autopeft.service.security import Here, Reader
-from autopeft.service.shapes import Answer, Question, files
+from autopeft.service.shapes import Answer, Name, Number, Question, files
 
 router = APIRouter(prefix="/searches/{name}/trials/{number}", tags=["winners"])
 _EXPORTING, _ANSWERING = 1800.0, 120.0
@@ -35,8 +35,8 @@ _PIECE = 2**20
 def winner(
     office: Here,
     _: Reader,
-    name: str,
-    number: int,
+    name: Name,
+    number: Number,
     form: Annotated[
         Literal["peft", "merged", "onnx"], Query(description="Method and head, one model, or one ONNX file.")
     ] = "peft",
@@ -70,7 +70,7 @@ def _pieces(opened: BinaryIO) -> Iterator[bytes]:
 
 
 @router.post("/answer", summary="Ask a trained model")
-def answer(office: Here, _: Reader, name: str, number: int, question: Question) -> Answer:
+def answer(office: Here, _: Reader, name: Name, number: Number, question: Question) -> Answer:
     """What it makes of a text, beside what needs no fine-tuning. One model at a time is held in memory."""
     remote, own = office.settings.trust_remote_code, [*_trusted(office, name).values()]
     asked = {**_asked(office, name, number), **question.model_dump(), "trust_remote_code": remote, "own": own}
@@ -79,11 +79,11 @@ def answer(office: Here, _: Reader, name: str, number: int, question: Question) 
 
 def _trusted(office: Office, name: str) -> dict[str, Any]:
     """Code that a winner of the search is read with, as far as the operator trusts it."""
-    return trusted_of(office.begun(name).plan, office.settings.trusted_code.values(), ("task", "space"))
+    return trusted_of(office.begun(name).search.plan, office.settings.trusted_code.values(), ("task", "space"))
 
 
 def _asked(office: Office, name: str, number: int) -> dict[str, Any]:
     """A trial, for a process that finds it by itself. Raises NotThere."""
-    office.trial(name, number)
+    office.begun(name).trial(number)
     folder = str(office.settings.folder.absolute())
     return {"search": name, "number": number, "storage": office.settings.storage, "folder": folder}

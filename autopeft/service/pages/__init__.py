@@ -80,7 +80,7 @@ def parts(office: Here, _: Visitor, name: str) -> HTMLResponse:
 @router.get("/searches/{name}/glance.svg")
 def glance(office: Here, _: Visitor, name: str) -> Response:
     """Its front in a line of the list."""
-    return Response(drawn(office.findings(name).front), media_type="image/svg+xml")
+    return Response(drawn(office.begun(name).findings.front), media_type="image/svg+xml")
 
 
 @router.get("/static/{file}")
@@ -93,10 +93,10 @@ def static(file: str) -> Response:
 
 
 def _parts(office: Office, name: str) -> dict[str, Any]:
-    search = office.search(name)
-    if search is None:
+    if (known := office.known(name)) is None:
         return {"table": None, "plot": "", "count": ""}
-    found, forms = office.findings(name), (("", "adapter"), ("?form=merged", "merged"), ("?form=onnx", "ONNX"))
+    search, found = known.search, known.findings
+    forms = (("", "adapter"), ("?form=merged", "merged"), ("?form=onnx", "ONNX"))
     link = Markup('<a href="/api/v1/searches/{}/trials/{}/winner.zip{}">{}</a>')
     headings, rows = tables.front(search.record, found)
     linked = [

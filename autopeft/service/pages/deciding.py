@@ -16,7 +16,7 @@ from autopeft.reports.drawing import plot
 from autopeft.reports.findings import no_gain
 from autopeft.reports.wording import describe_fully
 from autopeft.service.api.about import estimated, measures
-from autopeft.service.office import Office
+from autopeft.service.known import Known
 from autopeft.service.pages.rendering import RunningVisitor, Visitor, page, part
 from autopeft.service.security import Here
 from autopeft.service.shapes import Asked
@@ -49,7 +49,8 @@ def fits(
 
 @router.get("/searches/{name}/choose")
 def choose(request: Request, office: Here, who: Visitor, name: str) -> HTMLResponse:
-    search, metric, given = office.begun(name), office.findings(name).metric, request.query_params
+    known, given = office.begun(name), request.query_params
+    metric = known.findings.metric
     least = f"{metric.heading} at {'least' if metric.higher_is_better else 'most'}"
     limits = [
         (
@@ -57,21 +58,21 @@ def choose(request: Request, office: Here, who: Visitor, name: str) -> HTMLRespo
             least if each == SCORE else f"{COSTS[each].heading if each in COSTS else each} at most",
             UNITS[each].metavar,
             given.get(each, ""),
-            limits_that_matter(search.trials, each, metric),
+            limits_that_matter(known.search.trials, each, metric),
         )
         for each in _CHOICE
     ]
-    return page(request, who, "choose", name=name, limits=limits, **_chosen(office, name, given))
+    return page(request, who, "choose", name=name, limits=limits, **_chosen(known, given))
 
 
 @router.get("/searches/{name}/chosen")
 def chosen(request: Request, office: Here, _: Visitor, name: str) -> HTMLResponse:
     """The choice alone, while its limits are moved."""
-    return part("chosen", name=name, **_chosen(office, name, request.query_params))
+    return part("chosen", name=name, **_chosen(office.begun(name), request.query_params))
 
 
-def _chosen(office: Office, name: str, given: Any) -> dict[str, Any]:
-    search, found = office.begun(name), office.findings(name)
+def _chosen(known: Known, given: Any) -> dict[str, Any]:
+    search, found = known.search, known.findings
     try:
         best = search.select(**{each: value for each in _CHOICE if (value := given.get(each, "").strip())})
     except AutopeftError as error:
@@ -91,17 +92,19 @@ def _chosen(office: Office, name: str, given: Any) -> dict[str, Any]:
 def compare(request: Request, office: Here, who: Visitor, of: Annotated[tuple[str, ...], Query()] = ()) -> HTMLResponse:
     """Searches on the same data beside each other."""
     try:
-        said = compared([office.begun(name).record for name in of])
+        known = [office.begun(name) for name in of]
+        said = compared([each.search.record for each in known])
     except AutopeftError as error:
         return page(request, who, "compare", refused=str(error))
-    drawing = plot([(office.begun(name).record, office.findings(name).front) for name in of])
+    drawing = plot([(each.search.record, each.findings.front) for each in known])
     return page(request, who, "compare", refused="", said=said, plot=drawing)
 
 
 @router.get("/searches/{name}/trials/{number}/try")
 def attempt(request: Request, office: Here, who: Visitor, name: str, number: int) -> HTMLResponse:
     """A text in, the trained model's answer out."""
-    search, trial = office.begun(name), office.trial(name, number)
+    known = office.begun(name)
+    search, trial = known.search, known.trial(number)
     described = describe_fully(trial.candidate, search.record.of_task)
     pair = len(search.plan.text) == 2
     return page(request, who, "try", name=name, number=number, pair=pair, described=described)
