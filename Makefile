@@ -6,8 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_REPORT := demo.html
 BARE := dist/bare
-# One more than there are cores: tests of lost workers wait for most of their time.
-TESTING := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# Two more than there are cores: tests of workers and of the service wait for much of their time.
+TESTING := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
 
 .PHONY: demo demo-chat serve docs test long browser check format lint types wheel bare
 .NOTPARALLEL:
