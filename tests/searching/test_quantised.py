@@ -158,7 +158,7 @@ def test_six_methods_on_layers_of_smollm2_are_searched_gone_on_with_confirmed_an
     assert resumed.select().score < start
     confirmed = resumed.confirm(1, **where)
     assert all(each.status is Status.FINISHED for each in confirmed.record.confirmations)
-    best = min((each for each in finished if each.candidate.name == "lora"), key=lambda each: each.score)
+    best = min((each for each in resumed.trials if each.candidate.name == "lora"), key=lambda each: each.score)
     best.save(tmp_path / "winner")
     assert autopeft.load(tmp_path / "winner").backbone.holding == held
     best.save(tmp_path / "merged", merge=True)
