@@ -1,7 +1,8 @@
 """How a service bears a team, and what that costs a search that trains beside it.
 
 A search trains on one core while 100 clients follow it and 20 requests a second read lists, fronts and reports from the
-other one, in turns with as long without any. Told are lost and doubled events, the 95th percentile of answers, the CPU
+other one, in turns with as long without any, after which the clients come again all at once and go on. Told are lost
+and doubled events, how long it takes until all clients follow, the 95th percentile of answers from then on, the CPU
 seconds of training for each 1,000 examples with and without the load, and the service's memory over many requests.
 
     python benchmarks/service_load.py --seconds 60 --requests 10000
@@ -69,13 +70,14 @@ class Service:
             raise SystemExit(f"{path}: {told[:100]!r} {found[:300]!r}")
         return found
 
-    async def follow(self, name: str, heard: list[int]) -> None:
-        """Hears of a search for as long as it is let."""
+    async def follow(self, name: str, heard: list[int], follows: asyncio.Event) -> None:
+        """Hears of a search for as long as it is let, after what it has heard, as browsers do that come again."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=2**24)
-        head = f"GET /api/v1/searches/{name}/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self.token}\r\n\r\n"
-        writer.write(head.encode())
+        head = f"GET /api/v1/searches/{name}/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self.token}\r\n"
+        writer.write(f"{head}Last-Event-ID: {len(heard)}\r\n\r\n".encode())
         try:
             while line := await reader.readline():
+                follows.set()
                 if line.startswith(b"id: "):
                     heard.append(int(line[4:]))
         finally:
@@ -166,7 +168,8 @@ async def measure(service: Service, seconds: float, requests: int) -> None:
     pinned(service.pid, {1})
     os.sched_setaffinity(0, {1})
     heard: list[list[int]] = [[] for _ in range(FOLLOWERS)]
-    told: dict[bool, list[float]] = {False: [], True: []}
+    told: dict[bool, list[tuple[float, int]]] = {False: [], True: []}
+    """CPU seconds and examples of each turn."""
     taken: list[float] = []
     _, last = await examples(service, name, 0)
     turns = 4
@@ -174,27 +177,30 @@ async def measure(service: Service, seconds: float, requests: int) -> None:
         busy, before = bool(turn % 2), cpu(trains)
         service.taken.clear()
         if busy:
-            followers = [asyncio.create_task(service.follow(name, each)) for each in heard]
+            came, follows = time.perf_counter(), [asyncio.Event() for _ in heard]
+            followers = [asyncio.create_task(service.follow(name, *each)) for each in zip(heard, follows, strict=True)]
+            await asyncio.gather(*(each.wait() for each in follows))
+            print(f"{len(heard)} clients follow after {time.perf_counter() - came:.2f} s")
             await loaded(service, name, seconds / turns)
             taken += service.taken
             for follower in followers:
                 follower.cancel()
             await asyncio.gather(*followers, return_exceptions=True)
-            heard_now, heard = heard, [[] for _ in range(FOLLOWERS)]
-            gaps = sum(each != list(range(1, len(each) + 1)) for each in heard_now)
-            behind = max(map(len, heard_now)) - min(map(len, heard_now))
-            print(f"followers with a lost or doubled event: {gaps}; events {max(map(len, heard_now))}, behind {behind}")
+            gaps = sum(each != list(range(1, len(each) + 1)) for each in heard)
+            most, least = max(map(len, heard)), min(map(len, heard))
+            print(f"followers with a lost or doubled event: {gaps}; events {most}, behind {most - least}")
         else:
             await asyncio.sleep(seconds / turns)
         seen, last = await examples(service, name, last)
-        told[busy].append((cpu(trains) - before) / max(seen, 1) * 1000)
+        told[busy].append((cpu(trains) - before, seen))
     cut = statistics.quantiles(taken, n=20)[-1]
     print(f"{len(taken)} answers at {RATE}/s: median {statistics.median(taken):.3f} s, 95th percentile {cut:.3f} s")
-    for busy, each in told.items():
-        values = " ".join(f"{value:.3f}" for value in each)
+    for busy, turned in told.items():
+        values = " ".join(f"{1000 * used / max(seen, 1):.3f}" for used, seen in turned)
         print(f"training {'beside the load' if busy else 'alone          '}: {values} CPU s for 1,000 examples")
-    slower = statistics.median(told[True]) / statistics.median(told[False]) - 1
-    print(f"training slowed by {slower:+.1%} (medians)")
+    # Of all turns together: each counts trials that began in the one before.
+    whole = {busy: sum(used for used, _ in turned) / sum(seen for _, seen in turned) for busy, turned in told.items()}
+    print(f"training slowed by {whole[True] / whole[False] - 1:+.1%}")
     await service.ask(f"/searches/{name}/stop", "POST")
     paths = ("/searches", f"/searches/{name}/front", f"/searches/{name}/trials", f"/searches/{name}/report.html")
     for done in range(0, requests, 20):

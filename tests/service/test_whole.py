@@ -98,9 +98,10 @@ def serving(place: Path, token: str = "", storage: str = "") -> Iterator[Running
         process.stdout.close()
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return user_folder(tmp_path_factory.mktemp("team"))
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "team").mkdir()
+    return user_folder(tmp_path / "team")
 
 
 @pytest.mark.long
