@@ -8,8 +8,11 @@ DEMO_REPORT := demo.html
 BARE := dist/bare
 # Two more than there are cores: tests of workers and of the service wait for much of their time.
 TESTING := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
+# What `make stories` and `make browser` do of the tests that are `long`.
+TOLD := tests/test_docs.py tests/test_examples.py
+SEEN := tests/service/test_browser.py tests/service/test_document.py
 
-.PHONY: demo demo-chat serve docs test long browser check format lint types wheel bare
+.PHONY: demo demo-chat serve docs test long stories browser check format lint types wheel bare
 .NOTPARALLEL:
 
 demo: $(VENV)/.runtime  ## Searches on a packaged model and data set, without a network, and writes a report
@@ -30,15 +33,18 @@ docs: $(VENV)/.docs  ## Builds the documentation into site/; whatever is wrong w
 test: $(VENV)/.development  ## Runs the tests
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TESTING) --dist loadfile --no-loadscope-reorder
 
-long: $(VENV)/.development $(VENV)/.chat $(VENV)/.docs  ## Does faults to whole searches, tries many broken artifacts, every method on every task; at most 40 minutes
+long: $(VENV)/.development $(VENV)/.chat  ## Does faults to whole searches, tries many broken artifacts, every method on every task; at most 40 minutes
 	export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1; \
 	$(BIN)/python -m tests.searching.faults --kills 20 --workers 2 & faults=$$!; \
 	AUTOPEFT_EXAMPLES=1000 $(BIN)/python -m pytest tests/test_hostile_artifacts.py && \
-	$(BIN)/python -m pytest -m long --numprocesses auto --durations 40; tests=$$?; \
+	$(BIN)/python -m pytest -m long $(TOLD:%=--ignore %) $(SEEN:%=--ignore %) --numprocesses auto --dist worksteal --durations 40; tests=$$?; \
 	wait $$faults && exit $$tests
 
+stories: $(VENV)/.development $(VENV)/.chat $(VENV)/.docs  ## Does what the documentation and the examples tell, as their readers would
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long $(TOLD) --numprocesses auto --dist worksteal --durations 20
+
 browser: $(VENV)/.browser  ## Does the whole way in a real browser, asks the API whatever its document allows; needs Chromium, npm, PostgreSQL
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 AUTOPEFT_AXE=$(VENV)/package/axe.min.js $(BIN)/python -m pytest -m long tests/service/test_browser.py tests/service/test_document.py
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 AUTOPEFT_AXE=$(VENV)/package/axe.min.js $(BIN)/python -m pytest -m long $(SEEN)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.service.postgres tests/storage
 
 check: lint types wheel test  ## Runs everything that CI runs

