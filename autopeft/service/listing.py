@@ -1,8 +1,10 @@
 """All searches, those of the queue and those that command lines began, in one list."""
 
+from datetime import UTC, datetime
+
 from autopeft.service.office import Office
 from autopeft.service.shapes import Shown
-from autopeft.storage.queue import Entry
+from autopeft.storage.queue import RUNNING, Entry
 from autopeft.storage.repository import Summary
 
 
@@ -10,7 +12,7 @@ def searches(office: Office) -> list[Shown]:
     """Those that wait in their order, then those of the queue and of command lines, the newest first."""
     known = {each.name: each for each in office.repository.summaries()}
     queued = office.queue.entries()
-    of_queue = [_of_queue(each, known.get(each.name)) for each in queued]
+    of_queue = [_of_queue(each, known.get(each.name), _left(office, each)) for each in queued]
     names = {each.name for each in queued}
     others = [_of_command_line(each) for each in known.values() if each.name not in names]
     waiting = [each for each in of_queue if each.place is not None]
@@ -18,7 +20,14 @@ def searches(office: Office) -> list[Shown]:
     return waiting + sorted(rest, key=lambda each: each.created, reverse=True)
 
 
-def _of_queue(entry: Entry, known: Summary | None) -> Shown:
+def _left(office: Office, entry: Entry) -> float | None:
+    """Seconds that a search may take yet, as it told last."""
+    latest = office.queue.latest(entry) if entry.state == RUNNING else None
+    told = latest.told.get("standing", {}).get("left") if latest else None
+    return None if told is None else max(told - (datetime.now(UTC) - latest.at).total_seconds(), 0.0)
+
+
+def _of_queue(entry: Entry, known: Summary | None, left: float | None) -> Shown:
     shown = Shown(
         name=entry.name,
         state=entry.state,
@@ -29,6 +38,7 @@ def _of_queue(entry: Entry, known: Summary | None) -> Shown:
         begun_by=entry.begun_by,
         stopping=bool(entry.asked),
         reason=entry.reason,
+        left=left,
     )
     return shown if known is None else _with_trials(shown, known)
 

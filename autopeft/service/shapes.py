@@ -192,6 +192,7 @@ class Shown(_Shape):
     begun_by: str = Field(default="", description="The name of the token that began it.")
     stopping: bool = Field(default=False, description="Whether it was asked to stop.")
     reason: str = Field(default="", description="Why it failed.")
+    left: float | None = Field(default=None, description="Seconds until it reaches a limit, by its pace.")
     trials: int = Field(default=0, description="How many there are, unfinished and failed ones included.")
     best: float | None = Field(default=None, description="The best score so far.")
     metric: str = Field(default="", description="What scores are.")

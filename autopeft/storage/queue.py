@@ -182,7 +182,14 @@ class Queue:
             # Another search may have got its number.
             if row is None or row.created != entry.created:
                 return None
-            return [Happened(row.number, row.at, row.kind, row.told) for row in session.scalars(query.limit(most))]
+            return [_happened(row) for row in session.scalars(query.limit(most))]
+
+    def latest(self, entry: Entry) -> Happened | None:
+        """What happened last in a search; None where nothing has."""
+        query = select(EventRow).where(EventRow.queue_id == entry.id).order_by(EventRow.number.desc()).limit(1)
+        with self._opened.reading() as session:
+            row = session.scalar(query)
+            return None if row is None else _happened(row)
 
 
 def say(session: Session, id: int, kind: str, told: Mapping[str, Any]) -> None:
@@ -190,6 +197,10 @@ def say(session: Session, id: int, kind: str, told: Mapping[str, Any]) -> None:
     last = session.scalar(select(func.max(EventRow.number)).where(EventRow.queue_id == id)) or 0
     session.add(EventRow(queue_id=id, number=last + 1, at=datetime.now(UTC), kind=kind, told=dict(told)))
     session.flush()
+
+
+def _happened(row: EventRow) -> Happened:
+    return Happened(row.number, row.at, row.kind, row.told)
 
 
 def _row(session: Session, name: str) -> QueueRow | None:

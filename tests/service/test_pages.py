@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 
 from autopeft.service.security import COOKIE
+from autopeft.storage.holding import Holding
+from autopeft.storage.queue import ENDED
 from autopeft.storage.repository import Repository
 from autopeft.storage.tokens import READ, RUN
 from autopeft.trial import Baseline
@@ -66,3 +68,20 @@ def test_pages_bring_their_own_style_and_module_and_nothing_inline(service: Serv
     assert page.count("<script") == page.count('<script type="module" src="/static/module.js">') == 1
     assert "<style" not in page
     assert "http" not in page
+
+
+def test_the_list_tells_what_time_a_search_that_runs_may_take_yet(service: Service) -> None:
+    for name in ("runs", "waits"):
+        service.office.queue.add(name, record().plan, "somebody")
+    holding = Holding(service.office.opened)
+    held = holding.take("here", 1)
+    assert held is not None
+    sign_in(service, READ)
+    assert "left" not in service.client.get("/searches").text
+    holding.tell(held, "trial-ended", {"standing": {"left": 590.0}})
+    found = {each["name"]: each["left"] for each in service.client.get("/api/v1/searches").json()["searches"]}
+    assert found["waits"] is None
+    assert 580 < found["runs"] <= 590
+    assert "running, about 10 min left" in service.client.get("/searches").text
+    holding.finish(held, ENDED)
+    assert "left" not in service.client.get("/searches").text

@@ -3,6 +3,7 @@
 What a page changes it asks of the API, by one small module of JavaScript: there is one way in, and one set of errors.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -52,6 +53,8 @@ def _row(each: Shown) -> tuple[str, Markup, tuple[str, ...]]:
     mark = Markup('<input type="checkbox" name="of" value="{}" aria-label="Compare {}">').format(each.name, each.name)
     seen = Markup('<img class="glance" loading="lazy" src="{}/glance.svg" alt="its shape">').format(path)
     state = each.state + (f", place {each.place}" if each.place else "") + (", stopping" if each.stopping else "")
+    if each.left is not None:
+        state += f", about {math.ceil(each.left / 60)} min left"
     begun = f"{each.created:%Y-%m-%d %H:%M}" + (f" by {each.begun_by}" if each.begun_by else "")
     model = each.model.split("/")[-1]
     cells = (mark, state, "" if each.best is None else seen, str(each.trials), each.shown, model, begun)
