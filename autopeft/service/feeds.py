@@ -20,7 +20,7 @@ from autopeft.storage.queue import Entry, Happened, Queue
 _PAUSE = 0.5
 """Seconds between looks at the database."""
 _AT_ONCE = 1000
-_TOGETHER = 100
+TOGETHER = 100
 """Events that are sent as one piece."""
 
 
@@ -75,7 +75,7 @@ class Feeds:
                 async with feed.more:
                     while len(feed.events) <= after and not feed.over:
                         await feed.more.wait()
-                while new := feed.events[after : after + _TOGETHER]:
+                while new := feed.events[after : after + TOGETHER]:
                     yield b"".join(new)
                     after += len(new)
         finally:

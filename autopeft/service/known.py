@@ -8,7 +8,6 @@ import json
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,6 +21,7 @@ from autopeft.reports import render, require_format
 from autopeft.reports.findings import Findings, find
 from autopeft.searching.search import Search
 from autopeft.searching.whereabouts import LACKING, has_weights
+from autopeft.service.lately import Lately
 from autopeft.service.problems import NotThere, not_written
 from autopeft.storage.repository import Repository
 from autopeft.trial import Trial
@@ -142,8 +142,7 @@ class KnownSearches:
     def __init__(self, repository: Repository, storage: str, folder: Path) -> None:
         self._repository = repository
         self._first = partial(Known, storage=storage, folder=folder)
-        self._places: OrderedDict[str, _Place] = OrderedDict()
-        self._looking = threading.Lock()
+        self._places = Lately(_Place, _KEPT)
         self._beside = ThreadPoolExecutor(1, "knowing")
 
     def close(self) -> None:
@@ -153,7 +152,7 @@ class KnownSearches:
         """What is known of a search, of a moment ago where it `runs`; None where nothing is."""
         if (stamp := self._repository.stamp(name)) is None:
             return None
-        place = self._place(name)
+        place = self._places[name]
         known = place.known
         if known is None or (known.stamp != stamp and not runs()):
             with place.lock:
@@ -163,14 +162,6 @@ class KnownSearches:
         if known.stamp != stamp and time.monotonic() >= place.next and place.lock.acquire(blocking=False):
             self._beside.submit(self._make_ready, place, known, stamp)
         return known
-
-    def _place(self, name: str) -> _Place:
-        with self._looking:
-            place = self._places.setdefault(name, _Place())
-            self._places.move_to_end(name)
-            if len(self._places) > _KEPT:
-                self._places.popitem(last=False)
-        return place
 
     def _make_ready(self, place: _Place, known: Known, stamp: object) -> None:
         began = time.monotonic()

@@ -1,7 +1,6 @@
 """What all requests share: the database, the queue, tokens, and what is known of searches."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -12,6 +11,7 @@ from autopeft.service.allowed import allowed_code, data_place, model_place
 from autopeft.service.apart import Apart
 from autopeft.service.feeds import Feeds
 from autopeft.service.known import Known, KnownSearches
+from autopeft.service.lately import Lately
 from autopeft.service.problems import NotThere
 from autopeft.service.settings import Settings
 from autopeft.storage.opened import Opened
@@ -45,8 +45,7 @@ class Office:
         """Holds one winner at a time."""
         self.feeds = Feeds(self.queue)
         self._known = KnownSearches(self.repository, settings.storage, settings.folder.absolute())
-        self._lately: OrderedDict[tuple[str, str], _Slot] = OrderedDict()
-        self._looking = threading.Lock()
+        self._lately = Lately(_Slot, _KEPT)
 
     def close(self) -> None:
         self._known.close()
@@ -113,11 +112,7 @@ class Office:
 
     def kept(self, key: tuple[str, str], make: Callable[[], Any]) -> Any:
         """What was answered to this before; many who ask at once wait for one who makes it."""
-        with self._looking:
-            slot = self._lately.setdefault(key, _Slot())
-            self._lately.move_to_end(key)
-            if len(self._lately) > _KEPT:
-                self._lately.popitem(last=False)
+        slot = self._lately[key]
         with slot.lock:
             if slot.answer is None:
                 slot.answer = make()

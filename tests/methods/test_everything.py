@@ -16,6 +16,7 @@ from autopeft.space.candidate import Candidate, Part, Training
 from autopeft.space.cards import load_cards, load_hybrids
 from autopeft.space.space import load_space
 from autopeft.tasks.text_classification import TextClassification
+from autopeft.training import precision
 from autopeft.training.model import TaskModel
 from tests.sampled import sampled
 from tests.tiny import CONFIGS, batch, tiny
@@ -67,8 +68,17 @@ def predictor():
     return Predictor(load_skeleton(CONFIGS["bert"]()), CARDS, TASK, 16)
 
 
+def shared_outside_the_model(request, name):
+    """FRoD's layers share tensors that no module of the model holds: a simulated step copies them for each layer, as a
+    GPU would. In bf16 that is not where the peak lies.
+    """
+    if name == "frod" and not precision.has_bf16(CPU):
+        request.applymarker(pytest.mark.xfail(strict=True, reason="what FRoD shares is predicted as copied"))
+
+
 @pytest.mark.parametrize("name", sampled(FURTHER))
-def test_costs_are_predicted_and_what_is_stored_is_what_is_saved(predictor, name, tmp_path):
+def test_costs_are_predicted_and_what_is_stored_is_what_is_saved(predictor, name, tmp_path, request):
+    shared_outside_the_model(request, name)
     candidate = Candidate(name, (Part(name),), Training(batch_size=4))
     assert predictor.unfitness(candidate) is None
     predicted = predictor.predict(candidate)
@@ -85,8 +95,7 @@ def test_costs_are_predicted_and_what_is_stored_is_what_is_saved(predictor, name
         merges = attached.parts[0].mergeable
     assert (predicted.trainable, predicted.stored) == (real.trainable, real.stored)
     assert (predicted.overhead == 0) == merges
-    # What FRoD's sparse products keep in fp32 is predicted as if some of it were dense.
-    assert predicted.memory == pytest.approx(real.memory, rel=0.03 if name == "frod" else 0.005)
+    assert predicted.memory == pytest.approx(real.memory, rel=0.005)
     assert predicted.flops == pytest.approx(real.flops, rel=0.15)
 
 

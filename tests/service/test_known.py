@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from autopeft.errors import AutopeftError
 from autopeft.service import known as module
 from autopeft.service.known import Known, KnownSearches
 from autopeft.storage.repository import Repository
@@ -132,7 +133,9 @@ def test_what_is_new_is_not_made_ready_all_the_time(
 
 
 @pytest.mark.usefixtures("made")
-def test_a_database_that_is_away_leaves_what_was_known(
+@pytest.mark.parametrize("fault", [AutopeftError("the database is away."), ZeroDivisionError()])
+def test_a_database_that_is_away_and_a_defect_leave_what_was_known(
+    fault: Exception,
     searches: KnownSearches,
     repository: Repository,
     monkeypatch: pytest.MonkeyPatch,
@@ -141,8 +144,12 @@ def test_a_database_that_is_away_leaves_what_was_known(
     before = get(searches, runs=True)
     before.report("html")
     one_more(repository)
+
+    def fails(*_: object) -> str:
+        raise fault
+
     with monkeypatch.context() as broken:
-        broken.setattr(module, "render", lambda *_: 1 / 0)
+        broken.setattr(module, "render", fails)
         assert get(searches, runs=True) is before
         until(lambda: "late" in caplog.text)
     until(lambda: get(searches, runs=True) is not before)

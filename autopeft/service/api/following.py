@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Query
 from sse_starlette import EventSourceResponse
 
 from autopeft.service.api.searches import require_queued
-from autopeft.service.feeds import written
+from autopeft.service.feeds import TOGETHER, written
 from autopeft.service.office import Office
 from autopeft.service.security import Here, Reader
 from autopeft.service.shapes import Name, files
@@ -21,7 +21,6 @@ _PING = 15
 """Seconds between signs of life."""
 _SLOWEST = 30
 """Seconds for a client to take what it was sent; then it is let go, and may come again with `Last-Event-ID`."""
-_AT_ONCE = 100
 _TRUSTED = 2.0
 """Seconds for which a token is taken to be good that was good."""
 
@@ -61,6 +60,6 @@ async def _followed(office: Office, entry: Entry, after: int, token: Token) -> A
 
 async def _there(office: Office, entry: Entry, after: int) -> AsyncIterator[bytes]:
     """What is there."""
-    while new := await to_thread.run_sync(office.queue.happened, entry, after, _AT_ONCE):
+    while new := await to_thread.run_sync(office.queue.happened, entry, after, TOGETHER):
         yield b"".join(map(written, new))
         after = new[-1].number
