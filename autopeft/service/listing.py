@@ -22,8 +22,9 @@ def searches(office: Office) -> list[Shown]:
 
 def _left(office: Office, entry: Entry) -> float | None:
     """Seconds that a search may take yet, as it told last."""
-    latest = office.queue.latest(entry) if entry.state == RUNNING else None
-    told = latest.told.get("standing", {}).get("left") if latest else None
+    if entry.state != RUNNING or (latest := office.queue.latest(entry)) is None:
+        return None
+    told = latest.told.get("standing", {}).get("left")
     return None if told is None else max(told - (datetime.now(UTC) - latest.at).total_seconds(), 0.0)
 
 
