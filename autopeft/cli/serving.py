@@ -68,6 +68,7 @@ def serve(host: str, port: int, demo: bool, upload_limit: str, folder: str, **op
         options["model_roots"] += (demo_model().parent,)
         options["data_roots"] += (demo_data(Path(folder) / "demo").parent,)
     settings = Settings(folder=Path(folder), upload_limit=int(parse_memory(upload_limit)), **options)
+    settings.require_trusted()
     first = _first_token(settings.storage)
     if first:
         say(f"A token, which nobody tells again; keep it well:\n\n  {first}\n")

@@ -18,6 +18,7 @@ from autopeft.storage.opened import Opened
 from autopeft.storage.queue import RUNNING, Entry, Errand, Queue
 from autopeft.storage.repository import Repository
 from autopeft.storage.tokens import Tokens
+from autopeft.tasks.own import is_own
 
 _KEPT = 24
 """Answers of processes beside the service that are kept."""
@@ -102,7 +103,8 @@ class Office:
     def tasks(self) -> Any:
         from autopeft.service import work
 
-        return self.apart.run(60, work.tasks)
+        own = {each: code for each, code in self.settings.trusted_code.items() if is_own(each)}
+        return self.apart.run(60, work.tasks, own=own)
 
     @cached_property
     def methods(self) -> Any:

@@ -5,7 +5,8 @@ from functools import cached_property
 from pathlib import Path
 
 from autopeft.plan import Resources
-from autopeft.tasks.own import is_own, rooted
+from autopeft.space.space import declared_space
+from autopeft.tasks.own import is_own, require_own, rooted
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,19 @@ class Settings:
     def trusted_code(self) -> dict[str, str]:
         """What plans may write, and what they mean by it."""
         return {each: rooted(each) if is_own(each) else str(Path(each).absolute()) for each in self.trusted}
+
+    @property
+    def trusted_by_kind(self) -> tuple[list[str], list[str]]:
+        """Tasks and metrics that plans may write, and folders of cards."""
+        return [each for each in self.trusted if is_own(each)], [each for each in self.trusted if not is_own(each)]
+
+    def require_trusted(self) -> None:
+        """Raises AutopeftError for code that is not there, or cards that cannot be read; nothing of it is executed."""
+        code, cards = self.trusted_by_kind
+        for each in code:
+            require_own(each, "code")
+        for each in cards:
+            declared_space(each)
 
     @property
     def resources(self) -> dict[str, object]:

@@ -322,6 +322,9 @@ def test_code_that_may_be_searched_with_may_be_understood_and_estimated(trusting
         ):
             said = detail(trusting.client.post(f"{API}/{path}", json=asked), 403)
             assert "come only from the operator of this service" in said
+    named = {each["name"]: each for each in trusting.client.get(f"{API}/tasks").json()}
+    assert named["my_task.py:TwoNumbers"]["roles"]["text"] == named["text-classification"]["roles"]["text"]
+    assert {each["name"]: each["methods"] for each in trusting.client.get(f"{API}/spaces").json()}["cards"] == ["mine"]
     assert "'auto'" in detail(trusting.client.post(f"{API}/estimate", json={"model": "model", "space": "auto"}), 400)
 
 

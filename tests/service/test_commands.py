@@ -34,3 +34,16 @@ def test_serve_teaches_by_its_help() -> None:
     told = run("serve", "--help").stdout
     for word in ("--data-root", "--at-once", "Authorization: Bearer", "/api/v1/openapi.json", "autopeft serve --demo"):
         assert word in told
+
+
+@pytest.mark.parametrize(
+    ("trusted", "said"),
+    [("mine.py:Stars", "there is no file 'mine.py'"), ("cards", "unknown space 'cards'"), (".", "holds no cards")],
+)
+def test_serve_begins_only_with_code_and_cards_that_are_there(
+    trusted: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = run("serve", "--trust", trusted, "--storage", f"sqlite:///{tmp_path}/searches.db")
+    assert (answer.exit_code, said in answer.stderr) == (2, True)
+    assert not [*tmp_path.iterdir()]

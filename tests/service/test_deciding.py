@@ -1,6 +1,7 @@
 """Pages that help to decide: what fits, which trial under limits, which of several searches, and a try."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -90,7 +91,7 @@ def test_what_fits_follows_the_limits_of_the_form(service: Service, monkeypatch:
         {"name": "large", "costs": {**costs, "memory": 2**33}, "refused": ""},
         {"name": "odd", "costs": None, "refused": "no layers"},
     ]
-    asked: list[object] = []
+    asked: list[Any] = []
 
     def run(_: float, __: object, **given: object) -> object:
         asked.append(given)
@@ -106,6 +107,8 @@ def test_what_fits_follows_the_limits_of_the_form(service: Service, monkeypatch:
     assert "texts of 64 tokens" in page
     assert "0 of 3 methods" in service.client.get("/new/fits", params={**fits, "plan.budget.memory": "1MiB"}).text
     assert len(asked) == 2  # What was estimated once is not estimated again.
+    service.client.get("/new/fits", params={**fits, "plan.space": "quick"})
+    assert [each["asked"]["space"] for each in asked if "asked" in each] == ["default", "quick"]
     assert "not a size" in service.client.get("/new/fits", params={**fits, "plan.budget.memory": "much"}).text
     assert "in the folders" in service.client.get("/new/fits", params={"plan.model": "/etc"}).text
 

@@ -1,5 +1,6 @@
 """Pages for people: whoever is signed in sees searches and begins them; texts of others stay texts."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -40,6 +41,18 @@ def test_searches_are_listed_and_one_is_begun_from_what_there_is(service: Servic
     assert "waiting, place 1" in service.client.get("/searches").text
     page = service.client.get("/searches/waits").text
     assert 'data-path="/searches/waits/stop"' in page
+
+
+def test_a_search_may_be_begun_with_what_the_operator_trusts(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    sign_in(service)
+    assert "plan.metric" not in service.client.get("/new").text
+    trusting = replace(service.settings, trusted=("mine.py:Stars", "cards"))
+    monkeypatch.setattr(service.office, "settings", trusting)
+    offered = re.findall(r'<select name="(plan.\w+)">(.*?)</select>', service.client.get("/new").text)
+    options = {name: re.findall("<option>(.*?)</option>", each) for name, each in offered}
+    assert options["plan.metric"] == ["mine.py:Stars"]
+    assert {"mine.py:Stars", "text-classification"} < {*options["plan.task"]}
+    assert {"cards", "quick"} < {*options["plan.space"]}
 
 
 def test_a_search_shows_its_front_as_a_plot_and_as_a_table_and_others_texts_as_texts(service: Service) -> None:

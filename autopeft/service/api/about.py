@@ -138,12 +138,12 @@ def tasks(office: Here, _: Reader) -> list[TaskShown]:
 
 
 @router.get("/spaces", tags=["what there is"], summary="All search spaces")
-def spaces(_: Reader) -> list[SpaceShown]:
-    """Those that come with the package."""
-    loaded = [declared_space(name) for name in named_spaces()]
+def spaces(office: Here, _: Reader) -> list[SpaceShown]:
+    """Those that come with the package, and the operator's."""
+    loaded = {name: declared_space(name) for name in (*named_spaces(), *office.settings.trusted_by_kind[1])}
     return [
-        SpaceShown(name=each.name, summary=each.summary, methods=[*each.methods], hybrids=[*each.hybrids])
-        for each in loaded
+        SpaceShown(name=name, summary=each.summary, methods=[*each.methods], hybrids=[*each.hybrids])
+        for name, each in loaded.items()
     ]
 
 

@@ -26,6 +26,7 @@ from autopeft.service.pages import deciding
 from autopeft.service.pages.rendering import Visitor, page, part, style
 from autopeft.service.security import Here
 from autopeft.service.shapes import Shown
+from autopeft.space.space import named_spaces
 from autopeft.tasks.names import task_names
 
 router = APIRouter(include_in_schema=False)
@@ -64,7 +65,9 @@ def _row(each: Shown) -> tuple[str, Markup, tuple[str, ...]]:
 @router.get("/new")
 def new(request: Request, office: Here, who: Visitor) -> HTMLResponse:
     settings = office.settings
+    code, cards = settings.trusted_by_kind
     offered = {"models": [*models_of(settings)], "tasks": sorted(task_names()), "roots": settings.data_roots}
+    offered |= {"code": code, "spaces": [*named_spaces(), *cards]}
     limits = [(name, UNITS[name].metavar) for name in tables.SHOWN]
     return page(request, who, "new", limits=limits, hub=settings.hub, **offered)
 

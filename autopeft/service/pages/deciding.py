@@ -40,7 +40,8 @@ def fits(
         budget = Budget(**{name: given.get(f"plan.budget.{name}") or None for name in tables.SHOWN})
         measured = measures(office, model)
         budget, length = budget.resolved(measured["parameters"]), min(_LENGTH, measured["positions"] or _LENGTH)
-        asked = Asked(model=model, task=given.get("plan.task") or None, length=length)
+        chosen = {each: value for each in ("task", "space") if (value := given.get(f"plan.{each}"))}
+        asked = Asked.model_validate({"model": model, "length": length, **chosen})
         table = tables.fitting(estimated(office, asked)["methods"], budget)
         return part("fits", refused="", length=length, table=table)
     except AutopeftError as error:
