@@ -28,6 +28,10 @@ class AutopeftError(Exception):
         super().__init__(printable(text))
 
 
+class NoSuchSearch(AutopeftError):
+    """A database holds no search of a name."""
+
+
 class CannotAttach(AutopeftError):
     """A method cannot go where it was asked to go; the text says why."""
 
@@ -43,6 +47,11 @@ def unknown(kind: str, value: str, known: Iterable[str]) -> AutopeftError:
     close = _near(value[:200].casefold(), folded) if isinstance(value, str) else None
     hint = f" Did you mean '{folded[close]}'?" if close else ""
     return AutopeftError(f"unknown {kind} '{told(value, 200)}'.{hint} Known: {', '.join(names) or 'none'}.")
+
+
+def unknown_search(name: str, known: Iterable[str]) -> NoSuchSearch:
+    """The same for a search."""
+    return NoSuchSearch(str(unknown("search", name, known)))
 
 
 def _near(value: str, known: Iterable[str]) -> str | None:

@@ -61,6 +61,7 @@ def serve(host: str, port: int, demo: bool, upload_limit: str, folder: str, **op
     require_extra("service")
     from autopeft.service.serving import serve as serve_app
     from autopeft.service.settings import Settings
+    from autopeft.space.space import declared_space
 
     if demo:
         from autopeft.data.demo import demo_data, demo_model
@@ -68,7 +69,8 @@ def serve(host: str, port: int, demo: bool, upload_limit: str, folder: str, **op
         options["model_roots"] += (demo_model().parent,)
         options["data_roots"] += (demo_data(Path(folder) / "demo").parent,)
     settings = Settings(folder=Path(folder), upload_limit=int(parse_memory(upload_limit)), **options)
-    settings.require_trusted()
+    for each in settings.trusted_as("space"):
+        declared_space(each)
     first = _first_token(settings.storage)
     if first:
         say(f"A token, which nobody tells again; keep it well:\n\n  {first}\n")

@@ -8,7 +8,7 @@ texts, and what a method keeps outside its module (the copies that BitFit restor
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from math import isclose
 
@@ -44,6 +44,8 @@ from autopeft.training.model import States, TaskModel
 from autopeft.training.precision import autocast, precision_of
 from autopeft.trial import Costs
 
+_WITHOUT_VALUES = torch.device("meta")
+"""Where tensors are made whose shapes alone count."""
 _SAME = 0.001
 """What may differ, as a fraction, between a deep model's counts and those that shallow ones tell of it: roundings."""
 
@@ -220,7 +222,9 @@ class Predictor:
     def _attached(self, skeleton: Skeleton, parts: Sequence[Configured]) -> Iterator[Attached]:
         model = skeleton.model
         require_capable(parts, (*self._task.needs, *(["packable"] if self._packed else [])))
-        with torch.device("meta"), attach(model, parts, skeleton.sites) as attached:
+        with ExitStack() as attaching:
+            with _WITHOUT_VALUES:
+                attached = attaching.enter_context(attach(model, parts, skeleton.sites))
             require_positions(model, self._longest, attached.prepended)
             yield attached
 
@@ -275,7 +279,8 @@ class Predictor:
         if key not in self._inferences:
             if parts:
                 with self._attached(skeleton, parts) as attached:
-                    attached.settle()
+                    with _WITHOUT_VALUES:
+                        attached.settle()
                     self._inferences[key] = self._forward(skeleton, attached)
             else:
                 self._inferences[key] = self._forward(skeleton)
@@ -296,7 +301,7 @@ class Predictor:
             model = self._model(skeleton, attached, training).train()
             all_spent = []
             for part in attached.parts:
-                with part.calibrating() as calibration:
+                with _WITHOUT_VALUES, part.calibrating() as calibration:
                     if calibration is not None:
                         step = CalibrationStep(model, calibration, self._device, _layers(skeleton))
                         spent = self._read(step, calibration.tensors, calibration.batch_size)
@@ -321,7 +326,8 @@ class Predictor:
         return (self._read(step, (), rows, self._writing.prompt),)
 
     def _model(self, skeleton: Skeleton, attached: Attached, training: Training) -> TaskModel:
-        head = self._task.new_head(skeleton.sites.width, training)
+        with _WITHOUT_VALUES:
+            head = self._task.new_head(skeleton.sites.width, training)
         return TaskModel(skeleton.model, head, attached, self._task.inputs, skeleton.output)
 
     def _read(self, step: nn.Module, tensors: Sequence[Tensor], rows: int, length: int | None = None) -> Spent:
@@ -363,7 +369,9 @@ class Predictor:
         is what masks of some shapes pick at most.
         """
         fake = FakeTensorMode(allow_non_fake_inputs=True)
-        with fake, torch.device(self._device), EverythingPicked(most), no_mask_of_ones(self._skeleton.model):
+        # A device that is torch's own choice anyhow would be looked at in every call: a tenth of all seconds.
+        there = nullcontext() if torch.get_default_device() == self._device else self._device
+        with fake, there, EverythingPicked(most), no_mask_of_ones(self._skeleton.model):
             fakes: dict[Tensor, Tensor] = {}
             slots = {}
             for name, tensor in slots_of(module):

@@ -59,13 +59,16 @@ def own_weights(record: SearchRecord, folder: Path) -> Iterator[Path]:
     """Folders of weights that are the search's own by their candidates; none where another search left its mark."""
     if (folder / MARK).exists() and not is_marked(record, folder):
         return
-    from autopeft.artifacts import read_description
+    places = {place: trial for trial in record.trials if (place := weights_of(folder, trial.number)).is_dir()}
+    if not places:
+        return
+    from autopeft.artifacts import read_description  # It imports torch, which the service does without.
 
-    for trial in record.trials:
+    for place, trial in places.items():
         with suppress(AutopeftError):
-            _, candidate = read_description(weights_of(folder, trial.number))
+            _, candidate = read_description(place)
             if candidate == trial.candidate:
-                yield weights_of(folder, trial.number)
+                yield place
 
 
 def clear_leftovers(folder: Path, name: str, *, whole: bool) -> None:

@@ -45,7 +45,7 @@ def allowed_code(plan: Plan, settings: Settings) -> Plan:
     code = code_of(plan)
     for what in MAY_BE_CODE:
         given = getattr(plan, what)
-        if given in settings.trusted_code:
+        if given in settings.trusted_as(what):
             found[what] = settings.trusted_code[given]
         elif what in code and given not in settings.trusted_code.values():
             raise Forbidden(

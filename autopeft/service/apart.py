@@ -59,30 +59,41 @@ class _Process:
             self._process = None
 
 
+class Few:
+    """So many at a time, each of which takes a thread of the service; whoever is one too many is told to ask later."""
+
+    def __init__(self, most: int) -> None:
+        self._places = threading.BoundedSemaphore(most)
+
+    def __enter__(self) -> None:
+        if not self._places.acquire(blocking=False):
+            raise Busy(_BUSY)
+
+    def __exit__(self, *_: object) -> None:
+        self._places.release()
+
+
 class Apart:
-    """So many processes; a few requests wait a while until one is free: each takes a thread of the service."""
+    """So many processes; a few requests wait a while until one is free."""
 
     def __init__(self, processes: int = 2) -> None:
         self._all = [_Process() for _ in range(processes)]
-        self._places = threading.BoundedSemaphore(processes + _MOST_WAITING)
+        self._few = Few(processes + _MOST_WAITING)
         self._free: queue.LifoQueue[_Process] = queue.LifoQueue()
         for each in self._all:
             self._free.put(each)
 
     def run(self, seconds: float, work: Callable[..., Any], /, **arguments: Any) -> Any:
         """What `work` returns; it and its arguments are pickled. Raises AutopeftError: its own, and where it died."""
-        if not self._places.acquire(blocking=False):
-            raise Busy(_BUSY)
-        try:
-            process = self._free.get(timeout=min(seconds, _PATIENCE))
-        except queue.Empty:
-            self._places.release()
-            raise Busy(_BUSY) from None
-        try:
-            return process.run(seconds, work, arguments)
-        finally:
-            self._free.put(process)
-            self._places.release()
+        with self._few:
+            try:
+                process = self._free.get(timeout=min(seconds, _PATIENCE))
+            except queue.Empty:
+                raise Busy(_BUSY) from None
+            try:
+                return process.run(seconds, work, arguments)
+            finally:
+                self._free.put(process)
 
     def close(self) -> None:
         for each in self._all:

@@ -7,8 +7,8 @@ deleted is over for all who follow it.
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from datetime import datetime
 
 from anyio import to_thread
@@ -17,9 +17,12 @@ from sse_starlette import ServerSentEvent
 from autopeft.errors import AutopeftError
 from autopeft.storage.queue import Entry, Happened, Queue
 
-_PAUSE = 0.5
-"""Seconds between looks at the database."""
+_PAUSE, _LATE = 0.5, 2.0
+"""Seconds between looks at the database, and after one that failed."""
 _AT_ONCE = 1000
+_log = logging.getLogger(__name__)
+QUIET = 15.0
+"""Seconds after which those who follow are asked whether they may yet."""
 TOGETHER = 100
 """Events that are sent as one piece."""
 
@@ -43,15 +46,19 @@ class _Feed:
 
     async def _read(self) -> None:
         while not self.over:
-            with suppress(AutopeftError):  # The database may be back soon.
+            try:
                 new = await to_thread.run_sync(self._queue.happened, self._entry, len(self.events), _AT_ONCE)
                 self.events += map(written, new or ())
-                self.over = new is None
-                if new or self.over:
-                    async with self.more:
-                        self.more.notify_all()
-                    continue
-            await asyncio.sleep(_PAUSE)
+            except Exception as error:  # The database may be back soon; a defect would be for all who follow.
+                _log.warning("events are late: %s", error, exc_info=not isinstance(error, AutopeftError))
+                await asyncio.sleep(_LATE)
+                continue
+            self.over = new is None
+            if new or self.over:
+                async with self.more:
+                    self.more.notify_all()
+            else:
+                await asyncio.sleep(_PAUSE)
 
 
 class Feeds:
@@ -62,8 +69,8 @@ class Feeds:
         self._feeds: dict[tuple[int, datetime], _Feed] = {}
 
     async def follow(self, entry: Entry, after: int) -> AsyncIterator[bytes]:
-        """The events of a search after one, those that are there and all that come, until it is deleted; some together.
-        It ends when nobody listens.
+        """The events of a search after one, those that are there and all that come, until it is deleted; some together,
+        and none where none came for a while. It ends when nobody listens.
         """
         key = entry.id, entry.created
         feed = self._feeds.get(key)
@@ -72,9 +79,12 @@ class Feeds:
         feed.readers += 1
         try:
             while not feed.over or after < len(feed.events):
-                async with feed.more:
-                    while len(feed.events) <= after and not feed.over:
-                        await feed.more.wait()
+                try:
+                    async with asyncio.timeout(QUIET), feed.more:
+                        while len(feed.events) <= after and not feed.over:
+                            await feed.more.wait()
+                except TimeoutError:
+                    yield b""
                 while new := feed.events[after : after + TOGETHER]:
                     yield b"".join(new)
                     after += len(new)

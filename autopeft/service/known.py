@@ -23,29 +23,32 @@ from autopeft.searching.search import Search
 from autopeft.searching.whereabouts import LACKING, has_weights
 from autopeft.service.lately import Lately
 from autopeft.service.problems import NotThere, not_written
-from autopeft.storage.repository import Repository
+from autopeft.storage.repository import Repository, Stamp
 from autopeft.trial import Trial
 
 _KEPT = 8
 """Searches that are kept; what is made of one takes 10 MB."""
-_PAUSE, _LONGEST = 10, 30.0
+_PAUSE, _LONGEST = 10, 15.0
 """What is new of a search that runs is made ready after so many times as long as that took, and so many seconds at
 most: a tenth of a core goes into it.
 """
+_OLDEST = 30.0
+"""Seconds; what is known for longer is told to nobody: who asks first after a while waits for what is new."""
 _log = logging.getLogger(__name__)
 
 
 class Known:
     """A search at one moment. What is made of it is made once, when it is first asked for; from many threads."""
 
-    def __init__(self, name: str, storage: str, folder: Path, stamp: object) -> None:
+    def __init__(self, name: str, storage: str, folder: Path, stamp: Stamp) -> None:
         self._name, self._storage, self._folder = name, storage, folder
         self.stamp = stamp
         """Of the database, before it was read."""
+        self._since = time.monotonic()
         self._made: dict[str, Any] = {}
         self._lock = threading.RLock()
 
-    def at(self, stamp: object) -> "Known":
+    def at(self, stamp: Stamp) -> "Known":
         """The same search at a later moment, with all made that is made of this one. Raises AutopeftError."""
         later = Known(self._name, self._storage, self._folder, stamp)
         with self._lock:
@@ -53,6 +56,10 @@ class Known:
         for each in wanted:
             later._once(each)
         return later
+
+    def may_stand_for(self, stamp: Stamp) -> bool:
+        """Whether this may be told of a search that runs, while something later is made ready."""
+        return self.stamp.search == stamp.search and time.monotonic() - self._since < _OLDEST
 
     @property
     def search(self) -> Search:
@@ -151,10 +158,11 @@ class KnownSearches:
     def get(self, name: str, runs: Callable[[], bool]) -> Known | None:
         """What is known of a search, of a moment ago where it `runs`; None where nothing is."""
         if (stamp := self._repository.stamp(name)) is None:
+            self._places.forget(name)
             return None
         place = self._places[name]
         known = place.known
-        if known is None or (known.stamp != stamp and not runs()):
+        if known is None or (known.stamp != stamp and not (known.may_stand_for(stamp) and runs())):
             with place.lock:
                 if place.known is None or place.known.stamp != stamp:
                     place.known = self._first(name, stamp=stamp)
@@ -163,7 +171,7 @@ class KnownSearches:
             self._beside.submit(self._make_ready, place, known, stamp)
         return known
 
-    def _make_ready(self, place: _Place, known: Known, stamp: object) -> None:
+    def _make_ready(self, place: _Place, known: Known, stamp: Stamp) -> None:
         began = time.monotonic()
         try:
             place.known = known.at(stamp)

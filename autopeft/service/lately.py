@@ -24,3 +24,7 @@ class Lately(Generic[Place]):
             if len(self._places) > self._most:
                 self._places.popitem(last=False)
             return place
+
+    def forget(self, key: Hashable) -> None:
+        with self._looking:
+            self._places.pop(key, None)

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from autopeft.errors import unknown_search
 from autopeft.service.office import Office
 from autopeft.service.shapes import Shown
 from autopeft.storage.queue import RUNNING, Entry
@@ -18,6 +19,16 @@ def searches(office: Office) -> list[Shown]:
     waiting = [each for each in of_queue if each.place is not None]
     rest = [each for each in of_queue if each.place is None] + others
     return waiting + sorted(rest, key=lambda each: each.created, reverse=True)
+
+
+def search(office: Office, name: str) -> Shown:
+    """One of them. Raises NoSuchSearch."""
+    entry, known = office.entry(name), next(iter(office.repository.summaries(name)), None)
+    if entry is not None:
+        return _of_queue(entry, known, _left(office, entry))
+    if known is None:
+        raise unknown_search(name, office.names())
+    return _of_command_line(known)
 
 
 def _left(office: Office, entry: Entry) -> float | None:

@@ -4,7 +4,6 @@ Requests are timed by the pattern of their path, so that no name of a search bec
 """
 
 import time
-from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
@@ -48,7 +47,7 @@ class _Collector:
         self._office = office
 
     def collect(self) -> Iterator[Gauge]:
-        states = Counter(each.state for each in self._office.queue.entries())
+        states = self._office.queue.states()
         searches = Gauge("autopeft_searches", "Searches of the queue.", labels=("state",))
         for state in STATES:
             searches.add_metric((state,), states[state])

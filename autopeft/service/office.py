@@ -1,27 +1,30 @@
 """What all requests share: the database, the queue, tokens, and what is known of searches."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from autopeft.errors import unknown
+from autopeft.errors import unknown_search
+from autopeft.service import work
 from autopeft.service.allowed import allowed_code, data_place, model_place
-from autopeft.service.apart import Apart
+from autopeft.service.apart import Apart, Few
 from autopeft.service.feeds import Feeds
 from autopeft.service.known import Known, KnownSearches
 from autopeft.service.lately import Lately
 from autopeft.service.problems import NotThere
 from autopeft.service.settings import Settings
+from autopeft.space.space import Space, declared_space, named_spaces
 from autopeft.storage.opened import Opened
 from autopeft.storage.queue import RUNNING, Entry, Errand, Queue
 from autopeft.storage.repository import Repository
 from autopeft.storage.tokens import Tokens
-from autopeft.tasks.own import is_own
 
 _KEPT = 24
 """Answers of processes beside the service that are kept."""
+_ASKING = 8
+"""Requests that wait for such an answer."""
 
 
 class _Slot:
@@ -47,6 +50,7 @@ class Office:
         self.feeds = Feeds(self.queue)
         self._known = KnownSearches(self.repository, settings.storage, settings.folder.absolute())
         self._lately = Lately(_Slot, _KEPT)
+        self._asking = Few(_ASKING)
 
     def close(self) -> None:
         self._known.close()
@@ -67,7 +71,7 @@ class Office:
         """What the queue knows of a search; None where a command line began it. Raises NotThere."""
         entry = self.queue.entry(name)
         if entry is None and self.repository.stamp(name) is None:
-            raise NotThere(str(unknown("search", name, self.names())))
+            raise unknown_search(name, self.names())
         return entry
 
     def known(self, name: str) -> Known | None:
@@ -99,23 +103,25 @@ class Office:
         model, data = model_place(plan.model, self.settings), data_place(plan.data, self.settings)
         self.queue.add(name, replace(plan, model=model, data=data), begun_by, errand)
 
-    @cached_property
+    @property
     def tasks(self) -> Any:
-        from autopeft.service import work
+        return self.kept(("tasks", ""), lambda: self.apart.run(60, work.tasks))
 
-        own = {each: code for each, code in self.settings.trusted_code.items() if is_own(each)}
-        return self.apart.run(60, work.tasks, own=own)
+    @property
+    def methods(self) -> Any:
+        return self.kept(("methods", ""), lambda: self.apart.run(300, work.methods))
 
     @cached_property
-    def methods(self) -> Any:
-        from autopeft.service import work
-
-        return self.apart.run(300, work.methods)
+    def spaces(self) -> Mapping[str, Space]:
+        """Those that come with the package, and the operator's as they were when the service started."""
+        return {name: declared_space(name) for name in (*named_spaces(), *self.settings.trusted_as("space"))}
 
     def kept(self, key: tuple[str, str], make: Callable[[], Any]) -> Any:
-        """What was answered to this before; many who ask at once wait for one who makes it."""
+        """What was answered to this before; some who ask at once wait for one who makes it."""
         slot = self._lately[key]
-        with slot.lock:
+        if slot.answer is not None:
+            return slot.answer
+        with self._asking, slot.lock:
             if slot.answer is None:
                 slot.answer = make()
             return slot.answer

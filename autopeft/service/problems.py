@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from autopeft.errors import AutopeftError
+from autopeft.errors import AutopeftError, NoSuchSearch
 from autopeft.foreign import brief
 from autopeft.service.shapes import Problem
 from autopeft.storage.database import DatabaseRefuses
@@ -29,7 +29,7 @@ class Forbidden(AutopeftError):
 
 
 class NotThere(AutopeftError):
-    """A search, a trial or an upload that there is not."""
+    """A trial or an upload that there is not, or a search that has not begun."""
 
 
 class TooLarge(AutopeftError):
@@ -51,6 +51,7 @@ class Busy(AutopeftError):
 _STATUS: dict[type[AutopeftError], HTTPStatus] = {
     Forbidden: HTTPStatus.FORBIDDEN,
     NotThere: HTTPStatus.NOT_FOUND,
+    NoSuchSearch: HTTPStatus.NOT_FOUND,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     NoRoom: HTTPStatus.INSUFFICIENT_STORAGE,
     TooLong: HTTPStatus.GATEWAY_TIMEOUT,

@@ -201,8 +201,12 @@ def _counted(receive: Receive, most: int) -> Receive:
 
 def _is_of_another_site(headers: dict[str, str]) -> bool:
     """Browsers say which site's page sent a form; programs say nothing."""
-    origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != headers.get("host")
+    if (origin := headers.get("origin")) is None:
+        return False
+    try:
+        return urlsplit(origin).netloc != headers.get("host")
+    except ValueError:
+        return True
 
 
 def _unknown(why: str) -> HTTPException:

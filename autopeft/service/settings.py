@@ -5,8 +5,10 @@ from functools import cached_property
 from pathlib import Path
 
 from autopeft.plan import Resources
-from autopeft.space.space import declared_space
-from autopeft.tasks.own import is_own, require_own, rooted
+from autopeft.tasks.own import defined_as, is_own, rooted
+
+_OF_CODE = {"class": ("task",), "function": ("metric",), "": ("task", "metric")}
+"""What code may be, by how it is defined."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +55,15 @@ class Settings:
         """What plans may write, and what they mean by it."""
         return {each: rooted(each) if is_own(each) else str(Path(each).absolute()) for each in self.trusted}
 
-    @property
-    def trusted_by_kind(self) -> tuple[list[str], list[str]]:
-        """Tasks and metrics that plans may write, and folders of cards."""
-        return [each for each in self.trusted if is_own(each)], [each for each in self.trusted if not is_own(each)]
+    def trusted_as(self, what: str) -> list[str]:
+        """What plans may write as their `task`, `metric` or `space`. Raises AutopeftError for code that is not there;
+        nothing of it is executed.
+        """
+        return [each for each in self.trusted if what in self._kinds[each]]
 
-    def require_trusted(self) -> None:
-        """Raises AutopeftError for code that is not there, or cards that cannot be read; nothing of it is executed."""
-        code, cards = self.trusted_by_kind
-        for each in code:
-            require_own(each, "code")
-        for each in cards:
-            declared_space(each)
+    @cached_property
+    def _kinds(self) -> dict[str, tuple[str, ...]]:
+        return {each: _OF_CODE[defined_as(each, "code")] if is_own(each) else ("space",) for each in self.trusted}
 
     @property
     def resources(self) -> dict[str, object]:

@@ -1,9 +1,7 @@
 """What is done apart from the service's own process (`apart.py`): each a function of plain values that returns such."""
 
-import inspect
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,17 +60,9 @@ def methods() -> list[dict[str, Any]]:
     return [asdict(each) for each in overviews()]
 
 
-def tasks(own: Mapping[str, str]) -> list[dict[str, Any]]:
-    """All tasks; `own` are the operator's tasks and metrics, by what plans write, of which those that are tasks."""
-    from autopeft.tasks.base import Task
+def tasks() -> list[dict[str, Any]]:
     from autopeft.tasks.named import tasks as known
-    from autopeft.tasks.own import bring
 
-    code = {name: bring(reference, "task") for name, reference in own.items()}
-    named = {
-        **known(),
-        **{name: each for name, each in code.items() if inspect.isclass(each) and issubclass(each, Task)},
-    }
     return [
         {
             "name": name,
@@ -80,7 +70,7 @@ def tasks(own: Mapping[str, str]) -> list[dict[str, Any]]:
             "roles": {role: list(each.usual) for role, each in task.roles.items()},
             "metrics": [metric.name for metric in task.every_metric()],
         }
-        for name, task in named.items()
+        for name, task in known().items()
     ]
 
 

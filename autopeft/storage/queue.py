@@ -4,6 +4,7 @@ States change in single transactions, each with an event, so that whoever follow
 Who runs a search is in `holding.py`. All methods raise AutopeftError.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from autopeft.errors import AutopeftError, unknown
+from autopeft.errors import AutopeftError, unknown_search
 from autopeft.plan import Plan
 from autopeft.storage.models import SearchRow, plain_plan, plan_of
 from autopeft.storage.opened import Opened
@@ -110,6 +111,12 @@ class Queue:
             first = [_entry(row, place) for place, row in enumerate(waiting, 1)]
             others = session.scalars(select(QueueRow).where(QueueRow.state != WAITING).order_by(QueueRow.id.desc()))
             return *first, *map(_entry, others)
+
+    def states(self) -> Counter[str]:
+        """How many are in each state."""
+        with self._opened.reading() as session:
+            query = select(QueueRow.state, func.count()).group_by(QueueRow.state)
+            return Counter({state: int(count) for state, count in session.execute(query)})
 
     def entry(self, name: str) -> Entry | None:
         """The entry of a search; None where it was never given to a service."""
@@ -209,7 +216,7 @@ def _row(session: Session, name: str) -> QueueRow | None:
 
 def _known(session: Session, name: str) -> QueueRow:
     if (row := _row(session, name)) is None:
-        raise unknown("search", name, session.scalars(select(QueueRow.name)))
+        raise unknown_search(name, session.scalars(select(QueueRow.name)))
     return row
 
 

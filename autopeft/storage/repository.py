@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from sqlalchemy import Double, Engine, Text, cast, delete, false, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, subqueryload
 
-from autopeft.errors import AutopeftError, unknown
+from autopeft.errors import AutopeftError, unknown_search
 from autopeft.foreign import brief
 from autopeft.objectives import ACCURACY, Objective
 from autopeft.plan import Plan
@@ -61,6 +61,15 @@ class _Claimed:
     release: Callable[[], None]
 
 
+class Stamp(NamedTuple):
+    """When a search was looked at."""
+
+    search: tuple[Any, ...]
+    """Which one: another one may get its name, and its number."""
+    known: tuple[Any, ...]
+    """A few numbers that are others when more is known of it."""
+
+
 class NameTaken(AutopeftError):
     """There is a search of this name."""
 
@@ -103,8 +112,8 @@ class Repository:
             # Whoever changed the database by hand may have written something else there.
             return tuple(name for name in known if isinstance(name, str))
 
-    def summaries(self) -> tuple[Summary, ...]:
-        """All searches, in the order in which they were created."""
+    def summaries(self, name: str | None = None) -> tuple[Summary, ...]:
+        """All searches, in the order in which they were created; or the one of this name, where there is one."""
         if not self._has_tables():
             return ()
         last = (
@@ -136,6 +145,8 @@ class Repository:
             .outerjoin(finished, finished.c.search_id == SearchRow.id)
             .order_by(SearchRow.id)
         )
+        if name is not None:
+            query = query.where(SearchRow.name == name)
         with self._reading() as session, self._as_written("a search"):
             return tuple(_summary(*row) for row in session.execute(query))
 
@@ -147,9 +158,9 @@ class Repository:
             query = select(TrialRow.status, func.count()).group_by(TrialRow.status)
             return {status: int(count) for status, count in session.execute(query)}
 
-    def stamp(self, name: str) -> tuple[Any, ...] | None:
-        """A few numbers that are others when more is known of a search; None where there is none. Much quicker than to
-        load it.
+    def stamp(self, name: str) -> Stamp | None:
+        """What tells whether more is known of a search than before; None where there is none. Much quicker than to load
+        it.
         """
         if not self._has_tables():
             return None
@@ -158,9 +169,9 @@ class Repository:
         latest = select(func.max(TrialRow.finished)).where(TrialRow.search_id == SearchRow.id).scalar_subquery()
         lengths = [func.length(cast(each, Text)) for each in (SearchRow.plan, SearchRow.facts, SearchRow.baselines)]
         with self._reading() as session:
-            query = select(SearchRow.id, SearchRow.ended, latest, *counts, *lengths).where(SearchRow.name == name)
-            found = session.execute(query).first()
-            return tuple(found) if found is not None else None
+            query = select(SearchRow.id, SearchRow.created, SearchRow.ended, latest, *counts, *lengths)
+            found = session.execute(query.where(SearchRow.name == name)).first()
+            return Stamp(tuple(found[:2]), tuple(found[2:])) if found is not None else None
 
     def load(self, name: str) -> SearchRecord:
         """All that is remembered of a search; its trials by number."""
@@ -173,7 +184,7 @@ class Repository:
                 row = session.scalar(select(SearchRow).where(SearchRow.name == name).options(*options))
                 if row is not None:
                     return row.record()
-        raise unknown("search", name, self.names())
+        raise unknown_search(name, self.names())
 
     def require_free(self, name: str) -> None:
         """Raises AutopeftError when a search of this name could not be created, before anything is done for it."""
@@ -265,7 +276,7 @@ class Repository:
             with self._reading() as session:
                 search_id = session.scalar(select(SearchRow.id).where(SearchRow.name == name))
         if search_id is None:
-            raise unknown("search", name, self.names())
+            raise unknown_search(name, self.names())
         with answered(self._url):
             release = claim(self._engine, self._file, search_id)
         if release is None:

@@ -55,7 +55,7 @@ def own_task(thing: Any) -> type[Task]:
         )
     if not (isinstance(thing, type) and issubclass(thing, Task)):
         raise AutopeftError(
-            f"{brief(thing)} is no task: a task is a class that inherits from autopeft.tasks.base.Task."
+            f"{own.told(thing)} is no task: a task is a class that inherits from autopeft.tasks.base.Task."
         )
     kind, shown = thing, own.shown(thing)
     if lacks := [name for name in _SAID if not hasattr(kind, name)]:

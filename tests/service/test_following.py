@@ -5,9 +5,11 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from autopeft.errors import AutopeftError
 from autopeft.plan import Plan
 from autopeft.service import feeds
 from autopeft.service.api import following
@@ -64,6 +66,28 @@ def test_a_deleted_search_is_over_and_one_that_got_its_number_tells_its_own(offi
     asyncio.run(follow())
 
 
+def test_a_fault_in_reading_is_late_events_and_nobody_who_goes_on_from_a_later_one_waits_for_ever(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "_LATE", 0.02)
+    happened, faults = office.queue.happened, [ZeroDivisionError(), AutopeftError("the database is away.")]
+
+    def fails_at_first(*asked: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return happened(*asked)
+
+    async def follow() -> None:
+        entry, after = following._place(office, begun(office, "a").name, 2**31 - 1)
+        monkeypatch.setattr(office.queue, "happened", fails_at_first)
+        async with aclosing(office.feeds.follow(entry, after)) as told:
+            office.queue.stop("a")
+            assert await heard(told, 1) == [STOPPED]
+        assert not faults
+
+    asyncio.run(follow())
+
+
 def test_whose_token_is_revoked_hears_no_more(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "_TRUSTED", -1.0)
 
@@ -76,5 +100,22 @@ def test_whose_token_is_revoked_hears_no_more(office: Office, monkeypatch: pytes
             office.tokens.revoke("dashboard")
             office.queue.stop("a")
             assert await heard(told, 9) == []
+
+    asyncio.run(follow())
+
+
+def test_whose_token_is_revoked_is_let_go_also_where_nothing_happens(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "_TRUSTED", -1.0)
+    monkeypatch.setattr(feeds, "QUIET", 0.05)
+
+    async def follow() -> None:
+        entry = begun(office, "a")
+        office.tokens.add("dashboard", READ)
+        (token,) = office.tokens.all()
+        async with aclosing(following._followed(office, entry, 1, token)) as told:
+            asyncio.get_running_loop().call_later(0.3, office.tokens.revoke, "dashboard")
+            assert await heard(told, 1) == []
 
     asyncio.run(follow())

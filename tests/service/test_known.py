@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,31 @@ def test_what_ends_while_something_is_made_ready_is_told_as_it_is(
     count = one_more(repository)
     threading.Timer(0.1, made.may.set).start()
     assert get(searches, runs=False).report("html") == str(count).encode()
+
+
+@pytest.mark.usefixtures("made")
+def test_what_is_known_for_long_is_told_to_nobody(
+    searches: KnownSearches, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get(searches, runs=True)
+    count = one_more(repository)
+    monkeypatch.setattr(module, "_OLDEST", 0.0)
+    assert get(searches, runs=True).report("html") == str(count).encode()
+
+
+@pytest.mark.usefixtures("made")
+def test_of_a_deleted_search_nothing_is_told_where_another_one_has_its_name(
+    searches: KnownSearches, repository: Repository
+) -> None:
+    whole = record()
+    assert get(searches, runs=True).search.trials
+    repository.delete(NAME)
+    repository.create(replace(whole, created=whole.created + timedelta(seconds=1), trials=(), confirmations=()))
+    assert not get(searches, runs=True).search.trials
+    repository.delete(NAME)
+    assert searches.get(NAME, lambda: True) is None
+    repository.create(replace(whole, trials=(), confirmations=()))
+    assert not get(searches, runs=True).search.trials
 
 
 @pytest.mark.usefixtures("made")

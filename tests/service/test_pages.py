@@ -1,11 +1,14 @@
 """Pages for people: whoever is signed in sees searches and begins them; texts of others stay texts."""
 
 import re
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from autopeft.service.security import COOKIE
+from autopeft.shipped import shipped
 from autopeft.storage.holding import Holding
 from autopeft.storage.queue import ENDED
 from autopeft.storage.repository import Repository
@@ -43,14 +46,21 @@ def test_searches_are_listed_and_one_is_begun_from_what_there_is(service: Servic
     assert 'data-path="/searches/waits/stop"' in page
 
 
-def test_a_search_may_be_begun_with_what_the_operator_trusts(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_may_be_begun_with_what_the_operator_trusts(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sign_in(service)
     assert "plan.metric" not in service.client.get("/new").text
-    trusting = replace(service.settings, trusted=("mine.py:Stars", "cards"))
+    (tmp_path / "mine.py").write_text("class Stars: ...\ndef share(truths, answers): ...\n")
+    (tmp_path / "cards" / "methods").mkdir(parents=True)
+    shutil.copy(shipped("search_spaces") / "methods" / "bitfit.yaml", tmp_path / "cards" / "methods" / "mine.yaml")
+    monkeypatch.chdir(tmp_path)
+    trusting = replace(service.settings, trusted=("mine.py:Stars", "mine.py:share", "cards"))
     monkeypatch.setattr(service.office, "settings", trusting)
+    monkeypatch.delitem(vars(service.office), "spaces")
     offered = re.findall(r'<select name="(plan.\w+)">(.*?)</select>', service.client.get("/new").text)
     options = {name: re.findall("<option>(.*?)</option>", each) for name, each in offered}
-    assert options["plan.metric"] == ["mine.py:Stars"]
+    assert options["plan.metric"] == ["mine.py:share"]
     assert {"mine.py:Stars", "text-classification"} < {*options["plan.task"]}
     assert {"cards", "quick"} < {*options["plan.space"]}
 

@@ -88,6 +88,13 @@ def test_a_session_changes_nothing_without_the_word_of_our_pages(service: Servic
     assert service.client.post(f"{API}/searches", json=asked, headers=good).status_code == 201
 
 
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "https://elsewhere.example", "null"])
+def test_a_form_of_another_site_is_refused_however_that_is_named(service: Service, origin: str) -> None:
+    answer = service.client.post(f"{API}/searches", headers={"origin": origin}, json={})
+    assert "from a page of another site" in detail(answer, 403)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 def test_a_token_is_exchanged_for_a_cookie_that_no_script_reads(service: Service) -> None:
     told = service.client.headers.pop("authorization").removeprefix("Bearer ")
     detail(service.client.post(f"{API}/session", json={"token": "apt_wrong"}), 401)

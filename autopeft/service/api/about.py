@@ -35,7 +35,7 @@ from autopeft.service.shapes import (
     files,
 )
 from autopeft.service.uploads import receive
-from autopeft.space.space import declared_space, named_spaces
+from autopeft.space.space import named_spaces
 from autopeft.storage.queue import RUNNING, WAITING
 
 router = APIRouter()
@@ -49,8 +49,8 @@ _MOST_MODELS = 500
 @router.get("/health", tags=["service"], summary="Whether the service works")
 def health(office: Here) -> Health:
     """Needs no token."""
-    states = [each.state for each in office.queue.entries()]
-    return Health(status="ok", running=states.count(RUNNING), waiting=states.count(WAITING))
+    states = office.queue.states()
+    return Health(status="ok", running=states[RUNNING], waiting=states[WAITING])
 
 
 @router.get("/metrics", tags=["service"], response_class=PlainTextResponse, summary="Metrics for Prometheus")
@@ -133,17 +133,20 @@ def methods(office: Here, _: Reader) -> list[MethodJson]:
 
 @router.get("/tasks", tags=["what there is"], summary="All tasks")
 def tasks(office: Here, _: Reader) -> list[TaskShown]:
-    """With the columns that they read, and their metrics."""
-    return [TaskShown(**each) for each in office.tasks]
+    """With the columns that they read, and their metrics; then the operator's, of which nothing is run to tell more."""
+    own = [
+        {"name": each, "summary": "Code that the operator of this service trusts.", "roles": {}, "metrics": []}
+        for each in office.settings.trusted_as("task")
+    ]
+    return [TaskShown(**each) for each in (*office.tasks, *own)]
 
 
 @router.get("/spaces", tags=["what there is"], summary="All search spaces")
 def spaces(office: Here, _: Reader) -> list[SpaceShown]:
     """Those that come with the package, and the operator's."""
-    loaded = {name: declared_space(name) for name in (*named_spaces(), *office.settings.trusted_by_kind[1])}
     return [
         SpaceShown(name=name, summary=each.summary, methods=[*each.methods], hybrids=[*each.hybrids])
-        for name, each in loaded.items()
+        for name, each in office.spaces.items()
     ]
 
 

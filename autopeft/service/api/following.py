@@ -42,9 +42,16 @@ async def events(
     confirming, trial-confirmed, over. Each holds the lines that a command line prints, and how the search stands. Ends
     where the search is deleted, or the token is revoked.
     """
-    entry = await to_thread.run_sync(require_queued, office, name)
-    told = _followed(office, entry, last_event_id, token) if follow else _there(office, entry, last_event_id)
+    entry, after = await to_thread.run_sync(_place, office, name, last_event_id)
+    told = _followed(office, entry, after, token) if follow else _there(office, entry, after)
     return EventSourceResponse(told, ping=_PING, send_timeout=_SLOWEST)
+
+
+def _place(office: Office, name: str, after: int) -> tuple[Entry, int]:
+    """A search, and the event after which somebody goes on: the last one at most. Raises NotThere."""
+    entry = require_queued(office, name)
+    latest = office.queue.latest(entry)
+    return entry, min(after, 0 if latest is None else latest.number)
 
 
 async def _followed(office: Office, entry: Entry, after: int, token: Token) -> AsyncIterator[bytes]:
@@ -55,7 +62,8 @@ async def _followed(office: Office, entry: Entry, after: int, token: Token) -> A
             if await to_thread.run_sync(office.tokens.by_id, token.id) is None:
                 return
             looked = time.monotonic()
-        yield each
+        if each:
+            yield each
 
 
 async def _there(office: Office, entry: Entry, after: int) -> AsyncIterator[bytes]:

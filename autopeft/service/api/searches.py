@@ -13,6 +13,7 @@ from autopeft.searching.deleting import delete as delete_search
 from autopeft.searching.limits import extended
 from autopeft.searching.search import name_of_new
 from autopeft.service.allowed import allowed
+from autopeft.service.listing import search as shown
 from autopeft.service.listing import searches as listed
 from autopeft.service.office import Office
 from autopeft.service.problems import NotThere
@@ -86,15 +87,6 @@ def begin(office: Office, plan: Plan, name: str | None, begun_by: str) -> str:
 def one(office: Here, _: Reader, name: Name) -> Shown:
     """As lists have it."""
     return shown(office, name)
-
-
-def shown(office: Office, name: str) -> Shown:
-    """One search as a list has it. Raises NotThere."""
-    office.entry(name)
-    found = next((each for each in listed(office) if each.name == name), None)
-    if found is None:
-        raise NotThere(f"search '{name}' was deleted just now.")
-    return found
 
 
 @router.delete("/{name}", summary="Delete a search")

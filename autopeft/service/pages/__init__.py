@@ -19,14 +19,13 @@ from autopeft.reports.drawing import glance as drawn
 from autopeft.reports.drawing import plot
 from autopeft.reports.wording import plural
 from autopeft.service.api.about import models_of
-from autopeft.service.api.searches import shown as shown_search
+from autopeft.service.listing import search as shown_search
 from autopeft.service.listing import searches as listed
 from autopeft.service.office import Office
 from autopeft.service.pages import deciding
 from autopeft.service.pages.rendering import Visitor, page, part, style
 from autopeft.service.security import Here
 from autopeft.service.shapes import Shown
-from autopeft.space.space import named_spaces
 from autopeft.tasks.names import task_names
 
 router = APIRouter(include_in_schema=False)
@@ -65,9 +64,13 @@ def _row(each: Shown) -> tuple[str, Markup, tuple[str, ...]]:
 @router.get("/new")
 def new(request: Request, office: Here, who: Visitor) -> HTMLResponse:
     settings = office.settings
-    code, cards = settings.trusted_by_kind
-    offered = {"models": [*models_of(settings)], "tasks": sorted(task_names()), "roots": settings.data_roots}
-    offered |= {"code": code, "spaces": [*named_spaces(), *cards]}
+    offered = {
+        "models": [*models_of(settings)],
+        "tasks": [*sorted(task_names()), *settings.trusted_as("task")],
+        "spaces": [*office.spaces],
+        "metrics": settings.trusted_as("metric"),
+        "roots": settings.data_roots,
+    }
     limits = [(name, UNITS[name].metavar) for name in tables.SHOWN]
     return page(request, who, "new", limits=limits, hub=settings.hub, **offered)
 
