@@ -280,6 +280,7 @@ def test_a_search_is_not_gone_on_with_by_another_source_under_the_same_name(plac
 def test_a_slip_in_a_task_ends_a_search_with_a_sentence(place: Path, slip: str, said: str) -> None:
     (place / "slips.py").write_text(TASK.replace('return ("two numbers",)', slip))
     paths = ("--model", place / "model", "--data", place / "numbers.csv", "--max-length", 16, "--name", "slips")
-    told = run(place, "search", *paths, "--task", f"{place}/slips.py:TwoNumbers", *here(place))
+    small = ("--space", "quick", "--methods", "bitfit")
+    told = run(place, "search", *paths, *small, "--task", f"{place}/slips.py:TwoNumbers", *here(place))
     assert told.exit_code == 2
     assert re.search(f"the task 'slips.py:TwoNumbers' fails in {said}", told.stderr)
