@@ -76,6 +76,7 @@ def test_a_file_that_answers_otherwise_is_found_out(ladder, bert, tmp_path):
         onnx._compare(ladder[1], other, [("w7",), ("w8 w9",)])
 
 
+@pytest.mark.long
 def test_tags_are_given_of_every_token(tmp_path):
     backbone = saved(tmp_path / "llama", "llama")
     artifact = of_task(tmp_path / "winner", backbone, TokenClassification(("O", "B-X", "I-X")), ["prompt_tuning"])
@@ -85,6 +86,7 @@ def test_tags_are_given_of_every_token(tmp_path):
         assert np.allclose(row[: len(expected)], expected, atol=1e-4)
 
 
+@pytest.mark.long
 def test_images_are_read_as_their_processor_makes_them(tmp_path):
     backbone = tiny_vit(tmp_path / "vit")
     artifact = of_task(tmp_path / "winner", backbone, ImageClassification(("blue", "green", "red")), pooling="first")

@@ -113,7 +113,10 @@ def test_weights_in_half_precision_take_half_the_memory() -> None:
         estimate(config, dtype="bf16")
 
 
-def test_the_command_prints_one_line_for_each_from_a_configuration_file(tmp_path: Path) -> None:
+def test_the_command_prints_one_line_for_each_from_a_configuration_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_only_at(monkeypatch, "lora", "bitfit")
     CONFIGS["llama"]().save_pretrained(tmp_path)
     asked = ["--model", str(tmp_path / "config.json"), "--batch-size", "2", "--length", "16", "--memory", "1GiB"]
     done = CliRunner().invoke(main, ["estimate", *asked])
@@ -131,7 +134,10 @@ def test_the_command_prints_one_line_for_each_from_a_configuration_file(tmp_path
     assert "\nbitfit: " in done.output
 
 
-def test_everything_is_there_as_json_and_a_quantised_dtype_stays_what_it_is(tmp_path: Path) -> None:
+def test_everything_is_there_as_json_and_a_quantised_dtype_stays_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_only_at(monkeypatch, "lora", "bitfit")
     CONFIGS["llama"]().save_pretrained(tmp_path)
     asked = ["--model", str(tmp_path / "config.json"), "--batch-size", "2", "--length", "16", "--dtype", "nf4"]
     done = CliRunner().invoke(main, ["estimate", *asked, "--json"])
@@ -139,7 +145,7 @@ def test_everything_is_there_as_json_and_a_quantised_dtype_stays_what_it_is(tmp_
     said = json.loads(done.stdout)
     assert (said["about"]["task"], said["about"]["dtype"], said["assumed"]) == ("text-generation", "nf4", ["task"])
     found = {each["name"]: each for each in said["methods"]}
-    assert tuple(found) == NAMES
+    assert tuple(found) == ("bitfit", "lora")
     costs = predict(CONFIGS["llama"](), "lora", task="text-generation", dtype="nf4", **ASKED)
     assert found["lora"]["costs"]["memory"] == costs.memory
     assert found["lora"]["costs"]["memory_by_part"] == costs.memory_by_part

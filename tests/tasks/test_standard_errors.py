@@ -25,6 +25,9 @@ SHARES = (0.6, 0.3, 0.1)
 ROWS, EVERY, SETS, COMPARISONS = 500, 10_000, 2_000, 4_000
 METRICS = {f"{name}-{metric.name}": (name, metric) for name, task in tasks().items() for metric in task.metrics}
 
+ONCE = {metric.name: (name, metric) for name, metric in METRICS.values()}
+"""Each metric on the last of the tasks that have it."""
+
 every_metric = pytest.mark.parametrize(("task", "metric"), METRICS.values(), ids=METRICS)
 
 
@@ -89,7 +92,7 @@ def test_an_error_is_the_spread_over_validation_sets(task: str, metric: Metric) 
 
 
 @pytest.mark.long
-@every_metric
+@pytest.mark.parametrize(("task", "metric"), ONCE.values(), ids=ONCE)
 def test_models_that_are_alike_are_told_apart_no_more_often_than_allowed(task: str, metric: Metric) -> None:
     """Each row is there twice, the models exchanged: neither is better. `test_confirmed.py` tries three metrics too."""
     one, other = (np.concatenate(each) for each in permutations(answered(task)))
