@@ -87,12 +87,16 @@ def serve(host: str, port: int, demo: bool, upload_limit: str, folder: str, **op
 @storage_option
 def tokens(add: str | None, role: str, revoke: str | None, storage: str) -> None:
     """List the tokens of the service, make one, or revoke one."""
+    from autopeft.storage.database import file_of, read_url
     from autopeft.storage.opened import Opened
     from autopeft.storage.tokens import Tokens
 
     require_here("ask its operator")
     if add is not None and revoke is not None:
         raise AutopeftError("--add and --revoke are two commands; give one at a time.")
+    file = file_of(read_url(storage))
+    if add is None and file is not None and not file.exists():
+        raise AutopeftError(f"there is no database {shown(storage)}; give that of the service by --storage.")
     with closing(Opened(storage)) as opened:
         known = Tokens(opened)
         if add is not None:

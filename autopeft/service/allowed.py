@@ -86,7 +86,7 @@ def _place(what: str, given: str, roots: Iterable[Path], hub: bool) -> str:
             return str(real)
     if hub and _OF_HUB.fullmatch(given) and not path.exists():
         return given
-    or_hub = "" if hub else ", and fetches none from a hub"
+    or_hub = "" if hub else ", and it fetches none from a hub"
     raise Forbidden(
         f"there is no {what} '{told(given)}' in the folders that this service reads{or_hub}; its operator names them "
         f"by --{what}-root."

@@ -15,6 +15,7 @@ from autopeft.errors import AutopeftError
 from autopeft.service.settings import Settings
 from autopeft.storage.holding import Held, Holding
 from autopeft.storage.opened import Opened
+from autopeft.storage.queue import Queue
 
 _PAUSE = 0.5
 """Seconds between looks at the queue."""
@@ -32,6 +33,7 @@ class Keeper(threading.Thread):
         super().__init__(name="keeper", daemon=True)
         self._settings = settings
         self._holding = Holding(opened)
+        self._queue = Queue(opened)
         self._over = threading.Event()
         self._running: dict[subprocess.Popen[bytes], Held] = {}
 
@@ -76,7 +78,9 @@ class Keeper(threading.Thread):
             if process.poll() is not None:
                 self._holding.died(held)
                 del self._running[process]
-                _log.info("search %s: process %d ended (%d)", held.name, process.pid, process.returncode)
+                entry = self._queue.entry(held.name)
+                state, reason = ("deleted", "") if entry is None else (entry.state, entry.reason)
+                _log.info("search %s: process %d ended, it is %s %s", held.name, process.pid, state, reason)
 
     def _start(self, held: Held) -> None:
         settings = self._settings

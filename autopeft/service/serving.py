@@ -25,7 +25,8 @@ def serve(settings: Settings, host: str, port: int) -> None:
         os.environ.update({"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"})  # For all processes that start here.
     app = create_app(settings)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    logging.getLogger("limits").setLevel(logging.WARNING)
+    for each in ("limits", "alembic"):  # What is sent as a database of its own is made by all migrations.
+        logging.getLogger(each).setLevel(logging.WARNING)
     # uvicorn raises what it was ended by once more, when all connections have ended: that is an end in good order.
     signal.signal(signal.SIGTERM, lambda *_: None)
     sys.setswitchinterval(_SWITCH)

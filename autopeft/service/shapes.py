@@ -40,7 +40,13 @@ class _Shape(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
-class NewSearch(_Shape):
+class _Given(_Shape):
+    """What is asked for: a field that there is not is a slip."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewSearch(_Given):
     """A search to begin."""
 
     plan: PlanJson
@@ -57,7 +63,7 @@ class Uploaded(_Shape):
     bytes: int = Field(description="Its size.")
 
 
-class Data(_Shape):
+class Data(_Given):
     """Data to understand."""
 
     data: str = Field(description="A path below the service's folders, or what an upload answered.")
@@ -76,10 +82,11 @@ class Understood(_Shape):
     rows: dict[str, int] = Field(description="Of each split.")
     labels: list[str] = Field(description="The classes, where there are any.")
     metrics: list[str] = Field(description="What scores may be, the usual one first.")
+    words: int = Field(description="Of the longest of the first texts.")
     described: list[str] = Field(description="The same as lines to read, with notes.")
 
 
-class Asked(_Shape):
+class Asked(_Given):
     """What to estimate."""
 
     model: str = Field(description="A model that the service may read.")
@@ -155,7 +162,7 @@ class Problem(_Shape):
     detail: str = Field(description="The sentence of the command line.")
 
 
-class Further(_Shape):
+class Further(_Given):
     """What to add to a search."""
 
     trials: int | None = Field(default=None, ge=1, le=10**9, description="Go on until there are so many trials in all.")
@@ -164,13 +171,13 @@ class Further(_Shape):
     )
 
 
-class Seeds(_Shape):
+class Seeds(_Given):
     """How to confirm a front."""
 
     seeds: int = Field(default=3, ge=1, le=1000, description="How many seeds to train each member with.")
 
 
-class Place(_Shape):
+class Place(_Given):
     """A place in the queue."""
 
     place: int = Field(ge=1, le=10**9, description="Among the searches that wait, from 1.")
@@ -217,7 +224,7 @@ class Chosen(_Shape):
     lines: list[tuple[str, str]] = Field(description="Its score and costs, as people read them.")
 
 
-class Question(_Shape):
+class Question(_Given):
     """A text for a trained model."""
 
     text: str = Field(max_length=20_000, description="What it is to answer.")
@@ -241,7 +248,7 @@ class Deleted(_Shape):
     freed: int = Field(description="Bytes.")
 
 
-class SignIn(_Shape):
+class SignIn(_Given):
     """A token, to be exchanged for a cookie."""
 
     token: str = Field(max_length=200, description="As it was printed once.")

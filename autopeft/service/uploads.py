@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import unicodedata
 import uuid
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
@@ -18,7 +19,7 @@ from autopeft.service.problems import NoRoom, TooLarge, not_written
 from autopeft.service.settings import Settings
 from autopeft.sizes import show_bytes
 
-_NAME = re.compile(r"\w[\w.() -]{0,150}")
+_NAME = re.compile(r"\w[\w.,() -]{0,150}")
 _LONGEST = 255
 """Bytes of a name that file systems take."""
 _SPARE = 2**28
@@ -35,6 +36,7 @@ async def receive(
     """How a plan names the file, and its bytes. Raises AutopeftError; then nothing is left on the disk. Files that came
     long ago, and are not `used`, make room.
     """
+    name = unicodedata.normalize("NFC", name)  # Some systems write an umlaut as two.
     require_name(name)
     await to_thread.run_sync(_sweep, settings, used)
     folder = settings.uploads / uuid.uuid4().hex
@@ -78,7 +80,9 @@ def _sweep(settings: Settings, used: Collection[str]) -> None:
 def require_name(name: str) -> None:
     """Raises AutopeftError for the name of a file that is no plain one, or of a kind that nobody reads."""
     if not _NAME.fullmatch(name) or ".." in name or len(name.encode()) > _LONGEST:
-        raise AutopeftError(f"a file cannot be named {brief(name)}; give a plain name, without folders.")
+        raise AutopeftError(
+            f"a file cannot be named {brief(name)}; use letters, digits, spaces and . , ( ) _ -, and no folders."
+        )
     if Path(name).suffix.lower() not in ENDINGS and not is_compressed(Path(name)):
         raise AutopeftError(f"'{name}' is of no kind that can be read: {', '.join(ENDINGS)}.")
 

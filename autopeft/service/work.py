@@ -2,13 +2,15 @@
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from autopeft.errors import AutopeftError
 from autopeft.foreign import brief
 
-_EXAMPLES = 5
+_EXAMPLES, _LOOKED_AT = 5, 2000
+"""Rows that are shown, and whose words are counted."""
 _LONGEST = 300
 """Characters of a cell that are shown."""
 
@@ -22,8 +24,8 @@ def understand(plan: dict[str, Any]) -> dict[str, Any]:
 
     asked = Plan.from_dict(plan)
     execute({"task": asked.task})
-    rows = next(iter(read_splits(asked.data, lambda _: None, ()).values())).head(_EXAMPLES)
-    columns = [str(each) for each in rows.columns]
+    first = next(iter(read_splits(asked.data, lambda _: None, ()).values())).head(_LOOKED_AT)
+    rows, columns = first.head(_EXAMPLES), [str(each) for each in first.columns]
     shown = {
         "columns": columns,
         "examples": [[brief(cell, _LONGEST) for cell in row] for row in rows.itertuples(index=False)],
@@ -36,8 +38,15 @@ def understand(plan: dict[str, Any]) -> dict[str, Any]:
         "rows": {name: len(split) for name, split in found.splits.items()},
         "labels": [str(each) for each in getattr(found.task, "classes", ())][:1000],
         "metrics": [metric.name for metric in found.task.every_metric()],
+        "words": max((_words(row, found.columns) for row in first.to_dict("records")), default=0),
         "described": list(found.described()),
     }
+
+
+def _words(row: Mapping[Any, Any], columns: Mapping[str, Sequence[str]]) -> int:
+    """Of all texts that a model reads of a row."""
+    read = [name for role, names in columns.items() if role != "label" for name in names]
+    return sum(len(cell.split()) for name in read if isinstance(cell := row.get(name), str))
 
 
 def estimate(asked: dict[str, Any]) -> Any:

@@ -221,12 +221,19 @@ def test_an_uploaded_file_is_understood_before_a_search(service: Service) -> Non
     sent = service.client.post(f"{API}/uploads", params={"name": "rows.csv"}, content=rows.encode())
     assert sent.status_code == 201, sent.text
     assert sent.json()["bytes"] == len(rows)
+    named = {"name": "Notizen, u\u0308bersetzt (1).csv"}
+    assert service.client.post(f"{API}/uploads", params=named, content=rows.encode()).status_code == 201
+    slip = {"data": sent.json()["data"], "label": "label"}
+    assert "label" in detail(service.client.post(f"{API}/understand", json=slip), 422)
     asked = {"data": sent.json()["data"], "plan": {"text": "text", "label": "label"}}
     seen = service.client.post(f"{API}/understand", json=asked).json()
     assert seen["columns"] == ["text", "label", "n"]
     assert seen["task"] == "text-classification"
     assert seen["labels"] == ["bad", "good"]
     assert len(seen["examples"]) == 5
+    assert seen["words"] == len(["a", "film", "39"])
+    unknown = service.client.post(f"{API}/searches", json={"plan": service.plan(metric="f1_macroo")})
+    assert "unknown metric 'f1_macroo'. Did you mean 'f1_macro'?" in detail(unknown, 400)
     wrong = {**asked, "plan": {"label": "lable"}}
     assert "'lable'" in detail(service.client.post(f"{API}/understand", json=wrong), 400)
     estimate = {"model": "model", "length": 16, "space": "quick"}

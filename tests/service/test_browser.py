@@ -91,7 +91,7 @@ def test_from_the_sign_in_to_a_winner_in_python_and_a_second_browser_sees_the_sa
         page.get_by_label("Column to predict").fill("opinion")
         page.get_by_role("button", name="Look at the data").click()
         page.get_by_text("review -> opinion").wait_for()
-        page.get_by_label("Model").fill("model")
+        page.get_by_label("Model").select_option(index=0)
         page.get_by_label("At most, memory").fill("1GiB")
         page.get_by_text(re.compile(r"^[1-9]\d* of \d+ methods")).wait_for()
         page.get_by_label("Trials").fill("5")
@@ -111,7 +111,7 @@ def test_from_the_sign_in_to_a_winner_in_python_and_a_second_browser_sees_the_sa
         for each in (page, other):
             each.locator("#state", has_text="ended").wait_for()
         for each in (page, other):
-            each.get_by_text("5 trials.").wait_for()
+            each.get_by_text("5 trials begun.").wait_for()
         assert page.locator("#live").inner_html() == other.locator("#live").inner_html()
         look(page, "live")
 

@@ -9,7 +9,10 @@ from tests.test_cli import run
 
 def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
     where = ("--storage", f"sqlite:///{tmp_path}/searches.db")
-    assert "No tokens" in run("tokens", *where).stdout
+    for asked in ((), ("--revoke", "laptop")):
+        missing = run("tokens", *asked, *where)
+        assert "give that of the service by --storage" in missing.stderr
+        assert not [*tmp_path.iterdir()]
     token = run("tokens", "--add", "laptop", "--role", "read", *where).stdout.strip()
     assert token.startswith("apt_")
     listed = run("tokens", *where).stdout

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from autopeft.service import pages
 from autopeft.service.security import COOKIE
 from autopeft.shipped import shipped
 from autopeft.storage.holding import Holding
@@ -50,7 +51,7 @@ def test_a_search_may_be_begun_with_what_the_operator_trusts(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sign_in(service)
-    assert "plan.metric" not in service.client.get("/new").text
+    assert "data-own" not in service.client.get("/new").text
     (tmp_path / "mine.py").write_text("class Stars: ...\ndef share(truths, answers): ...\n")
     (tmp_path / "cards" / "methods").mkdir(parents=True)
     shutil.copy(shipped("search_spaces") / "methods" / "bitfit.yaml", tmp_path / "cards" / "methods" / "mine.yaml")
@@ -58,14 +59,17 @@ def test_a_search_may_be_begun_with_what_the_operator_trusts(
     trusting = replace(service.settings, trusted=("mine.py:Stars", "mine.py:share", "cards"))
     monkeypatch.setattr(service.office, "settings", trusting)
     monkeypatch.delitem(vars(service.office), "spaces")
-    offered = re.findall(r'<select name="(plan.\w+)">(.*?)</select>', service.client.get("/new").text)
+    page = service.client.get("/new").text
+    offered = re.findall(r'<select name="(plan.\w+)">(.*?)</select>', page)
     options = {name: re.findall("<option>(.*?)</option>", each) for name, each in offered}
-    assert options["plan.metric"] == ["mine.py:share"]
+    assert 'value="mine.py:share" data-own' in page
     assert {"mine.py:Stars", "text-classification"} < {*options["plan.task"]}
     assert {"cards", "quick"} < {*options["plan.space"]}
 
 
-def test_a_search_shows_its_front_as_a_plot_and_as_a_table_and_others_texts_as_texts(service: Service) -> None:
+def test_a_search_shows_its_front_as_a_plot_and_as_a_table_and_others_texts_as_texts(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hostile = replace(record(), baselines={HOSTILE: Baseline(0.5, 0.1)}, plan=replace(record().plan, model=HOSTILE))
     with Repository(service.settings.storage) as repository:
         repository.create(hostile)
@@ -75,6 +79,8 @@ def test_a_search_shows_its_front_as_a_plot_and_as_a_table_and_others_texts_as_t
         assert HOSTILE not in page
         assert "onclick" not in page
         assert "style=" not in page
+    assert "winner.zip" not in service.client.get(f"/searches/{hostile.name}").text  # Nobody has their weights.
+    monkeypatch.setattr(pages, "has_weights", lambda _: True)
     page = service.client.get(f"/searches/{hostile.name}").text
     assert page.count('class="member"') == page.count("winner.zip?form=onnx") > 1
     assert "/stop" not in page  # Who may read is offered nothing else.

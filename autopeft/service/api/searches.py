@@ -4,10 +4,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 
-from autopeft.errors import AutopeftError
+from autopeft.errors import AutopeftError, unknown
 from autopeft.fronts import latencies
 from autopeft.objectives import SCORE
-from autopeft.plan import Budget, Plan, field_docs
+from autopeft.plan import AUTO, Budget, Plan, field_docs
 from autopeft.reports.costs import lines
 from autopeft.searching.deleting import delete as delete_search
 from autopeft.searching.limits import extended
@@ -34,6 +34,7 @@ from autopeft.service.shapes import (
 )
 from autopeft.service.uploads import forget
 from autopeft.storage.queue import STATES, Entry, Errand
+from autopeft.tasks.own import is_own
 
 router = APIRouter(prefix="/searches", tags=["searches"])
 _SQLITE = "application/vnd.sqlite3"
@@ -71,9 +72,18 @@ def list_searches(
 def create(office: Here, token: Runner, new: NewSearch, response: Response) -> Shown:
     """The search waits until it is its turn."""
     plan = allowed(new.plan, office.settings)
+    if plan.metric != AUTO and not is_own(plan.metric):
+        require_metric(office, plan.metric)
     name = begin(office, plan, new.name, token.name)
     response.headers["location"] = f"/api/v1/searches/{name}"
     return shown(office, name)
+
+
+def require_metric(office: Office, name: str) -> None:
+    """Raises AutopeftError for one that no task has."""
+    known = {metric for task in office.tasks for metric in task["metrics"]}
+    if name not in known:
+        raise unknown("metric", name, known)
 
 
 def begin(office: Office, plan: Plan, name: str | None, begun_by: str) -> str:

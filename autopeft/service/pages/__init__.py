@@ -18,6 +18,7 @@ from autopeft.reports import tables
 from autopeft.reports.drawing import glance as drawn
 from autopeft.reports.drawing import plot
 from autopeft.reports.wording import plural
+from autopeft.searching.whereabouts import has_weights
 from autopeft.service.api.about import models_of
 from autopeft.service.listing import search as shown_search
 from autopeft.service.listing import searches as listed
@@ -56,7 +57,7 @@ def _row(each: Shown) -> tuple[str, Markup, tuple[str, ...]]:
     if each.left is not None:
         state += f", about {math.ceil(each.left / 60)} min left"
     begun = f"{each.created:%Y-%m-%d %H:%M}" + (f" by {each.begun_by}" if each.begun_by else "")
-    model = each.model.split("/")[-1]
+    model = "/".join(each.model.split("/")[-2:])
     cells = (mark, state, "" if each.best is None else seen, str(each.trials), each.shown, model, begun)
     return "", Markup('<a href="{}">{}</a>').format(path, each.name), cells
 
@@ -108,9 +109,10 @@ def _parts(office: Office, name: str) -> dict[str, Any]:
     forms = (("", "adapter"), ("?form=merged", "merged"), ("?form=onnx", "ONNX"))
     link = Markup('<a href="/api/v1/searches/{}/trials/{}/winner.zip{}">{}</a>')
     headings, rows = tables.front(search.record, found)
+    there = {str(each.number) for each in search.trials if has_weights(each)}
     linked = [
         (kind, first, (*cells, Markup(" ").join(link.format(quote(name), first, form, told) for form, told in forms)))
-        if first
+        if first and first in there
         else (kind, first, (*cells, ""))
         for kind, first, cells in rows
     ]

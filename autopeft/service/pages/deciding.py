@@ -23,8 +23,8 @@ from autopeft.service.shapes import Asked
 
 router = APIRouter()
 _CHOICE = (*tables.SHOWN, "latency", SCORE)
-_LENGTH = 128
-"""Tokens of the texts that costs are estimated for, while nobody has looked at any."""
+_LENGTH, _MOST_LENGTH = 128, 8192
+"""Tokens of the texts that costs are estimated for: while nobody has looked at any, and at most."""
 
 
 @router.get("/new/fits")
@@ -39,13 +39,16 @@ def fits(
     try:
         budget = Budget(**{name: given.get(f"plan.budget.{name}") or None for name in tables.SHOWN})
         measured = measures(office, model)
-        budget, length = budget.resolved(measured["parameters"]), min(_LENGTH, measured["positions"] or _LENGTH)
+        budget = budget.resolved(measured["parameters"])
+        length = min(int(given.get("length") or _LENGTH), measured["positions"] or _MOST_LENGTH)
         chosen = {each: value for each in ("task", "space") if (value := given.get(f"plan.{each}"))}
         asked = Asked.model_validate({"model": model, "length": length, **chosen})
         table = tables.fitting(estimated(office, asked)["methods"], budget)
-        return part("fits", refused="", length=length, table=table)
+        return part("fits", refused="", length=length, rows=asked.batch_size, table=table)
     except AutopeftError as error:
         return part("fits", refused=str(error))
+    except ValueError:
+        return part("fits", refused="texts have so many tokens as a whole number from 1 on says.")
 
 
 @router.get("/searches/{name}/choose")

@@ -9,11 +9,12 @@ async function ask(verb, path, body, type = "application/json") {
   return told;
 }
 
-// Fields named plan.x and plan.budget.x become a nested object; empty ones count as not given.
+// Fields named plan.x and plan.budget.x become a nested object; empty ones, and those of the kind none, do not.
 function values(form) {
   const whole = {};
   for (const [name, value] of new FormData(form)) {
     if (typeof value !== "string" || value === "") continue;
+    if (form.elements[name].dataset.kind === "none") continue;
     const path = name.split(".");
     let at = whole;
     for (const part of path.slice(0, -1)) at = at[part] ??= {};
@@ -28,7 +29,9 @@ for (const form of document.querySelectorAll("form[data-path]")) {
     event.preventDefault();
     const said = document.getElementById("said");
     if (form.dataset.sure && !confirm(form.dataset.sure)) return;
-    said.textContent = "…";
+    const buttons = form.querySelectorAll("button");
+    said.textContent = form.dataset.wait ?? "…";
+    for (const each of buttons) each.disabled = true;
     try {
       const verb = form.dataset.verb ?? "POST";
       const told = await ask(verb, form.dataset.path, verb === "DELETE" ? undefined : JSON.stringify(values(form)));
@@ -40,6 +43,8 @@ for (const form of document.querySelectorAll("form[data-path]")) {
       location.assign(form.dataset.next?.replace("{name}", told.name ?? "") ?? location.href);
     } catch (error) {
       said.textContent = error.message;
+    } finally {
+      for (const each of buttons) each.disabled = false;
     }
   });
 }
@@ -75,9 +80,21 @@ for (const form of document.querySelectorAll("form[data-live]")) {
 const file = document.getElementById("file");
 const data = document.getElementById("data");
 const understood = document.getElementById("understood");
+const looking = document.getElementById("look");
+
+function offer(id, names) {
+  const options = names.map((name) => Object.assign(document.createElement("option"), { value: name }));
+  const list = document.getElementById(id);
+  list.replaceChildren(...list.querySelectorAll("[data-own]"), ...options);
+}
 
 async function understand() {
+  if (!data.value) {
+    understood.textContent = "Choose a file first, or write a path.";
+    return;
+  }
   understood.textContent = "reading the data …";
+  looking.disabled = true;
   const plan = values(data.form).plan ?? {};
   const given = ["task", "label", "text"].filter((name) => plan[name]);
   const fields = Object.fromEntries(given.map((name) => [name, plan[name]]));
@@ -85,8 +102,14 @@ async function understand() {
     const told = await ask("POST", "/understand", JSON.stringify({ data: data.value, plan: fields }));
     const rows = told.examples.map((row) => row.join(" | "));
     understood.textContent = [`columns: ${told.columns.join(", ")}`, ...told.described, ...rows].join("\n");
+    offer("columns", told.columns);
+    offer("metrics", told.metrics);
+    if (told.words) data.form.elements.length.value = 8 * Math.ceil((1.5 * told.words + 2) / 8);
+    data.form.dispatchEvent(new Event("input"));
   } catch (error) {
     understood.textContent = error.message;
+  } finally {
+    looking.disabled = false;
   }
 }
 
@@ -102,7 +125,7 @@ file?.addEventListener("change", async () => {
     understood.textContent = error.message;
   }
 });
-document.getElementById("look")?.addEventListener("click", understand);
+looking?.addEventListener("click", understand);
 
 const live = document.getElementById("live");
 if (live) {
@@ -125,7 +148,12 @@ if (live) {
       log.append(item);
       if (log.children.length > 500) log.firstChild.remove();
     }
-    if (told.state) state.textContent = told.reason ? `${told.state}: ${told.reason}` : told.state;
+    if (told.state) {
+      state.textContent = told.reason ? `${told.state}: ${told.reason}` : told.state;
+      for (const each of document.querySelectorAll("[data-in]")) {
+        each.hidden = !each.dataset.in.split(" ").includes(told.state);
+      }
+    }
     if (told.standing) {
       const { doing, ended, trials, left } = told.standing;
       const minutes = left === null ? "" : `, about ${Math.ceil(left / 60)} min left`;
