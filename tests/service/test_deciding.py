@@ -109,11 +109,11 @@ def test_what_fits_follows_the_limits_of_the_form(service: Service, monkeypatch:
     assert len(asked) == 2  # What was estimated once is not estimated again.
     service.client.get("/new/fits", params={**fits, "plan.space": "quick"})
     assert [each["asked"]["space"] for each in asked if "asked" in each] == ["default", "quick"]
-    longer = service.client.get("/new/fits", params={**fits, "length": "24"}).text
+    longer = service.client.get("/new/fits", params={**fits, "tokens": "24"}).text
     assert "in steps of 8 texts of 24 tokens" in longer
     assert asked[-1]["asked"]["length"] == 24
     for odd in ("0", "-1", "many"):
-        assert "whole number" in service.client.get("/new/fits", params={**fits, "length": odd}).text
+        assert "whole number" in service.client.get("/new/fits", params={**fits, "tokens": odd}).text
     assert "not a size" in service.client.get("/new/fits", params={**fits, "plan.budget.memory": "much"}).text
     assert "in the folders" in service.client.get("/new/fits", params={"plan.model": "/etc"}).text
 

@@ -40,7 +40,7 @@ def fits(
         budget = Budget(**{name: given.get(f"plan.budget.{name}") or None for name in tables.SHOWN})
         measured = measures(office, model)
         budget = budget.resolved(measured["parameters"])
-        length = min(int(given.get("length") or _LENGTH), measured["positions"] or _MOST_LENGTH)
+        length = min(int(given.get("tokens") or _LENGTH), measured["positions"] or _MOST_LENGTH)
         chosen = {each: value for each in ("task", "space") if (value := given.get(f"plan.{each}"))}
         asked = Asked.model_validate({"model": model, "length": length, **chosen})
         table = tables.fitting(estimated(office, asked)["methods"], budget)

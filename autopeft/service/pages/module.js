@@ -104,7 +104,7 @@ async function understand() {
     understood.textContent = [`columns: ${told.columns.join(", ")}`, ...told.described, ...rows].join("\n");
     offer("columns", told.columns);
     offer("metrics", told.metrics);
-    if (told.words) data.form.elements.length.value = 8 * Math.ceil((1.5 * told.words + 2) / 8);
+    if (told.words) data.form.elements.tokens.value = 8 * Math.ceil((1.5 * told.words + 2) / 8);
     data.form.dispatchEvent(new Event("input"));
   } catch (error) {
     understood.textContent = error.message;
