@@ -341,13 +341,12 @@ def _reached(score: Objective, value: float) -> str:
 
 
 def _enough(name: str, value: float) -> str:
-    """A cost in few digits that is enough as a limit: never rounded down."""
+    """A cost in few digits that is enough as a limit: never rounded down, and up by no more than that takes."""
     if not math.isfinite(value):
         return "that nobody measured"
-    shown = show(name, value)
-    if UNITS[name].parse(shown) >= value:
-        return shown
-    return show(name, value + 0.001 if name == "overhead" else value * 1.005)
+    more = (value + tenth / 10_000 if name == "overhead" else value * (1 + tenth / 2000) for tenth in range(11))
+    told = [show(name, each) for each in more]
+    return next((each for each in told if UNITS[name].parse(each) >= value), told[-1])
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -147,7 +147,7 @@ def test_models_that_are_alike_are_told_apart_no_more_often_than_allowed_whateve
     assert 0.01 < null_rejections(values, 4000) <= 0.065
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20, derandomize=True)
 @given(accuracies=st.lists(st.floats(0.05, 0.95), min_size=1, max_size=4), seeds=st.integers(1, 4))
 def test_draws_lie_around_what_was_observed_and_probabilities_between_0_and_1(
     accuracies: list[float], seeds: int

@@ -52,14 +52,14 @@ def used(plan: Plan) -> None:
     found.budget.resolved(10**9).limits()
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=HEALTH)
+@settings(max_examples=300, suppress_health_check=HEALTH)
 @given(st.dictionaries(names | texts, values, max_size=3), budgets)
 def test_any_values_make_a_plan_or_are_answered(given: dict[str, Any], budget: Any) -> None:
     with ended_after(20), suppress(AutopeftError):
         used(Plan.from_dict({"model": "m", "data": "d", "budget": budget, **given}))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=HEALTH)
+@settings(max_examples=150, suppress_health_check=HEALTH)
 @given(st.dictionaries(st.sampled_from([each.name for each in fields(Resources)]), values, max_size=3))
 def test_any_values_make_resources_or_are_answered(given: dict[str, Any]) -> None:
     with ended_after(20), suppress(AutopeftError):
@@ -91,7 +91,7 @@ pieces += ["|", ">", "#", "%", "---\n", "9", "9" * 5001, "1:1", "=", "\t", "\\x"
 scribbled = st.lists(st.sampled_from(pieces)).map("".join)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=HEALTH)
+@settings(max_examples=200, suppress_health_check=HEALTH)
 @given(written | scribbled | st.binary(max_size=30))
 def test_any_file_is_a_plan_or_is_answered(tmp_path_factory: pytest.TempPathFactory, content: str | bytes) -> None:
     file = tmp_path_factory.getbasetemp() / "plan.yaml"
@@ -103,7 +103,7 @@ def test_any_file_is_a_plan_or_is_answered(tmp_path_factory: pytest.TempPathFact
 OPTIONS = [each for each in main.commands["search"].params if isinstance(each, click.Option) and not each.is_flag]
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=HEALTH)
+@settings(max_examples=50, suppress_health_check=HEALTH)
 @given(st.dictionaries(st.sampled_from([each.opts[0] for each in OPTIONS]), texts, max_size=4))
 def test_any_options_are_answered(tmp_path_factory: pytest.TempPathFactory, given: dict[str, str]) -> None:
     folder = tmp_path_factory.getbasetemp()

@@ -392,6 +392,11 @@ def test_all_that_the_nearest_trial_breaks_is_told():
     )
 
 
+def test_what_the_nearest_trial_needs_is_the_next_that_is_enough():
+    with pytest.raises(AutopeftError, match=r"needs trainable 25\.8k\."):
+        select([trial(1, 0.5, 10, 25_748)], Budget(trainable=1000))
+
+
 @given(
     memory=st.integers(1000, 10**12),
     trainable=st.integers(10, 10**12),

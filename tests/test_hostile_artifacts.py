@@ -223,7 +223,6 @@ def spoil_place(data: st.DataObject, file: Path) -> None:
 
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
     derandomize="AUTOPEFT_EXAMPLES" not in os.environ,
     database=None,
     suppress_health_check=list(HealthCheck),

@@ -195,7 +195,7 @@ def test_costs_do_not_fall_when_settings_grow(
         assert smaller != larger
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(rank=st.integers(1, 16), rows=st.integers(1, 6), length=st.integers(8, 40), more=st.integers(1, 8))
 def test_memory_and_flops_grow_with_length_and_checkpointing_saves_memory(
     rank: int, rows: int, length: int, more: int

@@ -66,7 +66,7 @@ def require_no_less(larger: Costs, smaller: Costs) -> None:
         assert getattr(larger, name) >= getattr(smaller, name), name
 
 
-few = settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+few = settings(max_examples=3, suppress_health_check=[HealthCheck.too_slow])
 
 
 @few

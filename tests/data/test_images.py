@@ -176,7 +176,7 @@ def test_numbers_that_are_no_colours_are_answered():
 WHOLE = {kind: encoded(halves(), kind) for kind in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")}
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(sorted(WHOLE)), st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=4))))
 def test_a_damaged_image_is_read_or_answered(kind, changes):
     held = bytearray(WHOLE[kind])

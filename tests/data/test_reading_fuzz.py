@@ -76,14 +76,14 @@ def damaged(draw: st.DrawFn) -> tuple[str, bytes]:
     return kind, bytes(held)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(damaged())
 def test_a_damaged_file_is_understood_or_answered(tmp_path_factory, file):
     kind, held = file
     outcome(tmp_path_factory.getbasetemp() / f"damaged{kind}", held)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(sorted(SMALL)), st.binary(max_size=300) | st.text(max_size=100).map(str.encode))
 def test_random_bytes_are_answered(tmp_path_factory, kind, held):
     outcome(tmp_path_factory.getbasetemp() / f"random{kind}", held)
@@ -103,7 +103,7 @@ VALUES = st.one_of(
 NAMES = st.sampled_from(("text", "label", "", "Unnamed: 0", "label ", "\ufefftext", "0", "a\nb")) | st.text(max_size=4)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     st.lists(st.tuples(NAMES, st.lists(VALUES, min_size=1, max_size=4)), min_size=1, max_size=4),
     st.integers(0, 30),

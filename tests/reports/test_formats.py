@@ -59,7 +59,7 @@ def test_every_format_renders_every_record(format: str, odd: SearchRecord) -> No
     assert odd.name in render(odd, format) or format == "csv"
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(odd=records())
 def test_every_record_that_a_database_can_hold_is_rendered_in_every_format(odd: SearchRecord) -> None:
     with patch("autopeft.reports.format.html.get_plotlyjs", return_value="the library, which takes long to copy"):

@@ -236,7 +236,7 @@ def after(said: list[Event], step: float = 10.0) -> Standing:
     return standing
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 13), st.integers(1, 130), st.integers(1, 50), st.floats(0, 1e6))
 def test_the_display_fits_every_size_at_every_moment(events_seen: int, width: int, height: int, now: float) -> None:
     standing = after(events()[:events_seen])

@@ -151,7 +151,7 @@ drawn = st.lists(st.tuples(st.floats(0, 1), st.integers(1, 5), st.integers(1, 5)
 
 
 @given(drawn, st.floats(0, 1), st.floats(0, 1), st.integers(1, 5), st.integers(1, 5))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_higher_accuracy_never_stops_a_trial_among_equal_gains(
     others: list[tuple[float, int, int]], one: float, other: float, trainable: int, memory: int
 ) -> None:
@@ -162,7 +162,7 @@ def test_a_higher_accuracy_never_stops_a_trial_among_equal_gains(
 
 
 @given(drawn, st.floats(0, 1), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_resumed_search_decides_as_one_that_was_never_interrupted(
     others: list[tuple[float, int, int]], start: float, rng: random.Random
 ) -> None:

@@ -32,7 +32,7 @@ def _ask(operation: Any, service: Service) -> None:
     from hypothesis import HealthCheck, given, settings
 
     @given(case=operation.as_strategy())
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=25, suppress_health_check=list(HealthCheck), database=None)
     def asked(case: Any) -> None:
         answer = case.call(headers=service.runner)
         assert answer.status_code < 500, (operation.path, answer.text)

@@ -21,9 +21,7 @@ from autopeft.trial import Answers, Baseline, Confirmation, Costs, Outcome, Rung
 from tests.reports.records import ADAPTER, CREATED, LORA, bare, confirmation, of_a_loss, record, trial
 from tests.storage.drawn import comparable, confirmations, moments, trials
 
-drawing = settings(
-    max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+drawing = settings(max_examples=20, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autopeft.tasks.tags import Entity, entities, located, mark_entities, scheme
@@ -45,7 +45,6 @@ def test_entities_of_tags(tags, found):
 NAMES = st.sampled_from(["O", *(f"{mark}-{kind}" for mark in "BIES" for kind in ("PER", "LOC", "a-b")), "B", "I"])
 
 
-@settings(deadline=None)
 @given(st.lists(NAMES, max_size=12))
 def test_entities_are_those_of_seqeval(tags):
     seqeval = pytest.importorskip("seqeval.metrics.sequence_labeling")

@@ -13,7 +13,6 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
 
-from autopeft.objectives import UNITS
 from autopeft.reports import tables
 from autopeft.reports.drawing import glance as drawn
 from autopeft.reports.drawing import plot
@@ -72,7 +71,7 @@ def new(request: Request, office: Here, who: Visitor) -> HTMLResponse:
         "metrics": settings.trusted_as("metric"),
         "roots": settings.data_roots,
     }
-    limits = [(name, UNITS[name].metavar) for name in tables.SHOWN]
+    limits = [(name, deciding.EXAMPLES[name]) for name in tables.SHOWN]
     return page(request, who, "new", limits=limits, hub=settings.hub, **offered)
 
 

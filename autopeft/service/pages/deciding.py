@@ -7,7 +7,7 @@ from fastapi.responses import HTMLResponse
 
 from autopeft.errors import AutopeftError
 from autopeft.fronts import latencies, limits_that_matter
-from autopeft.objectives import COSTS, SCORE, UNITS
+from autopeft.objectives import COSTS, SCORE
 from autopeft.plan import Budget
 from autopeft.reports import tables
 from autopeft.reports.comparing import compare as compared
@@ -23,6 +23,8 @@ from autopeft.service.shapes import Asked
 
 router = APIRouter()
 _CHOICE = (*tables.SHOWN, "latency", SCORE)
+EXAMPLES = {"memory": "8GiB", "trainable": "500k or 1%", "latency": "20ms", SCORE: "0.9"}
+"""How limits are written."""
 _LENGTH, _MOST_LENGTH = 128, 8192
 """Tokens of the texts that costs are estimated for: while nobody has looked at any, and at most."""
 
@@ -60,7 +62,7 @@ def choose(request: Request, office: Here, who: Visitor, name: str) -> HTMLRespo
         (
             each,
             least if each == SCORE else f"{COSTS[each].heading if each in COSTS else each} at most",
-            UNITS[each].metavar,
+            EXAMPLES[each],
             given.get(each, ""),
             limits_that_matter(known.search.trials, each, metric),
         )
