@@ -49,7 +49,7 @@ class _Feed:
             try:
                 new = await to_thread.run_sync(self._queue.happened, self._entry, len(self.events), _AT_ONCE)
                 self.events += map(written, new or ())
-            except Exception as error:  # The database may be back soon; a defect would be for all who follow.
+            except Exception as error:  # The database may be back soon; a defect is told, and ends nobody's events.
                 _log.warning("events are late: %s", error, exc_info=not isinstance(error, AutopeftError))
                 await asyncio.sleep(_LATE)
                 continue

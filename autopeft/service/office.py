@@ -113,7 +113,7 @@ class Office:
 
     @cached_property
     def spaces(self) -> Mapping[str, Space]:
-        """Those that come with the package, and the operator's as they were when the service started."""
+        """Those that come with the package, and the operator's as they were when they were first asked for."""
         return {name: declared_space(name) for name in (*named_spaces(), *self.settings.trusted_as("space"))}
 
     def kept(self, key: tuple[str, str], make: Callable[[], Any]) -> Any:

@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 from tests.test_guards import HEAVY, ROOT
 
 PROGRAM = """
-import sys, tempfile
+import sys
 from pathlib import Path
 from fastapi.testclient import TestClient
 from autopeft.service.app import create_app
@@ -16,7 +17,7 @@ from autopeft.storage.repository import Repository
 from autopeft.storage.tokens import RUN, Tokens
 from tests.reports.records import record
 
-place = Path(tempfile.mkdtemp())
+place = Path(sys.argv[1])
 settings = Settings(storage=f"sqlite:///{place}/searches.db", folder=place / "runs")
 opened = Opened(settings.storage)
 token = Tokens(opened).add("a", RUN)
@@ -39,8 +40,9 @@ with TestClient(create_app(settings, keeps_queue=False)) as client:
 """
 
 
-def test_no_answer_brings_a_library_that_takes_much_memory() -> None:
+def test_no_answer_brings_a_library_that_takes_much_memory(tmp_path: Path) -> None:
     program = f"{PROGRAM}\nprint(sorted({HEAVY!r} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    asked = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(asked, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "['fastapi', 'sqlalchemy']"
