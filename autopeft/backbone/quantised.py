@@ -1,7 +1,8 @@
 """Backbones whose matrices are held in 4 or 8 bits: bitsandbytes packs them, and unpacks one while it is used.
 
-The matrices of all linear maps are packed, but for a language model's output embedding; all else is held in bfloat16,
-in which everything is computed. Of nf4 each entry has 4 bits, every 64 of them a scale of 8 bits, and every 256 scales
+The matrices of all linear maps are packed, but for a language model's output embedding, from bfloat16, so that they are
+the same wherever they are used. All else is held in the dtype in which everything is computed there, and matrices are
+unpacked in it. Of nf4 each entry has 4 bits, every 64 of them a scale of 8 bits, and every 256 scales
 one of 32 bits (double quantisation: Dettmers et al. 2023, arXiv:2305.14314); of int8 an entry has 8 bits, and every row
 32 bits more (Dettmers et al. 2022, arXiv:2208.07339). States are never quantised, so that a model is judged as it was
 trained, and on every device alike; bitsandbytes' own int8 layers do that to them on CUDA.
@@ -26,8 +27,8 @@ from transformers.pytorch_utils import Conv1D
 
 from autopeft.errors import unknown
 
-COMPUTED_IN = torch.bfloat16
-"""What everything else is held in."""
+PACKED_FROM = torch.bfloat16
+"""What everything else is held in, too, but where it computes slowly."""
 _BLOCK, _SCALES = 64, 256
 """Entries with one scale, and such scales with one of their own."""
 _MOST = 127
@@ -41,9 +42,10 @@ class Packed(nn.Linear):
     codes: Tensor
     """The packed entries; int8's are two-dimensional, nf4's two in each of a column."""
 
-    def __init__(self, weight: Tensor, bias: nn.Parameter | None) -> None:
+    def __init__(self, weight: Tensor, bias: nn.Parameter | None, computed_in: torch.dtype) -> None:
         """`weight` is (features out, features in)."""
         nn.Module.__init__(self)
+        self.computed_in = computed_in
         self.out_features, self.in_features = weight.shape
         self.register_parameter("bias", bias)
         self.valueless = weight.is_meta
@@ -54,11 +56,11 @@ class Packed(nn.Linear):
         return self.unpacked()
 
     def unpacked(self) -> Tensor:
-        """The matrix in `COMPUTED_IN`."""
+        """The matrix in `computed_in`."""
         raise NotImplementedError
 
     def forward(self, input: Tensor) -> Tensor:
-        product: Tensor = _Product.apply(input.to(COMPUTED_IN), self.bias, self)  # type: ignore[no-untyped-call]
+        product: Tensor = _Product.apply(input.to(self.computed_in), self.bias, self)  # type: ignore[no-untyped-call]
         return product
 
     def _keep(self, **tensors: Tensor) -> None:
@@ -76,8 +78,8 @@ class NF4(Packed):
     scales_of_scales: Tensor
     mean: Tensor
 
-    def __init__(self, weight: Tensor, bias: nn.Parameter | None) -> None:
-        super().__init__(weight, bias)
+    def __init__(self, weight: Tensor, bias: nn.Parameter | None, computed_in: torch.dtype) -> None:
+        super().__init__(weight, bias, computed_in)
         if self.valueless:
             blocks = math.ceil(weight.numel() / _BLOCK)
             codes, scales = _bytes(math.ceil(weight.numel() / 2), 1), _bytes(blocks)
@@ -94,13 +96,13 @@ class NF4(Packed):
         shape = self.out_features, self.in_features
         if self.valueless:
             scales = self.codes.new_zeros(len(self.scales), dtype=torch.float32)
-            return torch.zeros(shape, dtype=COMPUTED_IN, device=scales.device)
+            return torch.zeros(shape, dtype=self.computed_in, device=scales.device)
         functional, table = _functional(), _table(self.codes.device)
         scales = functional.dequantize_blockwise(
             self.scales, absmax=self.scales_of_scales, code=table, blocksize=_SCALES
         )
         state = functional.QuantState(
-            scales.add_(self.mean), torch.Size(shape), None, _BLOCK, self.format, dtype=COMPUTED_IN
+            scales.add_(self.mean), torch.Size(shape), None, _BLOCK, self.format, dtype=self.computed_in
         )
         matrix: Tensor = functional.dequantize_4bit(self.codes, state)
         return matrix
@@ -113,8 +115,8 @@ class Int8(Packed):
     codes: Tensor
     scales: Tensor
 
-    def __init__(self, weight: Tensor, bias: nn.Parameter | None) -> None:
-        super().__init__(weight, bias)
+    def __init__(self, weight: Tensor, bias: nn.Parameter | None, computed_in: torch.dtype) -> None:
+        super().__init__(weight, bias, computed_in)
         if self.valueless:
             shape = weight.shape
             codes, scales = torch.empty(shape, dtype=torch.int8, device="meta"), torch.empty(len(weight), device="meta")
@@ -124,10 +126,12 @@ class Int8(Packed):
 
     @torch.no_grad()
     def unpacked(self) -> Tensor:
-        return self.codes.to(COMPUTED_IN).mul_(self.scales.unsqueeze(1) / _MOST)
+        return self.codes.to(self.computed_in).mul_(self.scales.unsqueeze(1) / _MOST)
 
 
-FORMATS: Mapping[str, Callable[[Tensor, nn.Parameter | None], Packed]] = {each.format: each for each in (NF4, Int8)}
+FORMATS: Mapping[str, Callable[[Tensor, nn.Parameter | None, torch.dtype], Packed]] = {
+    each.format: each for each in (NF4, Int8)
+}
 
 
 def pack(model: nn.Module, format: str) -> None:
@@ -152,7 +156,7 @@ def format_of(model: nn.Module) -> str | None:
 def _packed(module: Any, format: str) -> Packed:
     weight = module.weight.detach()
     matrix = weight.T if isinstance(module, Conv1D) else weight
-    packed = FORMATS[format](matrix.to(COMPUTED_IN), module.bias)
+    packed = FORMATS[format](matrix.to(PACKED_FROM), module.bias, weight.dtype)
     packed.training = module.training
     return packed
 

@@ -17,7 +17,7 @@ from autopeft.backbone.inputs import bare as below_head
 from autopeft.backbone.limits import require_positions
 from autopeft.backbone.load import Skeleton, load_skeleton, without_head
 from autopeft.backbone.output import output_of
-from autopeft.backbone.quantised import COMPUTED_IN, pack
+from autopeft.backbone.quantised import PACKED_FROM, pack
 from autopeft.costs.calibration import costs_of_training
 from autopeft.costs.measure import measure_batch, measure_calibrations, measure_evaluation, measure_inference
 from autopeft.costs.predict import Predictor
@@ -92,7 +92,7 @@ def measure(
     if format := packed_as(dtype or AUTO):
         require_extra("quantised")
         model = copy.deepcopy(model)
-        hold(model, COMPUTED_IN)
+        hold(model, PACKED_FROM)
         pack(without_head(model) if task_named(task).causal else model, format)
         return _measured(model, method, training, length, task, labels)
     with holding(model, model.dtype if dtype is None else held_as(dtype, model.device)):

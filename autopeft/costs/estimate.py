@@ -15,7 +15,6 @@ from multiprocessing import get_context, parent_process
 from threading import Thread
 
 import numpy as np
-import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from autopeft.backbone.held import name_of
@@ -38,7 +37,7 @@ from autopeft.space.cards import size_among
 from autopeft.space.space import Space, load_space
 from autopeft.tasks.base import Task
 from autopeft.tasks.named import task_named
-from autopeft.training.precision import held_as, packed_as
+from autopeft.training.precision import device_here, held_as, packed_as
 from autopeft.trial import Costs
 
 _MOST_ROWS = 1024
@@ -176,7 +175,7 @@ class _Estimator:
 def _seconds_on(rows: int, length: int) -> tuple[Load, Rates]:
     """So many rows to train on, all of one length, a tenth as many to validate on; and the rates of this device."""
     load = Load(np.full(rows, length), np.full(validation_size(rows, 1), length))
-    return load, rates_of(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return load, rates_of(device_here())
 
 
 _shared: _Estimator

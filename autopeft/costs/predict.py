@@ -41,7 +41,7 @@ from autopeft.tasks.base import Task
 from autopeft.tasks.own_slips import slip_of
 from autopeft.training.frozen import is_worth
 from autopeft.training.model import States, TaskModel
-from autopeft.training.precision import autocast, precision_of
+from autopeft.training.precision import autocast, device_here, precision_of
 from autopeft.trial import Costs
 
 _WITHOUT_VALUES = torch.device("meta")
@@ -81,7 +81,7 @@ class Predictor:
         self._packed = packed
         self._learned = None if learned is None else tuple(np.sort(each)[::-1] for each in learned)
         self._writing = writing
-        self._device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = device or device_here()
         self._known: dict[object, Profile] = {}
         self._inferences: dict[Hashable, Sequence[Work]] = {}
         self._calibrated: dict[Hashable, Sequence[Spent]] = {}

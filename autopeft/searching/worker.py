@@ -49,7 +49,7 @@ from autopeft.training.batches import evaluated_at_once
 from autopeft.training.frozen import FrozenStates
 from autopeft.training.loop import UNBROKEN, Course, Pace, TrainingFailed, set_up, train
 from autopeft.training.model import TaskModel
-from autopeft.training.precision import held_as, packed_as, precision_of
+from autopeft.training.precision import device_here, held_as, packed_as, precision_of
 from autopeft.training.probe import load_probe
 from autopeft.training.state import State, take_up
 from autopeft.trial import LATENCY_OF, TOKEN, Outcome, Rung, Status, Trial
@@ -98,10 +98,10 @@ class TrainingWorker:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = device_here()
         self._backbone: Backbone = load_backbone(
             job.model,
-            held_as(job.description.dtype),
+            held_as(job.description.dtype, self._device),
             quantised=packed_as(job.description.dtype),
             trust_remote_code=job.trust_remote_code,
             causal=job.description.task.causal,

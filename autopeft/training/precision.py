@@ -1,8 +1,8 @@
 """In which dtype a backbone is held, and what is computed in.
 
 Weights that are held in half a number's width are computed with in that dtype, on any device. With weights in fp32 it
-is bf16 where the hardware computes in bf16, else on CUDA fp16 with a scaled loss, and fp32 on other CPUs. What is
-trained is held in fp32 always.
+is bf16 where the hardware computes in bf16, else on CUDA fp16 with a scaled loss, and fp32 on other CPUs. Beside
+quantised matrices weights are held in what is computed in. What is trained is held in fp32 always.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from autopeft.backbone.held import HALF, held_in, name_of
-from autopeft.backbone.quantised import COMPUTED_IN
+from autopeft.backbone.quantised import PACKED_FROM
 from autopeft.errors import unknown
 from autopeft.plan import AUTO, DTYPES, QUANTISED
 
@@ -20,7 +20,7 @@ BFLOAT16, FLOAT16, FLOAT32 = PRECISIONS = ("bfloat16", "float16", "float32")
 
 def held_as(wanted: str | torch.dtype, device: torch.device | None = None) -> torch.dtype:
     """The dtype that is meant, also by `auto`: bf16 on GPUs that have it, else fp32; by default on what is here. Where
-    matrices are quantised it is that of all else.
+    matrices are quantised it is that of all else: bf16, but fp32 on a device that is named and emulates bf16.
 
     Raises AutopeftError for another.
     """
@@ -28,12 +28,17 @@ def held_as(wanted: str | torch.dtype, device: torch.device | None = None) -> to
     if name not in (*DTYPES, *QUANTISED):
         raise unknown("dtype", name, (*DTYPES, *QUANTISED))
     if name in QUANTISED:
-        return COMPUTED_IN
+        return torch.float32 if device and is_emulated(PACKED_FROM, device) else PACKED_FROM
     if name == AUTO:
-        device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = device or device_here()
         name = BFLOAT16 if device.type == "cuda" and has_bf16(device) else FLOAT32
     dtype: torch.dtype = getattr(torch, name)
     return dtype
+
+
+def device_here() -> torch.device:
+    """Where this process computes."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def packed_as(wanted: str | torch.dtype) -> str | None:
@@ -85,3 +90,8 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False
+
+
+def is_emulated(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether products in it are made by way of fp32: those of CPUs without bf16 take some eight times as long."""
+    return dtype in HALF and device.type == "cpu" and not has_bf16(device)

@@ -14,7 +14,11 @@ from autopeft.backbone.gguf import unpacked
 from autopeft.backbone.load import quietly
 from autopeft.data.demo import chat_model
 from autopeft.errors import AutopeftError
+from autopeft.plan import Plan
 from autopeft.searching.preparation import prepare
+from autopeft.searching.preparing.dataset import prepare_dataset
+from autopeft.training import precision
+from autopeft.training.precision import has_bf16
 from autopeft.trial import Status
 from tests.user import user_folder
 
@@ -47,7 +51,8 @@ def test_a_search_in_nf4_trains_what_it_predicted_and_remembers_the_format(searc
         assert trial.outcome.measured is not None
         assert trial.outcome.measured.memory == pytest.approx(trial.predicted.memory, rel=0.03)
         said = json.loads((Path(trial.outcome.artifact) / "autopeft.json").read_text())
-        assert (said["dtype"], said["precision"]) == ("nf4", "bfloat16")
+        computed = "bfloat16" if has_bf16(torch.device("cpu")) else "float32"
+        assert (said["dtype"], said["precision"]) == ("nf4", computed)
 
 
 def test_it_is_gone_on_with_and_confirmed_as_it_began(searched: Searched) -> None:
@@ -165,3 +170,14 @@ def test_six_methods_on_layers_of_smollm2_are_searched_gone_on_with_confirmed_an
     card = (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
     assert "merged into the unquantised backbone as it lies here" in card
     assert isinstance(autopeft.load(tmp_path / "merged").generate("Anna likes", 4), str)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_it_is_said_where_a_processor_only_emulates_what_weights_are_held_in(
+    native: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "has_bf16", lambda _: native)
+    what, _ = asked(user_folder(tmp_path))
+    told: list[str] = []
+    prepare_dataset(Plan(**what, dtype="bfloat16"), tmp_path / "runs", "weights", told.append, None)
+    assert any("does not compute in bfloat16 by itself: --dtype float32" in each for each in told) != native

@@ -8,12 +8,13 @@ from typing import NamedTuple
 from autopeft.costs.writing import Writing
 from autopeft.data.store import open_split
 from autopeft.errors import CannotAttach
-from autopeft.searching.preparing.baselines import alone, device_here
+from autopeft.searching.preparing.baselines import alone
 from autopeft.searching.preparing.dataset import PreparedDataset
 from autopeft.searching.preparing.space import PreparedSpace
 from autopeft.tasks.written import WrittenMetric
 from autopeft.training.asking import AT_RUNGS, AT_THE_END, Judge, Questions, chosen
 from autopeft.training.loop import RUNGS
+from autopeft.training.precision import device_here
 
 SHARE = 0.25
 """Of the time of a training, at most, as long as that is enough for `FEWEST` at each rung."""

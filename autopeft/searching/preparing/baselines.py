@@ -19,6 +19,7 @@ from autopeft.tasks.written import WrittenMetric
 from autopeft.training.asking import Judge, Questions, chosen
 from autopeft.training.evaluation import constant_statistics, evaluate, judged
 from autopeft.training.model import TaskModel
+from autopeft.training.precision import device_here
 from autopeft.training.probe import answered_by, fit_probes
 from autopeft.trial import Baseline, SearchRecord
 
@@ -95,11 +96,6 @@ def _as_it_is(
         if (1 if metric.higher_is_better else -1) * (other.score - own.score) > 0:
             found["answers as often as in training"] = other
     return found
-
-
-def device_here() -> torch.device:
-    """Where the backbone is asked."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def baseline_of(metric: Metric, rows: Array, seconds: float | None = None) -> Baseline:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from autopeft.backbone.apart import why_not_apart
+from autopeft.backbone.held import name_of
 from autopeft.backbone.load import Backbone, load_backbone
 from autopeft.backbone.place import pinned
 from autopeft.data.store import Dataset, open_split, padded
@@ -24,7 +25,7 @@ from autopeft.searching.sameness import (
     require_same_reading,
 )
 from autopeft.tasks.understanding import UNPACKED, TaskData, encoded, understand
-from autopeft.training.precision import FLOAT32, held_as, packed_as
+from autopeft.training.precision import FLOAT32, device_here, held_as, is_emulated, packed_as
 from autopeft.trial import SearchRecord
 
 
@@ -66,9 +67,11 @@ def prepare_dataset(
         require_same_data(known, data.fingerprint)
     say("loading the backbone")
     held = known.facts.get(DTYPE, FLOAT32) if known else plan.dtype
+    if is_emulated(dtype := held_as(held, device_here()), device_here()):
+        say(f"this processor does not compute in {name_of(dtype)} by itself: --dtype float32 is several times as fast")
     backbone = load_backbone(
         as_known(known) if known else plan.model,
-        held_as(held),
+        dtype,
         quantised=packed_as(held),
         trust_remote_code=plan.trust_remote_code,
         causal=data.task.causal,

@@ -17,13 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from autopeft.data.store import Dataset, open_split
-from autopeft.searching.preparing.baselines import alone, baseline_of, device_here
+from autopeft.searching.preparing.baselines import alone, baseline_of
 from autopeft.searching.preparing.dataset import PreparedDataset
 from autopeft.tasks.base import InPrompt
 from autopeft.tasks.metrics import Array, Metric
 from autopeft.tasks.written import WrittenMetric
 from autopeft.training.asking import Judge, Questions, chosen
 from autopeft.training.evaluation import evaluate
+from autopeft.training.precision import device_here
 from autopeft.trial import Baseline
 
 SHARE = 0.05

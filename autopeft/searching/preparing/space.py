@@ -10,7 +10,6 @@ from functools import cache, partial
 from importlib.metadata import version
 
 import numpy as np
-import torch
 
 from autopeft.backbone.load import load_skeleton
 from autopeft.backbone.quantised import format_of
@@ -30,6 +29,7 @@ from autopeft.sizes import show_bytes
 from autopeft.space.candidate import Candidate
 from autopeft.space.space import Space, load_space
 from autopeft.tasks.base import Task
+from autopeft.training.precision import device_here
 from autopeft.trial import Costs, SearchRecord
 
 _ATTACHING = ("autopeft", "peft", "transformers")
@@ -112,8 +112,7 @@ def prepare_space(
         )
 
     train, validation = (open_split(dataset.encoded, name) for name in ("train", "validation"))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    seconds = Seconds(Load.of(train, validation), partial(rates_of, device, threads), writing)
+    seconds = Seconds(Load.of(train, validation), partial(rates_of, device_here(), threads), writing)
     prepared = PreparedSpace(space, limits, predictor, len(train), seconds)
     if known and _attaches_as_then(known):
         return prepared
