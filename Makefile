@@ -12,7 +12,10 @@ TESTING := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
 TOLD := tests/test_docs.py tests/test_examples.py
 SEEN := tests/service/test_browser.py tests/service/test_document.py
 
-.PHONY: demo demo-chat serve docs test long stories browser check format lint types wheel bare
+# Modules are compiled once, and not in each of the many processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo demo-chat serve docs test long grids stories browser check format lint types wheel bare
 .NOTPARALLEL:
 
 demo: $(VENV)/.runtime  ## Searches on a packaged model and data set, without a network, and writes a report
@@ -33,12 +36,15 @@ docs: $(VENV)/.docs  ## Builds the documentation into site/; whatever is wrong w
 test: $(VENV)/.development  ## Runs the tests
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TESTING) --dist loadfile --no-loadscope-reorder
 
-long: $(VENV)/.development $(VENV)/.chat  ## Does faults to whole searches, tries many broken artifacts, every method on every task; at most 40 minutes
+long: $(VENV)/.development $(VENV)/.chat  ## Does faults to whole searches and to the service, tries many broken artifacts; at most 40 minutes
 	export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1; \
 	$(BIN)/python -m tests.searching.faults --kills 20 --workers 2 & faults=$$!; \
 	AUTOPEFT_EXAMPLES=1000 $(BIN)/python -m pytest tests/test_hostile_artifacts.py && \
 	$(BIN)/python -m pytest -m long $(TOLD:%=--ignore %) $(SEEN:%=--ignore %) --numprocesses auto --dist worksteal --durations 40; tests=$$?; \
 	wait $$faults && exit $$tests
+
+grids: $(VENV)/.development $(VENV)/.chat  ## Tries every method on every architecture, task and mode, of which `make test` tries some
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m grid --numprocesses $(TESTING) --dist worksteal --durations 20
 
 stories: $(VENV)/.development $(VENV)/.chat $(VENV)/.docs  ## Does what the documentation and the examples tell, as their readers would
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long $(TOLD) --numprocesses auto --dist worksteal --durations 20

@@ -1,7 +1,7 @@
 """Costs of one method for people who write Python: `predict` without weights, and `measure` on a real model."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -21,6 +21,7 @@ from autopeft.backbone.quantised import PACKED_FROM, pack
 from autopeft.costs.calibration import costs_of_training
 from autopeft.costs.measure import measure_batch, measure_calibrations, measure_evaluation, measure_inference
 from autopeft.costs.predict import Predictor
+from autopeft.costs.shared import shared_predictor
 from autopeft.data.store import LABELS, MASK, PIXELS
 from autopeft.errors import AutopeftError, require_extra, unknown
 from autopeft.methods.attached import Wanted, attach, parts_of, require_capable
@@ -62,8 +63,9 @@ def predict(
     cannot be had, and CannotAttach with the reason for a method that does not go on it.
     """
     training = _training(batch_size, micro_batch_size, gradient_checkpointing)
-    predictor = predictor_of(model, dtype, {}, task_named(task).sized(labels), length, trust_remote_code)
-    return predictor.predict_parts(tuple(parts_of(method)), training)
+    kind, parts = task_named(task).sized(labels), tuple(parts_of(method))
+    used = [each.implementation for each in parts]
+    return predictor_of(model, dtype, {}, kind, length, used, trust_remote_code).predict_parts(parts, training)
 
 
 def measure(
@@ -167,11 +169,12 @@ def predictor_of(
     cards: Mapping[str, Card],
     task: Task,
     length: int,
+    used: Iterable[str],
     trust_remote_code: bool = False,
     rows: int | None = None,
 ) -> Predictor:
-    """A predictor for what was given, its weights held in `dtype`, with so many rows to calibrate on. Raises
-    AutopeftError.
+    """A predictor for what was given, its weights held in `dtype`, with so many rows to calibrate on; `used` are the
+    implementations that it will be asked about. Raises AutopeftError.
     """
     dtype = None if dtype is None else str(dtype).removeprefix("torch.")
     if dtype is not None and dtype not in DTYPES:
@@ -181,7 +184,7 @@ def predictor_of(
     skeleton = load_skeleton(
         config, held, trust_remote_code=trust_remote_code, causal=task.causal, quantised=packed_as(dtype or AUTO)
     )
-    return Predictor(skeleton, cards, task.on(skeleton), length, rows=rows)
+    return shared_predictor(skeleton, cards, task.on(skeleton), length, used, rows=rows)
 
 
 def _training(batch_size: int, micro_batch_size: int | None, gradient_checkpointing: bool) -> Training:

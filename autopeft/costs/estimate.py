@@ -133,7 +133,8 @@ class _Estimator:
     def predictor(self) -> Predictor:
         """For every method of the space; each process makes its own."""
         cards = self.space.cards
-        return predictor_of(self.model, self.dtype, cards, self.task, self.length, self.trust_remote_code, self.rows)
+        used, trusted = [each.implementation for each in cards.values()], self.trust_remote_code
+        return predictor_of(self.model, self.dtype, cards, self.task, self.length, used, trusted, self.rows)
 
     def estimate(self, name: str) -> Estimate:
         """Raises AutopeftError for a model that cannot be had."""

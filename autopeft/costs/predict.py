@@ -9,8 +9,10 @@ texts, and what a method keeps outside its module (the copies that BitFit restor
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from copy import copy
 from dataclasses import replace
 from math import isclose
+from typing import Self
 
 import numpy as np
 import torch
@@ -87,6 +89,13 @@ class Predictor:
         self._calibrated: dict[Hashable, Sequence[Spent]] = {}
         self._last_kinds: tuple[Hashable, tuple[Hashable, ...], Mapping[str, int], bool] | None = None
         self._small: dict[Hashable, bool] = {}
+        self._unfit: dict[Hashable, str | None] = {}
+
+    def with_cards(self, cards: Mapping[str, Card]) -> Self:
+        """The same, knowing and remembering together, for candidates of other cards."""
+        other = copy(self)
+        other._cards = cards
+        return other
 
     @property
     def width(self) -> int:
@@ -139,6 +148,12 @@ class Predictor:
         if reason is not None:
             return reason
         parts = configured_parts(candidate.parts, self._cards)
+        key = _key(parts)
+        if key not in self._unfit:
+            self._unfit[key] = self._why_no_step(parts)
+        return self._unfit[key]
+
+    def _why_no_step(self, parts: Sequence[Configured]) -> str | None:
         skeleton = self._shallow.skeleton(self._shallow.shortest)
         if self._attaches(skeleton, parts) is not None:
             skeleton = self._skeleton

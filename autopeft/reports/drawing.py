@@ -43,8 +43,13 @@ def plot(searches: Sequence[tuple[SearchRecord, Sequence[Trial]]], chosen: int |
         drawn.append(Markup('<g class="search{}">{}{}</g>').format(at, line, Markup("").join(marks)))
     of = "" if len(searches) == 1 else f" in {len(searches)} searches"
     label = f"{metric.heading} over memory of {len(every)} trials{of}; the table below tells of the front."
-    whole = Markup('<svg class="front" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>')
-    return whole.format(_WIDTH, _HEIGHT, label, Markup("").join(drawn))
+    legend = "Filled, with its number: a trial of the front." if len(searches) == 1 else "Filled: a search's front."
+    legend += " Hollow: another trial." if len(every) > sum(len(_by_cost(front)) for _, front in searches) else ""
+    legend += " Ringed: the choice." if chosen is not None else ""
+    whole = Markup(
+        '<svg class="front" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg><p class="legend soft">{}</p>'
+    )
+    return whole.format(_WIDTH, _HEIGHT, label, Markup("").join(drawn), legend)
 
 
 def glance(front: Sequence[Trial]) -> str:

@@ -1,5 +1,5 @@
 """Winners of language models, as folders: every method of the space `language` on four decoders gives equal logits once
-saved and loaded, in peft and transformers too, or is refused with a reason. `make long` tries all of them.
+saved and loaded, in peft and transformers too, or is refused with a reason. `make grids` tries all of them.
 """
 
 import json
@@ -37,7 +37,7 @@ HYBRIDS = load_hybrids(CARDS)
 LANGUAGE = load_space(TextGeneration.space)
 METHODS = sorted({*LANGUAGE.methods, *LANGUAGE.hybrids, "said"})
 """SAID moves an embedding, and not what makes logits, which may be tied to it."""
-QUICK = ("ia3", "lora", "norm_tuning", "prompt_tuning", "said")
+QUICK = ("lora", "norm_tuning", "prompt_tuning")
 UNMERGED = {"adapter", "ladder", "lora_parallel", "mam", "p_tuning", "prefix_tuning", "prompt_tuning"}
 """They add computation to a model."""
 LAYERS = 4
@@ -126,7 +126,7 @@ def test_winners_of_a_real_model_are_what_they_were_too(real: Path, name: str, t
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in METHODS]
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.grid) for name in METHODS]
 )
 def test_a_method_gives_equal_logits_saved_exported_and_merged_or_is_refused(
     decoder: Path, name: str, tmp_path: Path

@@ -40,7 +40,7 @@ def bare(architecture):
 
 @pytest.mark.parametrize(
     ("architecture", "name"),
-    sampled(CONFIGS, CALIBRATED, every=3),
+    sampled(CONFIGS, CALIBRATED, every=6),
 )
 def test_a_look_is_predicted_as_it_is_measured(architecture, name):
     given = {"batch_size": 4, "length": 16}

@@ -44,12 +44,12 @@ METHODS: Mapping[str, tuple[tuple[Part, ...], Training]] = {
     "hybrid": ((Part("lora"), Part("prefix_tuning", {"hidden": 16})), Training(batch_size=2)),
 }
 OFTEN = {
-    "bert": ("hybrid", "calibration", "lora"),
+    "bert": ("hybrid",),
     "llama": ("lora accumulated",),
-    "gpt2": ("prompts",),
+    "gpt2": (),
     "t5": ("full",),
 }
-"""What is tried of each architecture every time; `make long` tries all."""
+"""What is tried of each architecture every time; `make grids` tries all."""
 
 
 def both(config: PretrainedConfig, parts: tuple[Part, ...], training: Training) -> tuple[Profile | None, Profile]:
@@ -65,7 +65,7 @@ def both(config: PretrainedConfig, parts: tuple[Part, ...], training: Training) 
 @pytest.mark.parametrize(
     ("architecture", "method"),
     [
-        pytest.param(of, method, marks=() if method in OFTEN[of] else pytest.mark.long)
+        pytest.param(of, method, marks=() if method in OFTEN[of] else pytest.mark.grid)
         for of, method in product(DEEP, METHODS)
     ],
 )

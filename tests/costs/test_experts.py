@@ -29,7 +29,7 @@ def real(experts: str, implementation: str = "grouped_mm") -> t.PreTrainedModel:
 @pytest.mark.parametrize(
     ("experts", "method", "mode"),
     [
-        pytest.param(*names, marks=() if sum(places) % 3 == 0 else pytest.mark.long)
+        pytest.param(*names, marks=() if sum(places) % 6 == 0 else pytest.mark.grid)
         for each in product(enumerate(EXPERTS), enumerate(KINDS), enumerate(MODES))
         for places, names in [zip(*each, strict=True)]
     ],

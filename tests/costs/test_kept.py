@@ -62,7 +62,7 @@ def steps(layers: int, wanted: Candidate) -> tuple[Sequence[Spent], Sequence[Spe
             return plain, both(batch)
 
 
-@pytest.mark.parametrize("layers", [4, pytest.param(12, marks=pytest.mark.long)])
+@pytest.mark.parametrize("layers", [4, pytest.param(12, marks=pytest.mark.grid)])
 @pytest.mark.parametrize(
     "wanted",
     [candidate("lora", layers="last 50%"), candidate("top_layers"), candidate("ladder", samples=8)],

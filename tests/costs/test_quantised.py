@@ -74,6 +74,7 @@ def test_a_packed_backbone_takes_less_than_the_same_in_bfloat16_and_trains_the_s
         [("llama", "lora"), ("llama", "hira"), ("llama", "prefix_tuning"), ("gpt2", "ia3"), ("bert", "adapter")],
         FORMATS,
         [False, True],
+        every=4,
     ),
 )
 def test_a_prediction_equals_the_meter_on_a_real_step_with_packed_matrices(

@@ -30,7 +30,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, PreTrainedM
 
 @pytest.mark.parametrize(
     ("task", "method", "checkpointing"),
-    sampled(tasks(), [("lora", True), ("fishmask", False), ("prefix_tuning", False)]),
+    sampled(tasks(), [("lora", True), ("fishmask", False), ("prefix_tuning", False)], every=4),
 )
 def test_memory_is_predicted_within_three_percent(
     models: Mapping[str, PreTrainedModel], task: str, method: str, checkpointing: bool

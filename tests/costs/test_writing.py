@@ -57,7 +57,7 @@ def predicted(config: Any, task: Task, name: str, writing: Writing | None) -> An
 
 @pytest.mark.parametrize(
     ("name", "method_"),
-    sampled(MODELS, ("lora", "prefix_tuning", "prompt_tuning", "adapter"), every=4),
+    sampled(MODELS, ("lora", "prefix_tuning", "prompt_tuning", "adapter"), every=8),
 )
 def test_memory_of_long_texts_is_predicted_within_three_percent(name: str, method_: str) -> None:
     model, task = MODELS[name]

@@ -21,6 +21,7 @@ from autopeft.methods.hooked import Hooked
 from autopeft.methods.registry import Configured, method
 from autopeft.space.cards import load_cards, load_hybrids
 from tests.methods.by_hand import disturbed
+from tests.sampled import sampled
 from tests.tiny import CONFIGS, batch, tiny
 
 NAMES = tuple(name for name in (*load_cards(), *load_hybrids(load_cards())) if name != "s4")
@@ -62,8 +63,9 @@ def attached_unless(reason, model, name):
         return None
 
 
-@pytest.mark.parametrize("kind", [AutoModelForSequenceClassification, AutoModelForTokenClassification])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "kind"), sampled(NAMES, [AutoModelForSequenceClassification, AutoModelForTokenClassification])
+)
 def test_a_head_stays_trainable_beside_a_method_and_is_not_counted(name, kind):
     model = headed(kind)
     before, bare = whole(model), tiny("bert")
@@ -88,8 +90,7 @@ def test_a_head_that_was_frozen_stays_frozen():
     assert {name for name, p in model.named_parameters() if not p.requires_grad} == {"classifier.bias"}
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("architecture", ["llama", "gpt2", "bert"])
+@pytest.mark.parametrize(("architecture", "name"), sampled(["llama", "gpt2", "bert"], NAMES, every=3))
 def test_a_language_model_is_frozen_whole(architecture, name):
     model = headed(AutoModelForCausalLM, architecture) if architecture != "bert" else BertForMaskedLM(CONFIGS["bert"]())
     attached = attached_unless(r"peft refuses|peft's \w+ finds nothing|BitFit finds no biases", model, name)

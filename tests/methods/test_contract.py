@@ -70,15 +70,11 @@ MIX_THE_TEXTS_OF_A_BATCH = {"lily"}
 ROUNDED = {"randlora": 1e-3}
 """How far merged weights may be off: RandLoRA's default alpha makes much of rounding errors."""
 
-OFTEN = "bert"
-"""On it every method is tried every time, and on one of the others in turn; `make long` tries all on all."""
-
 
 def cases():
-    others = [architecture for architecture in CONFIGS if architecture != OFTEN]
-    for architecture, (place, name) in product(CONFIGS, enumerate(NAMES)):
-        in_turn = architecture in (OFTEN, others[place % len(others)])
-        yield pytest.param(architecture, name, marks=() if in_turn else pytest.mark.long)
+    """Every method on one architecture in turn; `make grids` tries all on all."""
+    for (at, architecture), (place, name) in product(enumerate(CONFIGS), enumerate(NAMES)):
+        yield pytest.param(architecture, name, marks=() if place % len(CONFIGS) == at else pytest.mark.grid)
 
 
 pytestmark = pytest.mark.parametrize(("architecture", "name"), [*cases()])

@@ -7,6 +7,7 @@ from autopeft.errors import CannotAttach
 from autopeft.methods.attached import attach, attach_saved
 from autopeft.methods.registry import method
 from autopeft.space.cards import load_cards, load_hybrids
+from tests.sampled import sampled
 from tests.tiny import batch, tiny
 
 NAMES = (*load_cards(), *load_hybrids(load_cards()))
@@ -48,8 +49,7 @@ def bits(model):
     return {name: each.detach().clone() for name, each in (*model.named_parameters(), *model.named_buffers())}
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("architecture", ["bert", "llama"])
+@pytest.mark.parametrize(("architecture", "name"), sampled(("bert", "llama"), NAMES))
 def test_on_a_backbone_in_bf16_what_is_trained_is_fp32_and_detaching_leaves_it_bit_for_bit(
     name, architecture, tmp_path
 ):

@@ -76,7 +76,7 @@ def shared_outside_the_model(request, name):
         request.applymarker(pytest.mark.xfail(strict=True, reason="what FRoD shares is predicted as copied"))
 
 
-@pytest.mark.parametrize("name", sampled(FURTHER))
+@pytest.mark.parametrize("name", sampled(FURTHER, every=4))
 def test_costs_are_predicted_and_what_is_stored_is_what_is_saved(predictor, name, tmp_path, request):
     shared_outside_the_model(request, name)
     candidate = Candidate(name, (Part(name),), Training(batch_size=4))

@@ -389,7 +389,7 @@ def test_biases_are_not_decayed_but_learners_weights_are_even_of_a_single_row():
     assert all(each.decay == each.name.endswith("weight") for each in attached.tensors())
 
 
-@pytest.mark.parametrize(("architecture", "checkpointing"), sampled(CONFIGS, [False, True]))
+@pytest.mark.parametrize(("architecture", "checkpointing"), sampled(CONFIGS, [False, True], every=4))
 def test_gradients_and_moments_are_the_learners_only_and_prediction_knows_it(architecture, checkpointing):
     model = tiny(architecture)
     if hasattr(model, "pooler"):

@@ -390,7 +390,7 @@ def measured_step(attached, *, batch_size, length, gradient_checkpointing=False)
     return measure_batch(classifier, inputs, training, torch.device("cpu"))
 
 
-@pytest.mark.parametrize(("architecture", "checkpointing"), sampled(CONFIGS, [False, True]))
+@pytest.mark.parametrize(("architecture", "checkpointing"), sampled(CONFIGS, [False, True], every=4))
 def test_predicted_memory_is_the_measured_one_and_far_below_that_of_full_fine_tuning(
     architecture, checkpointing, monkeypatch
 ):

@@ -195,7 +195,7 @@ def test_v20_what_bitfit_and_norm_tuning_both_train_is_counted_once():
 
 @pytest.mark.parametrize(
     "architecture",
-    [pytest.param(each, marks=() if each in ("bert", "llama") else pytest.mark.long) for each in CONFIGS],
+    [pytest.param(each, marks=() if each == "llama" else pytest.mark.grid) for each in CONFIGS],
 )
 def test_the_default_space_mixes_no_two_methods_that_are_refused(architecture):
     predictor = Predictor(load_skeleton(CONFIGS[architecture]()), load_cards(), TextClassification.sized(2), 8)

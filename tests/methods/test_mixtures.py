@@ -69,7 +69,7 @@ def take_two_steps(attached, candidate, width):
 
 @pytest.mark.parametrize(
     ("architecture", "wanted"),
-    [("bert", 20), *(pytest.param(each, 100, marks=pytest.mark.long) for each in ("bert", "llama"))],
+    [("bert", 10), *(pytest.param(each, 100, marks=pytest.mark.long) for each in ("bert", "llama"))],
 )
 def test_random_candidates_attach_take_two_steps_and_come_off_bit_for_bit(architecture, wanted):
     cards, found, turned_away = candidates(architecture, wanted)

@@ -17,7 +17,7 @@ CARDS = load_cards()
 NAMES = (*CARDS, *load_hybrids(CARDS))
 CHANGE_MATRICES = {"full", "top_layers", "fishmask", "far", "said", "ladder", "glora"}
 OFTEN = {"llama": "nf4", "gpt2": "int8"}
-"""The others are tried by `make long`."""
+"""The others are tried by `make grids`."""
 
 
 def cases():
@@ -25,7 +25,7 @@ def cases():
         for name in NAMES:
             for packed in FORMATS:
                 often = OFTEN.get(architecture) == packed and (architecture == "llama" or name in CHANGE_MATRICES)
-                yield pytest.param(architecture, name, packed, marks=() if often else pytest.mark.long)
+                yield pytest.param(architecture, name, packed, marks=() if often else pytest.mark.grid)
 
 
 def quantised(architecture, packed, name="lora"):

@@ -12,6 +12,7 @@ from autopeft.methods.attached import attach, attach_saved
 from autopeft.methods.registry import method
 from autopeft.methods.said import Projection, Subspace, transformed
 from tests.methods.by_hand import disturbed
+from tests.sampled import sampled
 from tests.tiny import CONFIGS, batch, tiny
 
 
@@ -45,7 +46,7 @@ def test_a_projection_is_linear_and_its_columns_have_about_length_1(shape, dimen
     assert matrix[:, : len(projection.signs)].norm(dim=0).mean() == pytest.approx(1.0, abs=0.15)
 
 
-@pytest.mark.parametrize("groups", ["none", "layer", "tensor"])
+@pytest.mark.parametrize("groups", sampled(["none", "layer", "tensor"], every=3))
 def test_weights_and_gradients_are_those_of_matrices(groups):
     """Merged: θ0 + λ P t. The gradient is Pᵀ of the weights' gradients, whichever the size of a tensor."""
     config = BertConfig(vocab_size=96, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24)

@@ -30,7 +30,7 @@ def put_model(place: Path, config: t.PretrainedConfig) -> None:
 
 
 @pytest.mark.parametrize(
-    "experts", [pytest.param(each, marks=pytest.mark.long if each == "mixtral" else ()) for each in EXPERTS]
+    "experts", [pytest.param(each, marks=pytest.mark.grid if each == "mixtral" else ()) for each in EXPERTS]
 )
 def test_a_mixture_of_experts_is_searched_at_the_costs_that_were_predicted(place: Path, experts: str) -> None:
     put_model(place, EXPERTS[experts]())

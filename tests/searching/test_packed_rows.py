@@ -39,6 +39,7 @@ def test_a_search_on_packed_rows_trains_confirms_and_says_how_full_they_are(tmp_
     assert loaded.loss({"prompt": "film good ", "completion": "bad"}) > 0
 
 
+@pytest.mark.long
 def test_methods_that_put_prompts_before_rows_are_left_out_with_the_reason(tmp_path: Path) -> None:
     search = searched(
         made_for(TextGeneration, tmp_path, 8, 6), packing=True, methods="lora,prompt_tuning", space="everything"

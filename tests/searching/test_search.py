@@ -150,7 +150,8 @@ def median_memory(place: Path) -> int:
     return int(median(drawn))
 
 
-@pytest.mark.parametrize("sampler", ["known_costs", pytest.param("random", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("sampler", ["known_costs", "random"])
 def test_under_the_median_of_the_costs_of_a_space_nothing_over_it_is_trained_or_selected(
     place: Path, median_memory: int, sampler: str
 ) -> None:

@@ -11,9 +11,8 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from itertools import takewhile
 from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
+from tempfile import TemporaryDirectory
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
@@ -21,15 +20,16 @@ BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 class Postgres:
     """A PostgreSQL of one's own, which may be killed."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self) -> None:
+        # Not below pytest's, whose next run closes them to others, such as those who run it.
+        self._place = TemporaryDirectory()
         with closing(socket.socket()) as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self._data = place / "postgres"
+        self._data = Path(self._place.name) / "postgres"
         self._data.mkdir()
         if os.geteuid() == 0:  # Which PostgreSQL refuses to be run by.
-            for each in takewhile(lambda each: each != Path(gettempdir()), (place, *place.parents)):
-                each.chmod(each.stat().st_mode | 0o011)
+            self._data.parent.chmod(0o711)
             shutil.chown(self._data, "postgres")
         self._run("initdb", "--username", "autopeft", "--auth", "trust", "--pgdata", str(self._data))
         self.start()
@@ -51,6 +51,7 @@ class Postgres:
 
     def stop(self) -> None:
         self._run("pg_ctl", "stop", "--mode", "immediate", "--pgdata", str(self._data))
+        self._place.cleanup()
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(BINARIES[-1] / program), *arguments]
@@ -61,14 +62,13 @@ class Postgres:
 
 def main() -> None:
     """Runs tests with a database that they may empty."""
-    with TemporaryDirectory() as folder:
-        database = Postgres(Path(folder))
-        try:
-            environment = {**os.environ, "AUTOPEFT_TEST_STORAGE": database.url}
-            tests = [sys.executable, "-m", "pytest", "-q", *sys.argv[1:]]
-            sys.exit(subprocess.run(tests, env=environment, check=False).returncode)
-        finally:
-            database.stop()
+    database = Postgres()
+    try:
+        environment = {**os.environ, "AUTOPEFT_TEST_STORAGE": database.url}
+        tests = [sys.executable, "-m", "pytest", "-q", *sys.argv[1:]]
+        sys.exit(subprocess.run(tests, env=environment, check=False).returncode)
+    finally:
+        database.stop()
 
 
 if __name__ == "__main__":

@@ -21,11 +21,11 @@ MANY = 50
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     pytest.importorskip("psycopg")
     if not BINARIES:
         pytest.skip("there is no PostgreSQL")
-    started = Postgres(tmp_path)
+    started = Postgres()
     yield started
     started.stop()
 

@@ -166,7 +166,7 @@ def test_what_nobody_changed_is_read(pristine: Path, tmp_path: Path) -> None:
     assert len([reading() for reading in readings(f"sqlite:///{file}")]) == 6 + len(formats()) + 1
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(st.lists(changes, min_size=1, max_size=3))
 def test_any_change_is_read_or_answered(
     pristine: Path, tmp_path_factory: pytest.TempPathFactory, made: list[Change]

@@ -1,6 +1,6 @@
 """What every task keeps from a user's rows to a trained model that answers: a new task is tested by its file.
 
-What `test_base.py` asks of a task alone is asked there. `make long` tries all methods of the space `everything`.
+What `test_base.py` asks of a task alone is asked there. `make grids` tries all methods of the space `everything`.
 """
 
 import datetime
@@ -61,9 +61,16 @@ KINDS = ("lora", "full", "adapter", "prefix_tuning", "prompt_tuning", "fishmask"
 
 
 def methods(quick: Any) -> list[Any]:
-    """Every method and hybrid there is; those that are not among the quick ones are left to `make long`."""
+    """Every method and hybrid there is on every task: those that are among the quick ones on every other task in turn,
+    and the rest left to `make grids`.
+    """
     names = sorted({*EVERYTHING.methods, *EVERYTHING.hybrids})
-    return [name if name in quick else pytest.param(name, marks=pytest.mark.long) for name in names]
+    often = {(task, name) for at, task in enumerate(tasks()) for name in sorted(quick)[at % 2 :: 2]}
+    return [
+        pytest.param(task, name, marks=() if (task, name) in often else pytest.mark.grid)
+        for task in tasks()
+        for name in names
+    ]
 
 
 @dataclass(frozen=True)
@@ -218,7 +225,7 @@ def begun(ready: Ready, wanted: Candidate) -> tuple[TaskModel, Attached]:
     return TaskModel(ready.backbone.model, head, attached, ready.task.inputs, ready.backbone.output), attached
 
 
-@pytest.mark.parametrize("name", methods(quick={*DEFAULT.methods, *DEFAULT.hybrids}))
+@pytest.mark.parametrize(("kind", "name"), methods({*DEFAULT.methods, *DEFAULT.hybrids}), indirect=["kind"])
 def test_every_method_trains_two_steps_or_is_refused_with_a_reason(ready: Ready, name: str) -> None:
     wanted, before = candidate(name), values(ready.backbone)
     data, metric = ready.split("train"), ready.task.metric("auto")
@@ -242,7 +249,7 @@ def test_every_method_trains_two_steps_or_is_refused_with_a_reason(ready: Ready,
     assert all(torch.equal(before[key], tensor) for key, tensor in values(ready.backbone).items())
 
 
-@pytest.mark.parametrize("name", methods(quick=KINDS))
+@pytest.mark.parametrize(("kind", "name"), methods(KINDS), indirect=["kind"])
 def test_what_a_row_is_answered_depends_on_the_row_alone_and_not_on_saving_nor_on_merging(
     ready: Ready, name: str, tmp_path: Path
 ) -> None:
@@ -286,7 +293,7 @@ def whole() -> list[tuple[str, str]]:
     return [(task, name) for task in tasks() for name in (names if task in first else KINDS)]
 
 
-@pytest.mark.long
+@pytest.mark.grid
 @pytest.mark.parametrize(("kind", "name"), whole(), indirect=["kind"])
 def test_a_whole_trial_costs_what_was_predicted_and_its_artifact_answers_as_it_did(
     ready: Ready, name: str, tmp_path: Path

@@ -1,6 +1,6 @@
 """Every method of the default space on four decoders: it trains two steps, and is the same once saved and loaded.
 
-The contract asks this of a Llama; `make long` asks it of all.
+The contract asks this of a Llama; `make grids` asks it of all.
 """
 
 from pathlib import Path
@@ -38,7 +38,7 @@ def decoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in METHODS]
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.grid) for name in METHODS]
 )
 def test_a_method_trains_on_it_and_is_the_same_once_loaded_or_is_refused(
     decoder: Ready, name: str, tmp_path: Path

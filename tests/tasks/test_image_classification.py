@@ -358,11 +358,11 @@ CONFIGS = {
     ("architecture", "name", "checkpointed"),
     [
         ("vit", "lora", False),
-        ("vit", "fishmask", False),
-        ("vit", "full", True),
         ("dinov2", "adapter", True),
-        ("dinov2", "prefix_tuning", False),
-        ("dinov2", "ladder", False),
+        pytest.param("vit", "fishmask", False, marks=pytest.mark.grid),
+        pytest.param("vit", "full", True, marks=pytest.mark.grid),
+        pytest.param("dinov2", "prefix_tuning", False, marks=pytest.mark.grid),
+        pytest.param("dinov2", "ladder", False, marks=pytest.mark.grid),
     ],
 )
 def test_costs_are_predicted_as_they_are_measured(architecture: str, name: str, checkpointed: bool) -> None:

@@ -118,10 +118,10 @@ def test_the_loss_and_the_texts_are_those_of_transformers(
 
 
 def steps() -> list[Any]:
-    """Two deep models; `make long` tries all of them so."""
-    often = {("bart", "lora", True), ("t5", "adapter", False)}
+    """Each way on one model, two of them deep; `make grids` tries all."""
+    often = {("bart", "lora", True, 8), ("t5", "adapter", False, 8), ("marian", "lora", False, 2)}
     return [
-        pytest.param(name, *how, layers, marks=() if layers == 2 or (name, *how) in often else pytest.mark.long)
+        pytest.param(name, *how, layers, marks=() if (name, *how, layers) in often else pytest.mark.grid)
         for name, how, layers in product(CONFIGS, [("lora", False), ("lora", True), ("adapter", False)], [2, 8])
     ]
 
@@ -141,6 +141,7 @@ def test_a_step_of_both_stacks_is_predicted_within_three_percent(
     assert predicted.flops == pytest.approx(measured.flops, rel=0.001)
 
 
+@pytest.mark.grid
 def test_of_deep_stacks_shallow_ones_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     how: Any = {"task": "text2text-generation", "batch_size": 4, "length": 24}
     shallow = autopeft.predict(config_of("bart", 12), "lora", **how)

@@ -48,7 +48,7 @@ TOGETHER = {
 """Mixtures, as a search would draw them."""
 NAMES = (*SPACE.methods, *load_hybrids(load_cards()), *TOGETHER)
 OFTEN = {"llama": NAMES, "gemma3": ("ladder", "prefix_tuning", "prompt_tuning"), "gpt2": ("p_tuning", "ladder")}
-"""What is tried every time; `make long` tries all on all."""
+"""What is tried every time; `make grids` tries all on all."""
 
 
 def whole(architecture: str, layers: int = 2) -> Any:
@@ -94,7 +94,7 @@ def require_likeliest(model: Any, attached: Attached, found: Sequence[Sequence[i
 
 def cases() -> list[Any]:
     return [
-        pytest.param(architecture, name, marks=() if name in OFTEN.get(architecture, ()) else pytest.mark.long)
+        pytest.param(architecture, name, marks=() if name in OFTEN.get(architecture, ()) else pytest.mark.grid)
         for architecture in WHOLE
         for name in NAMES
     ]

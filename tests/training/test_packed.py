@@ -142,7 +142,7 @@ def test_prompts_are_refused_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "what", "checkpointing"), sampled(CONFIGS, [("lora", False), ("lora", True), ("full", False)])
+    ("name", "what", "checkpointing"), sampled(CONFIGS, [("lora", False), ("lora", True), ("full", False)], every=4)
 )
 def test_a_step_of_packed_rows_is_predicted_within_three_percent(name: str, what: str, checkpointing: bool) -> None:
     training = Training(batch_size=3, gradient_checkpointing=checkpointing)

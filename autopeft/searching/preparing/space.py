@@ -18,6 +18,7 @@ from autopeft.costs.predict import Predictor
 from autopeft.costs.rates import rates_of
 from autopeft.costs.room import free_here, limit_of
 from autopeft.costs.seconds import Seconds
+from autopeft.costs.shared import shared_predictor
 from autopeft.costs.writing import Writing
 from autopeft.data.store import Dataset, open_split
 from autopeft.methods.saved import trust
@@ -99,11 +100,12 @@ def prepare_space(
             causal=task.causal,
             quantised=format_of(dataset.backbone.model),
         )
-        return Predictor(
+        return shared_predictor(
             skeleton,
             space.cards,
             task,
             dataset.length,
+            [each.implementation for each in space.cards.values()],
             longest=dataset.longest,
             rows=len(train),
             packed=plan.packing,

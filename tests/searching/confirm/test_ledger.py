@@ -26,6 +26,7 @@ from autopeft.tasks.metrics import ACCURACY
 from autopeft.training.evaluation import Evaluation, evaluate
 from autopeft.trial import Answers, Costs, Outcome, Rung, SearchRecord, Status, Trial
 from tests.reports.records import confirmation, record
+from tests.sampled import sampled
 from tests.user import user_folder
 
 
@@ -197,7 +198,7 @@ def trained(method: str, start: str = "random") -> Trial:
     return Trial(1, candidate, Costs(1, 1, 1, 1), {}, seed=3)
 
 
-@pytest.mark.parametrize(("method", "start"), [*((method, "random") for method in METHODS), ("lora", "probe")])
+@pytest.mark.parametrize(("method", "start"), [*sampled(METHODS, ("random",)), ("lora", "probe")])
 def test_search_confirmation_and_shipped_weights_answer_every_row_alike(
     trainer: TrainingWorker, worker: ConfirmingWorker, method: str, start: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
