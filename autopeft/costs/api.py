@@ -25,6 +25,7 @@ from autopeft.costs.shared import shared_predictor
 from autopeft.data.store import LABELS, MASK, PIXELS
 from autopeft.errors import AutopeftError, require_extra, unknown
 from autopeft.methods.attached import Wanted, attach, parts_of, require_capable
+from autopeft.methods.registry import Configured
 from autopeft.plan import AUTO, QUANTISED
 from autopeft.plan import DTYPES as UNQUANTISED
 from autopeft.space.candidate import Training
@@ -64,8 +65,7 @@ def predict(
     """
     training = _training(batch_size, micro_batch_size, gradient_checkpointing)
     kind, parts = task_named(task).sized(labels), tuple(parts_of(method))
-    used = [each.implementation for each in parts]
-    return predictor_of(model, dtype, {}, kind, length, used, trust_remote_code).predict_parts(parts, training)
+    return predictor_of(model, dtype, {}, kind, length, trust_remote_code, parts=parts).predict_parts(parts, training)
 
 
 def measure(
@@ -169,12 +169,12 @@ def predictor_of(
     cards: Mapping[str, Card],
     task: Task,
     length: int,
-    used: Iterable[str],
     trust_remote_code: bool = False,
     rows: int | None = None,
+    parts: Iterable[Configured] = (),
 ) -> Predictor:
-    """A predictor for what was given, its weights held in `dtype`, with so many rows to calibrate on; `used` are the
-    implementations that it will be asked about. Raises AutopeftError.
+    """A predictor for what was given, its weights held in `dtype`, with so many rows to calibrate on; for candidates of
+    the cards, or for these parts. Raises AutopeftError.
     """
     dtype = None if dtype is None else str(dtype).removeprefix("torch.")
     if dtype is not None and dtype not in DTYPES:
@@ -184,7 +184,7 @@ def predictor_of(
     skeleton = load_skeleton(
         config, held, trust_remote_code=trust_remote_code, causal=task.causal, quantised=packed_as(dtype or AUTO)
     )
-    return shared_predictor(skeleton, cards, task.on(skeleton), length, used, rows=rows)
+    return shared_predictor(skeleton, cards, task.on(skeleton), length, parts, rows=rows)
 
 
 def _training(batch_size: int, micro_batch_size: int | None, gradient_checkpointing: bool) -> Training:

@@ -133,8 +133,7 @@ class _Estimator:
     def predictor(self) -> Predictor:
         """For every method of the space; each process makes its own."""
         cards = self.space.cards
-        used, trusted = [each.implementation for each in cards.values()], self.trust_remote_code
-        return predictor_of(self.model, self.dtype, cards, self.task, self.length, used, trusted, self.rows)
+        return predictor_of(self.model, self.dtype, cards, self.task, self.length, self.trust_remote_code, self.rows)
 
     def estimate(self, name: str) -> Estimate:
         """Raises AutopeftError for a model that cannot be had."""

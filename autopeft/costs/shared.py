@@ -8,6 +8,7 @@ import numpy as np
 
 from autopeft.backbone.load import Skeleton
 from autopeft.costs.predict import Predictor
+from autopeft.methods.registry import Configured
 from autopeft.space.cards import Card
 from autopeft.tasks.base import Task
 from autopeft.training.precision import device_here, precision_of
@@ -23,13 +24,20 @@ _of_thread = threading.local()
 
 
 def shared_predictor(
-    skeleton: Skeleton, cards: Mapping[str, Card], task: Task, length: int, used: Iterable[str], **how: Any
+    skeleton: Skeleton,
+    cards: Mapping[str, Card],
+    task: Task,
+    length: int,
+    parts: Iterable[Configured] = (),
+    **how: Any,
 ) -> Predictor:
-    """A predictor for these cards that knows what was predicted of such a backbone before. `how` are further arguments
-    of `Predictor`, and `used` the implementations that it will be asked about: of a user's own code, which he may
-    change meanwhile, nothing is kept.
+    """A predictor for candidates of these cards, or for methods that are configured already, that knows what was
+    predicted of such a backbone before. Of a user's own code, which he may change meanwhile, nothing is kept. `how` are
+    further arguments of `Predictor`.
     """
-    if not all(each.startswith(_STAYS) for each in (*used, f"{type(task).__module__}.")):
+    of_methods = [each.implementation for each in cards.values()] + [each.implementation for each in parts]
+    code = [f"{type(task).__module__}.", *of_methods]
+    if not all(each.startswith(_STAYS) for each in code):
         return Predictor(skeleton, cards, task, length, **how)
     kept: dict[Hashable, Predictor] = _of_thread.__dict__.setdefault("predictors", {})
     key = (_key_of(skeleton), type(task), task, length, *sorted((name, _plain(value)) for name, value in how.items()))

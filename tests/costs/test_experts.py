@@ -1,7 +1,5 @@
 """Mixtures of experts: what is predicted is what a real step shows, and only the experts that a token goes to work."""
 
-from itertools import product
-
 import pytest
 import torch
 import transformers as t
@@ -14,6 +12,7 @@ from autopeft.tasks.text_classification import TextClassification
 from autopeft.training import precision
 from tests.backbone.architectures import EXPERTS
 from tests.costs.test_predict import CARDS, LENGTH, METHODS, MODES, candidate, measured
+from tests.sampled import sampled
 from tests.tiny import batch
 
 CPU = torch.device("cpu")
@@ -28,11 +27,7 @@ def real(experts: str, implementation: str = "grouped_mm") -> t.PreTrainedModel:
 
 @pytest.mark.parametrize(
     ("experts", "method", "mode"),
-    [
-        pytest.param(*names, marks=() if sum(places) % 6 == 0 else pytest.mark.grid)
-        for each in product(enumerate(EXPERTS), enumerate(KINDS), enumerate(MODES))
-        for places, names in [zip(*each, strict=True)]
-    ],
+    sampled(EXPERTS, KINDS, MODES, every=6),
 )
 def test_a_prediction_equals_the_meter_on_a_real_step(
     experts: str, method: str, mode: str, monkeypatch: pytest.MonkeyPatch

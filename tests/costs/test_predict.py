@@ -78,7 +78,8 @@ def one(method: str, **given: Value) -> Candidate:
 
 def steps() -> list[Any]:
     """Every method on every model, in a mode that changes with both; half of them on one of the models each
-    without `make grids`."""
+    without `make grids`.
+    """
     return [
         pytest.param(of, method, mode, marks=() if number % (2 * len(CONFIGS)) == at else pytest.mark.grid)
         for (at, of), (number, method) in product(enumerate(CONFIGS), enumerate(METHODS))

@@ -10,6 +10,7 @@ import autopeft
 from autopeft.backbone.load import load_skeleton
 from autopeft.costs import shared
 from autopeft.costs.predict import Predictor
+from autopeft.methods.registry import Configured
 from autopeft.tasks.text_classification import TextClassification
 from autopeft.training import precision
 from tests.tiny import CONFIGS
@@ -82,7 +83,8 @@ def test_another_threads_predictions_are_its_own(simulations: list[Any]) -> None
 
 @pytest.mark.usefixtures("simulations")
 def test_of_a_users_own_code_nothing_is_kept() -> None:
-    def made(*used: str) -> Predictor:
+    def made(*implementations: str) -> Predictor:
+        used = [Configured("one", each, {}, {}) for each in implementations]
         task = TextClassification.sized(2)
         return shared.shared_predictor(load_skeleton(CONFIGS["bert"]()), {}, task, 16, used)
 

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from autopeft.backbone.apart import why_not_apart
 from autopeft.backbone.held import name_of
 from autopeft.backbone.load import Backbone, load_backbone
@@ -66,8 +64,9 @@ def prepare_dataset(
     if known:
         require_same_data(known, data.fingerprint)
     say("loading the backbone")
-    held = known.facts.get(DTYPE, FLOAT32) if known else plan.dtype
-    if is_emulated(dtype := held_as(held, device_here()), device_here()):
+    held, device = known.facts.get(DTYPE, FLOAT32) if known else plan.dtype, device_here()
+    dtype = held_as(held, device)
+    if is_emulated(dtype, device):
         say(f"this processor does not compute in {name_of(dtype)} by itself: --dtype float32 is several times as fast")
     backbone = load_backbone(
         as_known(known) if known else plan.model,
@@ -75,7 +74,7 @@ def prepare_dataset(
         quantised=packed_as(held),
         trust_remote_code=plan.trust_remote_code,
         causal=data.task.causal,
-        copies=None if torch.cuda.is_available() else folder / "data",
+        copies=None if device.type == "cuda" else folder / "data",
     )
     if backbone.copy is not None:
         own = backbone.copy.parent

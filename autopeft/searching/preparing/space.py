@@ -105,7 +105,6 @@ def prepare_space(
             space.cards,
             task,
             dataset.length,
-            [each.implementation for each in space.cards.values()],
             longest=dataset.longest,
             rows=len(train),
             packed=plan.packing,
